@@ -1,0 +1,151 @@
+//! The command line: one file per subcommand, data on stdout, logs on stderr.
+//!
+//! Exit codes: 0 ok, 1 the check failed, 2 usage or bad input, 3 the environment is in the way.
+
+mod clear;
+mod demo;
+mod gateway;
+mod serve;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A peer-to-peer energy market for a street: meters, auction, money, receipts.
+#[derive(Parser)]
+#[command(name = "commonwatt", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a ten-home street with simulated devices, real protocols and a live page.
+    Demo(demo::Args),
+    /// Run the platform of a community: broker, market, settlement, log and page.
+    Serve(serve::Args),
+    /// Run a gateway: read devices, sign what they counted, deliver it to the platform.
+    Gateway(gateway::Args),
+    /// Clear a file of orders and print price, trades and every order's fill.
+    Clear(clear::Args),
+    /// Check a receipt offline: signatures, trade, postings, log proofs.
+    Verify(verify::Args),
+}
+
+/// How a command prints its data.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, at a terminal.
+    Table,
+    /// For programs.
+    Json,
+    /// For spreadsheets.
+    Csv,
+}
+
+/// What went wrong, by who can mend it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The check that was asked for failed: exit code 1.
+    #[error("{0}")]
+    CheckFailed(String),
+    /// The command line or an input file is wrong: exit code 2.
+    #[error("{0}")]
+    BadInput(String),
+    /// Ports, folders, databases: exit code 3.
+    #[error("{0:#}")]
+    Environment(anyhow::Error),
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            CliError::CheckFailed(_) => 1,
+            CliError::BadInput(_) => 2,
+            CliError::Environment(_) => 3,
+        })
+    }
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        CliError::Environment(error)
+    }
+}
+
+/// Parses the command line, runs the command and says how it ended.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Gateway(args) => gateway::run(args),
+        Command::Clear(args) => clear::run(&args),
+        Command::Verify(args) => verify::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("commonwatt: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// Logs of our own parts from `info` on, of everybody else's from `warn` on, to stderr.
+fn start_logging(quiet: bool) {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
+    let ours = if quiet {
+        LevelFilter::WARN
+    } else {
+        LevelFilter::INFO
+    };
+    let targets = [
+        "commonwatt",
+        "runtime",
+        "meter_gateway",
+        "market_engine",
+        "settlement",
+        "simulator",
+    ];
+    let filter = targets.into_iter().fold(
+        Targets::new().with_default(LevelFilter::WARN),
+        |f, target| f.with_target(target, ours),
+    );
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+}
+
+/// Runs a service's future on all cores until it ends.
+fn block_on<F: Future<Output = anyhow::Result<()>>>(service: F) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| anyhow::anyhow!("the async runtime did not start: {e}"))?;
+    Ok(runtime.block_on(service)?)
+}
+
+/// Reads an input file that a person named on the command line.
+fn read_input(path: &std::path::Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path)
+        .map_err(|e| CliError::BadInput(format!("cannot read {}: {e}", path.display())))
+}
+
+/// Prints data to stdout; a reader that went away (`| head`) is no error.
+fn print_data(text: &str) -> Result<(), CliError> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::anyhow!("cannot write to stdout: {e}").into())
+        }
+        _ => Ok(()),
+    }
+}

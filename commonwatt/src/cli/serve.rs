@@ -1,0 +1,58 @@
+//! `commonwatt serve`: the platform of a community, described by a `site.toml`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use runtime::clock::Clock;
+use runtime::shutdown::Tasks;
+
+use super::{CliError, block_on, read_input, start_logging};
+use crate::demo::{say, start_broker, start_platform};
+use crate::platform;
+use crate::site::{DataDir, Site};
+
+/// Run the platform of a community.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt serve --config site.toml --data-dir data\n\n\
+    The demo writes a complete site.toml into its data folder."
+)]
+pub(super) struct Args {
+    /// The community: tariff, participants, gateways, addresses.
+    #[arg(long)]
+    config: PathBuf,
+    /// Folder for books and keys; made where it is missing.
+    #[arg(long, default_value = "data")]
+    data_dir: PathBuf,
+    /// Keep the books in PostgreSQL (postgres://user:password@host/database) instead of in the folder.
+    #[arg(long)]
+    database: Option<String>,
+}
+
+pub(super) fn run(args: Args) -> Result<(), CliError> {
+    let text = read_input(&args.config)?;
+    let site = Site::from_toml(&text, &args.config)
+        .map_err(|error| CliError::BadInput(format!("{error:#}")))?;
+    start_logging(false);
+    block_on(serve(args, site))
+}
+
+async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
+    let listen = site.web_listen;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| {
+            format!("the page cannot listen on {listen} (web.listen in the site file)")
+        })?;
+    let (data, _lock) = DataDir::take(&args.data_dir)?;
+    let mut tasks = Tasks::new();
+    let (broker_at, password) = start_broker(&mut tasks, &site, |_| Ok(())).await?;
+    let database = args.database.unwrap_or_else(|| data.database());
+    let platform = platform::open(site, &data, &database, Clock::system()).await?;
+    let page = listener.local_addr()?;
+    start_platform(&mut tasks, platform, listener, broker_at, password);
+    say("page", &format!("http://{page}/   (Ctrl-C stops)"));
+    tasks.run_until(runtime::shutdown::ctrl_c_or_term()).await?;
+    say("stopped", "everything that was accepted is in the books");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! `commonwatt verify`: checks a receipt offline and says which step failed.
+
+use std::path::PathBuf;
+
+use domain::signed::PublicKey;
+
+use super::{CliError, Format, print_data, read_input};
+use crate::site::parse_public_key;
+
+/// Check a receipt offline.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt verify receipt.json --key data/operator.pub\n\n\
+    Exit code 0: genuine. 1: not genuine, with the step that failed. 2: the file cannot be read."
+)]
+pub(super) struct Args {
+    /// The receipt, as it was downloaded.
+    receipt: PathBuf,
+    /// The operator's public key (base64, or a file that holds it), from somewhere you trust. Without
+    /// it the receipt is checked against the key that it carries, and the key is printed.
+    #[arg(long)]
+    key: Option<String>,
+    /// How to print the steps.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let text = read_input(&args.receipt)?;
+    let pinned = args.key.as_deref().map(read_key).transpose()?;
+    let report = settlement::prove::verify(&text, pinned);
+    print_data(&show(&report, args.format)?)?;
+    match report.first_failure() {
+        None => Ok(()),
+        Some((step, why)) => Err(CliError::CheckFailed(format!(
+            "not genuine: step `{step}` failed: {why}"
+        ))),
+    }
+}
+
+fn read_key(key: &str) -> Result<PublicKey, CliError> {
+    let text = std::fs::read_to_string(key).unwrap_or_else(|_| key.to_owned());
+    parse_public_key(&text).map_err(|e| CliError::BadInput(format!("--key {key}: {e:#}")))
+}
+
+fn show(report: &settlement::prove::Report, format: Format) -> Result<String, CliError> {
+    use std::fmt::Write;
+    let mut out = String::new();
+    if format == Format::Json {
+        let steps = report.steps.iter().map(|(step, result)| {
+            let detail = result.as_ref().unwrap_or_else(|why| why);
+            serde_json::json!({"step": step, "ok": result.is_ok(), "detail": detail})
+        });
+        let steps = steps.collect::<Vec<_>>();
+        return Ok(format!(
+            "{:#}\n",
+            serde_json::json!({"genuine": report.holds(), "steps": steps})
+        ));
+    }
+    for (step, result) in &report.steps {
+        let (mark, detail) = match result {
+            Ok(detail) => ("ok", detail),
+            Err(why) => ("FAIL", why),
+        };
+        let line = match format {
+            Format::Csv => writeln!(out, "{step},{mark},\"{}\"", detail.replace('"', "\"\"")),
+            _ => writeln!(out, "{mark:<4}  {step:<18} {detail}"),
+        };
+        line.map_err(|e| anyhow::anyhow!(e))?;
+    }
+    if format == Format::Table && report.holds() {
+        out.push_str("genuine\n");
+    }
+    Ok(out)
+}

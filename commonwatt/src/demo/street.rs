@@ -1,0 +1,279 @@
+//! From a scenario to a community: participants with their wishes, gateways with keys and devices.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use domain::ids::{CommunityId, Digest32, GatewayId, ParticipantId, PointId};
+use domain::key_record::{PointRecord, PointRole};
+use domain::money::{Money, Price};
+use domain::signed::PublicKey;
+use meter_gateway::config::Config;
+use runtime::broker::{Access, AccessList};
+use settlement::tariff::Tariff;
+use simulator::scenario::{HomeScenario, Scenario};
+use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
+
+use crate::site::{DataDir, Gateway, Participant, Site};
+
+/// The user that the street's own MQTT meters have at the broker.
+pub(super) const METERS_USER: &str = "meters";
+/// What stands for a home's id at the transformer.
+const FEEDER: &str = "feeder";
+/// Tokens every home starts with.
+const DEPOSIT: Money = Money::from_nano(100 * domain::money::NANO_PER_TOKEN);
+/// How often a gateway reads its devices, in model seconds.
+const POLL_INTERVAL_S: u32 = 20;
+/// What a home's connection and the feeder may carry.
+const HOME_RATING_W: u32 = 22_000;
+const FEEDER_RATING_W: u32 = 160_000;
+
+/// The utility of the demo: a flat tariff.
+const RETAIL: Price = Price::from_micro_per_kwh(310_000);
+const FEED_IN: Price = Price::from_micro_per_kwh(80_000);
+const NETWORK_FEE: Price = Price::from_micro_per_kwh(30_000);
+
+/// Who takes part, with what the data folder keeps of them.
+pub(super) struct Members {
+    pub(super) gateways: Vec<GatewayMember>,
+    pub(super) meters_password: String,
+}
+
+/// A gateway of the street.
+pub(super) struct GatewayMember {
+    pub(super) id: GatewayId,
+    /// The home it stands in; none for the one at the transformer.
+    pub(super) home: Option<ParticipantId>,
+    key: PublicKey,
+    password: String,
+    points: Vec<PointRecord>,
+    device_topics: Vec<String>,
+}
+
+impl GatewayMember {
+    /// The home's id, or `feeder`: the first half of its points' names.
+    fn place(&self) -> &str {
+        self.home.as_ref().map_or(FEEDER, ParticipantId::as_str)
+    }
+}
+
+/// Makes or opens every gateway's folder, key and password.
+pub(super) fn members(scenario: &Scenario, data: &DataDir) -> anyhow::Result<Members> {
+    let mut gateways = Vec::new();
+    for home in scenario.homes.iter().map(Some).chain([None]) {
+        gateways.push(member(home, data)?);
+    }
+    Ok(Members {
+        gateways,
+        meters_password: random_password()?,
+    })
+}
+
+fn member(home: Option<&HomeScenario>, data: &DataDir) -> anyhow::Result<GatewayMember> {
+    let owner = home.map(|h| h.id.clone());
+    let place = owner
+        .as_ref()
+        .map_or(FEEDER, ParticipantId::as_str)
+        .to_owned();
+    let id = GatewayId::new(format!("gw-{place}"))?;
+    let folder = data.join("gateways").join(id.as_str());
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let key = meter_gateway::open_key(&folder)?;
+    let point = |name: &str, role, rating_w| -> anyhow::Result<PointRecord> {
+        let point = PointId::new(format!("{place}.{name}"))?;
+        Ok(PointRecord {
+            point,
+            role,
+            participant: owner.clone(),
+            rating_w,
+        })
+    };
+    let mut points = vec![match home {
+        Some(_) => point("meter", PointRole::Connection, HOME_RATING_W)?,
+        None => point("meter", PointRole::Feeder, FEEDER_RATING_W)?,
+    }];
+    if home.is_some_and(|h| h.pv.is_some()) {
+        points.push(point("inverter", PointRole::Submeter, HOME_RATING_W)?);
+    }
+    if home.is_some_and(|h| h.ev.is_some()) {
+        points.push(point("charger", PointRole::Submeter, HOME_RATING_W)?);
+    }
+    let device_topics = home
+        .filter(|h| h.meter == simulator::scenario::MeterKind::ShellyPro3em)
+        .map(|h| format!("{MQTT_ROOT}/{}/#", h.id))
+        .into_iter()
+        .collect();
+    let password = kept_password(&folder.join("mqtt.password"))?;
+    Ok(GatewayMember {
+        id,
+        home: owner,
+        key: PublicKey::of(&key),
+        password,
+        points,
+        device_topics,
+    })
+}
+
+/// The community's description, as an operator would have written it.
+pub(super) fn site(
+    scenario: &Scenario,
+    members: &Members,
+    mqtt_port: u16,
+    web_listen: SocketAddr,
+) -> anyhow::Result<Site> {
+    let participants = scenario
+        .homes
+        .iter()
+        .enumerate()
+        .map(|(n, home)| wishes(n, home))
+        .collect();
+    Ok(Site {
+        community: CommunityId::new(scenario.name.clone())?,
+        interval_length_s: domain::time::DEFAULT_INTERVAL_S,
+        gate_closure_s: 300,
+        tariff: Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?,
+        mqtt_listen: SocketAddr::from(([127, 0, 0, 1], mqtt_port)),
+        web_listen,
+        participants,
+        gateways: members
+            .gateways
+            .iter()
+            .map(|g| Gateway {
+                id: g.id.clone(),
+                key: g.key,
+                password_sha256: Digest32::of(g.password.as_bytes()).0,
+                device_topics: g.device_topics.clone(),
+                points: g.points.clone(),
+            })
+            .collect(),
+    })
+}
+
+/// Homes differ in what local energy is worth to them: some pay a little more for it, some want more.
+fn wishes(number: usize, home: &HomeScenario) -> Participant {
+    let step = i64::try_from(number % 5).unwrap_or(0);
+    Participant {
+        id: home.id.clone(),
+        max_buy: Price::from_micro_per_kwh(280_000 - 17_000 * step),
+        min_sell: Price::from_micro_per_kwh(80_000 + 11_000 * ((step * 3) % 5)),
+        deposit: DEPOSIT,
+    }
+}
+
+/// Lets the street's MQTT meters publish, and nothing else.
+pub(super) fn admit_meters(policy: &AccessList, members: &Members) -> anyhow::Result<()> {
+    let access = Access {
+        read: Vec::new(),
+        write: vec![format!("{MQTT_ROOT}/#")],
+    };
+    Ok(policy.add(METERS_USER, members.meters_password.as_bytes(), access)?)
+}
+
+/// Writes a gateway's `gateway.toml` for where its devices are now, and reads it as the gateway would.
+pub(super) fn gateway_config(
+    gateway: &GatewayMember,
+    devices: &[&DeviceEndpoint],
+    site: &Site,
+    broker: SocketAddr,
+    data: &DataDir,
+) -> anyhow::Result<Config> {
+    let folder = data.join("gateways").join(gateway.id.as_str());
+    let operator_key = std::fs::read_to_string(data.join("operator.pub"))?;
+    let mut file = toml::Table::new();
+    let text = |value: &str| toml::Value::String(value.to_owned());
+    file.insert("community".into(), text(site.community.as_str()));
+    file.insert("gateway".into(), text(gateway.id.as_str()));
+    file.insert("data_dir".into(), text("."));
+    file.insert(
+        "interval_length_s".into(),
+        toml::Value::Integer(site.interval_length_s.into()),
+    );
+    file.insert(
+        "poll_interval_s".into(),
+        toml::Value::Integer(POLL_INTERVAL_S.into()),
+    );
+    file.insert("operator_key".into(), text(operator_key.trim()));
+    let mut mqtt = toml::Table::new();
+    mqtt.insert("host".into(), text(&broker.ip().to_string()));
+    mqtt.insert("port".into(), toml::Value::Integer(broker.port().into()));
+    mqtt.insert("user".into(), text(gateway.id.as_str()));
+    mqtt.insert("password_file".into(), text("mqtt.password"));
+    file.insert("mqtt".into(), toml::Value::Table(mqtt));
+    let listed = devices
+        .iter()
+        .map(|d| toml::Value::Table(device_table(gateway, d)))
+        .collect();
+    file.insert("devices".into(), toml::Value::Array(listed));
+    let path = folder.join("gateway.toml");
+    let toml_text = toml::to_string(&file)?;
+    std::fs::write(&path, &toml_text)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Config::from_toml(&toml_text, &path.display().to_string())?)
+}
+
+fn device_table(gateway: &GatewayMember, device: &DeviceEndpoint) -> toml::Table {
+    let mut table = toml::Table::new();
+    let text = |value: &str| toml::Value::String(value.to_owned());
+    table.insert("name".into(), text(device.name));
+    table.insert("profile".into(), text(profile_of(device.kind)));
+    let point = format!("{}.{}", gateway.place(), device.name);
+    let record = gateway.points.iter().find(|p| p.point.as_str() == point);
+    let role = match record.map(|r| r.role) {
+        Some(PointRole::Connection) => "connection",
+        Some(PointRole::Feeder) => "feeder",
+        Some(PointRole::Submeter) => "submeter",
+        None => "live_only",
+    };
+    table.insert("role".into(), text(role));
+    let rating_w = record.map_or(HOME_RATING_W, |r| r.rating_w);
+    table.insert("point".into(), text(&point));
+    table.insert("rating_w".into(), toml::Value::Integer(rating_w.into()));
+    match &device.address {
+        Endpoint::Modbus { addr, unit } => {
+            table.insert("address".into(), text(&addr.to_string()));
+            table.insert("unit".into(), toml::Value::Integer((*unit).into()));
+        }
+        Endpoint::Mqtt { prefix } => {
+            table.insert("prefix".into(), text(prefix));
+        }
+    }
+    table
+}
+
+fn profile_of(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::SunSpecInverter => "sunspec-inverter",
+        DeviceKind::SunSpecMeter => "sunspec-meter",
+        DeviceKind::Sdm630 => "eastron-sdm630",
+        DeviceKind::SunSpecBattery => "sunspec-battery-802",
+        DeviceKind::Keba => "keba-p30",
+        DeviceKind::ShellyPro3em => "shelly-pro-3em",
+    }
+}
+
+/// A password nobody has to remember.
+pub(crate) fn random_password() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no random numbers: {e}"))?;
+    Ok(domain::ids::to_hex(&bytes))
+}
+
+fn kept_password(file: &std::path::Path) -> anyhow::Result<String> {
+    if file.exists() {
+        return std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()));
+    }
+    let password = random_password()?;
+    write_private(file, &password)?;
+    Ok(password)
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    let written = opened.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
+    written.with_context(|| format!("cannot write {}", file.display()))
+}

@@ -1,0 +1,87 @@
+//! What the gateways say about this moment: unsigned, for display only, never for money.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use domain::ids::GatewayId;
+use domain::time::Timestamp;
+use serde::Deserialize;
+
+use crate::view::Fresh;
+
+/// Most devices remembered; a further one is left out.
+const DEVICES_MAX: usize = 10_000;
+
+/// What a device is, as its gateway's profile says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DeviceKind {
+    /// A meter: import above zero.
+    Meter,
+    /// A solar inverter: generation above zero.
+    Inverter,
+    /// A battery: discharge above zero.
+    Battery,
+    /// A charger: what the car takes, above zero.
+    Charger,
+}
+
+/// One device's message on the `live` topic. Fields we do not show are not read.
+#[derive(Clone, Debug, Deserialize)]
+struct Message {
+    device: String,
+    kind: DeviceKind,
+    power_w: Option<i64>,
+    soc_permille: Option<i64>,
+    read_at_ms: i64,
+}
+
+/// The last live values of one device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Device {
+    pub(crate) kind: DeviceKind,
+    pub(crate) power_w: Option<Fresh>,
+    pub(crate) soc_permille: Option<i64>,
+}
+
+/// The last live values of every device.
+#[derive(Default)]
+pub(crate) struct Live {
+    devices: Mutex<HashMap<GatewayId, HashMap<String, Device>>>,
+}
+
+impl Live {
+    /// Takes a message in; nonsense is left out.
+    pub(crate) fn take(&self, gateway: GatewayId, payload: &[u8]) {
+        let Ok(message) = serde_json::from_slice::<Message>(payload) else {
+            return;
+        };
+        let read_at = Timestamp::from_unix_ms(message.read_at_ms);
+        let device = Device {
+            kind: message.kind,
+            power_w: message.power_w.map(|value| Fresh { value, read_at }),
+            soc_permille: message.soc_permille,
+        };
+        let mut gateways = self
+            .devices
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known: usize = gateways.values().map(HashMap::len).sum();
+        let devices = gateways.entry(gateway).or_default();
+        if known < DEVICES_MAX || devices.contains_key(&message.device) {
+            devices.insert(message.device, device);
+        }
+    }
+
+    /// The devices behind a gateway.
+    pub(crate) fn of(&self, gateway: &GatewayId) -> Vec<Device> {
+        let gateways = self
+            .devices
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        gateways
+            .get(gateway)
+            .map(|devices| devices.values().copied().collect())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,174 @@
+//! The platform of one community: takes in signed readings and orders, clears, settles, proves, shows.
+//!
+//! One task writes to the database (`core`); everything else asks it over a bounded queue. It decides
+//! nothing that a rule of the market or of settlement decides.
+
+mod core;
+mod ingest;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use domain::ids::{KeyId, OrderId, ParticipantId};
+use domain::key_record::{Holder, KeyRecord};
+use domain::signed::{PublicKey, SigningKey};
+use domain::time::Timestamp;
+use market_engine::service::Rules;
+use runtime::clock::Clock;
+use runtime::db::Db;
+use runtime::key_file;
+use settlement::service::Community;
+use tokio::sync::{mpsc, watch};
+
+pub(crate) use core::{Command, OrderAnswer};
+pub(crate) use ingest::{broker_policy, options as broker_options, run as ingest, told_queue};
+
+use crate::live::Live;
+use crate::site::{DataDir, Site};
+use crate::view;
+
+/// Most commands waiting for the core; senders wait when it is full.
+const COMMANDS_MAX: usize = 1024;
+/// Most autopilots' reasons kept for the page.
+const REASONS_MAX: usize = 20_000;
+
+/// What every part of the platform shares.
+pub(crate) struct Shared {
+    pub(crate) site: Site,
+    pub(crate) community: Community,
+    pub(crate) rules: Rules,
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) live: Live,
+    /// The participants' keys: the platform runs their autopilots.
+    participants: Vec<(ParticipantId, SigningKey)>,
+    /// Why the autopilots placed their last orders, for the page.
+    reasons: Mutex<BTreeMap<OrderId, String>>,
+}
+
+impl Shared {
+    /// The participant whose key has this name.
+    fn participant_of(&self, key: KeyId) -> Option<(&ParticipantId, PublicKey)> {
+        let found = self
+            .participants
+            .iter()
+            .find(|(_, own)| PublicKey::of(own).id() == key)?;
+        Some((&found.0, PublicKey::of(&found.1)))
+    }
+
+    /// Keeps an autopilot's reason; the oldest is forgotten at [`REASONS_MAX`].
+    fn remember(&self, order: OrderId, reason: String) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.insert(order, reason);
+        if reasons.len() > REASONS_MAX {
+            // Order ids ascend with time.
+            reasons.pop_first();
+        }
+    }
+}
+
+/// A platform that is ready to run: its shared state and the ends of its queues.
+pub(crate) struct Platform {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) street: watch::Receiver<Arc<view::Street>>,
+    pub(crate) core: core::Core,
+}
+
+/// Opens database and keys, checks the books, enrols who is new.
+pub(crate) async fn open(
+    site: Site,
+    data: &DataDir,
+    database: &str,
+    clock: Clock,
+) -> anyhow::Result<Platform> {
+    let db = Db::open(database).await?;
+    db.migrate(market_engine::store::MIGRATIONS).await?;
+    db.migrate(settlement::store::MIGRATIONS).await?;
+    settlement::service::check_books(&db).await.context(
+        "the books do not add up, so nothing was started; restore a backup of the database",
+    )?;
+    let operator = key_file::open(&data.join("operator.key"))?;
+    write_public_key(&data.join("operator.pub"), &operator)?;
+    let community = Community {
+        id: site.community.clone(),
+        operator,
+        interval_length_s: site.interval_length_s,
+        tariff: site.tariff,
+    };
+    let mut participants = Vec::with_capacity(site.participants.len());
+    for participant in &site.participants {
+        let file = data
+            .join("participants")
+            .join(format!("{}.key", participant.id));
+        participants.push((participant.id.clone(), key_file::open(&file)?));
+    }
+    let rules = Rules {
+        interval_length_s: site.interval_length_s,
+        gate_closure_s: site.gate_closure_s,
+        ..Rules::default()
+    };
+    let (live, reasons) = (Live::default(), Mutex::default());
+    let shared = Arc::new(Shared {
+        site,
+        community,
+        rules,
+        db,
+        clock,
+        live,
+        participants,
+        reasons,
+    });
+    enrol_all(&shared, shared.clock.now()).await?;
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let first = snapshot::gather(&shared).await?;
+    let (show, street) = watch::channel(Arc::new(first));
+    let core = core::Core::new(Arc::clone(&shared), inbox, show);
+    Ok(Platform {
+        shared,
+        commands,
+        street,
+        core,
+    })
+}
+
+/// Enters every gateway and participant of the site that is not in the registry yet.
+async fn enrol_all(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
+    let mut tx = shared.db.begin().await?;
+    for gateway in &shared.site.gateways {
+        let holder = Holder::Gateway {
+            gateway: gateway.id.clone(),
+            points: gateway.points.clone(),
+        };
+        let record = KeyRecord {
+            key: gateway.key,
+            holder,
+            valid_from: now,
+        };
+        settlement::service::enrol(&mut tx, &shared.community, now, record).await?;
+    }
+    for (id, key) in &shared.participants {
+        let holder = Holder::Participant(id.clone());
+        let record = KeyRecord {
+            key: PublicKey::of(key),
+            holder,
+            valid_from: now,
+        };
+        settlement::service::enrol(&mut tx, &shared.community, now, record).await?;
+    }
+    for participant in &shared.site.participants {
+        let amount = participant.deposit;
+        settlement::service::deposit(&mut tx, now, &participant.id, amount, "opening").await?;
+    }
+    settlement::service::checkpoint(&mut tx, &shared.community, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn write_public_key(file: &Path, key: &SigningKey) -> anyhow::Result<()> {
+    let text = crate::site::public_key_text(PublicKey::of(key)) + "\n";
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}

@@ -1,0 +1,367 @@
+//! The one writer: takes readings and orders in batches, and once a beat does what time demands.
+//!
+//! A failing database stops nothing else: what was not committed was not answered, so gateways send it
+//! again, and the next beat tries again what was due.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use domain::ids::{GatewayId, OrderId, ParticipantId, PointId};
+use domain::order::Order;
+use domain::rejection::Rejection;
+use domain::signed::Signed;
+use domain::time::{Interval, Timestamp};
+use market_engine::service::OrderOutcome;
+use runtime::db::Tx;
+use settlement::service::ReadingOutcome;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, snapshot};
+use crate::view;
+
+/// Most readings committed together.
+const BATCH_MAX: usize = 256;
+/// The beat, in model time, and its bounds in wall time.
+const BEAT_MODEL_MS: i64 = 5_000;
+const BEAT_WALL_MIN: Duration = Duration::from_millis(50);
+const BEAT_WALL_MAX: Duration = Duration::from_millis(1_000);
+/// Shortest time between two pictures of the street.
+const SHOW_PAUSE: Duration = Duration::from_millis(400);
+/// How long before gate closure the autopilots place their orders.
+const AUTOPILOT_LEAD_S: i64 = 540;
+/// Pause after the database refused to work.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the core is asked to do.
+pub(crate) enum Command {
+    /// Take in a signed reading that came from this gateway's topic.
+    Reading { gateway: GatewayId, bytes: Vec<u8> },
+    /// Take in a signed order and say what came of it.
+    Order {
+        bytes: Vec<u8>,
+        answer: oneshot::Sender<OrderAnswer>,
+    },
+}
+
+/// What came of an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum OrderAnswer {
+    /// In the book, now or already before.
+    Accepted(OrderId),
+    /// Refused, with the reason.
+    Refused(Rejection),
+    /// The database did not answer: try again.
+    Unavailable,
+}
+
+/// A point of a gateway whose acceptance has to be told.
+pub(crate) type Told = (GatewayId, PointId);
+
+/// The writer task.
+pub(crate) struct Core {
+    shared: Arc<Shared>,
+    inbox: mpsc::Receiver<Command>,
+    show: watch::Sender<Arc<view::Street>>,
+    tell: Option<mpsc::Sender<Told>>,
+    /// When the pages last got a new picture.
+    shown: Option<Instant>,
+}
+
+impl Core {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        inbox: mpsc::Receiver<Command>,
+        show: watch::Sender<Arc<view::Street>>,
+    ) -> Self {
+        Core {
+            shared,
+            inbox,
+            show,
+            tell: None,
+            shown: None,
+        }
+    }
+
+    /// Where to say that a point's acceptance has changed.
+    pub(crate) fn tell(&mut self, tell: mpsc::Sender<Told>) {
+        self.tell = Some(tell);
+    }
+
+    /// Works until `shutdown`, and finishes what it has begun.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let beat = self
+            .shared
+            .clock
+            .wall(BEAT_MODEL_MS)
+            .clamp(BEAT_WALL_MIN, BEAT_WALL_MAX);
+        let mut beats = tokio::time::interval(beat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                _ = beats.tick() => {
+                    if let Err(error) = self.beat().await {
+                        tracing::error!("what is due could not be done, trying again: {error:#}");
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+                count = self.inbox.recv_many(&mut batch, BATCH_MAX) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    self.take(std::mem::take(&mut batch)).await;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: Vec<Command>) {
+        let mut readings = Vec::new();
+        for command in batch {
+            match command {
+                Command::Reading { gateway, bytes } => readings.push((gateway, bytes)),
+                Command::Order { bytes, answer } => {
+                    let outcome = self.take_order(bytes).await.unwrap_or_else(|error| {
+                        tracing::error!("an order could not be stored: {error:#}");
+                        OrderAnswer::Unavailable
+                    });
+                    // Whoever asked may have gone; the order stands all the same.
+                    let _ = answer.send(outcome);
+                }
+            }
+        }
+        match self.take_readings(readings).await {
+            Ok(told) => self.tell_all(told),
+            Err(error) => {
+                tracing::error!("readings could not be stored, they will be sent again: {error:#}");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// Never waits: where the queue is full, the gateway asks again by sending again.
+    fn tell_all(&self, told: BTreeSet<Told>) {
+        if let Some(tell) = &self.tell {
+            for point in told {
+                let _ = tell.try_send(point);
+            }
+        }
+    }
+
+    async fn take_readings(
+        &self,
+        readings: Vec<(GatewayId, Vec<u8>)>,
+    ) -> anyhow::Result<BTreeSet<Told>> {
+        let mut told = BTreeSet::new();
+        if readings.is_empty() {
+            return Ok(told);
+        }
+        let Shared {
+            db,
+            community,
+            clock,
+            ..
+        } = &*self.shared;
+        let mut tx = db.begin().await?;
+        for (gateway, bytes) in readings {
+            let now = clock.now();
+            let outcome =
+                settlement::service::accept_reading(&mut tx, community, now, &gateway, bytes)
+                    .await?;
+            match outcome {
+                ReadingOutcome::Accepted { point, .. } | ReadingOutcome::Again { point, .. } => {
+                    told.insert((gateway, point));
+                }
+                ReadingOutcome::Rejected {
+                    point,
+                    sequence,
+                    reason,
+                } => {
+                    let shown = point.as_ref().map_or("unknown point", PointId::as_str);
+                    tracing::warn!(%gateway, point = shown, ?sequence, %reason, "reading refused");
+                    told.extend(point.map(|point| (gateway, point)));
+                }
+            }
+        }
+        settlement::service::checkpoint(&mut tx, community, clock.now()).await?;
+        tx.commit().await?;
+        Ok(told)
+    }
+
+    async fn take_order(&self, bytes: Vec<u8>) -> anyhow::Result<OrderAnswer> {
+        let shared = &*self.shared;
+        let signed = Signed::<Order>::from_bytes(bytes);
+        let claimed = match signed.claimed_signer() {
+            Ok(claimed) => claimed,
+            Err(error) => return Ok(OrderAnswer::Refused(Rejection::from(&error))),
+        };
+        let Some((participant, key)) = shared.participant_of(claimed) else {
+            return Ok(OrderAnswer::Refused(Rejection::UnknownKey));
+        };
+        let verified = match signed.verify(key, &shared.site.community) {
+            Ok(verified) => verified,
+            Err(error) => return Ok(OrderAnswer::Refused(Rejection::from(&error))),
+        };
+        let order = verified.message();
+        let connection = shared.site.connection_of(participant);
+        let Some(point) =
+            connection.filter(|p| order.participant == *participant && order.point == p.point)
+        else {
+            return Ok(OrderAnswer::Refused(Rejection::WrongNetwork));
+        };
+        let mut tx = shared.db.begin().await?;
+        let now = shared.clock.now();
+        let outcome = market_engine::service::accept_order(
+            &mut tx,
+            &shared.rules,
+            now,
+            &verified,
+            point.rating_w,
+        )
+        .await?;
+        match outcome {
+            OrderOutcome::Refused(reason) => {
+                tx.commit().await?;
+                Ok(OrderAnswer::Refused(reason))
+            }
+            OrderOutcome::Again(id) => Ok(OrderAnswer::Accepted(id)),
+            OrderOutcome::Accepted(id) => {
+                let fee = shared.site.tariff.network_fee;
+                if !settlement::service::hold(&mut tx, now, order, fee).await? {
+                    // The transaction ends here uncommitted: the order was never in the book.
+                    return Ok(OrderAnswer::Refused(Rejection::InsufficientFunds));
+                }
+                tx.commit().await?;
+                Ok(OrderAnswer::Accepted(id))
+            }
+        }
+    }
+
+    /// What time demands: orders, clearing, settlement, and a new picture for the pages.
+    async fn beat(&mut self) -> anyhow::Result<()> {
+        let now = self.shared.clock.now();
+        self.place_orders(now).await?;
+        self.clear(now).await?;
+        self.settle(now).await?;
+        if self.shown.is_none_or(|shown| shown.elapsed() >= SHOW_PAUSE) {
+            let street = snapshot::gather(&self.shared).await?;
+            self.show.send_replace(Arc::new(street));
+            self.shown = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn place_orders(&self, now: Timestamp) -> anyhow::Result<()> {
+        let open = next_to_close(&self.shared, now)?;
+        let closes = gate_closes(&self.shared, open);
+        if now < closes.plus_s(-AUTOPILOT_LEAD_S) {
+            return Ok(());
+        }
+        let placed: BTreeSet<ParticipantId> = market_engine::service::orders(&self.shared.db, open)
+            .await?
+            .into_iter()
+            .map(|o| o.order.participant)
+            .collect();
+        for (index, (participant, key)) in self.shared.participants.iter().enumerate() {
+            if placed.contains(participant) {
+                continue;
+            }
+            let wishes = &self.shared.site.participants[index];
+            for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
+                let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
+                match self.take_order(signed.as_bytes().to_vec()).await? {
+                    OrderAnswer::Accepted(id) => self.shared.remember(id, proposal.reason),
+                    OrderAnswer::Refused(reason) => {
+                        tracing::warn!(%participant, %reason, "the autopilot's order was refused");
+                    }
+                    OrderAnswer::Unavailable => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn clear(&self, now: Timestamp) -> anyhow::Result<()> {
+        let Shared {
+            db,
+            community,
+            rules,
+            ..
+        } = &*self.shared;
+        let mut tx = db.begin().await?;
+        let cleared = market_engine::service::clear_due(&mut tx, rules, now).await?;
+        if cleared.is_empty() {
+            return Ok(());
+        }
+        for one in &cleared {
+            contract(&mut tx, &self.shared, now, one).await?;
+            let (volume, trades) = (one.clearing.volume, one.clearing.trades);
+            tracing::info!(interval = %one.clearing.interval, %volume, trades, "cleared");
+        }
+        settlement::service::checkpoint(&mut tx, community, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn settle(&self, now: Timestamp) -> anyhow::Result<()> {
+        let Shared { db, community, .. } = &*self.shared;
+        for (interval, run) in settlement::service::runs_due(db, now).await? {
+            let Some(cleared) = market_engine::service::clearing(db, interval).await? else {
+                continue;
+            };
+            let mut tx = db.begin().await?;
+            let summary = settlement::service::run_interval(
+                &mut tx,
+                community,
+                now,
+                interval,
+                run,
+                &cleared.clearing,
+                &cleared.trades,
+            )
+            .await?;
+            settlement::service::checkpoint(&mut tx, community, now).await?;
+            tx.commit().await?;
+            tracing::info!(%interval, run = run.word(), postings = summary.postings, "settled");
+        }
+        Ok(())
+    }
+}
+
+async fn contract(
+    tx: &mut Tx,
+    shared: &Shared,
+    now: Timestamp,
+    cleared: &market_engine::service::Cleared,
+) -> anyhow::Result<()> {
+    let mut orders = Vec::with_capacity(cleared.orders.len());
+    for one in &cleared.orders {
+        let signed = market_engine::service::signed_order(&shared.db, one.id).await?;
+        let signed =
+            signed.with_context(|| format!("order {} is cleared but not stored", one.id))?;
+        orders.push((one.order.clone(), one.id, signed));
+    }
+    let (clearing, trades) = (&cleared.clearing, &cleared.trades);
+    settlement::service::contract(tx, &shared.community, now, clearing, trades, &orders).await?;
+    Ok(())
+}
+
+/// When an interval's gate closes.
+pub(super) fn gate_closes(shared: &Shared, interval: Interval) -> Timestamp {
+    interval
+        .start()
+        .plus_s(-i64::from(shared.rules.gate_closure_s))
+}
+
+/// The interval whose gate closes next.
+pub(super) fn next_to_close(shared: &Shared, now: Timestamp) -> anyhow::Result<Interval> {
+    let mut interval = Interval::containing(now, shared.rules.interval_length_s)?.next();
+    while gate_closes(shared, interval) <= now {
+        interval = interval.next();
+    }
+    Ok(interval)
+}

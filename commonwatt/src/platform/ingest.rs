@@ -1,0 +1,169 @@
+//! The platform's end of MQTT: readings and live values in, signed acceptances out; and who may use
+//! which topic of the embedded broker.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use domain::ids::GatewayId;
+use runtime::broker::{Access, AccessList};
+use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::core::{Command, Told};
+use crate::site::Site;
+
+/// The platform's user at its broker.
+pub(crate) const BROKER_USER: &str = "platform";
+
+/// Largest packet from the broker: a signed message and its topic.
+const PACKET_MAX_BYTES: u32 = 32 * 1024;
+
+/// Most points waiting to be told what was accepted.
+const TELL_MAX: usize = 1024;
+
+/// Who may read and write which topics: gateways their own, the platform all.
+pub(crate) fn broker_policy(site: &Site, platform_password: &[u8]) -> anyhow::Result<AccessList> {
+    let list = AccessList::new();
+    let base = format!("cw/v1/{}", site.community);
+    let all = |names: &[&str]| {
+        names
+            .iter()
+            .map(|n| format!("{base}/+/{n}"))
+            .collect::<Vec<_>>()
+    };
+    let access = Access {
+        read: all(&["reading", "state", "ack", "live"]),
+        write: all(&["cmd", "receipt"]),
+    };
+    list.add(BROKER_USER, platform_password, access)?;
+    for gateway in &site.gateways {
+        let own = |names: &[&str]| {
+            names
+                .iter()
+                .map(|n| format!("{base}/{}/{n}", gateway.id))
+                .collect::<Vec<_>>()
+        };
+        let mut read = own(&["cmd", "receipt"]);
+        read.extend(gateway.device_topics.iter().cloned());
+        let write = own(&["reading", "state", "ack", "live"]);
+        list.add_hashed(
+            gateway.id.as_str(),
+            gateway.password_sha256,
+            Access { read, write },
+        )
+        .with_context(|| format!("gateway {}", gateway.id))?;
+    }
+    Ok(list)
+}
+
+/// How the platform reaches its broker.
+pub(crate) fn options(site: &Site, host: &str, port: u16, password: &str) -> MqttOptions {
+    let base = format!("cw/v1/{}", site.community);
+    MqttOptions {
+        subscriptions: vec![
+            (format!("{base}/+/reading"), QoS::AtLeastOnce),
+            (format!("{base}/+/live"), QoS::AtMostOnce),
+        ],
+        host: host.to_owned(),
+        port,
+        client_id: BROKER_USER.to_owned(),
+        user: BROKER_USER.to_owned(),
+        password: password.to_owned(),
+        last_will: None,
+        keep_alive_s: 30,
+        max_packet_bytes: PACKET_MAX_BYTES,
+    }
+}
+
+/// Moves messages between the broker and the core until `shutdown`.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    options: MqttOptions,
+    commands: mpsc::Sender<Command>,
+    mut told: mpsc::Receiver<Told>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (link, mut events) = MqttLink::start(options, shutdown.clone());
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            point = told.recv() => match point {
+                Some(point) => {
+                    if let Err(error) = tell(&shared, &link, &point).await {
+                        tracing::warn!("an acceptance could not be told, it will be asked for again: {error:#}");
+                    }
+                }
+                None => return Ok(()),
+            },
+            event = events.recv() => match event {
+                Some(event) => take(&shared, &commands, event).await,
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+/// A queue for [`Told`] points.
+pub(crate) fn told_queue() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
+    mpsc::channel(TELL_MAX)
+}
+
+async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEvent) {
+    match event {
+        MqttEvent::Message {
+            topic,
+            payload,
+            retain,
+        } => {
+            let Some((gateway, kind)) = split_topic(shared, &topic) else {
+                return;
+            };
+            match kind {
+                // A retained reading would look fresh when it is not: readings are never retained.
+                "reading" if !retain => {
+                    // The core's queue is bounded: a flood waits here, and then at the broker.
+                    let _ = commands
+                        .send(Command::Reading {
+                            gateway,
+                            bytes: payload,
+                        })
+                        .await;
+                }
+                "live" if !retain => shared.live.take(gateway, &payload),
+                _ => {}
+            }
+        }
+        MqttEvent::Disconnected { reason } => {
+            tracing::warn!(%reason, "the broker is not reachable")
+        }
+        MqttEvent::PublishRefused { reason } => {
+            tracing::warn!(%reason, "the broker refused a message")
+        }
+        MqttEvent::SubscribeRefused { filter, reason } => {
+            tracing::error!(%filter, %reason, "the broker refuses a subscription: nothing comes from there");
+        }
+        MqttEvent::Connected => {}
+    }
+}
+
+/// `cw/v1/<community>/<gateway>/<kind>` as gateway and kind.
+fn split_topic<'t>(shared: &Shared, topic: &'t str) -> Option<(GatewayId, &'t str)> {
+    let rest = topic
+        .strip_prefix("cw/v1/")?
+        .strip_prefix(shared.site.community.as_str())?;
+    let (gateway, kind) = rest.strip_prefix('/')?.split_once('/')?;
+    Some((GatewayId::new(gateway).ok()?, kind))
+}
+
+async fn tell(shared: &Shared, link: &MqttHandle, (gateway, point): &Told) -> anyhow::Result<()> {
+    let now = shared.clock.now();
+    let signed =
+        settlement::service::acceptance(&mut &shared.db, &shared.community, now, gateway, point)
+            .await?;
+    let topic = format!("cw/v1/{}/{gateway}/receipt", shared.site.community);
+    link.publish(topic, signed.as_bytes().to_vec(), QoS::AtLeastOnce, false)?;
+    Ok(())
+}

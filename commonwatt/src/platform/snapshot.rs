@@ -1,0 +1,277 @@
+//! Gathers what the page shows, and what the autopilots know.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use domain::energy::Energy;
+use domain::ids::ParticipantId;
+use domain::key_record::PointRole;
+use domain::money::Money;
+use domain::time::{Interval, Timestamp};
+use market_engine::bid::{Inputs, Metered, Preferences, Proposal, UtilityPrices, propose};
+use settlement::log::checkpoint::Log;
+use settlement::service::{ParticipantMoney, Whose};
+
+use super::Shared;
+use super::core::{gate_closes, next_to_close};
+use crate::live::DeviceKind;
+use crate::site::{Gateway, Participant};
+use crate::view;
+
+/// Intervals in the price chart: a day.
+const PRICE_POINTS: u32 = 96;
+/// How far back an autopilot looks.
+const HISTORY_S: i64 = 2 * 86_400;
+/// How many intervals back the newest settled one is looked for.
+const SETTLED_WITHIN: i64 = 8;
+
+/// The street as it stands now.
+pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
+    let now = shared.clock.now();
+    let open = next_to_close(shared, now)?;
+    let tariff = &shared.site.tariff;
+    let settled = settled_until(shared, now).await?;
+    let money = day_money(shared, day_start(now), settled).await?;
+    let feeder = shared
+        .site
+        .gateways
+        .iter()
+        .find(|g| g.points.iter().any(|p| p.role == PointRole::Feeder));
+    Ok(view::Street {
+        community: shared.site.community.to_string(),
+        now,
+        speed: shared.clock.speed(),
+        open,
+        gate_closes: gate_closes(shared, open),
+        retail: tariff.retail,
+        feed_in: tariff.feed_in,
+        homes: shared
+            .site
+            .participants
+            .iter()
+            .map(|p| home(shared, p, money.get(&p.id).copied().unwrap_or_default()))
+            .collect(),
+        feeder_w: feeder.and_then(|g| power(shared, g, DeviceKind::Meter)),
+        orders: open_orders(shared, open).await?,
+        cleared: last_cleared(shared, settled).await?,
+        prices: prices(shared).await?,
+        log: log(shared).await?,
+    })
+}
+
+fn day_start(now: Timestamp) -> Timestamp {
+    Timestamp::from_unix_s(now.unix_s() - now.unix_s().rem_euclid(86_400))
+}
+
+fn power(shared: &Shared, gateway: &Gateway, kind: DeviceKind) -> Option<view::Fresh> {
+    shared
+        .live
+        .of(&gateway.id)
+        .into_iter()
+        .find(|d| d.kind == kind)?
+        .power_w
+}
+
+fn home(shared: &Shared, participant: &Participant, day: view::Day) -> view::Home {
+    let gateway = shared.site.gateways.iter().find(|g| {
+        g.points.iter().any(|p| {
+            p.role == PointRole::Connection && p.participant.as_ref() == Some(&participant.id)
+        })
+    });
+    let devices = gateway.map(|g| shared.live.of(&g.id)).unwrap_or_default();
+    let of = |kind| devices.iter().find(|d| d.kind == kind);
+    view::Home {
+        id: participant.id.clone(),
+        net_w: of(DeviceKind::Meter).and_then(|d| d.power_w),
+        sun_w: of(DeviceKind::Inverter).and_then(|d| d.power_w),
+        battery_w: of(DeviceKind::Battery).and_then(|d| d.power_w),
+        soc_permille: of(DeviceKind::Battery).and_then(|d| d.soc_permille),
+        car_w: of(DeviceKind::Charger).and_then(|d| d.power_w),
+        has_sun: of(DeviceKind::Inverter).is_some(),
+        has_battery: of(DeviceKind::Battery).is_some(),
+        has_car: of(DeviceKind::Charger).is_some(),
+        day,
+    }
+}
+
+/// The end of the newest interval that is settled; the start of the day where none is.
+async fn settled_until(shared: &Shared, now: Timestamp) -> anyhow::Result<Timestamp> {
+    let current = Interval::containing(now, shared.rules.interval_length_s)?;
+    for back in 0..SETTLED_WITHIN {
+        let interval = current.offset(-back);
+        if !settlement::service::recent_lines(&shared.db, interval)
+            .await?
+            .is_empty()
+        {
+            return Ok(interval.end());
+        }
+    }
+    Ok(day_start(now))
+}
+
+/// Every participant's settled money of `[from, to)`, beside what the utility alone would have meant.
+async fn day_money(
+    shared: &Shared,
+    from: Timestamp,
+    to: Timestamp,
+) -> anyhow::Result<BTreeMap<ParticipantId, view::Day>> {
+    let mut days = BTreeMap::new();
+    for money in settlement::service::day_money(&shared.db, from, to).await? {
+        let whose = Whose::Participant(&money.participant);
+        let metered = settlement::service::history(&shared.db, whose, from, to).await?;
+        let flows = metered.iter().map(|m| (m.imported, m.exported));
+        let utility_alone = utility_alone(shared, flows).context("the day's money overflows")?;
+        let ParticipantMoney {
+            participant, net, ..
+        } = money;
+        days.insert(participant, view::Day { net, utility_alone });
+    }
+    Ok(days)
+}
+
+/// What the same meter values come to at the utility's prices: received less paid.
+fn utility_alone(
+    shared: &Shared,
+    mut flows: impl Iterator<Item = (Energy, Energy)>,
+) -> Option<Money> {
+    let tariff = &shared.site.tariff;
+    flows.try_fold(Money::ZERO, |sum, (imported, exported)| {
+        let received = tariff.feed_in.amount(exported).ok()?;
+        let paid = tariff.retail.amount(imported).ok()?;
+        sum.checked_add(received)?.checked_sub(paid)
+    })
+}
+
+async fn open_orders(shared: &Shared, open: Interval) -> anyhow::Result<Vec<view::OrderLine>> {
+    let placed = market_engine::service::orders(&shared.db, open).await?;
+    let reasons = shared
+        .reasons
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let line = |placed: market_engine::service::PlacedOrder| view::OrderLine {
+        participant: placed.order.participant,
+        side: placed.order.side,
+        energy: placed.order.energy,
+        limit: placed.order.limit,
+        filled: None,
+        reason: reasons.get(&placed.id).cloned().unwrap_or_default(),
+    };
+    Ok(placed.into_iter().map(line).collect())
+}
+
+async fn last_cleared(
+    shared: &Shared,
+    settled: Timestamp,
+) -> anyhow::Result<Option<view::Cleared>> {
+    // The newest clearing is for an interval to come; the page shows its trades at once, and offers
+    // receipts for the newest interval that is settled.
+    let newest = market_engine::service::recent_clearings(&shared.db, 1).await?;
+    let Some(newest) = newest.into_iter().next() else {
+        return Ok(None);
+    };
+    let Some(cleared) = market_engine::service::clearing(&shared.db, newest.interval).await? else {
+        return Ok(None);
+    };
+    let delivered = Interval::containing(settled.plus_ms(-1), shared.rules.interval_length_s)?;
+    let delivered = market_engine::service::clearing(&shared.db, delivered).await?;
+    let orders = cleared.orders.into_iter().map(|o| view::OrderLine {
+        participant: o.order.participant,
+        side: o.order.side,
+        energy: o.order.energy,
+        limit: o.order.limit,
+        filled: Some(o.filled),
+        reason: o.reason,
+    });
+    Ok(Some(view::Cleared {
+        interval: cleared.clearing.interval,
+        price: cleared.clearing.price,
+        volume: cleared.clearing.volume,
+        orders: orders.collect(),
+        trades: cleared.trades.into_iter().map(trade_line).collect(),
+        delivered: delivered
+            .map(|d| d.trades.into_iter().map(trade_line).collect())
+            .unwrap_or_default(),
+    }))
+}
+
+fn trade_line(trade: domain::trade::Trade) -> view::TradeLine {
+    view::TradeLine {
+        id: trade.id,
+        interval: trade.interval,
+        buyer: trade.buyer,
+        seller: trade.seller,
+        energy: trade.energy,
+        price: trade.price,
+    }
+}
+
+async fn prices(shared: &Shared) -> anyhow::Result<Vec<view::PricePoint>> {
+    let recent = market_engine::service::recent_clearings(&shared.db, PRICE_POINTS).await?;
+    let point = |c: domain::trade::Clearing| view::PricePoint {
+        interval: c.interval,
+        price: c.price,
+        volume: c.volume,
+    };
+    let mut points: Vec<_> = recent.into_iter().map(point).collect();
+    points.sort_by_key(|p| p.interval);
+    Ok(points)
+}
+
+async fn log(shared: &Shared) -> anyhow::Result<view::Log> {
+    let size = async |log| -> anyhow::Result<u64> {
+        let note = settlement::service::latest_checkpoint(&shared.db, log).await?;
+        let size = note
+            .as_deref()
+            .and_then(|note| note.lines().nth(1)?.parse().ok());
+        Ok(size.unwrap_or(0))
+    };
+    Ok(view::Log {
+        readings: size(Log::Readings).await?,
+        market: size(Log::Market).await?,
+        ledger: size(Log::Ledger).await?,
+        operator_key: crate::site::public_key_text(domain::signed::PublicKey::of(
+            &shared.community.operator,
+        )),
+    })
+}
+
+/// What a participant's autopilot would order for an interval.
+pub(super) async fn proposals(
+    shared: &Shared,
+    participant: &Participant,
+    interval: Interval,
+    now: Timestamp,
+) -> anyhow::Result<Vec<Proposal>> {
+    let Some(point) = shared.site.connection_of(&participant.id) else {
+        return Ok(Vec::new());
+    };
+    let whose = Whose::Point(&point.point);
+    let from = now.plus_s(-HISTORY_S);
+    let history = settlement::service::history(&shared.db, whose, from, now).await?;
+    let history: Vec<Metered> = history
+        .into_iter()
+        .map(|m| Metered {
+            interval: m.interval,
+            imported: m.imported,
+            exported: m.exported,
+        })
+        .collect();
+    let tariff = &shared.site.tariff;
+    Ok(propose(&Inputs {
+        participant: &participant.id,
+        point: &point.point,
+        rating_w: point.rating_w,
+        interval,
+        sequence: market_engine::service::next_sequence(&shared.db, &participant.id).await?,
+        preferences: Preferences {
+            max_buy: participant.max_buy,
+            min_sell: participant.min_sell,
+        },
+        utility: UtilityPrices {
+            retail: tariff.retail,
+            feed_in: tariff.feed_in,
+            network_fee: tariff.network_fee,
+        },
+        history: &history,
+    }))
+}

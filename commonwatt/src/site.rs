@@ -1,0 +1,369 @@
+//! What an operator writes down about a community: tariff, participants, gateways, addresses.
+//!
+//! `serve` reads it from `site.toml`; the demo writes one for its street.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use domain::ids::{CommunityId, GatewayId, ParticipantId, PointId};
+use domain::key_record::{PointRecord, PointRole};
+use domain::money::{Money, Price};
+use domain::signed::PublicKey;
+use serde::{Deserialize, Serialize};
+use settlement::tariff::Tariff;
+
+/// Most participants and most gateways of one site.
+const MEMBERS_MAX: usize = 10_000;
+
+/// A community, as its operator describes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteFile {
+    community: String,
+    #[serde(default = "default_interval_s")]
+    interval_length_s: u32,
+    #[serde(default = "default_gate_closure_s")]
+    gate_closure_s: u32,
+    tariff: TariffFile,
+    mqtt: MqttFile,
+    web: WebFile,
+    #[serde(default)]
+    participants: Vec<ParticipantFile>,
+    #[serde(default)]
+    gateways: Vec<GatewayFile>,
+}
+
+fn default_interval_s() -> u32 {
+    domain::time::DEFAULT_INTERVAL_S
+}
+
+fn default_gate_closure_s() -> u32 {
+    300
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TariffFile {
+    retail: String,
+    feed_in: String,
+    network_fee: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MqttFile {
+    listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WebFile {
+    listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParticipantFile {
+    id: String,
+    max_buy: String,
+    min_sell: String,
+    deposit: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GatewayFile {
+    id: String,
+    /// Ed25519 public key in base64, as `commonwatt gateway` prints it at its first start.
+    public_key: String,
+    /// SHA-256 of the MQTT password in hex.
+    password_sha256: String,
+    /// Device topics this gateway may read besides its own, `shellypro3em-home-10/#` say.
+    #[serde(default)]
+    device_topics: Vec<String>,
+    points: Vec<PointFile>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PointFile {
+    id: String,
+    role: RoleFile,
+    participant: Option<String>,
+    rating_w: u32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RoleFile {
+    Connection,
+    Feeder,
+    Submeter,
+}
+
+/// A community, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) community: CommunityId,
+    pub(crate) interval_length_s: u32,
+    pub(crate) gate_closure_s: u32,
+    pub(crate) tariff: Tariff,
+    pub(crate) mqtt_listen: SocketAddr,
+    pub(crate) web_listen: SocketAddr,
+    pub(crate) participants: Vec<Participant>,
+    pub(crate) gateways: Vec<Gateway>,
+}
+
+/// A participant whose autopilot the platform runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Participant {
+    pub(crate) id: ParticipantId,
+    pub(crate) max_buy: Price,
+    pub(crate) min_sell: Price,
+    pub(crate) deposit: Money,
+}
+
+/// A gateway that may deliver readings.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    pub(crate) id: GatewayId,
+    pub(crate) key: PublicKey,
+    pub(crate) password_sha256: [u8; 32],
+    pub(crate) device_topics: Vec<String>,
+    pub(crate) points: Vec<PointRecord>,
+}
+
+impl Site {
+    /// The point through which a participant is connected, with its rating in watts.
+    pub(crate) fn connection_of(&self, participant: &ParticipantId) -> Option<&PointRecord> {
+        self.points().find(|p| {
+            p.role == PointRole::Connection && p.participant.as_ref() == Some(participant)
+        })
+    }
+
+    /// Every point of every gateway.
+    pub(crate) fn points(&self) -> impl Iterator<Item = &PointRecord> {
+        self.gateways.iter().flat_map(|g| g.points.iter())
+    }
+
+    /// Reads and checks a `site.toml`.
+    pub(crate) fn from_toml(text: &str, file: &Path) -> anyhow::Result<Site> {
+        let raw: SiteFile = toml::from_str(text)
+            .with_context(|| format!("{} is not a valid site", file.display()))?;
+        raw.check()
+            .with_context(|| format!("{} is not a valid site", file.display()))
+    }
+
+    /// The `site.toml` that describes this site.
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
+        Ok(toml::to_string(&SiteFile::of(self))?)
+    }
+}
+
+impl SiteFile {
+    fn check(self) -> anyhow::Result<Site> {
+        if self.participants.len() > MEMBERS_MAX || self.gateways.len() > MEMBERS_MAX {
+            bail!("a site has at most {MEMBERS_MAX} participants and as many gateways");
+        }
+        let price = |key: &str, text: &str| -> anyhow::Result<Price> {
+            text.parse().with_context(|| format!("tariff.{key}"))
+        };
+        let tariff = Tariff::new(
+            price("retail", &self.tariff.retail)?,
+            price("feed_in", &self.tariff.feed_in)?,
+            price("network_fee", &self.tariff.network_fee)?,
+        )?;
+        let site = Site {
+            community: CommunityId::new(self.community).context("community")?,
+            interval_length_s: self.interval_length_s,
+            gate_closure_s: self.gate_closure_s,
+            tariff,
+            mqtt_listen: self.mqtt.listen,
+            web_listen: self.web.listen,
+            participants: self
+                .participants
+                .into_iter()
+                .map(ParticipantFile::check)
+                .collect::<anyhow::Result<_>>()?,
+            gateways: self
+                .gateways
+                .into_iter()
+                .map(GatewayFile::check)
+                .collect::<anyhow::Result<_>>()?,
+        };
+        domain::time::Interval::new(0, site.interval_length_s).context("interval_length_s")?;
+        for participant in &site.participants {
+            if site.connection_of(&participant.id).is_none() {
+                bail!(
+                    "participant {} has no gateway point of role connection",
+                    participant.id
+                );
+            }
+        }
+        Ok(site)
+    }
+
+    fn of(site: &Site) -> SiteFile {
+        SiteFile {
+            community: site.community.to_string(),
+            interval_length_s: site.interval_length_s,
+            gate_closure_s: site.gate_closure_s,
+            tariff: TariffFile {
+                retail: site.tariff.retail.to_string(),
+                feed_in: site.tariff.feed_in.to_string(),
+                network_fee: site.tariff.network_fee.to_string(),
+            },
+            mqtt: MqttFile {
+                listen: site.mqtt_listen,
+            },
+            web: WebFile {
+                listen: site.web_listen,
+            },
+            participants: site.participants.iter().map(ParticipantFile::of).collect(),
+            gateways: site.gateways.iter().map(GatewayFile::of).collect(),
+        }
+    }
+}
+
+impl ParticipantFile {
+    fn check(self) -> anyhow::Result<Participant> {
+        let id = ParticipantId::new(self.id).context("participants.id")?;
+        let place = |key: &str| format!("participant {id}, {key}");
+        Ok(Participant {
+            max_buy: self.max_buy.parse().with_context(|| place("max_buy"))?,
+            min_sell: self.min_sell.parse().with_context(|| place("min_sell"))?,
+            deposit: self.deposit.parse().with_context(|| place("deposit"))?,
+            id,
+        })
+    }
+
+    fn of(participant: &Participant) -> ParticipantFile {
+        ParticipantFile {
+            id: participant.id.to_string(),
+            max_buy: participant.max_buy.to_string(),
+            min_sell: participant.min_sell.to_string(),
+            deposit: participant.deposit.to_string(),
+        }
+    }
+}
+
+impl GatewayFile {
+    fn check(self) -> anyhow::Result<Gateway> {
+        let id = GatewayId::new(self.id).context("gateways.id")?;
+        let place = |key: &str| format!("gateway {id}, {key}");
+        let points = self
+            .points
+            .into_iter()
+            .map(PointFile::check)
+            .collect::<anyhow::Result<_>>();
+        Ok(Gateway {
+            key: parse_public_key(&self.public_key).with_context(|| place("public_key"))?,
+            password_sha256: domain::ids::from_hex(&self.password_sha256)
+                .with_context(|| place("password_sha256"))?,
+            device_topics: self.device_topics,
+            points: points.with_context(|| place("points"))?,
+            id,
+        })
+    }
+
+    fn of(gateway: &Gateway) -> GatewayFile {
+        GatewayFile {
+            id: gateway.id.to_string(),
+            public_key: public_key_text(gateway.key),
+            password_sha256: domain::ids::to_hex(&gateway.password_sha256),
+            device_topics: gateway.device_topics.clone(),
+            points: gateway.points.iter().map(PointFile::of).collect(),
+        }
+    }
+}
+
+impl PointFile {
+    fn check(self) -> anyhow::Result<PointRecord> {
+        let participant = self.participant.map(ParticipantId::new).transpose()?;
+        let role = match self.role {
+            RoleFile::Connection => PointRole::Connection,
+            RoleFile::Feeder => PointRole::Feeder,
+            RoleFile::Submeter => PointRole::Submeter,
+        };
+        if role == PointRole::Connection && participant.is_none() {
+            bail!("point {} of role connection needs a participant", self.id);
+        }
+        Ok(PointRecord {
+            point: PointId::new(self.id)?,
+            role,
+            participant,
+            rating_w: self.rating_w,
+        })
+    }
+
+    fn of(point: &PointRecord) -> PointFile {
+        PointFile {
+            id: point.point.to_string(),
+            role: match point.role {
+                PointRole::Connection => RoleFile::Connection,
+                PointRole::Feeder => RoleFile::Feeder,
+                PointRole::Submeter => RoleFile::Submeter,
+            },
+            participant: point.participant.as_ref().map(ToString::to_string),
+            rating_w: point.rating_w,
+        }
+    }
+}
+
+/// A public key as people copy it: 32 bytes in base64.
+pub(crate) fn public_key_text(key: PublicKey) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(key.to_bytes())
+}
+
+/// A public key from base64.
+pub(crate) fn parse_public_key(text: &str) -> anyhow::Result<PublicKey> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text.trim())
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .context("expected an Ed25519 public key: 32 bytes in base64")?;
+    Ok(PublicKey::from_bytes(&bytes)?)
+}
+
+/// Where a running community keeps its files.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Makes the folder where it is missing and takes it for this process alone.
+    ///
+    /// The lock ends with the process, however it ends.
+    pub(crate) fn take(path: &Path) -> anyhow::Result<(DataDir, std::fs::File)> {
+        let shown = path.display();
+        std::fs::create_dir_all(path).with_context(|| {
+            format!("cannot make the data folder {shown}: choose another with --data-dir")
+        })?;
+        let lock = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .with_context(|| {
+                format!("cannot write in the data folder {shown}: choose another with --data-dir")
+            })?;
+        if lock.try_lock().is_err() {
+            bail!(
+                "the data folder {shown} is in use by another commonwatt: stop it, or choose another with --data-dir"
+            );
+        }
+        Ok((DataDir(path.to_owned()), lock))
+    }
+
+    /// Where the books are when nothing else is said.
+    pub(crate) fn database(&self) -> String {
+        self.join("commonwatt.db").display().to_string()
+    }
+
+    /// A path inside.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}

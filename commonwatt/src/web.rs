@@ -1,0 +1,311 @@
+//! The HTTP side: the page, its live events, receipts, and the first resources of the API.
+
+mod chart;
+mod house;
+mod street;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use domain::ids::{ParticipantId, TradeId};
+use futures_util::Stream;
+use settlement::log::checkpoint::Log;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::platform::{Command, OrderAnswer, Shared};
+use crate::view;
+
+/// Largest request body: a signed order is far smaller.
+const BODY_MAX_BYTES: usize = domain::signed::MESSAGE_MAX_BYTES;
+/// Most pages that listen at the same time.
+const LISTENERS_MAX: usize = 1000;
+/// Shortest time between two updates of one page.
+const UPDATE_PAUSE: Duration = Duration::from_millis(400);
+
+/// The page may load its own script, style and pictures, and nothing from anybody else.
+const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct Web {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) street: watch::Receiver<Arc<view::Street>>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) listeners: Arc<tokio::sync::Semaphore>,
+}
+
+impl Web {
+    /// A web side over a platform's ends.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: mpsc::Sender<Command>,
+        street: watch::Receiver<Arc<view::Street>>,
+        stop: CancellationToken,
+    ) -> Web {
+        let listeners = Arc::new(tokio::sync::Semaphore::new(LISTENERS_MAX));
+        Web {
+            shared,
+            commands,
+            street,
+            stop,
+            listeners,
+        }
+    }
+}
+
+/// Serves until the token of `web` is cancelled.
+pub(crate) async fn serve(listener: tokio::net::TcpListener, web: Web) -> anyhow::Result<()> {
+    let stop = web.stop.clone();
+    axum::serve(listener, router(web))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+fn router(web: Web) -> Router {
+    let fixed =
+        |name, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
+    Router::new()
+        .route("/", get(page))
+        .route("/events", get(events))
+        .route("/street.svg", get(picture))
+        .route("/receipts/{trade}/{participant}", get(receipt))
+        .route("/api/v1/orders", post(place_order))
+        .route("/api/v1/checkpoints/{log}", get(checkpoint))
+        .route("/health", get(health))
+        .route(
+            "/static/style.css",
+            get(|| asset("text/css", include_str!("../static/style.css"))),
+        )
+        .route(
+            "/static/app.js",
+            get(|| asset("text/javascript", include_str!("../static/app.js"))),
+        )
+        .route(
+            "/static/icon.svg",
+            get(|| asset("image/svg+xml", include_str!("../static/icon.svg"))),
+        )
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "There is nothing at this address.") })
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(fixed(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+        .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        .layer(CatchPanicLayer::new())
+        .with_state(web)
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, "max-age=300"),
+        ],
+        text,
+    )
+        .into_response()
+}
+
+async fn page(State(web): State<Web>) -> Response {
+    let street = web.street.borrow().clone();
+    street::page(&street).into_response()
+}
+
+async fn picture(State(web): State<Web>) -> Response {
+    let street = web.street.borrow().clone();
+    let svg = house::picture(&street).into_string();
+    ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()
+}
+
+/// Sends each section of the page whenever its HTML has changed, all of them at first.
+async fn events(State(web): State<Web>) -> Response {
+    let Ok(place) = Arc::clone(&web.listeners).try_acquire_owned() else {
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many pages listen at the moment.",
+        );
+    };
+    Sse::new(updates(web, place))
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+fn updates(
+    web: Web,
+    place: tokio::sync::OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    struct Listener {
+        web: Web,
+        sent: Vec<(&'static str, String)>,
+        waiting: Vec<Event>,
+        _place: tokio::sync::OwnedSemaphorePermit,
+    }
+    let start = Listener {
+        web,
+        sent: Vec::new(),
+        waiting: Vec::new(),
+        _place: place,
+    };
+    futures_util::stream::unfold(start, |mut listener| async move {
+        loop {
+            if let Some(event) = listener.waiting.pop() {
+                return Some((Ok(event), listener));
+            }
+            if !listener.sent.is_empty() {
+                tokio::select! {
+                    () = listener.web.stop.cancelled() => return None,
+                    changed = listener.web.street.changed() => changed.ok()?,
+                }
+                tokio::time::sleep(UPDATE_PAUSE).await;
+            }
+            let street = listener.web.street.borrow_and_update().clone();
+            for section in street::sections(&street) {
+                let known = listener
+                    .sent
+                    .iter_mut()
+                    .find(|(name, _)| *name == section.name);
+                match known {
+                    Some((_, html)) if *html == section.html => continue,
+                    Some((_, html)) => html.clone_from(&section.html),
+                    None => listener.sent.push((section.name, section.html.clone())),
+                }
+                listener
+                    .waiting
+                    .push(Event::default().event(section.name).data(section.html));
+            }
+        }
+    })
+}
+
+async fn receipt(State(web): State<Web>, Path((trade, file)): Path<(String, String)>) -> Response {
+    let participant = file.strip_suffix(".json").unwrap_or(&file);
+    let named = trade
+        .parse::<TradeId>()
+        .ok()
+        .zip(ParticipantId::new(participant).ok());
+    let Some((trade, participant)) = named else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "A receipt’s address is /receipts/<trade>/<home>.json.",
+        );
+    };
+    let found =
+        settlement::service::receipt(&web.shared.db, &web.shared.community, trade, &participant)
+            .await;
+    match found {
+        Ok(Some(receipt)) => match settlement::prove::to_text(&receipt) {
+            Ok(text) => download(&format!("receipt-{participant}-{trade}.json"), text),
+            Err(error) => broken("a receipt could not be written", &error),
+        },
+        Ok(None) => problem(
+            StatusCode::NOT_FOUND,
+            "No settled trade of this home has this name. A receipt can be had once the interval is settled.",
+        ),
+        Err(error) => broken("a receipt could not be read", &error),
+    }
+}
+
+fn download(name: &str, text: String) -> Response {
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    (headers, text).into_response()
+}
+
+/// Takes one signed order (COSE_Sign1 as the body).
+async fn place_order(State(web): State<Web>, body: Bytes) -> Response {
+    let (answer, outcome) = oneshot::channel();
+    let command = Command::Order {
+        bytes: body.to_vec(),
+        answer,
+    };
+    if web.commands.try_send(command).is_err() {
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many orders are waiting: try again.",
+        );
+    }
+    match outcome.await {
+        Ok(OrderAnswer::Accepted(id)) => (
+            StatusCode::CREATED,
+            Json(serde_json::json!({ "order": id.to_string() })),
+        )
+            .into_response(),
+        Ok(OrderAnswer::Refused(reason)) => problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &format!("The order was refused: {reason}."),
+        ),
+        Ok(OrderAnswer::Unavailable) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The order could not be stored: send it again.",
+        ),
+    }
+}
+
+/// The newest signed checkpoint of a log, as a signed note.
+async fn checkpoint(State(web): State<Web>, Path(log): Path<String>) -> Response {
+    let Some(log) = Log::ALL.into_iter().find(|known| known.word() == log) else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "The logs are readings, market and ledger.",
+        );
+    };
+    match settlement::service::latest_checkpoint(&web.shared.db, log).await {
+        Ok(Some(note)) => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response()
+        }
+        Ok(None) => problem(StatusCode::NOT_FOUND, "This log has no checkpoint yet."),
+        Err(error) => broken("a checkpoint could not be read", &error),
+    }
+}
+
+/// 200 while the picture of the street is fresh, 503 otherwise.
+async fn health(State(web): State<Web>) -> Response {
+    let age_ms = web.shared.clock.now().ms_since(web.street.borrow().now);
+    let limit_ms = i64::from(web.shared.rules.interval_length_s) * 1000;
+    if age_ms <= limit_ms {
+        Json(serde_json::json!({ "status": "ok" })).into_response()
+    } else {
+        problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The market has not moved for an interval.",
+        )
+    }
+}
+
+fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
+    tracing::error!("{what}: {error}");
+    problem(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Something went wrong here; nothing was lost. Try again.",
+    )
+}
+
+/// An error as `application/problem+json`.
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let body = serde_json::json!({
+        "title": status.canonical_reason().unwrap_or("error"),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        body.to_string(),
+    )
+        .into_response()
+}

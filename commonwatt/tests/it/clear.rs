@@ -1,0 +1,74 @@
+//! `commonwatt clear` as a person runs it.
+
+use std::process::{Command, Output};
+
+use crate::demo::program;
+
+const ORDERS: &str = "id,participant,side,energy_wh,limit_price\n\
+    b1,ana,bid,100,0.30\n\
+    b2,ben,bid,100,0.20\n\
+    o1,cem,offer,100,0.10\n\
+    o2,dia,offer,100,0.15\n";
+
+fn clear(orders: &str, extra: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.csv");
+    std::fs::write(&file, orders).unwrap();
+    Command::new(program())
+        .args(["clear", "--orders", file.to_str().unwrap()])
+        .args(extra)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_book_is_cleared_to_json() {
+    let out = clear(
+        ORDERS,
+        &["--mechanism", "uniform-price", "--format", "json"],
+    );
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let result: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(result["mechanism"], "uniform-price");
+    assert_eq!(result["price_policy"], "walras-mid");
+    assert_eq!(result["price"], "0.175000");
+    assert_eq!(
+        result["price_interval"],
+        serde_json::json!(["0.150000", "0.200000"])
+    );
+    assert_eq!(result["volume_wh"], 200);
+    assert_eq!(result["orders"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_bad_line_is_named_with_its_place_and_nothing_is_printed() {
+    for (bad, place) in [
+        ("b3,eva,bid,-5,0.20\n", "energy_wh"),
+        ("b3,eva,bid,5,cheap\n", "limit_price"),
+        ("b3,eva,both,5,0.20\n", "side"),
+        ("b1,eva,bid,5,0.20\n", "id"),
+    ] {
+        let out = clear(&format!("{ORDERS}{bad}"), &["--format", "json"]);
+        assert_eq!(out.status.code(), Some(2), "{bad}");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(
+            said.contains("line 6") && said.contains(place),
+            "{bad}: {said}"
+        );
+        assert!(out.stdout.is_empty(), "{bad}: half a result was printed");
+    }
+}
+
+#[test]
+fn an_unknown_mechanism_is_a_usage_error() {
+    let out = clear(ORDERS, &["--mechanism", "dictator"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&out.stderr).contains("uniform-price"),
+        "it must say what there is"
+    );
+}

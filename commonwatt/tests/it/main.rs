@@ -1,0 +1,12 @@
+//! The program as a person runs it, and the rules the source itself keeps.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it must be"
+)]
+
+mod clear;
+mod demo;
+mod tidy;

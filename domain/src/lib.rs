@@ -1,0 +1,35 @@
+//! The vocabulary of Commonwatt: every noun of the flow, one file each. Nothing here does I/O or reads
+//! a clock, and nothing here knows tokio, sqlx or axum.
+//!
+//! In flow order:
+//!
+//! | noun | type | made by |
+//! |---|---|---|
+//! | what a meter counted | [`reading::Reading`] | meter-gateway `measure` |
+//! | its signed bytes | [`signed::Signed`] | meter-gateway `sign` |
+//! | proof that they were checked | [`signed::Verified`] | [`signed::Signed::verify`], nothing else |
+//! | the platform's word on it | [`acceptance::Acceptance`], [`rejection::Rejection`] | settlement `accept` |
+//! | a wish | [`order::Order`] | market-engine `bid` |
+//! | a bargain | [`trade::Trade`], [`trade::Clearing`] | market-engine `clear` |
+//! | traded beside metered | [`delivery::Delivery`] | settlement `deliver` |
+//! | money and energy moved | [`posting::Posting`] | settlement `settle`, `post` |
+//! | what a household keeps | [`receipt::Receipt`] | settlement `prove` |
+//!
+//! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
+//! half-open intervals), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
+
+pub mod acceptance;
+pub mod delivery;
+pub mod energy;
+pub mod ids;
+pub mod key_record;
+pub mod money;
+pub mod order;
+pub mod posting;
+pub mod quality;
+pub mod reading;
+pub mod receipt;
+pub mod rejection;
+pub mod signed;
+pub mod time;
+pub mod trade;

@@ -1,0 +1,398 @@
+//! Price and money as integers, and the only place that rounds.
+//!
+//! | left | op | right | gives |
+//! |---|---|---|---|
+//! | `Price` (µtoken/kWh = ntoken/Wh) | × | `Energy` (Wh) | `Money` (ntoken), exact |
+//! | `Price` | × | `Price` | nothing: not a price |
+//! | `Money` | ± | `Money` | `Option<Money>` (checked) |
+//!
+//! Rounding happens in [`Price::midpoint_floor`], [`Price::between_floor`], [`Money::percent_floor`],
+//! [`split_largest_remainder`] and nowhere else. `rust_decimal` is used for text at the edge only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+use sha2::{Digest, Sha256};
+
+use crate::energy::Energy;
+
+/// Micro-tokens in a token: the scale of a price.
+pub const MICRO_PER_TOKEN: i64 = 1_000_000;
+/// Nano-tokens in a token: the scale of money.
+pub const NANO_PER_TOKEN: i64 = 1_000_000_000;
+
+/// A price in micro-tokens per kilowatt-hour, which is the same number in nano-tokens per watt-hour.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    minicbor::Encode,
+    minicbor::Decode,
+)]
+#[cbor(transparent)]
+pub struct Price(#[n(0)] i64);
+
+impl Price {
+    /// Free of charge.
+    pub const ZERO: Price = Price(0);
+
+    /// A price from micro-tokens per kWh.
+    #[must_use]
+    pub const fn from_micro_per_kwh(micro: i64) -> Self {
+        Price(micro)
+    }
+
+    /// Micro-tokens per kWh.
+    #[must_use]
+    pub const fn micro_per_kwh(self) -> i64 {
+        self.0
+    }
+
+    /// What `energy` costs at this price: an exact product.
+    ///
+    /// # Errors
+    /// The product does not fit 64 bits.
+    pub fn amount(self, energy: Energy) -> Result<Money, MoneyError> {
+        self.0
+            .checked_mul(energy.wh())
+            .map(Money)
+            .ok_or(MoneyError::Overflow)
+    }
+
+    /// The middle of two prices, floored to the tick of one micro-token per kWh.
+    #[must_use]
+    pub fn midpoint_floor(self, other: Price) -> Price {
+        Price(i64::midpoint_floor(self.0, other.0))
+    }
+
+    /// `self + k × (to − self)` floored to the tick, with `k` in millionths (0 ..= 1 000 000).
+    ///
+    /// # Errors
+    /// `k` is above one.
+    pub fn between_floor(self, to: Price, k_millionths: u32) -> Result<Price, MoneyError> {
+        if k_millionths > 1_000_000 {
+            return Err(MoneyError::ShareAboveOne(k_millionths));
+        }
+        let span = i128::from(to.0) - i128::from(self.0);
+        let step = (span * i128::from(k_millionths)).div_euclid(1_000_000);
+        i64::try_from(i128::from(self.0) + step)
+            .map(Price)
+            .map_err(|_| MoneyError::Overflow)
+    }
+
+    /// Sum of two prices (an energy price and a network fee, say); `None` on overflow.
+    #[must_use]
+    pub const fn checked_add(self, other: Price) -> Option<Price> {
+        match self.0.checked_add(other.0) {
+            Some(p) => Some(Price(p)),
+            None => None,
+        }
+    }
+
+    /// Difference of two prices; `None` on overflow.
+    #[must_use]
+    pub const fn checked_sub(self, other: Price) -> Option<Price> {
+        match self.0.checked_sub(other.0) {
+            Some(p) => Some(Price(p)),
+            None => None,
+        }
+    }
+}
+
+/// Floored midpoint of two integers without overflow.
+trait MidpointFloor {
+    fn midpoint_floor(a: i64, b: i64) -> i64;
+}
+
+impl MidpointFloor for i64 {
+    fn midpoint_floor(a: i64, b: i64) -> i64 {
+        // Bits in common, plus half of the bits that differ; `>>` floors also below zero.
+        (a & b) + ((a ^ b) >> 1)
+    }
+}
+
+impl fmt::Display for Price {
+    /// Tokens per kWh with six decimals: `0.132000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scaled(f, self.0, 6)
+    }
+}
+
+impl FromStr for Price {
+    type Err = MoneyError;
+
+    /// Tokens per kWh with up to six decimals.
+    fn from_str(text: &str) -> Result<Self, MoneyError> {
+        parse_scaled(text, 6).map(Price)
+    }
+}
+
+/// An amount of money in nano-tokens.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    minicbor::Encode,
+    minicbor::Decode,
+)]
+#[cbor(transparent)]
+pub struct Money(#[n(0)] i64);
+
+impl Money {
+    /// Nothing.
+    pub const ZERO: Money = Money(0);
+
+    /// Money from nano-tokens.
+    #[must_use]
+    pub const fn from_nano(nano: i64) -> Self {
+        Money(nano)
+    }
+
+    /// Nano-tokens.
+    #[must_use]
+    pub const fn nano(self) -> i64 {
+        self.0
+    }
+
+    /// Sum; `None` on overflow.
+    #[must_use]
+    pub const fn checked_add(self, other: Money) -> Option<Money> {
+        match self.0.checked_add(other.0) {
+            Some(m) => Some(Money(m)),
+            None => None,
+        }
+    }
+
+    /// Difference; `None` on overflow.
+    #[must_use]
+    pub const fn checked_sub(self, other: Money) -> Option<Money> {
+        match self.0.checked_sub(other.0) {
+            Some(m) => Some(Money(m)),
+            None => None,
+        }
+    }
+
+    /// A percentage fee in basis points of this amount, floored: the remainder stays with the payer.
+    ///
+    /// # Errors
+    /// The fee does not fit 64 bits.
+    pub fn percent_floor(self, basis_points: u32) -> Result<Money, MoneyError> {
+        let fee = (i128::from(self.0) * i128::from(basis_points)).div_euclid(10_000);
+        i64::try_from(fee)
+            .map(Money)
+            .map_err(|_| MoneyError::Overflow)
+    }
+}
+
+impl fmt::Display for Money {
+    /// Tokens with nine decimals: `1.320000000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scaled(f, self.0, 9)
+    }
+}
+
+impl FromStr for Money {
+    type Err = MoneyError;
+
+    /// Tokens with up to nine decimals.
+    fn from_str(text: &str) -> Result<Self, MoneyError> {
+        parse_scaled(text, 9).map(Money)
+    }
+}
+
+/// Splits `total` over `weights` so that the parts sum to `total` exactly.
+///
+/// Each part is floored, and what is left goes one by one to the largest remainders. Equal remainders
+/// are ordered by SHA-256 of `salt ‖ index key`, so that over many intervals nobody is favoured.
+/// `keys[i]` names the party of `weights[i]`. All weights zero gives all parts zero only for a zero
+/// total.
+///
+/// # Errors
+/// A negative weight or total, keys and weights of different length, or a total that nobody can take.
+pub fn split_largest_remainder(
+    total: i64,
+    weights: &[i64],
+    keys: &[&[u8]],
+    salt: &[u8],
+) -> Result<Vec<i64>, MoneyError> {
+    if total < 0 || weights.iter().any(|w| *w < 0) || weights.len() != keys.len() {
+        return Err(MoneyError::BadSplit);
+    }
+    let sum: i128 = weights.iter().map(|w| i128::from(*w)).sum();
+    if sum == 0 {
+        return if total == 0 {
+            Ok(vec![0; weights.len()])
+        } else {
+            Err(MoneyError::BadSplit)
+        };
+    }
+    let mut parts = Vec::with_capacity(weights.len());
+    let mut order = Vec::with_capacity(weights.len());
+    let mut given: i128 = 0;
+    for (index, weight) in weights.iter().enumerate() {
+        let product = i128::from(total) * i128::from(*weight);
+        let part = product / sum;
+        given += part;
+        parts.push(i64::try_from(part).map_err(|_| MoneyError::Overflow)?);
+        order.push((product % sum, index));
+    }
+    let mut left = usize::try_from(i128::from(total) - given).map_err(|_| MoneyError::Overflow)?;
+    order.retain(|(remainder, _)| *remainder > 0);
+    order.sort_by_cached_key(|(remainder, index)| {
+        let tie: [u8; 32] = Sha256::new()
+            .chain_update(salt)
+            .chain_update(keys[*index])
+            .finalize()
+            .into();
+        (std::cmp::Reverse(*remainder), tie, *index)
+    });
+    for (_, index) in order {
+        if left == 0 {
+            break;
+        }
+        parts[index] += 1;
+        left -= 1;
+    }
+    assert_eq!(
+        parts.iter().map(|p| i128::from(*p)).sum::<i128>(),
+        i128::from(total)
+    );
+    Ok(parts)
+}
+
+fn write_scaled(f: &mut fmt::Formatter<'_>, value: i64, decimals: u32) -> fmt::Result {
+    f.pad(&Decimal::from_i128_with_scale(i128::from(value), decimals).to_string())
+}
+
+fn parse_scaled(text: &str, decimals: u32) -> Result<i64, MoneyError> {
+    let wrong = || MoneyError::NotANumber {
+        text: text.to_owned(),
+        decimals,
+    };
+    let plain = text.strip_prefix('-').unwrap_or(text);
+    let shape_ok = plain.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        && plain.starts_with(|c: char| c.is_ascii_digit());
+    if !shape_ok {
+        return Err(wrong());
+    }
+    let value = Decimal::from_str_exact(text)
+        .map_err(|_| wrong())?
+        .normalize();
+    if value.scale() > decimals {
+        return Err(wrong());
+    }
+    let scaled = value
+        .mantissa()
+        .checked_mul(10_i128.pow(decimals - value.scale()));
+    scaled
+        .and_then(|v| i64::try_from(v).ok())
+        .ok_or(MoneyError::Overflow)
+}
+
+/// Why a sum of money or a price was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MoneyError {
+    /// The result does not fit 64 bits.
+    #[error("the amount is too large: it does not fit 64 bits")]
+    Overflow,
+    /// Text that is not a plain decimal number of the wanted precision.
+    #[error("`{text}` is not a decimal number with at most {decimals} decimals")]
+    NotANumber {
+        /// The text as it was given.
+        text: String,
+        /// Decimals that are allowed.
+        decimals: u32,
+    },
+    /// A share above one.
+    #[error("a share of {0} millionths is above one")]
+    ShareAboveOne(u32),
+    /// A split that has no meaning.
+    #[error("this amount cannot be split: a negative part, or nobody to take it")]
+    BadSplit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_kilowatt_hour_at_13_2_cents_costs_13_2_cents() {
+        let price: Price = "0.132".parse().unwrap();
+        assert_eq!(price.micro_per_kwh(), 132_000);
+        assert_eq!(
+            price.amount(Energy::from_wh(1000)).unwrap().to_string(),
+            "0.132000000"
+        );
+        assert_eq!(price.to_string(), "0.132000");
+    }
+
+    #[test]
+    fn text_that_is_not_a_price_is_refused() {
+        for text in [
+            "",
+            "x",
+            "1e3",
+            "0.1234567",
+            "+1",
+            ".5",
+            "1_000",
+            "--1",
+            "1.2.3",
+            " 1",
+            "NaN",
+        ] {
+            assert!(text.parse::<Price>().is_err(), "{text:?} was taken");
+        }
+        assert_eq!("-0.5".parse::<Price>().unwrap().micro_per_kwh(), -500_000);
+        assert_eq!(
+            "9223372036854775807".parse::<Price>(),
+            Err(MoneyError::Overflow)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(nano: i64) {
+            let money = Money::from_nano(nano);
+            prop_assert_eq!(money.to_string().parse::<Money>().unwrap(), money);
+        }
+
+        #[test]
+        fn the_middle_is_the_floored_mean(a: i64, b: i64) {
+            let mean = (i128::from(a) + i128::from(b)).div_euclid(2);
+            let middle = Price::from_micro_per_kwh(a).midpoint_floor(Price::from_micro_per_kwh(b));
+            prop_assert_eq!(i128::from(middle.micro_per_kwh()), mean);
+        }
+
+        #[test]
+        fn a_split_sums_to_the_total_and_is_within_one_of_the_share(
+            total in 0_i64..1_000_000_000_000,
+            weights in proptest::collection::vec(0_i64..1_000_000_000, 1..40),
+        ) {
+            prop_assume!(weights.iter().any(|w| *w > 0));
+            let names: Vec<[u8; 8]> = (0..weights.len() as u64).map(u64::to_be_bytes).collect();
+            let keys: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
+            let parts = split_largest_remainder(total, &weights, &keys, b"salt").unwrap();
+            prop_assert_eq!(parts.iter().sum::<i64>(), total);
+            let sum: i128 = weights.iter().map(|w| i128::from(*w)).sum();
+            for (part, weight) in parts.iter().zip(&weights) {
+                let exact = i128::from(total) * i128::from(*weight);
+                prop_assert!((i128::from(*part) * sum - exact).abs() < sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! An order: a participant's wish to buy or sell energy in one interval, up to a limit price.
+
+use minicbor::{Decode, Encode};
+
+use crate::energy::Energy;
+use crate::ids::{OrderId, ParticipantId, PointId, timed_id};
+use crate::money::Price;
+use crate::signed::{Kind, Message, decode, encode};
+use crate::time::Interval;
+
+/// The side of an order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Side {
+    /// Wants to buy.
+    Bid,
+    /// Wants to sell.
+    Offer,
+}
+
+impl Side {
+    /// `bid` or `offer`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Side::Bid => "bid",
+            Side::Offer => "offer",
+        }
+    }
+
+    /// The number that is signed and stored.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Side::Bid => 0,
+            Side::Offer => 1,
+        }
+    }
+
+    /// The side of a number; `None` for an unknown one.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Side::Bid),
+            1 => Some(Side::Offer),
+            _ => None,
+        }
+    }
+}
+
+/// A bid or an offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// Who buys or sells; the signature must be with this participant's key.
+    pub participant: ParticipantId,
+    /// Through which metering point the energy will flow.
+    pub point: PointId,
+    /// Buy or sell.
+    pub side: Side,
+    /// When the energy flows.
+    pub interval: Interval,
+    /// How much, at most; above zero.
+    pub energy: Energy,
+    /// A bid pays at most this per kWh, an offer receives at least this.
+    pub limit: Price,
+    /// The participant's own number; each is used once.
+    pub sequence: u64,
+}
+
+impl Order {
+    /// The order's name: the same for the same participant and sequence, ordered by interval.
+    #[must_use]
+    pub fn id(&self) -> OrderId {
+        let parts: [&[u8]; 2] = [
+            self.participant.as_str().as_bytes(),
+            &self.sequence.to_be_bytes(),
+        ];
+        OrderId(timed_id(self.interval.start(), ORDER_TAG, "order", &parts))
+    }
+}
+
+/// The tag of order ids in [`timed_id`].
+const ORDER_TAG: u16 = 1;
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Wire {
+    #[n(1)]
+    version: u8,
+    #[n(2)]
+    participant: ParticipantId,
+    #[n(3)]
+    point: PointId,
+    #[n(4)]
+    sequence: u64,
+    #[n(5)]
+    interval_start_s: i64,
+    #[n(6)]
+    interval_length_s: u32,
+    #[n(7)]
+    side: u8,
+    #[n(8)]
+    energy: Energy,
+    #[n(9)]
+    limit: Price,
+}
+
+const VERSION: u8 = 1;
+
+impl Message for Order {
+    const KIND: Kind = Kind::Order;
+
+    fn to_cbor(&self) -> Vec<u8> {
+        encode(&Wire {
+            version: VERSION,
+            participant: self.participant.clone(),
+            point: self.point.clone(),
+            sequence: self.sequence,
+            interval_start_s: self.interval.start_s(),
+            interval_length_s: self.interval.length_s(),
+            side: self.side.code(),
+            energy: self.energy,
+            limit: self.limit,
+        })
+    }
+
+    fn from_cbor(bytes: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        use minicbor::decode::Error;
+        let wire: Wire = decode(bytes)?;
+        if wire.version != VERSION {
+            return Err(Error::message("an order of an unknown version"));
+        }
+        if !wire.energy.is_positive() {
+            return Err(Error::message("an order's energy is above zero"));
+        }
+        Ok(Order {
+            participant: wire.participant,
+            point: wire.point,
+            side: Side::from_code(wire.side).ok_or_else(|| Error::message("unknown side"))?,
+            interval: Interval::new(wire.interval_start_s, wire.interval_length_s)
+                .map_err(Error::message)?,
+            energy: wire.energy,
+            limit: wire.limit,
+            sequence: wire.sequence,
+        })
+    }
+}

@@ -1,0 +1,330 @@
+//! Signatures: a message of some kind, its signed bytes, and the proof that they were verified.
+//!
+//! The wire form is a tagged `COSE_Sign1` (RFC 9052): protected header `{1: -8, 3: content type,
+//! 4: kid}`, empty unprotected header, the payload in deterministic CBOR, and the external data
+//! `commonwatt/<community>/<kind>/v1`, so that a message of one community or kind is no message of
+//! another. Exactly one byte string is valid for a message and a key: anything else is refused before
+//! the signature is looked at.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
+pub use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer, VerifyingKey};
+
+use crate::ids::{CommunityId, Digest32, KeyId};
+
+/// Longest signed message in bytes; a longer one is refused unread.
+pub const MESSAGE_MAX_BYTES: usize = 16 * 1024;
+
+/// What a signed message is about. Part of what is signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A meter reading.
+    Reading,
+    /// A bid or an offer.
+    Order,
+    /// The platform's word on which readings it has accepted.
+    Receipt,
+    /// A key and what it may sign for.
+    Key,
+}
+
+impl Kind {
+    /// The word in the external data and in the content type.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Kind::Reading => "reading",
+            Kind::Order => "order",
+            Kind::Receipt => "receipt",
+            Kind::Key => "key",
+        }
+    }
+
+    fn content_type(self) -> String {
+        format!("application/vnd.commonwatt.{}+cbor", self.word())
+    }
+
+    fn external_data(self, community: &CommunityId) -> Vec<u8> {
+        format!("commonwatt/{community}/{}/v1", self.word()).into_bytes()
+    }
+}
+
+/// A noun that can be signed.
+pub trait Message: Sized {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// The payload: a CBOR map with ascending integer keys, shortest integers, definite lengths.
+    fn to_cbor(&self) -> Vec<u8>;
+
+    /// Reads a payload. Determinism is checked by the caller, by encoding again.
+    ///
+    /// # Errors
+    /// The bytes are not such a map, or a value is outside its range.
+    fn from_cbor(bytes: &[u8]) -> Result<Self, minicbor::decode::Error>;
+}
+
+/// Encodes with minicbor into a vector, which cannot fail.
+pub(crate) fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    match minicbor::encode(value, &mut out) {
+        Ok(()) => out,
+        // A `Vec` as a sink has no error, and our `Encode` impls raise none of their own.
+        Err(error) => unreachable!("encoding into memory failed: {error}"),
+    }
+}
+
+/// Decodes with minicbor and refuses bytes behind the value.
+pub(crate) fn decode<'b, T: minicbor::Decode<'b, ()>>(
+    bytes: &'b [u8],
+) -> Result<T, minicbor::decode::Error> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value = decoder.decode()?;
+    if decoder.position() != bytes.len() {
+        return Err(minicbor::decode::Error::message("bytes behind the end"));
+    }
+    Ok(value)
+}
+
+/// A public key that is fit to sign evidence: on the curve, and not of small order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// A key from its 32 bytes.
+    ///
+    /// # Errors
+    /// The bytes are no point of the curve, or a weak one, on which a signature proves nothing.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, SignedError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| SignedError::BadKey)?;
+        if key.is_weak() {
+            Err(SignedError::BadKey)
+        } else {
+            Ok(PublicKey(key))
+        }
+    }
+
+    /// The public half of `key`.
+    #[must_use]
+    pub fn of(key: &SigningKey) -> Self {
+        PublicKey(key.verifying_key())
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The short name of this key.
+    #[must_use]
+    pub fn id(self) -> KeyId {
+        let digest = Digest32::of(self.0.as_bytes());
+        let mut id = [0; 8];
+        id.copy_from_slice(&digest.0[..8]);
+        KeyId(id)
+    }
+
+    /// Checks a bare signature over `message` strictly (`verify_strict`).
+    #[must_use]
+    pub fn verifies(self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.0
+            .verify_strict(message, &Signature::from_bytes(signature))
+            .is_ok()
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.id())
+    }
+}
+
+impl<C> minicbor::Encode<C> for PublicKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(self.0.as_bytes())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for PublicKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let wrong = || minicbor::decode::Error::message("not a usable Ed25519 public key");
+        let bytes: &[u8; 32] = d.bytes()?.try_into().map_err(|_| wrong())?;
+        PublicKey::from_bytes(bytes).map_err(|_| wrong())
+    }
+}
+
+/// Signed bytes that say they hold a `T`. Nothing about them is believed yet.
+pub struct Signed<T> {
+    bytes: Vec<u8>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Signed<T> {
+    fn clone(&self) -> Self {
+        Signed::from_bytes(self.bytes.clone())
+    }
+}
+
+impl<T> fmt::Debug for Signed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signed({} bytes)", self.bytes.len())
+    }
+}
+
+impl<T> Signed<T> {
+    /// Bytes that came from somewhere.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Signed {
+            bytes,
+            kind: PhantomData,
+        }
+    }
+
+    /// The bytes, as they travel.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Which key the message claims to be signed with: for looking the key up, no more.
+    ///
+    /// # Errors
+    /// The bytes are too many, or no signed message.
+    pub fn claimed_signer(&self) -> Result<KeyId, SignedError> {
+        let kid = self.parse()?.protected.header.key_id;
+        kid.as_slice()
+            .try_into()
+            .map(KeyId)
+            .map_err(|_| SignedError::NotDeterministic)
+    }
+
+    fn parse(&self) -> Result<CoseSign1, SignedError> {
+        if self.bytes.len() > MESSAGE_MAX_BYTES {
+            return Err(SignedError::TooLarge(self.bytes.len()));
+        }
+        CoseSign1::from_tagged_slice(&self.bytes).map_err(|_| SignedError::Malformed)
+    }
+}
+
+impl<T: Message> Signed<T> {
+    /// Signs `message` for `community`.
+    #[must_use]
+    pub fn sign(key: &SigningKey, community: &CommunityId, message: &T) -> Self {
+        let unsigned = frame::<T>(PublicKey::of(key).id(), message.to_cbor());
+        let to_sign = unsigned.tbs_data(&T::KIND.external_data(community));
+        Signed::from_bytes(seal(unsigned, key.sign(&to_sign).to_bytes()))
+    }
+
+    /// Verifies strictly, and so makes the only kind of value that the rules work on.
+    ///
+    /// # Errors
+    /// Too large, malformed, not deterministic, another key or kind or community, a bad signature.
+    pub fn verify(
+        &self,
+        key: PublicKey,
+        community: &CommunityId,
+    ) -> Result<Verified<T>, SignedError> {
+        let parsed = self.parse()?;
+        let payload = parsed.payload.as_deref().ok_or(SignedError::Malformed)?;
+        let message = T::from_cbor(payload).map_err(|e| SignedError::Payload(e.to_string()))?;
+        let signature: [u8; 64] = parsed
+            .signature
+            .as_slice()
+            .try_into()
+            .map_err(|_| SignedError::Malformed)?;
+        let expected = frame::<T>(key.id(), message.to_cbor());
+        let to_sign = expected.tbs_data(&T::KIND.external_data(community));
+        if seal(expected, signature) != self.bytes {
+            return Err(SignedError::NotDeterministic);
+        }
+        if !key.verifies(&to_sign, &signature) {
+            return Err(SignedError::BadSignature);
+        }
+        Ok(Verified {
+            message,
+            signer: key.id(),
+            signed: self.clone(),
+        })
+    }
+}
+
+/// The one `COSE_Sign1` that may hold this payload under this key, still without its signature.
+fn frame<T: Message>(signer: KeyId, payload: Vec<u8>) -> CoseSign1 {
+    let header = HeaderBuilder::new()
+        .algorithm(iana::Algorithm::EdDSA)
+        .content_type(T::KIND.content_type())
+        .key_id(signer.0.to_vec())
+        .build();
+    CoseSign1Builder::new()
+        .protected(header)
+        .payload(payload)
+        .build()
+}
+
+fn seal(mut unsigned: CoseSign1, signature: [u8; 64]) -> Vec<u8> {
+    unsigned.signature = signature.to_vec();
+    // Fails only on header values that we do not set; an empty message would then verify nowhere.
+    unsigned.to_tagged_vec().unwrap_or_default()
+}
+
+/// A message whose signature was verified. Only [`Signed::verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct Verified<T> {
+    message: T,
+    signer: KeyId,
+    signed: Signed<T>,
+}
+
+impl<T> Verified<T> {
+    /// The message.
+    pub fn message(&self) -> &T {
+        &self.message
+    }
+
+    /// The key that signed it.
+    pub fn signer(&self) -> KeyId {
+        self.signer
+    }
+
+    /// The signed bytes, for keeping and for proving.
+    pub fn signed(&self) -> &Signed<T> {
+        &self.signed
+    }
+
+    /// SHA-256 of the signed bytes: the name of exactly this message.
+    pub fn digest(&self) -> Digest32 {
+        Digest32::of(&self.signed.bytes)
+    }
+}
+
+/// Why signed bytes were not accepted as a message.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SignedError {
+    /// Longer than [`MESSAGE_MAX_BYTES`].
+    #[error("the signed message has {0} bytes, more than the {MESSAGE_MAX_BYTES} allowed")]
+    TooLarge(usize),
+    /// Not a tagged `COSE_Sign1` with a payload and a 64-byte signature.
+    #[error("the bytes are not a tagged COSE_Sign1 with a payload and an Ed25519 signature")]
+    Malformed,
+    /// The payload is not what its kind demands.
+    #[error("the payload is not valid: {0}")]
+    Payload(String),
+    /// Not the one encoding of this message under this key and kind.
+    #[error("not the deterministic encoding of this message, or another key or kind in its header")]
+    NotDeterministic,
+    /// The signature does not verify for this key and community.
+    #[error("the signature does not verify for this key and community")]
+    BadSignature,
+    /// Bytes that are no usable public key.
+    #[error("not a usable Ed25519 public key (no point of the curve, or of small order)")]
+    BadKey,
+}

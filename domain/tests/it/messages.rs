@@ -1,0 +1,165 @@
+//! Properties of signed messages: round trip, one encoding, nothing else verifies.
+
+use domain::acceptance::Acceptance;
+use domain::energy::Energy;
+use domain::ids::{CommunityId, DeviceId, Digest32, GatewayId, ParticipantId, PointId};
+use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
+use domain::money::Price;
+use domain::order::{Order, Side};
+use domain::quality::Quality;
+use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
+use domain::rejection::Rejection;
+use domain::signed::{Message, PublicKey, Signed, SignedError, SigningKey};
+use domain::time::{Interval, Timestamp};
+use proptest::prelude::*;
+
+pub(crate) fn street() -> CommunityId {
+    CommunityId::new("street-10").unwrap()
+}
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+pub(crate) fn reading(sequence: u64, import_wh: i64) -> Reading {
+    let register = |obis, start: i64, end: i64| Register {
+        obis,
+        start: Energy::from_wh(start),
+        end: Energy::from_wh(end),
+    };
+    Reading {
+        device: DeviceId([7; 16]),
+        point: PointId::new("home-03.meter").unwrap(),
+        sequence,
+        interval: Interval::new(1_782_036_000, 900).unwrap(),
+        registers: vec![
+            register(Obis::IMPORT, 3_412_000, 3_412_000 + import_wh),
+            register(Obis::EXPORT, 901_000, 901_820),
+        ],
+        era: 0,
+        quality: Quality::MEASURED.with(Quality::INTERPOLATED_EDGE),
+        clock: ClockStamp {
+            signed_at: Timestamp::from_unix_ms(1_782_036_912_345),
+            state: ClockState::Informative,
+            error_ms: 1000,
+        },
+        meter_hash: [1, 2, 3, 4, 5, 6, 7, 8],
+        class: MeasurementClass::MeterCounter,
+        previous: Digest32([9; 32]),
+        profile: [8, 7, 6, 5, 4, 3, 2, 1],
+    }
+}
+
+pub(crate) fn order() -> Order {
+    Order {
+        participant: ParticipantId::new("home-03").unwrap(),
+        point: PointId::new("home-03.meter").unwrap(),
+        side: Side::Offer,
+        interval: Interval::new(1_782_036_900, 900).unwrap(),
+        energy: Energy::from_wh(830),
+        limit: Price::from_micro_per_kwh(95_000),
+        sequence: 42,
+    }
+}
+
+fn acceptance() -> Acceptance {
+    Acceptance {
+        gateway: GatewayId::new("gw-03").unwrap(),
+        point: PointId::new("home-03.meter").unwrap(),
+        accepted_up_to: Some(17),
+        missing: vec![(3, 4), (9, 9)],
+        rejected: vec![(12, Rejection::Implausible)],
+        issued_at: Timestamp::from_unix_ms(1_782_036_913_000),
+    }
+}
+
+fn key_record() -> KeyRecord {
+    let gateway = GatewayId::new("gw-03").unwrap();
+    let points = vec![PointRecord {
+        point: PointId::new("home-03.meter").unwrap(),
+        role: PointRole::Connection,
+        participant: Some(ParticipantId::new("home-03").unwrap()),
+        rating_w: 22_000,
+    }];
+    KeyRecord {
+        key: PublicKey::of(&key(3)),
+        holder: Holder::Gateway { gateway, points },
+        valid_from: Timestamp::from_unix_ms(1_782_000_000_000),
+    }
+}
+
+fn round_trips<T: Message + PartialEq + std::fmt::Debug>(message: &T) {
+    let signed = Signed::sign(&key(3), &street(), message);
+    let again = Signed::<T>::from_bytes(signed.as_bytes().to_vec());
+    assert_eq!(again.claimed_signer().unwrap(), PublicKey::of(&key(3)).id());
+    let verified = again.verify(PublicKey::of(&key(3)), &street()).unwrap();
+    assert_eq!(verified.message(), message);
+}
+
+#[test]
+fn every_kind_of_message_round_trips() {
+    round_trips(&reading(17, 250));
+    round_trips(&order());
+    round_trips(&acceptance());
+    round_trips(&key_record());
+}
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    let signed = Signed::sign(&key(3), &street(), &reading(17, 250));
+    let good = signed.as_bytes();
+    for position in 0..good.len() * 8 {
+        let mut bad = good.to_vec();
+        bad[position / 8] ^= 1 << (position % 8);
+        let result = Signed::<Reading>::from_bytes(bad).verify(PublicKey::of(&key(3)), &street());
+        assert!(result.is_err(), "bit {position} may be flipped");
+    }
+}
+
+#[test]
+fn another_community_kind_or_key_is_refused() {
+    let signed = Signed::sign(&key(3), &street(), &order());
+    let other_street = CommunityId::new("street-11").unwrap();
+    let key3 = PublicKey::of(&key(3));
+    assert!(matches!(
+        signed.verify(key3, &other_street),
+        Err(SignedError::BadSignature)
+    ));
+    let key4 = PublicKey::of(&key(4));
+    assert!(matches!(
+        signed.verify(key4, &street()),
+        Err(SignedError::NotDeterministic)
+    ));
+    let as_reading = Signed::<Reading>::from_bytes(signed.as_bytes().to_vec());
+    assert!(as_reading.verify(key3, &street()).is_err());
+}
+
+#[test]
+fn weak_keys_are_refused() {
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    assert!(PublicKey::from_bytes(&identity).is_err());
+    assert!(PublicKey::from_bytes(&[0; 32]).is_err());
+}
+
+#[test]
+fn too_large_a_message_is_refused_unread() {
+    let huge = Signed::<Reading>::from_bytes(vec![0; 20_000]);
+    assert!(matches!(
+        huge.claimed_signer(),
+        Err(SignedError::TooLarge(20_000))
+    ));
+}
+
+proptest! {
+    #[test]
+    fn readings_round_trip(sequence: u64, import_wh in 0_i64..1_000_000_000) {
+        round_trips(&reading(sequence, import_wh));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let signed = Signed::<Reading>::from_bytes(bytes);
+        prop_assert!(signed.verify(PublicKey::of(&key(3)), &street()).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! The orders of one interval, in the form the auction works on: compact entries, referred to by index.
+//!
+//! At most [`ORDERS_MAX`] orders, and the energy of each side sums to less than 2^63 Wh, so that every
+//! volume fits 64 bits; products of energy and price are summed in 128 bits.
+
+use domain::money::Price;
+use domain::order::Side;
+
+/// Most orders in one book; a further one is refused.
+pub const ORDERS_MAX: usize = 1 << 22;
+
+/// One order, as the auction sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Buys or sells.
+    pub side: Side,
+    /// Energy in watt-hours, above zero.
+    pub energy_wh: i64,
+    /// A bid pays at most this, an offer receives at least this.
+    pub limit: Price,
+    /// Whose it is: an index, the same for all orders of one participant, below [`ORDERS_MAX`].
+    pub participant: u32,
+    /// Place in the order of arrival; matters to `time` ties and to `continuous` only.
+    pub arrival: u32,
+    /// A name of the order, different for each, that does not depend on its arrival: breaks ties.
+    pub key: [u8; 16],
+}
+
+/// The book of one interval.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    entries: Vec<Entry>,
+    salt: Vec<u8>,
+    participants: usize,
+    demand_wh: i64,
+    supply_wh: i64,
+}
+
+impl Book {
+    /// An empty book. `salt` names the interval, so that ties fall differently in each.
+    #[must_use]
+    pub fn new(salt: &[u8]) -> Self {
+        Book {
+            salt: salt.to_vec(),
+            ..Book::default()
+        }
+    }
+
+    /// Adds an order and gives its index.
+    ///
+    /// # Errors
+    /// The energy is not above zero, the side's sum does not fit 64 bits, or the book is full.
+    pub fn push(&mut self, entry: Entry) -> Result<u32, BookError> {
+        if entry.energy_wh <= 0 {
+            return Err(BookError::NoEnergy(entry.energy_wh));
+        }
+        let participant = usize::try_from(entry.participant).map_err(|_| BookError::Full)?;
+        if self.entries.len() >= ORDERS_MAX || participant >= ORDERS_MAX {
+            return Err(BookError::Full);
+        }
+        let sum = match entry.side {
+            Side::Bid => &mut self.demand_wh,
+            Side::Offer => &mut self.supply_wh,
+        };
+        *sum = sum
+            .checked_add(entry.energy_wh)
+            .ok_or(BookError::EnergySum(entry.side.word()))?;
+        let index = u32::try_from(self.entries.len()).map_err(|_| BookError::Full)?;
+        self.entries.push(entry);
+        self.participants = self.participants.max(participant + 1);
+        Ok(index)
+    }
+
+    /// All orders; the index of each is its name in the result.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The order of an index that [`Book::push`] gave.
+    pub(crate) fn get(&self, index: u32) -> &Entry {
+        &self.entries[slot(index)]
+    }
+
+    /// What names the interval in ties.
+    pub(crate) fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// One more than the largest participant index.
+    pub(crate) fn participants(&self) -> usize {
+        self.participants
+    }
+
+    /// Indexes of one side's orders, in the book's order.
+    pub(crate) fn side(&self, side: Side) -> Vec<u32> {
+        (0_u32..)
+            .zip(&self.entries)
+            .filter(|(_, e)| e.side == side)
+            .map(|(i, _)| i)
+            .collect()
+    }
+}
+
+/// An index as a position in memory. Lossless: this program needs 32-bit addresses at least.
+pub(crate) const fn slot(index: u32) -> usize {
+    index as usize
+}
+
+/// Why an order does not fit into a book.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BookError {
+    /// Energy that is not above zero.
+    #[error("an order of {0} Wh: its energy must be above zero")]
+    NoEnergy(i64),
+    /// The side's energies do not sum within 64 bits.
+    #[error("the energies of all {0}s together do not fit 64 bits: use smaller orders")]
+    EnergySum(&'static str),
+    /// Too many orders or participants.
+    #[error("the book is full: at most {ORDERS_MAX} orders, and as many participants")]
+    Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_book_takes_what_it_can_sum() {
+        let entry = Entry {
+            side: Side::Bid,
+            energy_wh: i64::MAX,
+            limit: Price::ZERO,
+            participant: 0,
+            arrival: 0,
+            key: [0; 16],
+        };
+        let mut book = Book::new(b"");
+        assert_eq!(book.push(entry), Ok(0));
+        assert_eq!(
+            book.push(Entry {
+                energy_wh: 1,
+                ..entry
+            }),
+            Err(BookError::EnergySum("bid"))
+        );
+        assert_eq!(
+            book.push(Entry {
+                energy_wh: 0,
+                ..entry
+            }),
+            Err(BookError::NoEnergy(0))
+        );
+        assert_eq!(
+            book.push(Entry {
+                side: Side::Offer,
+                ..entry
+            }),
+            Ok(1)
+        );
+        let far = Entry {
+            participant: u32::MAX,
+            energy_wh: 1,
+            ..entry
+        };
+        assert_eq!(book.push(far), Err(BookError::Full));
+        assert_eq!(book.entries().len(), 2);
+    }
+}

@@ -1,0 +1,36 @@
+//! `pay-as-bid`: the same orders are served as at one price, but each pair has a price of its own.
+
+use super::merit::Plan;
+use super::{Decision, Match, PairPrice, Ties, matching};
+use crate::book::Book;
+use crate::explain::{Setting, explain};
+
+pub(super) fn clear(book: &Book, price: PairPrice, ties: Ties) -> super::Outcome {
+    let mut plan = Plan::new(book, ties);
+    let (volume, welfare_max) = plan.volume_and_welfare();
+    plan.serve(volume);
+    let as_match = |(bid, offer, energy_wh)| {
+        let price = match price {
+            PairPrice::Bid => book.get(bid).limit,
+            PairPrice::Offer => book.get(offer).limit,
+            PairPrice::Mid => book.get(offer).limit.midpoint_floor(book.get(bid).limit),
+        };
+        Match {
+            bid,
+            offer,
+            energy_wh,
+            buyer_price: price,
+            seller_price: price,
+        }
+    };
+    Decision {
+        price: None,
+        price_interval: None,
+        trades: matching::pair(&plan).into_iter().map(as_match).collect(),
+        left_out: plan.left_out(),
+        welfare_max,
+        reasons: explain(book, &plan.filled, &plan.energy, Setting::one_moment(None)),
+        filled: plan.filled,
+    }
+    .into_outcome(book)
+}

@@ -1,0 +1,135 @@
+//! `trade-reduction` (McAfee 1992), by order: no order that trades sets the price it trades at.
+//!
+//! Orders are ranked strictly (limit, then ties). Orders k are the last bid and the last offer that
+//! the volume needs; orders k+1 come next in rank. If the floored middle of the limits k+1 lies
+//! between the limits k, everybody up to k trades at it. If not, or if a k+1 is missing, both whole
+//! orders k drop out; what the orders before them have in common trades, the longer side cut from its
+//! worst end; buyers pay the dropped bid's limit, sellers receive the dropped offer's limit, and the
+//! difference is the surplus, booked to the community. For orders of one unit each this is McAfee's
+//! rule; for larger ones truthfulness holds per order, not for a participant that splits its energy.
+
+use domain::money::Price;
+use domain::order::Side;
+
+use super::merit::Plan;
+use super::{Decision, Match, Ties, at, matching};
+use crate::book::Book;
+use crate::explain::{Reduction, Setting, explain};
+
+pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
+    let mut plan = Plan::new(book, ties);
+    let (volume, welfare_max) = plan.volume_and_welfare();
+    plan.serve(volume);
+    // Own counterparts are out of the book now, so that they set no price below.
+    let rule = PriceRule::of(&plan);
+    let (buyer_price, seller_price, reduction) = match rule {
+        None => (Price::ZERO, Price::ZERO, None),
+        Some(PriceRule::Common(price)) => (price, price, None),
+        Some(PriceRule::Dropped {
+            bids,
+            offers,
+            bid,
+            offer,
+        }) => {
+            let kept = bids.iter().chain(&offers).copied().collect();
+            let reduction = Reduction {
+                dropped: [bid, offer],
+                kept,
+            };
+            (plan.bids, plan.offers) = (bids, offers);
+            let (volume, _) = plan.volume_and_welfare();
+            plan.serve(volume);
+            (book.get(bid).limit, book.get(offer).limit, Some(reduction))
+        }
+    };
+    let as_match = |(bid, offer, energy_wh)| Match {
+        bid,
+        offer,
+        energy_wh,
+        buyer_price,
+        seller_price,
+    };
+    let trades: Vec<Match> = matching::pair(&plan).into_iter().map(as_match).collect();
+    let price = (buyer_price == seller_price && !trades.is_empty()).then_some(buyer_price);
+    Decision {
+        price,
+        price_interval: None,
+        trades,
+        left_out: plan.left_out(),
+        welfare_max,
+        reasons: explain(
+            book,
+            &plan.filled,
+            &plan.energy,
+            Setting::reduced(price, reduction),
+        ),
+        filled: plan.filled,
+    }
+    .into_outcome(book)
+}
+
+enum PriceRule {
+    /// The limits k+1 give a price for all.
+    Common(Price),
+    /// The orders k drop out; those before them remain.
+    Dropped {
+        bids: Vec<u32>,
+        offers: Vec<u32>,
+        bid: u32,
+        offer: u32,
+    },
+}
+
+impl PriceRule {
+    fn of(plan: &Plan<'_>) -> Option<Self> {
+        let volume: i64 = plan.bids.iter().map(|i| at(&plan.filled, *i)).sum();
+        if volume == 0 {
+            return None;
+        }
+        let ranked = |side| {
+            let in_book = plan
+                .side(side)
+                .iter()
+                .copied()
+                .filter(|i| at(&plan.energy, *i) > 0);
+            plan.strict(in_book.collect())
+        };
+        let (mut bids, mut offers) = (ranked(Side::Bid), ranked(Side::Offer));
+        let (k_bid, k_offer) = (
+            last_needed(plan, &bids, volume),
+            last_needed(plan, &offers, volume),
+        );
+        let (bid, offer) = (bids[k_bid], offers[k_offer]);
+        if let (Some(next_bid), Some(next_offer)) = (bids.get(k_bid + 1), offers.get(k_offer + 1)) {
+            let middle = plan
+                .limit(*next_bid)
+                .midpoint_floor(plan.limit(*next_offer));
+            if plan.limit(offer) <= middle && middle <= plan.limit(bid) {
+                return Some(PriceRule::Common(middle));
+            }
+        }
+        bids.truncate(k_bid);
+        offers.truncate(k_offer);
+        Some(PriceRule::Dropped {
+            bids,
+            offers,
+            bid,
+            offer,
+        })
+    }
+}
+
+/// Position of the order with which the energy, best first, reaches the volume.
+fn last_needed(plan: &Plan<'_>, ranked: &[u32], volume: i64) -> usize {
+    let mut sum = 0_i64;
+    let reaches = |i: &u32| {
+        sum += at(&plan.energy, *i);
+        sum >= volume
+    };
+    let position = ranked.iter().position(reaches);
+    assert!(
+        position.is_some(),
+        "a side holds less energy than its volume"
+    );
+    position.unwrap_or(0)
+}

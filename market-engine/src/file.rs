@@ -1,0 +1,211 @@
+//! Clearing a file of orders, without a market around it: CSV or JSON in; JSON, CSV or a table out.
+//!
+//! A file is read whole or refused whole: an error names the line, the column, what was found there
+//! and what was expected. At most [`FILE_MAX_BYTES`] and [`crate::book::ORDERS_MAX`] orders.
+
+mod read;
+mod write;
+
+use domain::ids::digest_parts;
+use domain::money::Price;
+use domain::order::Side;
+
+use crate::book::{Book, BookError, Entry};
+use crate::clear::{Mechanism, Outcome, clear};
+
+/// Largest file in bytes.
+pub const FILE_MAX_BYTES: usize = 512 * 1024 * 1024;
+
+/// Longest id or participant in bytes.
+pub const TEXT_MAX_BYTES: usize = 128;
+
+/// How a file of orders is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// A header line, then a line for each order.
+    Csv,
+    /// An array of objects.
+    Json,
+}
+
+/// The cleared file.
+#[derive(Clone, Debug)]
+pub struct Output {
+    mechanism: Mechanism,
+    ids: Vec<String>,
+    book: Book,
+    outcome: Outcome,
+}
+
+impl Output {
+    /// The result, with orders by their place in the file.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+}
+
+/// Clears the orders of a file; they arrive in the order in which they stand.
+///
+/// # Errors
+/// The file is not what [`FileError`] expects.
+pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<Output, FileError> {
+    if text.len() > FILE_MAX_BYTES {
+        return Err(FileError::TooLarge(text.len()));
+    }
+    let text = std::str::from_utf8(text).map_err(|error| {
+        let before = text.get(..error.valid_up_to()).unwrap_or_default();
+        FileError::NotText {
+            line: line_after(before),
+        }
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (ids, book) = match format {
+        Format::Csv => read::csv(text)?,
+        Format::Json => read::json(text)?,
+    };
+    let outcome = clear(&book, mechanism);
+    Ok(Output {
+        mechanism,
+        ids,
+        book,
+        outcome,
+    })
+}
+
+/// The number of the line that follows these bytes.
+fn line_after(before: &[u8]) -> u64 {
+    before
+        .iter()
+        .filter(|b| **b == b'\n')
+        .fold(1, |line, _| line + 1)
+}
+
+/// One order as it stands in a file.
+struct Row {
+    line: u64,
+    id: String,
+    participant: String,
+    side: Side,
+    energy_wh: i64,
+    limit: Price,
+}
+
+/// Collects rows into a book and makes sure that ids differ.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<String>,
+    book: Book,
+    lines: std::collections::HashMap<String, u64>,
+    participants: std::collections::HashMap<String, u32>,
+}
+
+impl Rows {
+    fn push(&mut self, row: Row) -> Result<(), FileError> {
+        let line = row.line;
+        if let Some(first) = self.lines.insert(row.id.clone(), line) {
+            return Err(FileError::Duplicate {
+                line,
+                id: row.id,
+                first,
+            });
+        }
+        let full = |_| FileError::Book {
+            line,
+            source: BookError::Full,
+        };
+        let next = u32::try_from(self.participants.len()).map_err(full)?;
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest_parts("file-order", &[row.id.as_bytes()])[..16]);
+        let entry = Entry {
+            side: row.side,
+            energy_wh: row.energy_wh,
+            limit: row.limit,
+            participant: *self.participants.entry(row.participant).or_insert(next),
+            arrival: u32::try_from(self.ids.len()).map_err(full)?,
+            key,
+        };
+        self.book
+            .push(entry)
+            .map_err(|source| FileError::Book { line, source })?;
+        self.ids.push(row.id);
+        Ok(())
+    }
+}
+
+/// Why a file of orders was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FileError {
+    /// Larger than [`FILE_MAX_BYTES`].
+    #[error("the file has {0} bytes, more than the {FILE_MAX_BYTES} allowed")]
+    TooLarge(usize),
+    /// Bytes that are no text.
+    #[error("line {line}: not UTF-8 text")]
+    NotText {
+        /// Where.
+        line: u64,
+    },
+    /// A header without a needed column, or with one twice.
+    #[error(
+        "line 1: the header {problem}; expected the columns {} in any order",
+        read::columns()
+    )]
+    Header {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A line with more or fewer fields than the header.
+    #[error("line {line}: found {found} fields, expected {expected} as in the header")]
+    Fields {
+        /// Where.
+        line: u64,
+        /// Fields in the line.
+        found: usize,
+        /// Fields in the header.
+        expected: usize,
+    },
+    /// A value that is not what its column holds.
+    #[error("line {line}, column `{column}`: found {found}, expected {expected}")]
+    Value {
+        /// Where.
+        line: u64,
+        /// In which column, or member of the object.
+        column: &'static str,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+    /// The same id twice.
+    #[error(
+        "line {line}, column `id`: found `{id}` again, first in line {first}; expected a new id"
+    )]
+    Duplicate {
+        /// Where.
+        line: u64,
+        /// The id.
+        id: String,
+        /// Where it stood before.
+        first: u64,
+    },
+    /// Text that is no JSON array of objects.
+    #[error(
+        "line {line}, character {character}: {problem}; expected an array of orders as objects"
+    )]
+    Json {
+        /// Where.
+        line: usize,
+        /// Where in the line.
+        character: usize,
+        /// What the reader says.
+        problem: String,
+    },
+    /// An order that does not fit into the book.
+    #[error("line {line}: {source}")]
+    Book {
+        /// Where.
+        line: u64,
+        /// Why.
+        source: BookError,
+    },
+}

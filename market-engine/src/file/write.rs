@@ -1,0 +1,214 @@
+//! Writing a cleared file as JSON, CSV or a table for terminals.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::Output;
+use crate::book::slot;
+use crate::clear::Match;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    mechanism: &'static str,
+    price_policy: &'static str,
+    price: Option<String>,
+    price_interval: Option<[String; 2]>,
+    volume_wh: i64,
+    welfare: String,
+    /// Only where the mechanism kept money for the community.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    surplus: Option<String>,
+    trades: Vec<TradeLine<'a>>,
+    orders: Vec<OrderLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct TradeLine<'a> {
+    bid: &'a str,
+    offer: &'a str,
+    energy_wh: i64,
+    price: String,
+    /// Only where the seller receives another price than the buyer pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seller_price: Option<String>,
+}
+
+#[derive(Serialize)]
+struct OrderLine<'a> {
+    id: &'a str,
+    filled_wh: i64,
+    reason: String,
+}
+
+/// Money of 128 bits in tokens with nine decimals.
+fn money(nano: i128) -> String {
+    let sign = if nano < 0 { "-" } else { "" };
+    let (whole, part) = (
+        nano.unsigned_abs() / 1_000_000_000,
+        nano.unsigned_abs() % 1_000_000_000,
+    );
+    format!("{sign}{whole}.{part:09}")
+}
+
+impl Output {
+    fn id(&self, index: u32) -> &str {
+        &self.ids[slot(index)]
+    }
+
+    /// The result as one JSON object, its members in a fixed order, ending in a line break.
+    ///
+    /// # Errors
+    /// Never in practice: text and integers can always be written.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let outcome = &self.outcome;
+        let trade = |t: &Match| TradeLine {
+            bid: self.id(t.bid),
+            offer: self.id(t.offer),
+            energy_wh: t.energy_wh,
+            price: t.buyer_price.to_string(),
+            seller_price: (t.seller_price != t.buyer_price).then(|| t.seller_price.to_string()),
+        };
+        let orders = self
+            .ids
+            .iter()
+            .zip(&outcome.orders)
+            .map(|(id, fill)| OrderLine {
+                id,
+                filled_wh: fill.filled_wh,
+                reason: fill.reason.to_string(),
+            });
+        let interval = outcome.price_interval;
+        let document = Document {
+            mechanism: self.mechanism.name(),
+            price_policy: self.mechanism.price_policy_name(),
+            price: outcome.price.map(|p| p.to_string()),
+            price_interval: interval.map(|(low, high)| [low.to_string(), high.to_string()]),
+            volume_wh: outcome.volume_wh,
+            welfare: money(outcome.welfare),
+            surplus: (outcome.surplus != 0).then(|| money(outcome.surplus)),
+            trades: outcome.trades.iter().map(trade).collect(),
+            orders: orders.collect(),
+        };
+        let mut text = serde_json::to_string_pretty(&document)?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// The orders as CSV, with what was filled and why.
+    ///
+    /// # Errors
+    /// Never in practice: memory can always be written to.
+    pub fn to_csv(&self) -> Result<String, csv::Error> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record([
+            "id",
+            "side",
+            "energy_wh",
+            "limit_price",
+            "filled_wh",
+            "reason",
+        ])?;
+        for ((id, entry), fill) in self
+            .ids
+            .iter()
+            .zip(self.book.entries())
+            .zip(&self.outcome.orders)
+        {
+            writer.write_record([
+                id,
+                entry.side.word(),
+                &entry.energy_wh.to_string(),
+                &entry.limit.to_string(),
+                &fill.filled_wh.to_string(),
+                &fill.reason.to_string(),
+            ])?;
+        }
+        let bytes = writer.into_inner().map_err(|error| error.into_error())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The result as plain text: a summary, the trades, the orders.
+    #[must_use]
+    pub fn to_table(&self) -> String {
+        let mut text = self.summary();
+        let trades = self.outcome.trades.iter().map(|t| {
+            vec![
+                self.id(t.bid).to_owned(),
+                self.id(t.offer).to_owned(),
+                t.energy_wh.to_string(),
+                t.buyer_price.to_string(),
+                t.seller_price.to_string(),
+            ]
+        });
+        let head = ["bid", "offer", "Wh", "buyer pays", "seller receives"];
+        table(&mut text, &head, trades.collect());
+        let entries = self.ids.iter().zip(self.book.entries());
+        let orders = entries
+            .zip(&self.outcome.orders)
+            .map(|((id, entry), fill)| {
+                vec![
+                    id.clone(),
+                    entry.side.word().to_owned(),
+                    entry.energy_wh.to_string(),
+                    entry.limit.to_string(),
+                    fill.filled_wh.to_string(),
+                    fill.reason.to_string(),
+                ]
+            });
+        let head = ["order", "side", "Wh", "limit", "filled Wh", "why"];
+        table(&mut text, &head, orders.collect());
+        text
+    }
+
+    fn summary(&self) -> String {
+        let outcome = &self.outcome;
+        let mut text = format!(
+            "mechanism  {} ({})\n",
+            self.mechanism.name(),
+            self.mechanism.details()
+        );
+        let price = outcome
+            .price
+            .map_or("none".to_owned(), |p| format!("{p} token/kWh"));
+        let _ = writeln!(text, "price      {price}");
+        if let Some((low, high)) = outcome.price_interval {
+            let _ = writeln!(text, "           possible from {low} to {high}");
+        }
+        let _ = writeln!(text, "volume     {} Wh", outcome.volume_wh);
+        let most = money(outcome.welfare_max);
+        let _ = writeln!(
+            text,
+            "welfare    {} of {most} token",
+            money(outcome.welfare)
+        );
+        if outcome.surplus != 0 {
+            let _ = writeln!(
+                text,
+                "surplus    {} token to the community",
+                money(outcome.surplus)
+            );
+        }
+        text
+    }
+}
+
+/// Appends a table whose columns are as wide as their widest cell.
+fn table(text: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let mut widths = vec![0; head.len()];
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    for (column, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {
+        widths[column] = widths[column].max(cell.chars().count());
+    }
+    text.push('\n');
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}

@@ -1,0 +1,15 @@
+//! The market: homes' wishes become orders, orders meet in a book, a book is cleared into trades.
+//!
+//! In flow order: [`bid`] (autopilot), [`accept`], [`market`] (rules and gates), [`book`], [`clear`],
+//! [`explain`]. [`service`] runs them on the tables of [`store`]; [`mod@file`] clears a file of orders
+//! without any of that. The rules import only `domain`, read no clock and do no I/O.
+
+pub mod accept;
+pub mod bid;
+pub mod book;
+pub mod clear;
+pub mod explain;
+pub mod file;
+pub mod market;
+pub mod service;
+pub mod store;

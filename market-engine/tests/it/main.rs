@@ -1,0 +1,14 @@
+//! The market from outside: clearings against a brute force and against promises, files, the store.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests: a value that is not there is a failed test"
+)]
+
+mod books;
+mod brute_force;
+mod clearing;
+mod files;
+mod promises;
+mod service;

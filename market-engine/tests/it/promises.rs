@@ -1,0 +1,224 @@
+//! What is always true of a clearing, for every mechanism, on random books.
+
+use domain::money::Price;
+use domain::order::Side;
+use market_engine::book::{Book, Entry};
+use market_engine::clear::{Mechanism, Outcome, Ties, clear};
+use market_engine::explain::Reason;
+use proptest::prelude::*;
+
+use crate::books::all;
+
+type Line = (bool, i64, i64, u32);
+
+fn lines(people: u32) -> impl Strategy<Value = Vec<Line>> {
+    let line = (any::<bool>(), 1_i64..40, -3_i64..12, 0..people);
+    proptest::collection::vec(line, 0..30)
+}
+
+fn entry(place: usize, (bids, energy_wh, limit, participant): Line) -> Entry {
+    let place = u32::try_from(place).unwrap();
+    let mut key = [0; 16];
+    key[..4].copy_from_slice(&place.to_be_bytes());
+    Entry {
+        side: if bids { Side::Bid } else { Side::Offer },
+        energy_wh,
+        limit: Price::from_micro_per_kwh(limit),
+        participant,
+        arrival: place,
+        key,
+    }
+}
+
+fn book(entries: &[Entry]) -> Book {
+    let mut book = Book::new(b"noon");
+    entries.iter().for_each(|e| assert!(book.push(*e).is_ok()));
+    book
+}
+
+fn entries(lines: &[Line]) -> Vec<Entry> {
+    lines
+        .iter()
+        .enumerate()
+        .map(|(place, line)| entry(place, *line))
+        .collect()
+}
+
+fn by_time(mechanism: Mechanism) -> bool {
+    match mechanism {
+        Mechanism::UniformPrice { ties, .. }
+        | Mechanism::PayAsBid { ties, .. }
+        | Mechanism::TradeReduction { ties } => ties == Ties::Time,
+        Mechanism::Continuous => true,
+    }
+}
+
+type NamedFill = ([u8; 16], i64, String);
+
+/// Trades and fills with orders named by their keys.
+fn named(entries: &[Entry], outcome: &Outcome) -> (Vec<String>, Vec<NamedFill>) {
+    let key = |index: u32| entries[usize::try_from(index).unwrap()].key;
+    let trades = outcome.trades.iter().map(|t| {
+        let (energy, paid, received) = (t.energy_wh, t.buyer_price, t.seller_price);
+        format!(
+            "{:?} {:?} {energy} {paid} {received}",
+            key(t.bid),
+            key(t.offer)
+        )
+    });
+    let mut fills: Vec<_> = entries
+        .iter()
+        .zip(&outcome.orders)
+        .map(|(e, o)| (e.key, o.filled_wh, o.reason.to_string()))
+        .collect();
+    fills.sort();
+    (trades.collect(), fills)
+}
+
+fn check_sums(entries: &[Entry], outcome: &Outcome) {
+    let order = |index: u32| &entries[usize::try_from(index).unwrap()];
+    let (mut paid, mut received) = (0_i128, 0_i128);
+    for t in &outcome.trades {
+        let (bid, offer) = (order(t.bid), order(t.offer));
+        assert_ne!(bid.participant, offer.participant, "traded with itself");
+        assert!(
+            t.buyer_price <= bid.limit && t.seller_price >= offer.limit,
+            "limit broken"
+        );
+        paid += i128::from(t.energy_wh) * i128::from(t.buyer_price.micro_per_kwh());
+        received += i128::from(t.energy_wh) * i128::from(t.seller_price.micro_per_kwh());
+    }
+    assert_eq!(paid - received, outcome.surplus);
+    let filled = |side: Side| -> i64 {
+        let all = entries.iter().zip(&outcome.orders);
+        all.filter(|(e, _)| e.side == side)
+            .map(|(_, o)| o.filled_wh)
+            .sum()
+    };
+    assert_eq!(filled(Side::Bid), filled(Side::Offer));
+    assert_eq!(filled(Side::Bid), outcome.volume_wh);
+    let served = outcome.orders.iter().filter(|o| o.filled_wh > 0).count();
+    assert!(outcome.trades.len() <= served.saturating_sub(1));
+    let mut pairs: Vec<(u32, u32)> = outcome.trades.iter().map(|t| (t.bid, t.offer)).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    assert_eq!(pairs.len(), outcome.trades.len(), "two orders met twice");
+}
+
+/// Energy that was left unserved although the orders of two different participants cross.
+fn crossing_left(entries: &[Entry], outcome: &Outcome) -> bool {
+    let open = |side: Side| {
+        let all = entries.iter().zip(&outcome.orders);
+        all.filter(move |(e, o)| e.side == side && o.filled_wh + o.left_out_wh < e.energy_wh)
+    };
+    open(Side::Bid).any(|(bid, _)| {
+        open(Side::Offer).any(|(o, _)| o.participant != bid.participant && o.limit <= bid.limit)
+    })
+}
+
+proptest! {
+    #[test]
+    fn energy_money_and_limits_hold(lines in lines(5)) {
+        let entries = entries(&lines);
+        for mechanism in all() {
+            let outcome = clear(&book(&entries), mechanism);
+            check_sums(&entries, &outcome);
+            prop_assert!(outcome.welfare <= outcome.welfare_max);
+            let reduces = matches!(mechanism, Mechanism::TradeReduction { .. });
+            prop_assert!(reduces || outcome.surplus == 0);
+            prop_assert!(reduces || !crossing_left(&entries, &outcome), "{mechanism:?}");
+        }
+    }
+
+    #[test]
+    fn two_or_three_people_on_both_sides_hold_too(lines in lines(3)) {
+        let entries = entries(&lines);
+        for mechanism in all() {
+            check_sums(&entries, &clear(&book(&entries), mechanism));
+        }
+    }
+
+    #[test]
+    fn better_orders_are_served_before_worse_ones(lines in lines(8)) {
+        let entries = entries(&lines);
+        for mechanism in all().into_iter().filter(|m| *m != Mechanism::Continuous) {
+            let outcome = clear(&book(&entries), mechanism);
+            let all = || entries.iter().zip(&outcome.orders);
+            for (served, _) in all().filter(|(_, o)| o.filled_wh > 0) {
+                for (other, o) in all().filter(|(e, _)| e.side == served.side) {
+                    let better = match served.side {
+                        Side::Bid => other.limit > served.limit,
+                        Side::Offer => other.limit < served.limit,
+                    };
+                    let whole = o.filled_wh + o.left_out_wh == other.energy_wh;
+                    prop_assert!(!better || whole, "{mechanism:?} {entries:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_book_gives_the_same_result_whatever_arrived_first(
+        lines in lines(5),
+        turn in 0_usize..30,
+    ) {
+        let before = entries(&lines);
+        let mut after = before.clone();
+        after.rotate_left(turn.min(before.len()));
+        after.reverse();
+        for (place, entry) in after.iter_mut().enumerate() {
+            entry.arrival = u32::try_from(place).unwrap();
+            entry.participant = 7 - entry.participant;
+        }
+        for mechanism in all() {
+            let first = clear(&book(&before), mechanism);
+            prop_assert_eq!(&first, &clear(&book(&before), mechanism));
+            if !by_time(mechanism) {
+                let second = clear(&book(&after), mechanism);
+                prop_assert_eq!(named(&before, &first), named(&after, &second));
+                prop_assert_eq!(first.price, second.price);
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_that_an_explanation_names_is_the_one(lines in lines(1)) {
+        let mut entries = entries(&lines);
+        (0_u32..).zip(&mut entries).for_each(|(person, entry)| entry.participant = person);
+        let one_price = all().into_iter().filter(|m| {
+            matches!(m, Mechanism::UniformPrice { .. } | Mechanism::PayAsBid { .. })
+        });
+        for mechanism in one_price {
+            let outcome = clear(&book(&entries), mechanism);
+            for (place, order) in outcome.orders.iter().enumerate() {
+                let (Reason::BeyondPrice { needed, .. } | Reason::Outbid { needed, .. }) = order.reason
+                else { continue };
+                let needed = needed.unwrap().micro_per_kwh();
+                let filled_at = |limit: i64| {
+                    let mut changed = entries.clone();
+                    changed[place].limit = Price::from_micro_per_kwh(limit);
+                    clear(&book(&changed), mechanism).orders[place].filled_wh
+                };
+                prop_assert!(filled_at(needed) > 0, "{mechanism:?} {place} {entries:?}");
+                let worse = if entries[place].side == Side::Bid { -2 } else { 2 };
+                prop_assert_eq!(filled_at(needed + worse), 0, "{:?} {:?}", mechanism, entries);
+            }
+        }
+    }
+
+    #[test]
+    fn energy_left_out_counts_as_never_ordered(lines in lines(3)) {
+        let before = entries(&lines);
+        for policy in ["walras-mid", "marginal", "pair-k"] {
+            let mechanism = crate::books::mechanism(&format!("- {policy}"));
+            let first = clear(&book(&before), mechanism);
+            let mut after = before.clone();
+            after.iter_mut().zip(&first.orders).for_each(|(e, o)| e.energy_wh -= o.left_out_wh);
+            after.retain(|e| e.energy_wh > 0);
+            let second = clear(&book(&after), mechanism);
+            prop_assert_eq!(first.volume_wh, second.volume_wh);
+            prop_assert_eq!(first.price, second.price);
+            prop_assert_eq!(first.price_interval, second.price_interval);
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The market on a database: acceptance, clearing when due, nothing half-written, nothing twice.
+
+use domain::energy::Energy;
+use domain::ids::{CommunityId, ParticipantId, PointId};
+use domain::money::Price;
+use domain::order::{Order, Side};
+use domain::rejection::Rejection;
+use domain::signed::{PublicKey, Signed, SigningKey, Verified};
+use domain::time::{Interval, Timestamp};
+use market_engine::market::closes_at;
+use market_engine::service::{
+    self, Cleared, DUE_MAX, MarketError, OrderOutcome, Rules, accept_order, clear_due,
+};
+use market_engine::store::{EVIDENCE_MAX, MIGRATIONS};
+use runtime::args;
+use runtime::db::Db;
+
+struct Market {
+    db: Db,
+    rules: Rules,
+    _folder: tempfile::TempDir,
+}
+
+fn noon() -> Interval {
+    Interval::new(1_782_000_000, 900).unwrap()
+}
+
+/// Long enough before noon for the gate to be open.
+fn morning() -> Timestamp {
+    noon().start().plus_s(-3600)
+}
+
+fn order(participant: &str, sequence: u64, side: Side, energy_wh: i64, micro: i64) -> Order {
+    Order {
+        participant: ParticipantId::new(participant).unwrap(),
+        point: PointId::new(participant).unwrap(),
+        side,
+        interval: noon(),
+        energy: Energy::from_wh(energy_wh),
+        limit: Price::from_micro_per_kwh(micro),
+        sequence,
+    }
+}
+
+fn verified(order: &Order) -> Verified<Order> {
+    let (key, street) = (
+        SigningKey::from_bytes(&[7; 32]),
+        CommunityId::new("street").unwrap(),
+    );
+    Signed::sign(&key, &street, order)
+        .verify(PublicKey::of(&key), &street)
+        .unwrap()
+}
+
+impl Market {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("market.db");
+        let db = Db::open(path.to_str().unwrap()).await.unwrap();
+        db.migrate(MIGRATIONS).await.unwrap();
+        Market {
+            db,
+            rules: Rules::default(),
+            _folder: folder,
+        }
+    }
+
+    async fn place(&self, order: &Order) -> OrderOutcome {
+        let mut tx = self.db.begin().await.unwrap();
+        let order = verified(order);
+        let outcome = accept_order(&mut tx, &self.rules, morning(), &order, 10_000)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        outcome
+    }
+
+    async fn clear(&self, now: Timestamp) -> Vec<Cleared> {
+        let mut tx = self.db.begin().await.unwrap();
+        let cleared = clear_due(&mut tx, &self.rules, now).await.unwrap();
+        tx.commit().await.unwrap();
+        cleared
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        self.db.fetch_one::<(i64,)>(sql, args![]).await.unwrap().0
+    }
+
+    async fn with_orders() -> (Self, [Order; 3]) {
+        let market = Market::new().await;
+        let orders = [
+            order("ann", 1, Side::Bid, 1000, 300_000),
+            order("bob", 1, Side::Offer, 600, 100_000),
+            order("cem", 1, Side::Bid, 500, 90_000),
+        ];
+        for order in &orders {
+            assert_eq!(
+                market.place(order).await,
+                OrderOutcome::Accepted(order.id())
+            );
+        }
+        (market, orders)
+    }
+}
+
+fn after_gate() -> Timestamp {
+    closes_at(noon(), &Rules::default())
+}
+
+#[tokio::test]
+async fn orders_become_trades_that_can_be_read_again() {
+    let (market, [ann, bob, cem]) = Market::with_orders().await;
+    assert_eq!(service::orders(&market.db, noon()).await.unwrap().len(), 3);
+    assert!(
+        service::clearing(&market.db, noon())
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        market
+            .clear(after_gate().plus_ms(-1))
+            .await
+            .iter()
+            .all(|c| c.orders.is_empty())
+    );
+    let all = market.clear(after_gate()).await;
+    let [cleared] = all.as_slice() else {
+        panic!("{all:?}")
+    };
+    assert_eq!(
+        (cleared.clearing.interval, cleared.clearing.volume.wh()),
+        (noon(), 600)
+    );
+    assert_eq!(cleared.clearing.price, Some(ann.limit));
+    let [trade] = cleared.trades.as_slice() else {
+        panic!("{cleared:?}")
+    };
+    assert_eq!(
+        (trade.bid, trade.offer, trade.energy.wh()),
+        (ann.id(), bob.id(), 600)
+    );
+    let reason = |order: &Order| {
+        let found = cleared.orders.iter().find(|o| o.id == order.id()).unwrap();
+        (found.filled.wh(), found.reason.as_str())
+    };
+    assert_eq!(reason(&bob), (600, "filled"));
+    assert_eq!(reason(&cem).0, 0);
+    assert!(
+        reason(&cem)
+            .1
+            .starts_with("not filled: limit below the price 0.300000")
+    );
+    assert_eq!(
+        service::clearing(&market.db, noon())
+            .await
+            .unwrap()
+            .as_ref(),
+        Some(cleared)
+    );
+    assert_eq!(
+        service::trade(&market.db, trade.id).await.unwrap().as_ref(),
+        Some(trade)
+    );
+    let recent = service::recent_clearings(&market.db, 1).await.unwrap();
+    assert_eq!(recent, std::slice::from_ref(&cleared.clearing));
+}
+
+#[tokio::test]
+async fn an_accepted_order_is_kept_as_it_was_signed() {
+    let (market, [ann, ..]) = Market::with_orders().await;
+    let signed = service::signed_order(&market.db, ann.id()).await.unwrap();
+    assert_eq!(signed.as_deref(), Some(verified(&ann).signed().as_bytes()));
+    assert_eq!(
+        service::next_sequence(&market.db, &ann.participant)
+            .await
+            .unwrap(),
+        2
+    );
+    let nobody = ParticipantId::new("nobody").unwrap();
+    assert_eq!(
+        service::next_sequence(&market.db, &nobody).await.unwrap(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_leaves_nothing() {
+    let (market, [ann, ..]) = Market::with_orders().await;
+    market.clear(after_gate().plus_ms(-1)).await;
+    let before = market.count("SELECT COUNT(*) FROM market_clearing").await;
+    let mut tx = market.db.begin().await.unwrap();
+    let lost = clear_due(&mut tx, &market.rules, after_gate())
+        .await
+        .unwrap();
+    let late = verified(&order("dan", 1, Side::Bid, 10, 1));
+    accept_order(&mut tx, &market.rules, morning(), &late, 10_000)
+        .await
+        .unwrap();
+    drop(tx);
+    assert_eq!(
+        market.count("SELECT COUNT(*) FROM market_clearing").await,
+        before
+    );
+    assert_eq!(market.count("SELECT COUNT(*) FROM market_trade").await, 0);
+    assert_eq!(market.count("SELECT COUNT(*) FROM market_order").await, 3);
+    assert_eq!(market.clear(after_gate()).await, lost);
+    assert_eq!(market.place(&ann).await, OrderOutcome::Again(ann.id()));
+}
+
+#[tokio::test]
+async fn what_was_done_is_not_done_again() {
+    let (market, [ann, ..]) = Market::with_orders().await;
+    assert_eq!(market.place(&ann).await, OrderOutcome::Again(ann.id()));
+    market.clear(after_gate()).await;
+    assert_eq!(market.clear(after_gate()).await, []);
+    assert_eq!(market.count("SELECT COUNT(*) FROM market_trade").await, 1);
+    // Also once cleared, the same bytes are known; and a clock set back reopens nothing.
+    assert_eq!(market.place(&ann).await, OrderOutcome::Again(ann.id()));
+    let late = order("dan", 1, Side::Bid, 10, 1);
+    assert_eq!(
+        market.place(&late).await,
+        OrderOutcome::Refused(Rejection::GateClosed)
+    );
+    market.db.migrate(MIGRATIONS).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sequence_used_twice_is_evidence() {
+    let (market, [ann, ..]) = Market::with_orders().await;
+    for more in 1..EVIDENCE_MAX + 3 {
+        let other = Order {
+            energy: Energy::from_wh(1000 + more),
+            ..ann.clone()
+        };
+        for _ in 0..2 {
+            let refused = OrderOutcome::Refused(Rejection::Equivocation);
+            assert_eq!(market.place(&other).await, refused);
+        }
+    }
+    assert_eq!(
+        market.count("SELECT COUNT(*) FROM market_evidence").await,
+        EVIDENCE_MAX
+    );
+    let both = "SELECT COUNT(*) FROM market_evidence e JOIN market_order o ON o.signed = e.kept \
+         WHERE e.other <> e.kept";
+    assert_eq!(market.count(both).await, EVIDENCE_MAX);
+    let [kept, ..] = &service::orders(&market.db, noon()).await.unwrap()[..] else {
+        panic!()
+    };
+    assert_eq!(kept.order, ann);
+}
+
+#[tokio::test]
+async fn a_refused_order_does_not_use_up_its_sequence() {
+    let market = Market::new().await;
+    let dear = order("ann", 5, Side::Bid, 10, 2_000_000);
+    assert_eq!(
+        market.place(&dear).await,
+        OrderOutcome::Refused(Rejection::OverLimit)
+    );
+    let fair = order("ann", 5, Side::Bid, 10, 200_000);
+    assert_eq!(market.place(&fair).await, OrderOutcome::Accepted(fair.id()));
+    let most = u64::from(market.rules.orders_per_participant_max);
+    for sequence in 6..5 + most {
+        let next = order("ann", sequence, Side::Bid, 10, 200_000);
+        assert_eq!(market.place(&next).await, OrderOutcome::Accepted(next.id()));
+    }
+    let beyond = order("ann", 5 + most, Side::Bid, 10, 200_000);
+    assert_eq!(
+        market.place(&beyond).await,
+        OrderOutcome::Refused(Rejection::OverLimit)
+    );
+}
+
+#[tokio::test]
+async fn empty_intervals_are_cleared_too_from_the_first_start_on() {
+    let market = Market::new().await;
+    let running = market.clear(morning()).await;
+    assert_eq!(
+        running.len(),
+        1,
+        "the interval that runs when the market begins"
+    );
+    assert_eq!(running[0].clearing.interval.start(), morning());
+    assert_eq!(market.clear(morning()).await, []);
+    let later = morning().plus_s(900 * 100);
+    let first = market.clear(later).await;
+    assert_eq!(first.len(), DUE_MAX);
+    assert!(
+        first
+            .iter()
+            .all(|c| c.clearing.volume == Energy::ZERO && c.trades.is_empty())
+    );
+    let second = market.clear(later).await;
+    assert_eq!(second.len(), 100 - DUE_MAX);
+    let intervals = || first.iter().chain(&second).map(|c| c.clearing.interval);
+    assert!(
+        intervals()
+            .zip(intervals().skip(1))
+            .all(|(a, b)| a.next() == b)
+    );
+    assert_eq!(market.clear(later).await, []);
+}
+
+#[tokio::test]
+async fn rules_that_do_not_fit_the_database_are_refused() {
+    let (market, _) = Market::with_orders().await;
+    let mut tx = market.db.begin().await.unwrap();
+    let hourly = Rules {
+        interval_length_s: 3600,
+        ..market.rules
+    };
+    let error = clear_due(&mut tx, &hourly, after_gate()).await.unwrap_err();
+    assert!(matches!(
+        error,
+        MarketError::LengthChanged {
+            stored_s: 900,
+            rules_s: 3600
+        }
+    ));
+    let mechanism = crate::books::mechanism("trade-reduction");
+    let two_prices = Rules {
+        mechanism,
+        ..market.rules
+    };
+    let error = clear_due(&mut tx, &two_prices, after_gate())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, MarketError::TwoPrices));
+}
+
+#[tokio::test]
+async fn the_book_s_digest_does_not_depend_on_arrival_where_arrival_does_not_matter() {
+    let mut digests = Vec::new();
+    for reverse in [false, true] {
+        let market = Market::new().await;
+        let mut orders = vec![
+            order("ann", 1, Side::Bid, 1000, 300_000),
+            order("bob", 1, Side::Bid, 1000, 300_000),
+            order("cem", 1, Side::Offer, 999, 100_000),
+        ];
+        if reverse {
+            orders.reverse();
+        }
+        for order in &orders {
+            market.place(order).await;
+        }
+        digests.push(market.clear(after_gate()).await.pop().unwrap());
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[tokio::test]
+async fn postgresql_gives_the_same_result() {
+    let Some(server) = runtime::testing::postgres() else {
+        return;
+    };
+    let db = Db::open(&server.url()).await.unwrap();
+    db.migrate(MIGRATIONS).await.unwrap();
+    let (market, orders) = Market::with_orders().await;
+    let expected = market.clear(after_gate()).await.pop().unwrap();
+    let mut tx = db.begin().await.unwrap();
+    for order in &orders {
+        let order = verified(order);
+        accept_order(&mut tx, &market.rules, morning(), &order, 10_000)
+            .await
+            .unwrap();
+    }
+    let cleared = clear_due(&mut tx, &market.rules, after_gate())
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(cleared, expected);
+    assert_eq!(
+        service::clearing(&db, noon()).await.unwrap(),
+        Some(expected)
+    );
+    db.close().await;
+}

@@ -1,0 +1,442 @@
+//! `gateway.toml`: which devices there are, what they count for, and where readings go.
+
+use std::path::{Path, PathBuf};
+
+use domain::ids::{CommunityId, GatewayId, PointId};
+use domain::key_record::PointRole;
+use domain::signed::PublicKey;
+use serde::{Deserialize, Serialize};
+
+use crate::profile::{Link, Profile};
+use crate::toml_file::{TomlError, parse, wrong_value};
+
+/// Most devices behind one gateway.
+pub const DEVICES_MAX: usize = 64;
+/// Longest MQTT prefix of a device, in bytes.
+const PREFIX_MAX_BYTES: usize = 200;
+
+/// Everything a gateway is told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The community it belongs to.
+    #[serde(with = "as_text")]
+    pub community: CommunityId,
+    /// Its own name.
+    #[serde(with = "as_text")]
+    pub gateway: GatewayId,
+    /// Where key and outbox are kept; relative to the file.
+    pub data_dir: PathBuf,
+    /// Length of an interval.
+    #[serde(default = "default_interval_length_s")]
+    pub interval_length_s: u32,
+    /// Time between two polls of a device.
+    #[serde(default = "default_poll_interval_s")]
+    pub poll_interval_s: u32,
+    /// Largest error of this computer's clock that is to be expected.
+    #[serde(default = "default_clock_error_ms")]
+    pub clock_error_ms: u32,
+    /// The operator's public key, in base64: only acceptances signed with it are believed.
+    #[serde(with = "as_base64")]
+    pub operator_key: PublicKey,
+    /// The broker.
+    pub mqtt: MqttConfig,
+    /// The devices.
+    pub devices: Vec<DeviceConfig>,
+}
+
+/// Where the broker is, and who we are there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttConfig {
+    /// Host.
+    pub host: String,
+    /// Port.
+    #[serde(default = "default_mqtt_port")]
+    pub port: u16,
+    /// User name; the broker lets it write under this gateway's topics only.
+    pub user: String,
+    /// Password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// File with the password, instead of writing it here; relative to the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for MqttConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MqttConfig({}@{}:{})", self.user, self.host, self.port)
+    }
+}
+
+/// What readings of a device are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A participant's connection: settled.
+    Connection,
+    /// The street's connection to the grid.
+    Feeder,
+    /// A meter behind a connection: evidence, not settled.
+    Submeter,
+    /// No readings, only live values.
+    LiveOnly,
+}
+
+impl Role {
+    /// The role that is enrolled; none for a device without readings.
+    #[must_use]
+    pub const fn point_role(self) -> Option<PointRole> {
+        match self {
+            Role::Connection => Some(PointRole::Connection),
+            Role::Feeder => Some(PointRole::Feeder),
+            Role::Submeter => Some(PointRole::Submeter),
+            Role::LiveOnly => None,
+        }
+    }
+
+    /// The word in the configuration and on the live topic.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Connection => "connection",
+            Role::Feeder => "feeder",
+            Role::Submeter => "submeter",
+            Role::LiveOnly => "live_only",
+        }
+    }
+}
+
+/// One device.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Its name, once in this gateway.
+    pub name: String,
+    /// Its profile.
+    pub profile: String,
+    /// The metering point it belongs to.
+    #[serde(with = "as_text")]
+    pub point: PointId,
+    /// What its readings are for.
+    pub role: Role,
+    /// Largest power through it in watts: what is above is implausible.
+    pub rating_w: u32,
+    /// `host:port` of a Modbus device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its Modbus unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<u8>,
+    /// Topic prefix of an MQTT device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+}
+
+/// A metering point as it must be enrolled: point, role, rating in watts.
+pub type PointEntry = (PointId, PointRole, u32);
+
+/// The points that this gateway will sign readings for.
+#[must_use]
+pub fn point_records(config: &Config) -> Vec<PointEntry> {
+    let entry = |d: &DeviceConfig| Some((d.point.clone(), d.role.point_role()?, d.rating_w));
+    config.devices.iter().filter_map(entry).collect()
+}
+
+impl Config {
+    /// Reads and checks a configuration. Paths in it become relative to where the file lies.
+    ///
+    /// # Errors
+    /// Says file, line and key of the first mistake.
+    pub fn from_toml(text: &str, file_name: &str) -> Result<Self, TomlError> {
+        let mut config: Config = parse(text, file_name)?;
+        config.check(text, file_name)?;
+        let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
+        config.data_dir = folder.join(&config.data_dir);
+        if let Some(path) = &mut config.mqtt.password_file {
+            *path = folder.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// The configuration as a file.
+    ///
+    /// # Errors
+    /// A path in it is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Checks what the types cannot say, for a configuration that a program has made.
+    ///
+    /// # Errors
+    /// Names the key, and the line that it has in [`Config::to_toml`].
+    pub fn validate(&self) -> Result<(), TomlError> {
+        let text = self.to_toml().unwrap_or_default();
+        self.check(&text, "the gateway's configuration")
+    }
+
+    fn check(&self, text: &str, file: &str) -> Result<(), TomlError> {
+        let wrong = |key: &str, message: &str| Err(wrong_value(text, file, ("", 0), key, message));
+        if self.interval_length_s == 0 || 3600 % self.interval_length_s != 0 {
+            return wrong(
+                "interval_length_s",
+                "the length of an interval divides 3600 s",
+            );
+        }
+        if !(1..=self.interval_length_s).contains(&self.poll_interval_s) {
+            return wrong(
+                "poll_interval_s",
+                "between 1 s and the length of an interval",
+            );
+        }
+        if self.mqtt.password.is_some() && self.mqtt.password_file.is_some() {
+            return wrong(
+                "password_file",
+                "either password or password_file, not both",
+            );
+        }
+        if self.devices.is_empty() || self.devices.len() > DEVICES_MAX {
+            return wrong("devices", "a gateway has 1 to 64 [[devices]]");
+        }
+        for (index, device) in self.devices.iter().enumerate() {
+            let wrong = |(key, message): (&str, String)| {
+                wrong_value(text, file, ("devices", index), key, message)
+            };
+            self.check_device(index, device).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    fn check_device(
+        &self,
+        index: usize,
+        device: &DeviceConfig,
+    ) -> Result<(), (&'static str, String)> {
+        let before = || self.devices.iter().take(index);
+        let refuse = |key, message: &str| Err((key, message.to_owned()));
+        let profile =
+            Profile::built_in(&device.profile).map_err(|error| ("profile", error.to_string()))?;
+        if device.name.is_empty() || device.name.len() > 64 {
+            return refuse("name", "a device's name has 1 to 64 bytes");
+        }
+        if before().any(|other| other.name == device.name) {
+            return refuse("name", "another device has this name already");
+        }
+        let signs = |d: &DeviceConfig| d.role != Role::LiveOnly;
+        if signs(device) && !profile.counts_energy() {
+            return refuse(
+                "role",
+                "this device has no counter of energy: its role is live_only",
+            );
+        }
+        if signs(device) && before().any(|other| signs(other) && other.point == device.point) {
+            return refuse(
+                "point",
+                "another device counts for this point already (or is it live_only?)",
+            );
+        }
+        if device.rating_w == 0 {
+            return refuse("rating_w", "the largest power in watts, more than 0");
+        }
+        match (&profile.link, &device.address, &device.prefix) {
+            (Link::Mqtt(_), None, Some(prefix)) if device.unit.is_none() => {
+                let plain = !prefix.contains(['+', '#']) && !prefix.ends_with('/');
+                if prefix.is_empty() || prefix.len() > PREFIX_MAX_BYTES || !plain {
+                    return refuse("prefix", "a topic without + and # and without / at its end");
+                }
+                Ok(())
+            }
+            (Link::Mqtt(_), ..) => refuse("prefix", "an MQTT device has a prefix, and no address"),
+            (_, Some(address), None) => {
+                let port = address
+                    .rsplit_once(':')
+                    .map(|(host, port)| (host, port.parse::<u16>()));
+                match port {
+                    Some((host, Ok(_))) if !host.is_empty() => Ok(()),
+                    _ => refuse("address", "host and port, like \"192.168.1.20:502\""),
+                }
+            }
+            _ => refuse("address", "a Modbus device has an address, and no prefix"),
+        }
+    }
+}
+
+fn default_interval_length_s() -> u32 {
+    domain::time::DEFAULT_INTERVAL_S
+}
+
+fn default_poll_interval_s() -> u32 {
+    10
+}
+
+fn default_clock_error_ms() -> u32 {
+    1000
+}
+
+fn default_mqtt_port() -> u16 {
+    1883
+}
+
+/// Values that are text in the file.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(d: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A public key as base64.
+mod as_base64 {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use domain::signed::PublicKey;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(key: &PublicKey, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&STANDARD.encode(key.to_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<PublicKey, D::Error> {
+        let wrong = || de::Error::custom("not the 32 bytes of a public key in base64");
+        let bytes = STANDARD
+            .decode(String::deserialize(d)?)
+            .map_err(|_| wrong())?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| wrong())?;
+        PublicKey::from_bytes(&bytes).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+community = "elm-street"
+gateway = "gw-1"
+data_dir = "state"
+poll_interval_s = 5
+operator_key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+[mqtt]
+host = "127.0.0.1"
+user = "gw-1"
+password = "secret"
+
+[[devices]]
+name = "meter"
+profile = "eastron-sdm630"
+point = "home-1"
+role = "connection"
+rating_w = 17000
+address = "127.0.0.1:1502"
+unit = 1
+
+[[devices]]
+name = "battery"
+profile = "sunspec-battery-802"
+point = "home-1"
+role = "live_only"
+rating_w = 5000
+address = "127.0.0.1:1503"
+"#;
+
+    #[test]
+    fn it_reads_what_it_writes() {
+        let config = Config::from_toml(TEXT, "/etc/gateway/gateway.toml").unwrap();
+        assert_eq!(config.data_dir, Path::new("/etc/gateway/state"));
+        assert_eq!((config.interval_length_s, config.mqtt.port), (900, 1883));
+        let again = Config::from_toml(&config.to_toml().unwrap(), "gateway.toml").unwrap();
+        assert_eq!(again, config);
+        let points = point_records(&config);
+        assert_eq!(
+            points,
+            [(
+                config.devices[0].point.clone(),
+                PointRole::Connection,
+                17_000
+            )]
+        );
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_line_and_key() {
+        let cases = [
+            (
+                "poll_interval_s = 5",
+                "poll_intervall_s = 5",
+                "line 5, key `poll_intervall_s`: unknown",
+            ),
+            (
+                "poll_interval_s = 5",
+                "poll_interval_s = 901",
+                "line 5, key `poll_interval_s`: between",
+            ),
+            (
+                "\"home-1\"",
+                "\"Home 1\"",
+                "line 16, key `point`: `Home 1` is not an id",
+            ),
+            (
+                "\"live_only\"",
+                "\"submeter\"",
+                "line 26, key `role`: this device has no counter",
+            ),
+            (
+                "\"battery\"",
+                "\"meter\"",
+                "line 23, key `name`: another device",
+            ),
+            (
+                "127.0.0.1:1503",
+                "127.0.0.1",
+                "line 28, key `address`: host and port",
+            ),
+            (
+                "sunspec-battery-802",
+                "sunspec-battery",
+                "key `profile`: there is no device profile",
+            ),
+            ("11qYAYKx", "AAAA", "line 6, key `operator_key`: not"),
+            (
+                "unit = 1",
+                "prefix = \"x\"",
+                "key `address`: a Modbus device",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let text = TEXT.replacen(from, to, 1);
+            let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
+            assert!(
+                error.starts_with("g.toml, ") && error.contains(expected),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_point_has_one_signing_device() {
+        let text = TEXT
+            .replace("sunspec-battery-802", "sunspec-meter")
+            .replace("live_only", "feeder");
+        let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
+        assert!(
+            error.contains("key `point`: another device counts"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The meter gateway: it reads meters, inverters, batteries and chargers, makes readings of their
+//! counters, signs them, and delivers them at least once. It knows nothing of market or money.
+//!
+//! In flow order: [`profile`] (what a device's registers mean) → [`bus`] and [`device`] (who talks on
+//! a line, and when) → [`poll`] (a sample: values and their time) → [`measure`] (intervals) →
+//! [`sign`] → [`spool`] (kept until the platform's signed word) → [`publish`]. [`service`] runs them.
+
+pub mod bus;
+pub mod config;
+pub mod device;
+pub mod live;
+pub mod measure;
+pub mod poll;
+pub mod profile;
+pub mod publish;
+mod record;
+pub mod service;
+pub mod sign;
+pub mod spool;
+pub mod status;
+pub mod toml_file;
+
+pub use config::{Config, point_records};
+pub use service::{Gateway, GatewayError, open_key, run};
+pub use status::Status;

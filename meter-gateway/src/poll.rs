@@ -1,0 +1,120 @@
+//! A sample: what was read from a device, and when. Freshness is a type: a value is never without
+//! the time at which it was read, and an old value is asked for in vain.
+
+use domain::energy::{Energy, Power};
+use domain::time::Timestamp;
+
+use crate::device::{Identity, Values};
+
+/// What one poll, or one message, brought.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sample {
+    /// When it was read: the middle between question and answer.
+    pub read_at: Timestamp,
+    /// What it says.
+    pub values: Values,
+    /// Which meter it was, where the device says so.
+    pub identity: Option<Identity>,
+}
+
+/// A value and the time at which it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fresh<T> {
+    value: T,
+    read_at: Timestamp,
+}
+
+impl<T> Fresh<T> {
+    /// A value read at `read_at`.
+    pub const fn new(value: T, read_at: Timestamp) -> Self {
+        Fresh { value, read_at }
+    }
+
+    /// The value, if it is at most `max_age_ms` old at `now`.
+    pub fn within(&self, now: Timestamp, max_age_ms: i64) -> Option<&T> {
+        (now.ms_since(self.read_at) <= max_age_ms).then_some(&self.value)
+    }
+
+    /// When it was read.
+    pub const fn read_at(&self) -> Timestamp {
+        self.read_at
+    }
+}
+
+/// The last value of each quantity of a device.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LastSeen {
+    /// Import counter.
+    pub import: Option<Fresh<Energy>>,
+    /// Export counter.
+    pub export: Option<Fresh<Energy>>,
+    /// Power.
+    pub power: Option<Fresh<Power>>,
+    /// State of charge.
+    pub soc_permille: Option<Fresh<u16>>,
+    /// State of operation.
+    pub state: Option<Fresh<String>>,
+}
+
+impl LastSeen {
+    /// Takes in what a sample says; what it does not say keeps its old time.
+    pub fn update(&mut self, sample: &Sample) {
+        fn take<T: Clone>(last: &mut Option<Fresh<T>>, value: Option<&T>, read_at: Timestamp) {
+            if let Some(value) = value {
+                *last = Some(Fresh::new(value.clone(), read_at));
+            }
+        }
+        let (values, at) = (&sample.values, sample.read_at);
+        take(&mut self.import, values.import.as_ref(), at);
+        take(&mut self.export, values.export.as_ref(), at);
+        take(&mut self.power, values.power.as_ref(), at);
+        take(&mut self.soc_permille, values.soc_permille.as_ref(), at);
+        take(&mut self.state, values.state.as_ref(), at);
+    }
+
+    /// When anything was read last.
+    #[must_use]
+    pub fn read_at(&self) -> Option<Timestamp> {
+        let times = [
+            self.import.as_ref().map(Fresh::read_at),
+            self.export.as_ref().map(Fresh::read_at),
+            self.power.as_ref().map(Fresh::read_at),
+            self.soc_permille.as_ref().map(Fresh::read_at),
+            self.state.as_ref().map(Fresh::read_at),
+        ];
+        times.into_iter().flatten().max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_value_is_no_value_and_a_missing_one_keeps_its_time() {
+        let at = Timestamp::from_unix_s;
+        let mut last = LastSeen::default();
+        let values = |power, import| Values {
+            power,
+            import,
+            ..Values::default()
+        };
+        let sample = |read_at, values| Sample {
+            read_at,
+            values,
+            identity: None,
+        };
+        last.update(&sample(
+            at(100),
+            values(Some(Power::from_w(5)), Some(Energy::from_wh(9))),
+        ));
+        last.update(&sample(at(110), values(Some(Power::from_w(6)), None)));
+        let now = at(115);
+        assert_eq!(
+            last.power.unwrap().within(now, 10_000),
+            Some(&Power::from_w(6))
+        );
+        assert_eq!(last.import.unwrap().within(now, 10_000), None);
+        assert_eq!(last.read_at(), Some(at(110)));
+    }
+}

@@ -1,0 +1,394 @@
+//! To the platform and back: readings at least once, state with a last will, live values for the
+//! eye, and the platform's signed acceptances, the only thing that empties the outbox.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use domain::acceptance::Acceptance;
+use domain::ids::{CommunityId, GatewayId, PointId};
+use domain::signed::{PublicKey, Signed};
+use domain::time::Timestamp;
+use runtime::clock::Clock;
+use runtime::mqtt::{LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::bus::Report;
+use crate::device::{Values, mqtt};
+use crate::live::Live;
+use crate::poll::Sample;
+use crate::profile::{Link, Profile};
+use crate::spool::{Spool, SpoolError};
+use crate::status::Shared;
+
+/// How often the outbox is looked at when nothing happens.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const KEEP_ALIVE_S: u16 = 30;
+/// Largest packet from the broker: an acceptance has at most 16 KiB, a device's report as much.
+const PACKET_MAX_BYTES: u32 = 64 * 1024;
+
+/// The topics of one gateway.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// Signed readings.
+    pub reading: String,
+    /// Whether the gateway is there, retained.
+    pub state: String,
+    /// Live values.
+    pub live: String,
+    /// Acceptances, from the platform.
+    pub receipt: String,
+}
+
+impl Topics {
+    /// The topics of `gateway` in `community`.
+    #[must_use]
+    pub fn new(community: &CommunityId, gateway: &GatewayId) -> Self {
+        let topic = |last: &str| format!("cw/v1/{community}/{gateway}/{last}");
+        Topics {
+            reading: topic("reading"),
+            state: topic("state"),
+            live: topic("live"),
+            receipt: topic("receipt"),
+        }
+    }
+}
+
+/// A device that reports over MQTT.
+#[derive(Clone, Debug)]
+pub struct MqttDevice {
+    /// Position in the configuration.
+    pub device: usize,
+    /// Its profile.
+    pub profile: Arc<Profile>,
+    /// Its topic prefix.
+    pub prefix: String,
+}
+
+impl MqttDevice {
+    fn presence(&self) -> Option<(&str, &str)> {
+        match &self.profile.link {
+            Link::Mqtt(rules) => Some((&rules.presence_topic, &rules.presence_up)),
+            _ => None,
+        }
+    }
+
+    /// The topics it is heard on.
+    fn subscriptions(&self) -> Vec<(String, QoS)> {
+        let presence = self.presence().map(|(topic, _)| topic);
+        let topics = mqtt::topics(&self.profile).into_iter().chain(presence);
+        topics
+            .map(|topic| (format!("{}/{topic}", self.prefix), QoS::AtMostOnce))
+            .collect()
+    }
+
+    /// What a message on one of its topics says; none where it says nothing new.
+    fn hear(&self, topic: &str, payload: &[u8], retain: bool, now: Timestamp) -> Option<Report> {
+        let topic = topic.strip_prefix(&self.prefix)?.strip_prefix('/')?;
+        let report = |outcome| {
+            Some(Report {
+                device: self.device,
+                outcome,
+            })
+        };
+        if let Some((presence, up)) = self.presence()
+            && topic == presence
+        {
+            return if payload == up.as_bytes() {
+                None
+            } else {
+                report(Err("offline"))
+            };
+        }
+        if retain {
+            // It was said at some other time, and nobody knows when.
+            return None;
+        }
+        let mut values = Values::default();
+        match mqtt::decode(&self.profile, topic, payload, &mut values) {
+            Ok(()) if values == Values::default() => None,
+            Ok(()) => report(Ok(Sample {
+                read_at: now,
+                values,
+                identity: None,
+            })),
+            Err(_) => report(Err("payload")),
+        }
+    }
+}
+
+/// What the link to the broker needs to know.
+#[must_use]
+pub fn link_options(
+    topics: &Topics,
+    (host, port): (String, u16),
+    (user, password): (String, String),
+    client_id: String,
+    boot_id: &str,
+    devices: &[MqttDevice],
+) -> MqttOptions {
+    let mut subscriptions = vec![(topics.receipt.clone(), QoS::AtLeastOnce)];
+    subscriptions.extend(devices.iter().flat_map(MqttDevice::subscriptions));
+    let offline = json!({ "state": "offline", "boot_id": boot_id });
+    let last_will = Some(LastWill {
+        topic: topics.state.clone(),
+        payload: offline.to_string().into_bytes(),
+        qos: QoS::AtLeastOnce,
+        retain: true,
+    });
+    MqttOptions {
+        host,
+        port,
+        client_id,
+        user,
+        password,
+        subscriptions,
+        last_will,
+        keep_alive_s: KEEP_ALIVE_S,
+        max_packet_bytes: PACKET_MAX_BYTES,
+    }
+}
+
+/// Whose word is believed.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The community.
+    pub community: CommunityId,
+    /// This gateway.
+    pub gateway: GatewayId,
+    /// The operator's key.
+    pub operator_key: PublicKey,
+    /// This gateway's points.
+    pub points: Vec<PointId>,
+}
+
+/// The task between outbox and broker.
+#[derive(Debug)]
+pub struct Publisher {
+    /// The outbox.
+    pub spool: Spool,
+    /// To the broker.
+    pub handle: MqttHandle,
+    /// From the broker.
+    pub events: mpsc::Receiver<MqttEvent>,
+    /// Ends the link.
+    pub link: DropGuard,
+    /// Where things go.
+    pub topics: Topics,
+    /// Whose word is believed.
+    pub trust: Trust,
+    /// Devices that are heard over MQTT.
+    pub devices: Vec<MqttDevice>,
+    /// Where their samples go.
+    pub reports: mpsc::Sender<Report>,
+    /// Rung when there is something new in the outbox.
+    pub wake: Arc<Notify>,
+    /// What the status page shows.
+    pub status: Shared,
+    /// The time.
+    pub clock: Clock,
+    /// Differs at every start.
+    pub boot_id: String,
+    /// Whether the broker is there.
+    pub connected: Arc<AtomicBool>,
+    /// The process's own time, for resending.
+    pub started: Instant,
+}
+
+impl Publisher {
+    /// The way for live values beside this task.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        Live::new(
+            self.handle.clone(),
+            self.topics.live.clone(),
+            self.connected.clone(),
+        )
+    }
+
+    /// Runs until `shutdown`, and says goodbye.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let wake = self.wake.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                event = self.events.recv() => match event {
+                    Some(event) => self.hear(event).await,
+                    None => break,
+                },
+                () = wake.notified() => {}
+                _ = look.tick() => {}
+            }
+            if let Err(error) = self.send_due().await {
+                tracing::error!("{error}");
+                self.status.count_error("outbox");
+            }
+        }
+        self.say("offline");
+        // The link sends what is queued, says goodbye and closes its end.
+        drop(self.link);
+        while self.events.recv().await.is_some() {}
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn say(&self, word: &str) {
+        let at_ms = self.clock.now().unix_ms();
+        let state = json!({ "state": word, "boot_id": self.boot_id, "at_ms": at_ms });
+        if self
+            .handle
+            .publish(
+                &self.topics.state,
+                state.to_string(),
+                QoS::AtLeastOnce,
+                true,
+            )
+            .is_err()
+        {
+            tracing::warn!("the state `{word}` could not be published: the link is full or gone");
+        }
+    }
+
+    async fn send_due(&self) -> Result<(), SpoolError> {
+        if !self.connected.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        let mut due = self.spool.due(now_ms).await?;
+        let publish = |message: &[u8]| {
+            self.handle
+                .publish(&self.topics.reading, message, QoS::AtLeastOnce, false)
+                .is_ok()
+        };
+        let sent = due.iter().take_while(|one| publish(&one.message)).count();
+        due.truncate(sent);
+        if !due.is_empty() {
+            self.spool.sent(&due, now_ms).await?;
+            self.status
+                .update(|s| s.readings_sent += u64::try_from(sent).unwrap_or(0));
+        }
+        let (waiting, refused) = self.spool.counts().await?;
+        self.status
+            .update(|s| (s.waiting, s.refused) = (waiting, refused));
+        Ok(())
+    }
+
+    async fn hear(&mut self, event: MqttEvent) {
+        match event {
+            MqttEvent::Connected => {
+                self.connected.store(true, Ordering::Relaxed);
+                self.status.update(|s| s.connected = true);
+                self.say("online");
+                if let Err(error) = self.spool.forget_sent().await {
+                    tracing::error!("{error}");
+                }
+            }
+            MqttEvent::Disconnected { reason } => {
+                tracing::warn!("no broker: {reason}");
+                self.connected.store(false, Ordering::Relaxed);
+                self.status.update(|s| s.connected = false);
+            }
+            MqttEvent::Message {
+                topic,
+                payload,
+                retain,
+            } => {
+                if topic == self.topics.receipt {
+                    self.believe(payload).await;
+                } else {
+                    self.forward(&topic, &payload, retain).await;
+                }
+            }
+            MqttEvent::PublishRefused { reason } => {
+                tracing::warn!("the broker refused a message: {reason}");
+                self.status.count_error("publish_refused");
+            }
+            MqttEvent::SubscribeRefused { filter, reason } => {
+                tracing::warn!("the broker refused the subscription to {filter}: {reason}");
+                self.status.count_error("subscribe_refused");
+            }
+        }
+    }
+
+    async fn forward(&self, topic: &str, payload: &[u8], retain: bool) {
+        let now = self.clock.now();
+        for device in &self.devices {
+            if let Some(report) = device.hear(topic, payload, retain, now) {
+                // The receiver is gone only at the end.
+                let _ = self.reports.send(report).await;
+            }
+        }
+    }
+
+    /// Takes an acceptance, if it is the operator's word to this gateway about one of its points.
+    async fn believe(&self, payload: Vec<u8>) {
+        let trust = &self.trust;
+        let signed: Signed<Acceptance> = Signed::from_bytes(payload);
+        let verified = match signed.verify(trust.operator_key, &trust.community) {
+            Ok(verified) => verified,
+            Err(error) => {
+                tracing::warn!("an acceptance was not believed: {error}");
+                return self.status.count_error("acceptance");
+            }
+        };
+        let word = verified.message();
+        if word.gateway != trust.gateway || !trust.points.contains(&word.point) {
+            tracing::warn!(
+                "an acceptance for {} and {} is not for us",
+                word.gateway,
+                word.point
+            );
+            return self.status.count_error("acceptance");
+        }
+        for (sequence, reason) in &word.rejected {
+            tracing::warn!("reading {sequence} of {} was refused: {reason}", word.point);
+        }
+        match self
+            .spool
+            .apply(&verified, self.clock.now(), self.now_ms())
+            .await
+        {
+            Ok(()) => self.status.update(|s| s.acceptances += 1),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::energy::Power;
+
+    #[test]
+    fn a_retained_report_is_not_fresh_but_retained_absence_counts() {
+        let profile = Arc::new(Profile::built_in("shelly-pro-3em").unwrap());
+        let device = MqttDevice {
+            device: 3,
+            profile,
+            prefix: "shelly".into(),
+        };
+        let now = Timestamp::from_unix_s(5);
+        let power = br#"{"total_act_power": 12.0}"#;
+        let report = device
+            .hear("shelly/status/em:0", power, false, now)
+            .unwrap();
+        let sample = report.outcome.unwrap();
+        assert_eq!(
+            (sample.values.power, sample.read_at),
+            (Some(Power::from_w(12)), now)
+        );
+        assert_eq!(device.hear("shelly/status/em:0", power, true, now), None);
+        assert_eq!(device.hear("shelly2/status/em:0", power, false, now), None);
+        assert_eq!(device.hear("shelly/online", b"true", true, now), None);
+        let gone = device.hear("shelly/online", b"false", true, now).unwrap();
+        assert_eq!((gone.device, gone.outcome), (3, Err("offline")));
+        assert_eq!(device.subscriptions().len(), 3);
+    }
+}

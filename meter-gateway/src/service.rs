@@ -1,0 +1,337 @@
+//! A running gateway: its tasks, their start and their end.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use domain::ids::{DeviceId, to_hex};
+use domain::signed::SigningKey;
+use runtime::clock::Clock;
+use runtime::key_file::{self, KeyError};
+use runtime::mqtt::MqttLink;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Poller, Report, Schedule, run_line};
+use crate::config::{Config, DeviceConfig, MqttConfig, Role};
+use crate::measure::Limits;
+use crate::poll::LastSeen;
+use crate::profile::{Link, Profile, ProfileError};
+use crate::publish::{MqttDevice, Publisher, Topics, Trust, link_options};
+use crate::record::{Device, Recorder};
+use crate::sign::Signer;
+use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
+use crate::status::{DeviceStatus, Shared, Status};
+use crate::toml_file::TomlError;
+
+/// Reports that may wait; a line that has more to say waits until there is room.
+const REPORTS_MAX: usize = 256;
+/// Name of the key's file in the data folder.
+const KEY_FILE: &str = "gateway.key";
+/// Samples may be so many polls apart before there is a gap, and values so many polls old.
+const GAP_POLLS: i64 = 3;
+/// Modbus unit where the configuration names none.
+const DEFAULT_UNIT: u8 = 1;
+
+/// Why a gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] TomlError),
+    /// A profile is wrong.
+    #[error("{0}")]
+    Profile(#[from] ProfileError),
+    /// There is no key.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// There is no outbox.
+    #[error("{0}")]
+    Spool(#[from] SpoolError),
+    /// A file cannot be used.
+    #[error("cannot use {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Two programs would sign with one chain.
+    #[error("another gateway runs with the data directory {}; stop it first", .0.display())]
+    Running(PathBuf),
+    /// No random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// A bug.
+    #[error("a task of the gateway broke off: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    tasks: JoinSet<()>,
+    status: Shared,
+    spool: Spool,
+    shutdown: CancellationToken,
+    lock: File,
+}
+
+/// Opens the gateway's key in its data folder; makes it on first use.
+///
+/// # Errors
+/// The file cannot be read or written, others can read it, or it holds no key.
+pub fn open_key(dir: &Path) -> Result<SigningKey, KeyError> {
+    key_file::open(&dir.join(KEY_FILE))
+}
+
+/// Runs a gateway until `shutdown`.
+///
+/// # Errors
+/// It cannot start, or a task broke off.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<(), GatewayError> {
+    Gateway::start(config, clock, shutdown).await?.wait().await
+}
+
+impl Gateway {
+    /// Starts all tasks.
+    ///
+    /// # Errors
+    /// Configuration, key, outbox or password cannot be used, or another gateway uses them.
+    pub async fn start(
+        config: Config,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) -> Result<Self, GatewayError> {
+        config.validate()?;
+        let key = open_key(&config.data_dir)?;
+        let lock = lock(&config)?;
+        let spool = Spool::open(&config.data_dir, OUTBOX_MAX_ROWS).await?;
+        let schedule = Schedule::new(
+            config.poll_interval_s,
+            config.interval_length_s,
+            clock.speed(),
+        );
+        let status = Shared::default();
+        let devices = devices(&config, &key, schedule)?;
+        let names = devices.iter().map(|d| DeviceStatus {
+            name: d.config.name.clone(),
+            ..DeviceStatus::default()
+        });
+        status.update(|s| s.devices = names.collect());
+        let (reports, heard) = mpsc::channel(REPORTS_MAX);
+        let mut tasks = JoinSet::new();
+        for (address, pollers) in lines(&devices) {
+            let (clock, reports) = (clock.clone(), reports.clone());
+            tasks.spawn(run_line(
+                address,
+                pollers,
+                schedule,
+                clock,
+                reports,
+                shutdown.clone(),
+            ));
+        }
+        let publisher = publisher(&config, &clock, &devices, &spool, reports, &status)?;
+        let recorder = Recorder {
+            clock,
+            clock_error_ms: config.clock_error_ms,
+            spool: spool.clone(),
+            live: publisher.live(),
+            wake: publisher.wake.clone(),
+            status: status.clone(),
+            devices,
+            schedule,
+        };
+        tasks.spawn(recorder.run(heard, shutdown.clone()));
+        tasks.spawn(publisher.run(shutdown.clone()));
+        Ok(Gateway {
+            tasks,
+            status,
+            spool,
+            shutdown,
+            lock,
+        })
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.get()
+    }
+
+    /// A handle on the status that can be read while somebody waits.
+    #[must_use]
+    pub fn status_handle(&self) -> Shared {
+        self.status.clone()
+    }
+
+    /// Waits for the end and puts everything away.
+    ///
+    /// # Errors
+    /// A task broke off; the others are stopped then.
+    pub async fn wait(mut self) -> Result<(), GatewayError> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                outcome = Err(error.into());
+            }
+            // No task ends by itself while the gateway is meant to run.
+            self.shutdown.cancel();
+        }
+        self.spool.close().await;
+        drop(self.lock);
+        outcome
+    }
+}
+
+/// The configured devices, each with its profile and what it signs with.
+fn devices(
+    config: &Config,
+    key: &SigningKey,
+    schedule: Schedule,
+) -> Result<Vec<Device>, GatewayError> {
+    let device = |device: &DeviceConfig| {
+        let profile = Arc::new(Profile::built_in(&device.profile)?);
+        let signer = (device.role != Role::LiveOnly).then(|| Signer {
+            key: key.clone(),
+            community: config.community.clone(),
+            device: DeviceId::derive(&config.community, &config.gateway, &device.name),
+            point: device.point.clone(),
+            profile: profile.digest,
+        });
+        Ok(Device {
+            config: device.clone(),
+            limits: limits(config, device, &profile, schedule),
+            profile,
+            signer,
+            state: None,
+            last: LastSeen::default(),
+        })
+    };
+    config.devices.iter().map(device).collect()
+}
+
+/// Makes sure that no other program signs with this key and chain.
+fn lock(config: &Config) -> Result<File, GatewayError> {
+    let path = config.data_dir.join("gateway.lock");
+    let file = File::create(&path).map_err(|source| GatewayError::File {
+        path: path.clone(),
+        source,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(GatewayError::Running(config.data_dir.clone()))
+        }
+        Err(std::fs::TryLockError::Error(source)) => Err(GatewayError::File { path, source }),
+    }
+}
+
+fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: Schedule) -> Limits {
+    let report_ms = match &profile.link {
+        Link::Mqtt(rules) => i64::from(rules.report_interval_s) * 1000,
+        Link::Modbus(_) | Link::Sunspec(_) => schedule.poll_ms.min(schedule.interval_ms),
+    };
+    Limits {
+        interval_length_s: config.interval_length_s,
+        max_gap_ms: report_ms.max(schedule.poll_ms) * GAP_POLLS,
+        rating_w: device.rating_w,
+        resolution_wh: profile.resolution_wh(),
+    }
+}
+
+/// The Modbus devices by the line they hang on.
+fn lines(devices: &[Device]) -> BTreeMap<String, Vec<Poller>> {
+    let mut lines: BTreeMap<String, Vec<Poller>> = BTreeMap::new();
+    for (index, device) in devices.iter().enumerate() {
+        if let Some(address) = &device.config.address {
+            let unit = device.config.unit.unwrap_or(DEFAULT_UNIT);
+            let poller = Poller::new(index, device.profile.clone(), unit);
+            lines.entry(address.clone()).or_default().push(poller);
+        }
+    }
+    lines
+}
+
+fn password(mqtt: &MqttConfig) -> Result<String, GatewayError> {
+    match (&mqtt.password, &mqtt.password_file) {
+        (Some(password), _) => Ok(password.clone()),
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+            .map_err(|source| GatewayError::File {
+                path: path.clone(),
+                source,
+            }),
+        (None, None) => Ok(String::new()),
+    }
+}
+
+fn publisher(
+    config: &Config,
+    clock: &Clock,
+    devices: &[Device],
+    spool: &Spool,
+    reports: mpsc::Sender<Report>,
+    status: &Shared,
+) -> Result<Publisher, GatewayError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(GatewayError::Random)?;
+    let boot_id = to_hex(&random);
+    let topics = Topics::new(&config.community, &config.gateway);
+    let mqtt = &config.mqtt;
+    let heard = devices.iter().enumerate().filter_map(|(device, d)| {
+        let (profile, prefix) = (d.profile.clone(), d.config.prefix.clone()?);
+        Some(MqttDevice {
+            device,
+            profile,
+            prefix,
+        })
+    });
+    let heard: Vec<MqttDevice> = heard.collect();
+    let host = (mqtt.host.clone(), mqtt.port);
+    let client_id = format!("cw-{}-{}", config.community, config.gateway);
+    let options = link_options(
+        &topics,
+        host,
+        (mqtt.user.clone(), password(mqtt)?),
+        client_id,
+        &boot_id,
+        &heard,
+    );
+    let link = CancellationToken::new();
+    let (handle, events) = MqttLink::start(options, link.clone());
+    let trust = Trust {
+        community: config.community.clone(),
+        gateway: config.gateway.clone(),
+        operator_key: config.operator_key,
+        points: devices
+            .iter()
+            .filter_map(|d| Some(d.signer.as_ref()?.point.clone()))
+            .collect(),
+    };
+    Ok(Publisher {
+        spool: spool.clone(),
+        handle,
+        events,
+        link: link.drop_guard(),
+        topics,
+        trust,
+        devices: heard,
+        reports,
+        wake: Arc::new(Notify::new()),
+        status: status.clone(),
+        clock: clock.clone(),
+        boot_id,
+        connected: Arc::new(AtomicBool::new(false)),
+        started: Instant::now(),
+    })
+}

@@ -1,0 +1,8 @@
+//! The gateway as a whole: devices with faults on one side, a strict platform on the other.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod device;
+mod gateway;
+mod line;
+mod platform;

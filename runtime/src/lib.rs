@@ -1,0 +1,12 @@
+//! The plumbing that services share, once: one door to SQLite and PostgreSQL, durable virtual time,
+//! ordered start and stop, key files, an embedded MQTT broker and a client link. Nothing here holds a rule of
+//! the market, of money or of a device.
+
+pub mod broker;
+pub mod clock;
+pub mod db;
+pub mod key_file;
+pub mod mqtt;
+pub mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;

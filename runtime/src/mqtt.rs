@@ -1,0 +1,324 @@
+//! The link of a service to an MQTT 5 broker: it connects, subscribes, and does both again after
+//! every break, for as long as the service runs.
+//!
+//! At-least-once is the caller's outbox, not this link: a message that was queued or in flight when
+//! the connection broke may be lost, QoS 1 or not. Keep it until the receiver's receipt is here.
+//!
+//! Every connection gets a new client and event loop of rumqttc: its old ones keep packet ids of a
+//! session that the broker has forgotten, and can then hang in `CollisionTimeout` for ever.
+
+mod talk;
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use rumqttc::v5::AsyncClient;
+use rumqttc::v5::mqttbytes::QoS as WireQos;
+use rumqttc::v5::mqttbytes::v5;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use talk::{Connection, converse, pump};
+
+/// Messages that may wait to be sent, also while there is no connection; beyond it
+/// [`MqttHandle::publish`] says [`QueueFull`].
+pub const PUBLISH_QUEUE: usize = 1024;
+/// Events that may wait for the service. At the limit the link stops reading from the broker; when
+/// that lasts longer than the keep-alive, the connection breaks and is made again.
+pub const EVENT_QUEUE: usize = 1024;
+/// Unacknowledged messages in each direction.
+const MAX_IN_FLIGHT: u16 = 100;
+/// Requests between this link and rumqttc's event loop.
+const REQUEST_QUEUE: usize = 64;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the last messages and the DISCONNECT may take at the end.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// rumqttc refuses shorter ones.
+const SHORTEST_KEEP_ALIVE_S: u16 = 5;
+
+/// How sure a delivery is within one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QoS {
+    /// Sent once, perhaps lost.
+    AtMostOnce,
+    /// Acknowledged by the next one on the way, perhaps twice.
+    AtLeastOnce,
+}
+
+impl From<QoS> for WireQos {
+    fn from(qos: QoS) -> Self {
+        match qos {
+            QoS::AtMostOnce => WireQos::AtMostOnce,
+            QoS::AtLeastOnce => WireQos::AtLeastOnce,
+        }
+    }
+}
+
+/// What the broker publishes for this client when its connection breaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LastWill {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+    /// How.
+    pub qos: QoS,
+    /// Whether the broker keeps it for later subscribers.
+    pub retain: bool,
+}
+
+/// Where and as whom to connect, and what to read.
+#[derive(Clone)]
+pub struct MqttOptions {
+    /// Name or address of the broker.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// One connection at a time has this id; a second one ends the first.
+    pub client_id: String,
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+    /// Filters to subscribe to on every connection (`$share/group/filter` works).
+    pub subscriptions: Vec<(String, QoS)>,
+    /// Published by the broker when the connection breaks.
+    pub last_will: Option<LastWill>,
+    /// Longest silence; at least 5 s.
+    pub keep_alive_s: u16,
+    /// Largest packet that is accepted from the broker.
+    pub max_packet_bytes: u32,
+}
+
+/// Without the password, so that it cannot get into a log.
+impl fmt::Debug for MqttOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at {}:{} as {}",
+            self.client_id, self.host, self.port, self.user
+        )
+    }
+}
+
+/// What a link tells its service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MqttEvent {
+    /// A connection stands, and the subscriptions were asked for.
+    Connected,
+    /// The connection broke or could not be made; another try follows by itself.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// A message of a subscription.
+    Message {
+        /// Its topic.
+        topic: String,
+        /// Its payload.
+        payload: Vec<u8>,
+        /// Whether it was published before the subscription.
+        retain: bool,
+    },
+    /// The broker did not take a message (not authorised, too large, over a quota).
+    PublishRefused {
+        /// Why.
+        reason: String,
+    },
+    /// The broker refused a subscription: nothing will be received from that filter.
+    SubscribeRefused {
+        /// Which.
+        filter: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// [`PUBLISH_QUEUE`] messages are waiting, or the link has ended: try again later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the MQTT link does not take more messages now; keep it in the outbox and try later")]
+pub struct QueueFull;
+
+/// Sends through a link. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct MqttHandle {
+    queue: mpsc::Sender<Publish>,
+}
+
+#[derive(Debug)]
+struct Publish {
+    topic: String,
+    payload: Vec<u8>,
+    qos: QoS,
+    retain: bool,
+}
+
+impl MqttHandle {
+    /// Queues a message; never waits. See the module's words on what can be lost.
+    ///
+    /// # Errors
+    /// [`QueueFull`]: nothing was queued.
+    pub fn publish(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Vec<u8>>,
+        qos: QoS,
+        retain: bool,
+    ) -> Result<(), QueueFull> {
+        let publish = Publish {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos,
+            retain,
+        };
+        self.queue.try_send(publish).map_err(|_| QueueFull)
+    }
+}
+
+/// A link to a broker.
+#[derive(Debug)]
+pub struct MqttLink {
+    options: MqttOptions,
+    queue: mpsc::Receiver<Publish>,
+    events: mpsc::Sender<MqttEvent>,
+}
+
+impl MqttLink {
+    /// Starts the link's task. It ends with `shutdown` (after sending what is queued and a
+    /// DISCONNECT), or when the receiver is dropped; the receiver then ends too.
+    #[must_use]
+    pub fn start(
+        options: MqttOptions,
+        shutdown: CancellationToken,
+    ) -> (MqttHandle, mpsc::Receiver<MqttEvent>) {
+        let (sender, queue) = mpsc::channel(PUBLISH_QUEUE);
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        tokio::spawn(
+            MqttLink {
+                options,
+                queue,
+                events,
+            }
+            .run(shutdown),
+        );
+        (MqttHandle { queue: sender }, receiver)
+    }
+
+    async fn run(mut self, shutdown: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let (client, mut event_loop) = AsyncClient::new(self.wire_options(), REQUEST_QUEUE);
+            let state = Connection::default();
+            let overtime = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(GOODBYE_LIMIT).await;
+            };
+            let ended = tokio::select! {
+                ended = converse(&mut event_loop, &client, &self.options, &self.events, &state) => {
+                    ended
+                }
+                gone = pump(&mut self.queue, &client, &self.events, &state, &shutdown) => Err(gone),
+                () = overtime => return,
+            };
+            if shutdown.is_cancelled() {
+                return;
+            }
+            let Ok(reason) = ended else { return };
+            failures = if state.was_connected() {
+                0
+            } else {
+                failures + 1
+            };
+            tracing::info!(client = self.options.client_id, reason, "MQTT link is down");
+            if self
+                .events
+                .send(MqttEvent::Disconnected { reason })
+                .await
+                .is_err()
+            {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause(&self.options.client_id, failures)) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    fn wire_options(&self) -> rumqttc::v5::MqttOptions {
+        let own = &self.options;
+        let mut options = rumqttc::v5::MqttOptions::new(&own.client_id, &own.host, own.port);
+        let keep_alive_s = own.keep_alive_s.max(SHORTEST_KEEP_ALIVE_S);
+        options
+            .set_keep_alive(Duration::from_secs(u64::from(keep_alive_s)))
+            .set_clean_start(true)
+            .set_credentials(&own.user, &own.password)
+            .set_receive_maximum(Some(MAX_IN_FLIGHT))
+            .set_max_packet_size(Some(own.max_packet_bytes))
+            .set_outgoing_inflight_upper_limit(MAX_IN_FLIGHT);
+        let mut network = rumqttc::NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
+        if let Some(will) = &own.last_will {
+            let (topic, payload) = (will.topic.clone(), will.payload.clone());
+            let will = v5::LastWill::new(topic, payload, will.qos.into(), will.retain, None);
+            options.set_last_will(will);
+        }
+        options
+    }
+}
+
+/// Doubles with every failure up to a limit, plus up to a quarter that differs from client to
+/// client, so that a street does not come back all at once.
+fn pause(client_id: &str, failures: u32) -> Duration {
+    let base = FIRST_PAUSE
+        .saturating_mul(1 << failures.min(10))
+        .min(LONGEST_PAUSE);
+    let mut hasher = DefaultHasher::new();
+    (client_id, failures).hash(&mut hasher);
+    let share = u32::try_from(hasher.finish() % 256).unwrap_or(0);
+    base + base.saturating_mul(share) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_differ() {
+        assert!(pause("a", 0) >= FIRST_PAUSE && pause("a", 0) < FIRST_PAUSE * 2);
+        assert!(pause("a", 3) > pause("a", 1));
+        assert!(pause("a", u32::MAX) <= LONGEST_PAUSE + LONGEST_PAUSE / 4);
+        assert!((0..20).any(|n| pause(&n.to_string(), 5) != pause("a", 5)));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_instead_of_waiting() {
+        let options = MqttOptions {
+            host: "127.0.0.1".into(),
+            port: 1,
+            client_id: "a".into(),
+            user: "a".into(),
+            password: "a".into(),
+            subscriptions: vec![],
+            last_will: None,
+            keep_alive_s: 5,
+            max_packet_bytes: 1000,
+        };
+        let stop = CancellationToken::new();
+        let (handle, mut events) = MqttLink::start(options, stop.clone());
+        for _ in 0..PUBLISH_QUEUE {
+            handle.publish("a", "x", QoS::AtMostOnce, false).unwrap();
+        }
+        assert_eq!(
+            handle.publish("a", "x", QoS::AtMostOnce, false),
+            Err(QueueFull)
+        );
+        let first = events.recv().await.unwrap();
+        assert!(matches!(first, MqttEvent::Disconnected { .. }), "{first:?}");
+        stop.cancel();
+        while events.recv().await.is_some() {}
+    }
+}

@@ -1,0 +1,279 @@
+//! Sums of postings by what they are about: the form in which a run is compared with earlier runs.
+//!
+//! A leg is a pair of accounts with a purpose; an amount in the other direction counts as negative, so
+//! that a correction of either sign is one posting.
+
+use std::collections::BTreeMap;
+
+use domain::delivery::Delivery;
+use domain::energy::Energy;
+use domain::ids::{PostingId, TradeId, timed_id};
+use domain::money::MoneyError;
+use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
+use domain::receipt::Prices;
+use domain::time::Interval;
+use domain::trade::Trade;
+
+/// What a sum of postings is about. The first account sorts before the second.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Key {
+    asset: Asset,
+    purpose: Purpose,
+    reference: Option<TradeId>,
+    first: Account,
+    second: Account,
+}
+
+/// Sums of postings; zero sums are not kept, so equal sums are equal values.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Legs {
+    sums: BTreeMap<Key, i64>,
+}
+
+/// What moves and why, without an amount.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// What is moved.
+    pub asset: Asset,
+    /// Why.
+    pub purpose: Purpose,
+    /// For which trade, where it is for one.
+    pub reference: Option<TradeId>,
+}
+
+impl Legs {
+    /// The sums of `postings`.
+    ///
+    /// # Errors
+    /// A sum that does not fit 64 bits.
+    pub fn of<'a>(postings: impl IntoIterator<Item = &'a Posting>) -> Result<Self, MoneyError> {
+        let mut legs = Legs::default();
+        for p in postings {
+            let about = About {
+                asset: p.asset,
+                purpose: p.purpose,
+                reference: p.reference,
+            };
+            legs.add(about, &p.debit, &p.credit, p.amount)?;
+        }
+        Ok(legs)
+    }
+
+    /// Adds `amount` from `debit` to `credit`; a negative amount moves the other way.
+    ///
+    /// # Errors
+    /// The sum does not fit 64 bits.
+    pub fn add(
+        &mut self,
+        about: About,
+        debit: &Account,
+        credit: &Account,
+        amount: i64,
+    ) -> Result<(), MoneyError> {
+        let (first, second, signed) = if debit <= credit {
+            (debit, credit, Some(amount))
+        } else {
+            (credit, debit, amount.checked_neg())
+        };
+        let key = Key {
+            asset: about.asset,
+            purpose: about.purpose,
+            reference: about.reference,
+            first: first.clone(),
+            second: second.clone(),
+        };
+        let before = self.sums.get(&key).copied().unwrap_or(0);
+        let sum = signed
+            .and_then(|s| before.checked_add(s))
+            .ok_or(MoneyError::Overflow)?;
+        if sum == 0 {
+            self.sums.remove(&key);
+        } else {
+            self.sums.insert(key, sum);
+        }
+        Ok(())
+    }
+
+    /// Takes in the legs of one participant. A trade is a leg of both its parties and is kept once.
+    pub(crate) fn unite(&mut self, other: Legs) {
+        for (key, sum) in other.sums {
+            let known = self.sums.insert(key, sum);
+            assert!(
+                known.is_none_or(|k| k == sum),
+                "the two parties of a trade differ on its sum"
+            );
+        }
+    }
+
+    /// What is in these legs beyond `posted`.
+    ///
+    /// # Errors
+    /// A difference that does not fit 64 bits.
+    pub fn minus(&self, posted: &Legs) -> Result<Legs, MoneyError> {
+        let mut rest = self.clone();
+        for (key, sum) in &posted.sums {
+            let about = About {
+                asset: key.asset,
+                purpose: key.purpose,
+                reference: key.reference,
+            };
+            rest.add(about, &key.second, &key.first, *sum)?;
+        }
+        Ok(rest)
+    }
+
+    /// Credits minus debits of all accounts at one place of the chart, in one asset.
+    #[must_use]
+    pub fn net_of(&self, chart: Chart, asset: Asset) -> i128 {
+        let here = self.sums.iter().filter(|(key, _)| key.asset == asset);
+        here.map(|(key, sum)| {
+            let sum = i128::from(*sum);
+            let credited = if key.second.chart() == chart { sum } else { 0 };
+            let debited = if key.first.chart() == chart { sum } else { 0 };
+            credited - debited
+        })
+        .sum()
+    }
+
+    /// Whether there is nothing to post.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// The postings that make these sums, for one run of an interval, in a fixed order.
+    #[must_use]
+    pub fn postings(&self, interval: Interval, run: Run) -> Vec<Posting> {
+        let posting = |(key, sum): (&Key, &i64)| {
+            let (debit, credit) = if *sum > 0 {
+                (&key.first, &key.second)
+            } else {
+                (&key.second, &key.first)
+            };
+            Posting {
+                id: run_posting_id(interval, run, key),
+                asset: key.asset,
+                debit: debit.clone(),
+                credit: credit.clone(),
+                // The one value without a positive counterpart cannot come from `checked_neg`.
+                amount: sum.saturating_abs(),
+                purpose: key.purpose,
+                interval: Some(interval),
+                run: Some(run),
+                reference: key.reference,
+            }
+        };
+        let mut postings: Vec<Posting> = self.sums.iter().map(posting).collect();
+        postings.sort_by_key(|p| p.id);
+        postings
+    }
+}
+
+/// The tag of a run's postings in [`timed_id`]: run and purpose, so that ids sort by them.
+const RUN_TAG: u16 = 0x4000;
+
+fn run_posting_id(interval: Interval, run: Run, key: &Key) -> PostingId {
+    let tag = RUN_TAG | u16::from(run.code()) << 8 | u16::from(key.purpose.code());
+    let reference = key.reference.map_or_else(Vec::new, |r| r.0.to_vec());
+    let (first, second) = (key.first.to_string(), key.second.to_string());
+    let parts: [&[u8]; 4] = [
+        &[key.asset.code()],
+        first.as_bytes(),
+        second.as_bytes(),
+        &reference,
+    ];
+    PostingId(timed_id(interval.start(), tag, "run-posting", &parts))
+}
+
+/// All legs of one participant: what its trades, its meter and its deviation come to.
+///
+/// This is the one place that says what an interval costs; settlement posts it and the verifier of a
+/// receipt computes it again.
+///
+/// # Errors
+/// An amount that does not fit 64 bits.
+pub fn participant_legs(
+    delivery: &Delivery,
+    trades: &[Trade],
+    pooled: Energy,
+    utility: Energy,
+    prices: &Prices,
+) -> Result<Legs, MoneyError> {
+    let mut legs = Legs::default();
+    let me = &delivery.participant;
+    let network = Account::common(Chart::Network);
+    for trade in trades {
+        let about = |purpose| About {
+            asset: Asset::Token,
+            purpose,
+            reference: Some(trade.id),
+        };
+        let held = Account::of(Chart::Held, &trade.buyer);
+        let earned = Account::of(Chart::Available, &trade.seller);
+        let amount = trade.price.amount(trade.energy)?.nano();
+        legs.add(about(Purpose::Trade), &held, &earned, amount)?;
+        if trade.buyer == *me {
+            let fee = prices.network_fee.amount(trade.energy)?.nano();
+            legs.add(about(Purpose::NetworkFee), &held, &network, fee)?;
+        }
+    }
+    deviation_legs(&mut legs, delivery, pooled, utility, prices)?;
+    let about = About {
+        asset: Asset::WattHour,
+        purpose: Purpose::MeteredEnergy,
+        reference: None,
+    };
+    let (meter, pool) = (Account::of(Chart::Meter, me), Account::common(Chart::Pool));
+    let net = delivery
+        .exported
+        .checked_sub(delivery.imported)
+        .ok_or(MoneyError::Overflow)?;
+    legs.add(about, &meter, &pool, net.wh())?;
+    Ok(legs)
+}
+
+/// A surplus is sold to the pool and the utility, a shortage is bought from them; energy from a
+/// neighbour also pays the network, the utility's price has the network in it.
+fn deviation_legs(
+    legs: &mut Legs,
+    delivery: &Delivery,
+    pooled: Energy,
+    utility: Energy,
+    prices: &Prices,
+) -> Result<(), MoneyError> {
+    let statement = Account::of(Chart::Statement, &delivery.participant);
+    let common = Account::common;
+    let about = |purpose| About {
+        asset: Asset::Token,
+        purpose,
+        reference: None,
+    };
+    let to_pool = prices.pool.amount(pooled)?.nano();
+    legs.add(
+        about(Purpose::PoolDeviation),
+        &common(Chart::Pool),
+        &statement,
+        to_pool,
+    )?;
+    if pooled < Energy::ZERO {
+        let fee = prices.network_fee.amount(pooled)?.nano();
+        legs.add(
+            about(Purpose::NetworkFee),
+            &common(Chart::Network),
+            &statement,
+            fee,
+        )?;
+    }
+    let price = if utility < Energy::ZERO {
+        prices.retail
+    } else {
+        prices.feed_in
+    };
+    let to_utility = price.amount(utility)?.nano();
+    legs.add(
+        about(Purpose::UtilityDeviation),
+        &common(Chart::Utility),
+        &statement,
+        to_utility,
+    )
+}

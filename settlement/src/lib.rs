@@ -1,0 +1,17 @@
+//! Settlement: trades beside meter data become postings, a ledger, a verifiable log, and receipts.
+//!
+//! In flow order: [`accept`] (which readings count), [`deliver`] (traded beside metered), [`settle`]
+//! (what it comes to, with the prices of [`tariff`] and the sums of [`legs`]), [`run`] (when, and
+//! again), [`log`] (so that nobody can change it), [`prove`] (so that anybody can check it). These are
+//! pure; [`store`] and [`service`] keep them in a database.
+
+pub mod accept;
+pub mod deliver;
+pub mod legs;
+pub mod log;
+pub mod prove;
+pub mod run;
+pub mod service;
+pub mod settle;
+pub mod store;
+pub mod tariff;

@@ -1,0 +1,375 @@
+//! The steps that check what a receipt says: order, clearing, trade, reading, lines and postings.
+
+use domain::energy::Energy;
+use domain::ids::{Digest32, GatewayId, ParticipantId, PointId};
+use domain::key_record::{Holder, KeyRecord, PointRole};
+use domain::order::{Order, Side};
+use domain::quality::Quality;
+use domain::reading::{Obis, Reading};
+use domain::receipt::{Line, Prices, Receipt};
+use domain::time::Interval;
+use domain::trade::Trade;
+
+use super::{Trust, open_signed, opened, same};
+use crate::legs::{Legs, participant_legs};
+use crate::log::entry::{Kind, PUBLIC};
+use crate::tariff::Tariff;
+
+type Check = fn(&Receipt, &Trust) -> Result<String, String>;
+
+/// The steps in order.
+pub(super) const CHECKS: [(&str, Check); 6] = [
+    ("trade", trade),
+    ("clearing", clearing),
+    ("order signature", order),
+    ("settlement lines", lines),
+    ("meter signature", reading),
+    ("postings", postings),
+];
+
+fn trade(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
+    let entry = &receipt.trade;
+    let trade = &entry.content;
+    let start = trade.interval.start();
+    let content = trade.to_cbor();
+    opened(
+        Kind::Trade,
+        start,
+        &content,
+        entry.salt,
+        &entry.place,
+        &trust.market,
+    )?;
+    sound(trade)?;
+    let me = match receipt.side {
+        Side::Bid => &trade.buyer,
+        Side::Offer => &trade.seller,
+    };
+    same(
+        "the participant on this side of the trade",
+        me,
+        &receipt.participant,
+    )?;
+    Ok(format!(
+        "{} at {} token/kWh for {}",
+        trade.energy, trade.price, trade.interval
+    ))
+}
+
+fn sound(trade: &Trade) -> Result<(), String> {
+    let id = Trade::id_of(trade.interval, trade.bid, trade.offer);
+    same("the trade's id", &trade.id, &id)?;
+    if !trade.energy.is_positive() || trade.buyer == trade.seller {
+        return Err("a trade moves energy from one participant to another".to_owned());
+    }
+    Ok(())
+}
+
+fn clearing(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
+    let entry = &receipt.clearing;
+    let clearing = &entry.content;
+    let start = clearing.interval.start();
+    opened(
+        Kind::Clearing,
+        start,
+        &clearing.to_cbor(),
+        PUBLIC,
+        &entry.place,
+        &trust.market,
+    )?;
+    let trade = &receipt.trade.content;
+    same(
+        "the clearing's interval",
+        &clearing.interval,
+        &trade.interval,
+    )?;
+    if let Some(price) = clearing.price {
+        same(
+            "the trade's price beside the clearing price",
+            &trade.price,
+            &price,
+        )?;
+    }
+    if trade.energy > clearing.volume || clearing.trades == 0 {
+        return Err("the trade is larger than all that was cleared".to_owned());
+    }
+    Ok(format!(
+        "{}, {} cleared",
+        clearing.mechanism, clearing.volume
+    ))
+}
+
+fn order(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
+    let entry = &receipt.order;
+    let verified = open_signed::<Order>(&entry.signed, trust.participant.key, &trust.community)
+        .map_err(|e| e.to_string())?;
+    let order = verified.message();
+    let start = order.interval.start();
+    opened(
+        Kind::Order,
+        start,
+        &entry.signed,
+        entry.salt,
+        &entry.place,
+        &trust.market,
+    )?;
+    let trade = &receipt.trade.content;
+    same(
+        "the order's participant",
+        &order.participant,
+        &receipt.participant,
+    )?;
+    same("the order's side", &order.side, &receipt.side)?;
+    same("the order's interval", &order.interval, &trade.interval)?;
+    let (named, within) = match order.side {
+        Side::Bid => (trade.bid, trade.price <= order.limit),
+        Side::Offer => (trade.offer, trade.price >= order.limit),
+    };
+    same("the order that the trade names", &named, &order.id())?;
+    if !within {
+        return Err(format!(
+            "the price {} is not within the limit {}",
+            trade.price, order.limit
+        ));
+    }
+    if trade.energy > order.energy {
+        return Err(format!(
+            "{} were traded, {} were ordered",
+            trade.energy, order.energy
+        ));
+    }
+    Ok(format!(
+        "a {} of {} with limit {}",
+        order.side.word(),
+        order.energy,
+        order.limit
+    ))
+}
+
+/// The rule by which readings are accepted: the key is enrolled before the interval is over.
+fn in_force(record: &KeyRecord, interval: Interval) -> Result<(), String> {
+    if record.valid_from <= interval.end() {
+        Ok(())
+    } else {
+        Err(format!(
+            "the key is valid only from {} on",
+            record.valid_from
+        ))
+    }
+}
+
+/// The gateway that holds the key, if it signs for this participant's connection.
+fn signs_for<'a>(
+    record: &'a KeyRecord,
+    point: &PointId,
+    participant: &ParticipantId,
+) -> Result<&'a GatewayId, String> {
+    let Holder::Gateway { gateway, points } = &record.holder else {
+        return Err("the reading is signed with a key that is no gateway's".to_owned());
+    };
+    let mine = points.iter().any(|p| {
+        p.point == *point
+            && p.role == PointRole::Connection
+            && p.participant.as_ref() == Some(participant)
+    });
+    let not = || format!("{gateway} does not sign for the participant's point");
+    if mine { Ok(gateway) } else { Err(not()) }
+}
+
+fn reading(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
+    let delivery = &last_line(receipt)?.delivery;
+    let (Some(entry), Some(record)) = (&receipt.reading, &trust.gateway) else {
+        same(
+            "the reading that the delivery names",
+            &delivery.reading,
+            &None,
+        )?;
+        return Ok("no reading: the metered values are a substitute, and marked so".to_owned());
+    };
+    let verified = open_signed::<Reading>(&entry.signed, record.key, &trust.community)
+        .map_err(|e| e.to_string())?;
+    let reading = verified.message();
+    let start = reading.interval.start();
+    opened(
+        Kind::Reading,
+        start,
+        &entry.signed,
+        entry.salt,
+        &entry.place,
+        &trust.readings,
+    )?;
+    in_force(record, reading.interval)?;
+    let gateway = signs_for(record, &reading.point, &receipt.participant)?;
+    let named = Some(Digest32::of(&entry.signed));
+    same(
+        "the reading that the delivery names",
+        &delivery.reading,
+        &named,
+    )?;
+    same(
+        "the reading's interval",
+        &reading.interval,
+        &delivery.interval,
+    )?;
+    same("the reading's point", &reading.point, &delivery.point)?;
+    same(
+        "the delivery's quality",
+        &delivery.quality,
+        &reading.quality,
+    )?;
+    // A meter that does not count a direction has no register for it.
+    let counted = |obis| reading.energy(obis).unwrap_or(Energy::ZERO);
+    same(
+        "the metered import",
+        &delivery.imported,
+        &counted(Obis::IMPORT),
+    )?;
+    same(
+        "the metered export",
+        &delivery.exported,
+        &counted(Obis::EXPORT),
+    )?;
+    Ok(format!(
+        "{} in and {} out, signed by {gateway}",
+        delivery.imported, delivery.exported
+    ))
+}
+
+fn last_line(receipt: &Receipt) -> Result<&Line, String> {
+    let last = receipt.lines.last().ok_or("there is no settlement line")?;
+    Ok(&last.content)
+}
+
+fn lines(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
+    let last = last_line(receipt)?;
+    let prices = prices(receipt, last)?;
+    let mut before = None;
+    for entry in &receipt.lines {
+        let line = &entry.content;
+        let start = line.interval.start();
+        let content = line.to_cbor();
+        opened(
+            Kind::Line,
+            start,
+            &content,
+            entry.salt,
+            &entry.place,
+            &trust.ledger,
+        )
+        .map_err(|why| format!("the line of the {} run: {why}", line.run.word()))?;
+        if before.is_some_and(|run| run >= line.run) {
+            return Err("the lines do not follow the order of the runs".to_owned());
+        }
+        before = Some(line.run);
+        same("the trades of all lines", &line.trades, &last.trades)?;
+        same("the prices of the line", &line.prices, &prices)?;
+        line_of(receipt, line)?;
+    }
+    let words: Vec<&str> = receipt.lines.iter().map(|l| l.content.run.word()).collect();
+    Ok(format!(
+        "{} in the ledger log: {}",
+        words.len(),
+        words.join(", ")
+    ))
+}
+
+/// The prices follow from the tariff and the clearing price by the same rule as in settlement.
+fn prices(receipt: &Receipt, line: &Line) -> Result<Prices, String> {
+    let used = &line.prices;
+    let tariff = Tariff::new(used.retail, used.feed_in, used.network_fee);
+    Ok(tariff
+        .map_err(|e| e.to_string())?
+        .prices(receipt.clearing.content.price))
+}
+
+fn line_of(receipt: &Receipt, line: &Line) -> Result<(), String> {
+    let trade = &receipt.trade.content;
+    let delivery = &line.delivery;
+    same(
+        "the line's participant",
+        &line.participant,
+        &receipt.participant,
+    )?;
+    same(
+        "the delivery's participant",
+        &delivery.participant,
+        &receipt.participant,
+    )?;
+    same("the line's interval", &line.interval, &trade.interval)?;
+    same(
+        "the delivery's interval",
+        &delivery.interval,
+        &trade.interval,
+    )?;
+    if line.trades.iter().filter(|t| *t == trade).count() != 1 {
+        return Err("the trade is not settled in the line".to_owned());
+    }
+    let (mut bought, mut sold) = (0_i128, 0_i128);
+    for t in &line.trades {
+        sound(t)?;
+        same(
+            "the interval of a trade in the line",
+            &t.interval,
+            &line.interval,
+        )?;
+        let wh = i128::from(t.energy.wh());
+        if t.buyer == line.participant {
+            bought += wh;
+        } else if t.seller == line.participant {
+            sold += wh;
+        } else {
+            return Err("a trade of others is in the line".to_owned());
+        }
+    }
+    same("energy bought", &i128::from(delivery.bought.wh()), &bought)?;
+    same("energy sold", &i128::from(delivery.sold.wh()), &sold)?;
+    let substituted = delivery.quality.has(Quality::SUBSTITUTED);
+    if delivery.reading.is_none() && !substituted {
+        return Err("metered values without a reading are not marked as substituted".to_owned());
+    }
+    deviation(line)
+}
+
+fn deviation(line: &Line) -> Result<(), String> {
+    let deviation = line
+        .delivery
+        .deviation()
+        .ok_or("the delivery does not fit 64 bits")?
+        .wh();
+    let (pooled, utility) = (line.pooled_wh.wh(), line.utility_wh.wh());
+    let sum = pooled.checked_add(utility);
+    same(
+        "the deviation beside what pool and utility served",
+        &sum,
+        &Some(deviation),
+    )?;
+    // Nobody gives to the one and takes from the other.
+    if pooled.signum() * utility.signum() < 0 {
+        return Err("pool and utility serve opposite deviations".to_owned());
+    }
+    Ok(())
+}
+
+fn postings(receipt: &Receipt, _: &Trust) -> Result<String, String> {
+    let mut posted = Legs::default();
+    let mut count = 0;
+    for entry in &receipt.lines {
+        let line = &entry.content;
+        let (pooled, utility) = (line.pooled_wh, line.utility_wh);
+        let target = participant_legs(&line.delivery, &line.trades, pooled, utility, &line.prices);
+        let target = target.map_err(|e| e.to_string())?;
+        let rest = target.minus(&posted).map_err(|e| e.to_string())?;
+        let expected = rest.postings(line.interval, line.run);
+        if expected != line.postings {
+            let run = line.run.word();
+            return Err(format!(
+                "the {run} run did not post what delivery and prices come to"
+            ));
+        }
+        count += expected.len();
+        posted = target;
+    }
+    Ok(format!(
+        "{count} postings, each what delivery and prices come to"
+    ))
+}

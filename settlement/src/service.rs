@@ -1,0 +1,89 @@
+//! The rules at work on a database: each function takes part in the caller's transaction.
+//!
+//! Nothing here asks a clock; the caller passes `now`. Every writing function first takes the lock of
+//! these tables, and may be called again with the same arguments without effect.
+
+mod acceptance;
+mod books;
+mod contract;
+mod error;
+mod history;
+mod holds;
+mod interval;
+mod logs;
+mod money;
+mod proof;
+mod readings;
+mod registry;
+
+use domain::ids::CommunityId;
+use domain::signed::SigningKey;
+use domain::time::{Interval, Timestamp};
+use runtime::args;
+use runtime::db::Tx;
+
+pub use acceptance::acceptance;
+pub use books::{BooksError, check_books};
+pub use contract::contract;
+pub use error::ServiceError;
+pub use history::{
+    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
+};
+pub use holds::{hold, release_hold};
+pub use interval::{RUNS_PER_CALL, RunSummary, run_interval, runs_due};
+pub use logs::{checkpoint, consistency, latest_checkpoint};
+pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
+pub use proof::receipt;
+pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};
+pub use registry::{
+    EnrolOutcome, enrol, forget, gateway_of_key, participant_key, registered_points,
+};
+
+use crate::tariff::Tariff;
+
+/// A community as its platform knows it.
+#[derive(Clone, Debug)]
+pub struct Community {
+    /// Its name.
+    pub id: CommunityId,
+    /// The operator's key: signs key records, acceptances and checkpoints.
+    pub operator: SigningKey,
+    /// Length of its intervals in seconds.
+    pub interval_length_s: u32,
+    /// The prices around its market; an interval keeps the ones that stood when it was first heard of.
+    pub tariff: Tariff,
+}
+
+/// Makes sure that the interval is in the list of those to settle, with its tariff.
+async fn note_interval(
+    tx: &mut Tx,
+    community: &Community,
+    interval: Interval,
+) -> Result<(), ServiceError> {
+    let due = crate::run::next(interval, None, false).map_or(i64::MAX, |(_, at)| at.unix_s());
+    let tariff = &community.tariff;
+    tx.execute(
+        "INSERT INTO settle_intervals (start_s, length_s, retail, feed_in, network_fee, readings,
+         due_s) VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT (start_s) DO NOTHING",
+        args![
+            interval.start_s(),
+            interval.length_s(),
+            tariff.retail.micro_per_kwh(),
+            tariff.feed_in.micro_per_kwh(),
+            tariff.network_fee.micro_per_kwh(),
+            due
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Bounds of all timed ids whose instant is in `[from, to)`.
+fn id_range(from: Timestamp, to: Timestamp) -> ([u8; 16], [u8; 16]) {
+    let bound = |at: Timestamp| {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&at.unix_ms().to_be_bytes()[2..]);
+        id
+    };
+    (bound(from), bound(to))
+}

@@ -1,0 +1,234 @@
+//! The books are checked before the platform opens: whoever changed them behind its back is found out.
+
+use std::collections::BTreeMap;
+
+use domain::ids::Digest32;
+use domain::posting::{Account, Asset, Chart};
+use runtime::args;
+use runtime::db::{Db, DbError};
+
+use super::{ServiceError, balances, logs};
+use crate::log::checkpoint::Log;
+use crate::log::tree::{Frontier, leaf_hash};
+
+/// Log entries that are read at a time.
+const BATCH: i64 = 4096;
+
+/// The invariant that does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// The books could not be read.
+    #[error("the books cannot be checked: {0}")]
+    Read(#[from] ServiceError),
+    /// Credits and debits differ.
+    #[error("books: the balances of {asset:?} do not sum to zero but to {sum}")]
+    NotZero {
+        /// Of which asset.
+        asset: Asset,
+        /// All balances together.
+        sum: i128,
+    },
+    /// A balance is not the sum of its postings.
+    #[error("books: {asset:?} on account {account} is {balance}, but its postings sum to {posted}")]
+    Balance {
+        /// Of which asset.
+        asset: Asset,
+        /// On which account.
+        account: String,
+        /// What is kept as balance.
+        balance: i128,
+        /// What the postings come to.
+        posted: i128,
+    },
+    /// A guarded account is below zero.
+    #[error("books: account {account} is below zero: {balance}")]
+    BelowZero {
+        /// Which account.
+        account: Account,
+        /// Its balance.
+        balance: i64,
+    },
+    /// The pool kept something of an interval.
+    #[error("books: the pool is not empty after the interval that starts at unix second {start_s}")]
+    Pool {
+        /// Which interval.
+        start_s: i64,
+    },
+    /// A log's entries do not lead to the root it had.
+    #[error(
+        "books: the {log} log was changed: its first {size} entries do not have the root of {of}"
+    )]
+    Log {
+        /// Which log.
+        log: &'static str,
+        /// At which size.
+        size: u64,
+        /// Against what it was checked.
+        of: &'static str,
+    },
+}
+
+impl From<DbError> for BooksError {
+    fn from(error: DbError) -> Self {
+        BooksError::Read(ServiceError::Db(error))
+    }
+}
+
+/// Checks every invariant of the books; the first that does not hold is named.
+///
+/// # Errors
+/// An invariant does not hold, or the books cannot be read.
+pub async fn check_books(db: &Db) -> Result<(), BooksError> {
+    check_balances(db).await?;
+    check_pool(db).await?;
+    for log in Log::ALL {
+        check_log(db, log).await?;
+    }
+    Ok(())
+}
+
+type Sums = BTreeMap<(i64, i64, String), i128>;
+
+async fn check_balances(db: &Db) -> Result<(), BooksError> {
+    let mut kept = Sums::new();
+    let mut totals: BTreeMap<Asset, i128> = BTreeMap::new();
+    for line in balances(db).await? {
+        let chart = line.account.chart();
+        if chart.never_below_zero() && line.balance < 0 {
+            return Err(BooksError::BelowZero {
+                account: line.account,
+                balance: line.balance,
+            });
+        }
+        *totals.entry(line.asset).or_default() += i128::from(line.balance);
+        let key = (i64::from(line.asset.code()), i64::from(chart.code()));
+        kept.insert(
+            (key.0, key.1, line.account.owner().to_owned()),
+            i128::from(line.balance),
+        );
+    }
+    if let Some((asset, sum)) = totals.into_iter().find(|(_, sum)| *sum != 0) {
+        return Err(BooksError::NotZero { asset, sum });
+    }
+    let mut posted = Sums::new();
+    let rows: Vec<(i64, i64, String, i64)> = db
+        .fetch_all(
+            "SELECT asset, chart, owner, CAST(SUM(amount) AS BIGINT) FROM
+             (SELECT asset, credit_chart AS chart, credit_owner AS owner, amount FROM settle_postings
+              UNION ALL
+              SELECT asset, debit_chart, debit_owner, -amount FROM settle_postings) AS moved
+             GROUP BY asset, chart, owner",
+            args![],
+        )
+        .await?;
+    for (asset, chart, owner, sum) in rows {
+        posted.insert((asset, chart, owner), i128::from(sum));
+    }
+    let accounts: Vec<_> = kept.keys().chain(posted.keys()).cloned().collect();
+    for key in accounts {
+        let balance = kept.get(&key).copied().unwrap_or(0);
+        let sum = posted.get(&key).copied().unwrap_or(0);
+        if balance != sum {
+            let asset = if key.0 == 1 {
+                Asset::Token
+            } else {
+                Asset::WattHour
+            };
+            let account = format!("{}/{}", key.1, key.2);
+            return Err(BooksError::Balance {
+                asset,
+                account,
+                balance,
+                posted: sum,
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn check_pool(db: &Db) -> Result<(), BooksError> {
+    let row: Option<(i64,)> = db
+        .fetch_optional(
+            "SELECT start_s FROM
+             (SELECT start_s, asset, amount FROM settle_postings
+              WHERE credit_chart = $1 AND start_s IS NOT NULL
+              UNION ALL
+              SELECT start_s, asset, -amount FROM settle_postings
+              WHERE debit_chart = $1 AND start_s IS NOT NULL) AS moved
+             GROUP BY start_s, asset HAVING SUM(amount) <> 0 ORDER BY start_s LIMIT 1",
+            args![i64::from(Chart::Pool.code())],
+        )
+        .await?;
+    match row {
+        Some((start_s,)) => Err(BooksError::Pool { start_s }),
+        None => Ok(()),
+    }
+}
+
+async fn check_log(db: &Db, log: Log) -> Result<(), BooksError> {
+    let kept = logs::frontier(&mut &*db, log).await?;
+    let mut signed = signed_roots(db, log).await?;
+    let wrong = |size, of| {
+        Err(BooksError::Log {
+            log: log.word(),
+            size,
+            of,
+        })
+    };
+    let mut frontier = Frontier::default();
+    loop {
+        let from = super::error::stored(frontier.size())?;
+        let rows: Vec<(i64, Vec<u8>)> = db
+            .fetch_all(
+                "SELECT idx, leaf FROM settle_log_entries WHERE log = $1 AND idx >= $2
+                 ORDER BY idx LIMIT $3",
+                args![i64::from(log.code()), from, BATCH],
+            )
+            .await?;
+        if rows.is_empty() {
+            break;
+        }
+        for (index, leaf) in rows {
+            if u64::try_from(index) != Ok(frontier.size()) {
+                return wrong(frontier.size(), "an entry that is missing");
+            }
+            frontier.append(leaf_hash(&leaf));
+            let expected = signed.remove(&frontier.size());
+            if expected.is_some_and(|root| root != frontier.root()) {
+                return wrong(frontier.size(), "a signed checkpoint");
+            }
+        }
+    }
+    if frontier != kept {
+        return wrong(kept.size(), "the stored state");
+    }
+    // The empty log may have been signed too; nothing else may be left.
+    signed.remove(&0);
+    match signed.into_keys().next() {
+        Some(size) => wrong(size, "a signed checkpoint"),
+        None => Ok(()),
+    }
+}
+
+/// The roots of all signed checkpoints by size. The signatures are not checked here: without the
+/// operator's key nobody can make one, and with it no check helps.
+async fn signed_roots(db: &Db, log: Log) -> Result<BTreeMap<u64, Digest32>, BooksError> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let rows: Vec<(i64, String)> = db
+        .fetch_all(
+            "SELECT size, note FROM settle_checkpoints WHERE log = $1",
+            args![i64::from(log.code())],
+        )
+        .await?;
+    let mut roots = BTreeMap::new();
+    for (size, note) in rows {
+        let root = note
+            .lines()
+            .nth(2)
+            .and_then(|line| STANDARD.decode(line).ok());
+        let root = root.and_then(|bytes| bytes.try_into().ok()).map(Digest32);
+        let root = root.ok_or_else(|| super::error::corrupt("a checkpoint's note has no root"))?;
+        roots.insert(super::error::number(size, "a checkpoint's size")?, root);
+    }
+    Ok(roots)
+}

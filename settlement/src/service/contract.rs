@@ -1,0 +1,238 @@
+//! After a clearing: holds shrink to what the trades need, and the market log takes in orders, clearing
+//! and trades.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::ids::{OrderId, ParticipantId};
+use domain::key_record::PointRole;
+use domain::money::{MoneyError, Price};
+use domain::order::Order;
+use domain::time::{Interval, Timestamp};
+use domain::trade::{Clearing, Trade};
+use runtime::args;
+use runtime::db::Tx;
+
+use super::error::decoded;
+use super::logs::append;
+use super::registry::{role_code, salt};
+use super::{Community, ServiceError, holds, note_interval};
+use crate::log::checkpoint::Log;
+use crate::log::entry::{Entry, Kind, PUBLIC};
+use crate::store::{LOCK, Source};
+
+/// Books the outcome of an interval's auction. A second call with the same outcome has no effect.
+///
+/// # Errors
+/// Another outcome is in the books; a trade's order is not among `orders`, or one of its parties has no
+/// connection point; a price below zero.
+pub async fn contract(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    clearing: &Clearing,
+    trades: &[Trade],
+    orders: &[(Order, OrderId, Vec<u8>)],
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let interval = clearing.interval;
+    if is_contracted(tx, clearing, trades).await? {
+        return Ok(());
+    }
+    check(tx, clearing, trades, orders).await?;
+    note_interval(tx, community, interval).await?;
+    shrink_holds(tx, now, interval, trades).await?;
+    log_orders(tx, orders).await?;
+    let content = clearing.to_cbor();
+    let entry = Entry::new(Kind::Clearing, interval.start(), PUBLIC, &content);
+    let index = append(tx, Log::Market, &[entry]).await?;
+    tx.execute(
+        "INSERT INTO settle_clearings (start_s, content, log_index) VALUES ($1, $2, $3)",
+        args![interval.start_s(), content, index],
+    )
+    .await?;
+    log_trades(tx, trades).await
+}
+
+/// Whether this outcome is in the books; an error where another is, or where trades are given that none
+/// is known for.
+pub(super) async fn is_contracted(
+    tx: &mut Tx,
+    clearing: &Clearing,
+    trades: &[Trade],
+) -> Result<bool, ServiceError> {
+    let start_s = clearing.interval.start_s();
+    let known: Option<(Vec<u8>,)> = tx
+        .fetch_optional(
+            "SELECT content FROM settle_clearings WHERE start_s = $1",
+            args![start_s],
+        )
+        .await?;
+    let Some((content,)) = known else {
+        return Ok(false);
+    };
+    let stored: BTreeSet<Vec<u8>> = trades_of(tx, start_s)
+        .await?
+        .iter()
+        .map(Trade::to_cbor)
+        .collect();
+    let given: BTreeSet<Vec<u8>> = trades.iter().map(Trade::to_cbor).collect();
+    if content == clearing.to_cbor() && stored == given && given.len() == trades.len() {
+        Ok(true)
+    } else {
+        Err(ServiceError::Conflict(format!(
+            "the clearing of {}",
+            clearing.interval
+        )))
+    }
+}
+
+/// The trades of an interval as they were contracted.
+pub(super) async fn trades_of(
+    source: &mut impl Source,
+    start_s: i64,
+) -> Result<Vec<Trade>, ServiceError> {
+    let rows: Vec<(Vec<u8>,)> = source
+        .all(
+            "SELECT content FROM settle_trades WHERE start_s = $1 ORDER BY trade_id",
+            args![start_s],
+        )
+        .await?;
+    rows.iter()
+        .map(|(content,)| decoded(content, "a trade"))
+        .collect()
+}
+
+async fn check(
+    tx: &mut Tx,
+    clearing: &Clearing,
+    trades: &[Trade],
+    orders: &[(Order, OrderId, Vec<u8>)],
+) -> Result<(), ServiceError> {
+    let refuse = |why: String| Err(ServiceError::Refused(why));
+    if let Some((order, id, _)) = orders.iter().find(|(order, id, _)| order.id() != *id) {
+        return refuse(format!(
+            "{id} is not the id of {}'s order",
+            order.participant
+        ));
+    }
+    let known: BTreeSet<OrderId> = orders.iter().map(|(_, id, _)| *id).collect();
+    let mut parties: BTreeSet<&ParticipantId> = BTreeSet::new();
+    for trade in trades {
+        if trade.interval != clearing.interval {
+            return refuse(format!("trade {} is of another interval", trade.id));
+        }
+        if !known.contains(&trade.bid) || !known.contains(&trade.offer) {
+            return refuse(format!("the orders of trade {} are not given", trade.id));
+        }
+        let moves = trade.energy.is_positive() && trade.buyer != trade.seller;
+        if trade.price < Price::ZERO || !moves {
+            return refuse(format!(
+                "trade {} has a price below zero, or moves no energy",
+                trade.id
+            ));
+        }
+        parties.extend([&trade.buyer, &trade.seller]);
+    }
+    for party in parties {
+        let point: Option<(String,)> = tx
+            .fetch_optional(
+                "SELECT point FROM settle_points WHERE participant = $1 AND role = $2",
+                args![party.as_str(), role_code(PointRole::Connection)],
+            )
+            .await?;
+        if point.is_none() {
+            return refuse(format!("{party} has a trade but no connection point"));
+        }
+    }
+    Ok(())
+}
+
+/// Every hold of the interval shrinks to what its trades cost, also where its order was not in the book
+/// any more.
+async fn shrink_holds(
+    tx: &mut Tx,
+    now: Timestamp,
+    interval: Interval,
+    trades: &[Trade],
+) -> Result<(), ServiceError> {
+    let (fee,): (i64,) = tx
+        .fetch_one(
+            "SELECT network_fee FROM settle_intervals WHERE start_s = $1",
+            args![interval.start_s()],
+        )
+        .await?;
+    let fee = Price::from_micro_per_kwh(fee);
+    let mut needed: BTreeMap<OrderId, i64> = BTreeMap::new();
+    for trade in trades {
+        let price = trade.price.checked_add(fee).ok_or(MoneyError::Overflow)?;
+        let amount = price.amount(trade.energy)?.nano();
+        let sum = needed.entry(trade.bid).or_default();
+        *sum = sum.checked_add(amount).ok_or(MoneyError::Overflow)?;
+    }
+    for hold in holds::open_holds(tx, interval).await? {
+        let kept = needed.remove(&hold.order).unwrap_or(0);
+        holds::close_hold(tx, now, &hold, kept).await?;
+    }
+    match needed.into_iter().find(|(_, amount)| *amount > 0) {
+        Some((order, _)) => Err(ServiceError::Refused(format!(
+            "bid {order} has a trade but nothing is held for it"
+        ))),
+        None => Ok(()),
+    }
+}
+
+async fn log_orders(tx: &mut Tx, orders: &[(Order, OrderId, Vec<u8>)]) -> Result<(), ServiceError> {
+    let mut entries = Vec::with_capacity(orders.len());
+    for (order, _, signed) in orders {
+        let salt = salt(tx, Some(&order.participant), signed).await?;
+        entries.push(Entry::new(
+            Kind::Order,
+            order.interval.start(),
+            salt,
+            signed,
+        ));
+    }
+    let first = append(tx, Log::Market, &entries).await?;
+    for (index, (_, id, signed)) in (first..).zip(orders) {
+        tx.execute(
+            "INSERT INTO settle_orders (order_id, signed, log_index) VALUES ($1, $2, $3)",
+            args![id.0, signed.as_slice(), index],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// A trade is logged once for each party, under that party's salt: either can open it, and each can
+/// have theirs forgotten without the other.
+async fn log_trades(tx: &mut Tx, trades: &[Trade]) -> Result<(), ServiceError> {
+    let mut entries = Vec::with_capacity(trades.len() * 2);
+    for trade in trades {
+        let content = trade.to_cbor();
+        for party in [&trade.buyer, &trade.seller] {
+            let salt = salt(tx, Some(party), &content).await?;
+            entries.push(Entry::new(
+                Kind::Trade,
+                trade.interval.start(),
+                salt,
+                &content,
+            ));
+        }
+    }
+    let first = append(tx, Log::Market, &entries).await?;
+    for (index, trade) in (first..).step_by(2).zip(trades) {
+        tx.execute(
+            "INSERT INTO settle_trades (start_s, trade_id, content, buyer_index, seller_index)
+             VALUES ($1, $2, $3, $4, $5)",
+            args![
+                trade.interval.start_s(),
+                trade.id.0,
+                trade.to_cbor(),
+                index,
+                index + 1
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Holds: an accepted bid sets its tokens aside, and the clearing gives back what no trade needs.
+
+use domain::ids::{OrderId, ParticipantId};
+use domain::money::{MoneyError, Price};
+use domain::order::{Order, Side};
+use domain::posting::{Account, Chart, Purpose};
+use domain::time::{Interval, Timestamp};
+use runtime::args;
+use runtime::db::Tx;
+
+use super::ServiceError;
+use super::error::bytes;
+use super::money::{balance, post, token_posting};
+use crate::store::LOCK;
+
+/// Holds what a bid may cost at most, network fee included; an offer needs no hold. `false` where the
+/// participant's tokens do not cover it. A second call for the same order has no effect.
+///
+/// # Errors
+/// The database failed, or the amount does not fit 64 bits.
+pub async fn hold(
+    tx: &mut Tx,
+    now: Timestamp,
+    order: &Order,
+    network_fee: Price,
+) -> Result<bool, ServiceError> {
+    if order.side == Side::Offer {
+        return Ok(true);
+    }
+    tx.exclusive(LOCK).await?;
+    let id = order.id();
+    if let Some(known) = open_hold(tx, id).await? {
+        return Ok(known.is_open);
+    }
+    let price = order
+        .limit
+        .checked_add(network_fee)
+        .ok_or(MoneyError::Overflow)?;
+    let amount = price.amount(order.energy)?.nano().max(0);
+    if balance(tx, Chart::Available, &order.participant).await? < amount {
+        return Ok(false);
+    }
+    let available = Account::of(Chart::Available, &order.participant);
+    let held = Account::of(Chart::Held, &order.participant);
+    let start = order.interval.start();
+    if amount > 0 {
+        let accounts = (available, held);
+        let posting = token_posting(start, Purpose::Hold, accounts, amount, &[id.as_bytes()]);
+        post(tx, now, &[posting]).await?;
+    }
+    tx.execute(
+        "INSERT INTO settle_holds (order_id, start_s, participant, amount, is_open)
+         VALUES ($1, $2, $3, $4, 1)",
+        args![
+            id.0,
+            order.interval.start_s(),
+            order.participant.as_str(),
+            amount
+        ],
+    )
+    .await?;
+    Ok(true)
+}
+
+/// A hold as it is stored.
+pub(super) struct Hold {
+    pub(super) order: OrderId,
+    pub(super) participant: ParticipantId,
+    pub(super) start: Timestamp,
+    pub(super) amount: i64,
+    pub(super) is_open: bool,
+}
+
+type HoldRow = (Vec<u8>, i64, String, i64, i64);
+
+fn hold_of(row: HoldRow) -> Result<Hold, ServiceError> {
+    let (order, start_s, participant, amount, is_open) = row;
+    Ok(Hold {
+        order: OrderId(bytes(&order, "an order's id")?),
+        participant: ParticipantId::new(participant)?,
+        start: Timestamp::from_unix_s(start_s),
+        amount,
+        is_open: is_open != 0,
+    })
+}
+
+async fn open_hold(tx: &mut Tx, order: OrderId) -> Result<Option<Hold>, ServiceError> {
+    let row: Option<HoldRow> = tx
+        .fetch_optional(
+            "SELECT order_id, start_s, participant, amount, is_open FROM settle_holds
+             WHERE order_id = $1",
+            args![order.0],
+        )
+        .await?;
+    row.map(hold_of).transpose()
+}
+
+/// The holds of an interval that are neither released nor shrunk to trades yet.
+pub(super) async fn open_holds(tx: &mut Tx, interval: Interval) -> Result<Vec<Hold>, ServiceError> {
+    let rows: Vec<HoldRow> = tx
+        .fetch_all(
+            "SELECT order_id, start_s, participant, amount, is_open FROM settle_holds
+             WHERE start_s = $1 AND is_open = 1 ORDER BY order_id",
+            args![interval.start_s()],
+        )
+        .await?;
+    rows.into_iter().map(hold_of).collect()
+}
+
+/// Gives back all of the hold that `kept` does not need, and closes it.
+pub(super) async fn close_hold(
+    tx: &mut Tx,
+    now: Timestamp,
+    hold: &Hold,
+    kept: i64,
+) -> Result<(), ServiceError> {
+    let rest = hold
+        .amount
+        .checked_sub(kept)
+        .filter(|rest| *rest >= 0)
+        .ok_or_else(|| {
+            let why =
+                "the network fee rose after the bid was taken; its trade costs more than was held";
+            ServiceError::Refused(format!("order {}: {why}", hold.order))
+        })?;
+    if rest > 0 {
+        let accounts = (
+            Account::of(Chart::Held, &hold.participant),
+            Account::of(Chart::Available, &hold.participant),
+        );
+        let parts: [&[u8]; 1] = [hold.order.as_bytes()];
+        let posting = token_posting(hold.start, Purpose::Release, accounts, rest, &parts);
+        post(tx, now, &[posting]).await?;
+    }
+    tx.execute(
+        "UPDATE settle_holds SET is_open = 0 WHERE order_id = $1",
+        args![hold.order.0],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Gives back the hold of an order that was withdrawn before its gate closed.
+///
+/// # Errors
+/// The database failed.
+pub async fn release_hold(tx: &mut Tx, now: Timestamp, order: OrderId) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    match open_hold(tx, order).await? {
+        Some(hold) if hold.is_open => close_hold(tx, now, &hold, 0).await,
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! The logs in the database: appending, proofs, and signing checkpoints.
+
+use std::collections::BTreeMap;
+
+use domain::ids::Digest32;
+use domain::receipt::Place;
+use domain::time::Timestamp;
+use runtime::args;
+use runtime::db::{Db, Tx};
+
+use super::error::{bytes, corrupt, number, stored};
+use super::{Community, ServiceError};
+use crate::log::checkpoint::{Checkpoint, Log};
+use crate::log::entry::{Entry, Kind, PUBLIC};
+use crate::log::tree::{Frontier, Node, Plan, consistency_plan, inclusion_plan, leaf_hash};
+use crate::store::{LOCK, Source};
+
+/// Appends entries and returns the position of the first.
+pub(super) async fn append(tx: &mut Tx, log: Log, entries: &[Entry]) -> Result<i64, ServiceError> {
+    let mut frontier = frontier(tx, log).await?;
+    let first = stored(frontier.size())?;
+    if entries.is_empty() {
+        return Ok(first);
+    }
+    let code = i64::from(log.code());
+    for entry in entries {
+        let index = stored(frontier.size())?;
+        tx.execute(
+            "INSERT INTO settle_log_entries (log, idx, leaf) VALUES ($1, $2, $3)",
+            args![code, index, entry.leaf()],
+        )
+        .await?;
+        // The leaf's own hash is not kept: it is one hash away.
+        for (node, hash) in frontier.append(entry.leaf_hash()).into_iter().skip(1) {
+            tx.execute(
+                "INSERT INTO settle_log_nodes (log, level, idx, hash) VALUES ($1, $2, $3, $4)",
+                args![code, i64::from(node.level), stored(node.index)?, hash.0],
+            )
+            .await?;
+        }
+    }
+    let peaks: Vec<u8> = frontier.peaks().iter().flat_map(|peak| peak.0).collect();
+    tx.execute(
+        "INSERT INTO settle_logs (log, size, peaks) VALUES ($1, $2, $3)
+         ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks",
+        args![code, stored(frontier.size())?, peaks],
+    )
+    .await?;
+    Ok(first)
+}
+
+/// The state of a log that the next append goes on from.
+pub(super) async fn frontier(source: &mut impl Source, log: Log) -> Result<Frontier, ServiceError> {
+    let row: Option<(i64, Vec<u8>)> = source
+        .optional(
+            "SELECT size, peaks FROM settle_logs WHERE log = $1",
+            args![i64::from(log.code())],
+        )
+        .await?;
+    let Some((size, peaks)) = row else {
+        return Ok(Frontier::default());
+    };
+    let peaks: Vec<Digest32> = peaks
+        .chunks(32)
+        .map(|chunk| bytes(chunk, "a log's peak").map(Digest32))
+        .collect::<Result<_, _>>()?;
+    Frontier::from_parts(number(size, "a log's size")?, peaks)
+        .ok_or_else(|| corrupt("a log's size and peaks do not fit"))
+}
+
+/// Signs a checkpoint of each log that grew since its last one; the ledger comes last and takes in the
+/// new checkpoints of the other two.
+///
+/// # Errors
+/// The database failed.
+pub async fn checkpoint(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    for log in Log::ALL {
+        let frontier = frontier(tx, log).await?;
+        let size = stored(frontier.size())?;
+        let last: Option<(i64,)> = tx
+            .fetch_optional(
+                "SELECT size FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
+                args![i64::from(log.code())],
+            )
+            .await?;
+        if last == Some((size,)) {
+            continue;
+        }
+        let signed = Checkpoint {
+            size: frontier.size(),
+            root: frontier.root(),
+        };
+        let note = signed.sign(&log.origin(&community.id), &community.operator);
+        let ledger_index = match log {
+            Log::Ledger => None,
+            Log::Readings | Log::Market => {
+                let content = note.as_bytes();
+                let entry = Entry::new(Kind::Checkpoint, Timestamp::EPOCH, PUBLIC, content);
+                Some(append(tx, Log::Ledger, &[entry]).await?)
+            }
+        };
+        tx.execute(
+            "INSERT INTO settle_checkpoints (log, size, note, at_ms, ledger_index)
+             VALUES ($1, $2, $3, $4, $5)",
+            args![
+                i64::from(log.code()),
+                size,
+                note,
+                now.unix_ms(),
+                ledger_index
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// The newest signed note of a log.
+///
+/// # Errors
+/// The database failed.
+pub async fn latest_checkpoint(db: &Db, log: Log) -> Result<Option<String>, ServiceError> {
+    let row: Option<(String,)> = db
+        .fetch_optional(
+            "SELECT note FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
+            args![i64::from(log.code())],
+        )
+        .await?;
+    Ok(row.map(|(note,)| note))
+}
+
+/// The proof that the log of `size` leaves begins with the log of `old` leaves; `None` where one of
+/// them does not exist.
+///
+/// # Errors
+/// The database failed.
+pub async fn consistency(
+    db: &Db,
+    log: Log,
+    old: u64,
+    size: u64,
+) -> Result<Option<Vec<Digest32>>, ServiceError> {
+    if size > frontier(&mut &*db, log).await?.size() {
+        return Ok(None);
+    }
+    match consistency_plan(old, size) {
+        Some(plan) => Ok(Some(path(db, log, &plan).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The place of an entry in a log of `size` leaves; `None` where the log does not reach so far.
+pub(super) async fn place(
+    db: &Db,
+    log: Log,
+    index: i64,
+    size: u64,
+) -> Result<Option<Place>, ServiceError> {
+    let index = number(index, "a log position")?;
+    match inclusion_plan(index, size) {
+        Some(plan) => Ok(Some(Place {
+            index,
+            path: path(db, log, &plan).await?,
+        })),
+        None => Ok(None),
+    }
+}
+
+async fn path(db: &Db, log: Log, plan: &Plan) -> Result<Vec<Digest32>, ServiceError> {
+    let mut hashes: BTreeMap<Node, Digest32> = BTreeMap::new();
+    for node in plan.nodes() {
+        hashes.insert(node, node_hash(db, log, node).await?);
+    }
+    plan.path(|node| hashes.get(&node).copied())
+        .ok_or_else(|| corrupt("a log lacks a node"))
+}
+
+async fn node_hash(db: &Db, log: Log, node: Node) -> Result<Digest32, ServiceError> {
+    let (code, index) = (i64::from(log.code()), stored(node.index)?);
+    if node.level == 0 {
+        let (leaf,): (Vec<u8>,) = db
+            .fetch_one(
+                "SELECT leaf FROM settle_log_entries WHERE log = $1 AND idx = $2",
+                args![code, index],
+            )
+            .await?;
+        return Ok(leaf_hash(&leaf));
+    }
+    let (hash,): (Vec<u8>,) = db
+        .fetch_one(
+            "SELECT hash FROM settle_log_nodes WHERE log = $1 AND level = $2 AND idx = $3",
+            args![code, i64::from(node.level), index],
+        )
+        .await?;
+    Ok(Digest32(bytes(&hash, "a log's node")?))
+}

@@ -1,0 +1,276 @@
+//! The ledger: postings once and for all, balances beside them, and deposits.
+
+use std::collections::BTreeMap;
+
+use domain::ids::{ParticipantId, PostingId, TradeId, timed_id};
+use domain::money::{Money, MoneyError};
+use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
+use domain::time::{Interval, Timestamp};
+use runtime::args;
+use runtime::db::{Db, Tx};
+
+use super::ServiceError;
+use super::error::{bytes, corrupt, number};
+use crate::store::{LOCK, Source};
+
+/// The tag of postings outside of runs in [`timed_id`]; the purpose is added.
+const TAG: u16 = 0x1000;
+/// Longest reference of a deposit in bytes.
+pub const REFERENCE_MAX_BYTES: usize = 128;
+
+/// Posts a group: what is in the books already with the same content has no effect.
+pub(super) async fn post(
+    tx: &mut Tx,
+    now: Timestamp,
+    postings: &[Posting],
+) -> Result<(), ServiceError> {
+    let mut moved: BTreeMap<(u8, &Account), (i64, i64)> = BTreeMap::new();
+    for posting in postings {
+        if !insert(tx, now, posting).await? {
+            continue;
+        }
+        let asset = posting.asset.code();
+        let credited = &mut moved.entry((asset, &posting.credit)).or_default().0;
+        *credited = credited
+            .checked_add(posting.amount)
+            .ok_or(MoneyError::Overflow)?;
+        let debited = &mut moved.entry((asset, &posting.debit)).or_default().1;
+        *debited = debited
+            .checked_add(posting.amount)
+            .ok_or(MoneyError::Overflow)?;
+    }
+    for ((asset, account), (credits, debits)) in moved {
+        let (asset, chart) = (i64::from(asset), i64::from(account.chart().code()));
+        let changed = tx
+            .execute(
+                "UPDATE settle_balances SET credits = credits + $4, debits = debits + $5
+                 WHERE asset = $1 AND chart = $2 AND owner = $3",
+                args![asset, chart, account.owner(), credits, debits],
+            )
+            .await?;
+        if changed == 0 {
+            tx.execute(
+                "INSERT INTO settle_balances (asset, chart, owner, credits, debits)
+                 VALUES ($1, $2, $3, $4, $5)",
+                args![asset, chart, account.owner(), credits, debits],
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Tx, now: Timestamp, p: &Posting) -> Result<bool, ServiceError> {
+    let inserted = tx
+        .execute(
+            "INSERT INTO settle_postings (id, asset, debit_chart, debit_owner, credit_chart,
+             credit_owner, amount, purpose, start_s, length_s, run, reference, at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             ON CONFLICT (id) DO NOTHING",
+            args![
+                p.id.0,
+                i64::from(p.asset.code()),
+                i64::from(p.debit.chart().code()),
+                p.debit.owner(),
+                i64::from(p.credit.chart().code()),
+                p.credit.owner(),
+                p.amount,
+                i64::from(p.purpose.code()),
+                p.interval.map(Interval::start_s),
+                p.interval.map(|i| i64::from(i.length_s())),
+                p.run.map(|r| i64::from(r.code())),
+                p.reference.map(|r| r.0.to_vec()),
+                now.unix_ms()
+            ],
+        )
+        .await?;
+    if inserted > 0 {
+        return Ok(true);
+    }
+    let known: PostingRow = tx
+        .fetch_one(
+            "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
+             start_s, length_s, run, reference FROM settle_postings WHERE id = $1",
+            args![p.id.0],
+        )
+        .await?;
+    let same = posting(known)? == *p;
+    if same {
+        Ok(false)
+    } else {
+        Err(ServiceError::Conflict(format!("posting {}", p.id)))
+    }
+}
+
+type PostingRow = (
+    Vec<u8>,
+    i64,
+    i64,
+    String,
+    i64,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+);
+
+fn posting(row: PostingRow) -> Result<Posting, ServiceError> {
+    let (id, asset, debit, debit_owner, credit, credit_owner, amount, purpose, ..) = &row;
+    let (.., start_s, length_s, run, reference) = &row;
+    let interval = match (start_s, length_s) {
+        (Some(start_s), Some(length_s)) => Some(Interval::new(
+            *start_s,
+            number(*length_s, "an interval's length")?,
+        )?),
+        _ => None,
+    };
+    let code = |value: i64| number::<u8>(value, "a code");
+    let run = run.map(|r| Run::from_code(code(r)?).ok_or_else(|| corrupt("an unknown run")));
+    let reference = reference
+        .as_ref()
+        .map(|r| bytes(r, "a reference").map(TradeId));
+    Ok(Posting {
+        id: PostingId(bytes(id, "a posting's id")?),
+        asset: Asset::from_code(code(*asset)?).ok_or_else(|| corrupt("an unknown asset"))?,
+        debit: account(*debit, debit_owner)?,
+        credit: account(*credit, credit_owner)?,
+        amount: *amount,
+        purpose: Purpose::from_code(code(*purpose)?)
+            .ok_or_else(|| corrupt("an unknown purpose"))?,
+        interval,
+        run: run.transpose()?,
+        reference: reference.transpose()?,
+    })
+}
+
+fn account(chart: i64, owner: &str) -> Result<Account, ServiceError> {
+    let text = format!("{chart}/{owner}");
+    text.parse()
+        .map_err(|e| ServiceError::Corrupt(format!("{e}")))
+}
+
+/// The postings of all runs of the intervals that start in `[from, to)`, in the order of their ids.
+pub(super) async fn run_postings(
+    source: &mut impl Source,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<Posting>, ServiceError> {
+    let (first, last) = super::id_range(from, to);
+    let rows: Vec<PostingRow> = source
+        .all(
+            "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
+             start_s, length_s, run, reference FROM settle_postings
+             WHERE id >= $1 AND id < $2 AND run IS NOT NULL ORDER BY id",
+            args![first, last],
+        )
+        .await?;
+    rows.into_iter().map(posting).collect()
+}
+
+/// A posting of tokens outside of the runs.
+pub(super) fn token_posting(
+    start: Timestamp,
+    purpose: Purpose,
+    accounts: (Account, Account),
+    amount: i64,
+    parts: &[&[u8]],
+) -> Posting {
+    let tag = TAG | u16::from(purpose.code());
+    Posting {
+        id: PostingId(timed_id(start, tag, "posting", parts)),
+        asset: Asset::Token,
+        debit: accounts.0,
+        credit: accounts.1,
+        amount,
+        purpose,
+        interval: None,
+        run: None,
+        reference: None,
+    }
+}
+
+/// Gives a participant tokens against a deposit of this reference, once.
+///
+/// # Errors
+/// Not above zero, too long a reference, or another amount under the same reference.
+pub async fn deposit(
+    tx: &mut Tx,
+    now: Timestamp,
+    participant: &ParticipantId,
+    amount: Money,
+    reference: &str,
+) -> Result<(), ServiceError> {
+    if amount <= Money::ZERO || reference.len() > REFERENCE_MAX_BYTES {
+        let why =
+            format!("a deposit is above zero, its reference at most {REFERENCE_MAX_BYTES} bytes");
+        return Err(ServiceError::Refused(why));
+    }
+    tx.exclusive(LOCK).await?;
+    let accounts = (
+        Account::common(Chart::Bridge),
+        Account::of(Chart::Available, participant),
+    );
+    let parts: [&[u8]; 2] = [participant.as_str().as_bytes(), reference.as_bytes()];
+    // Without a time of its own: the same deposit must have the same id whenever it is repeated.
+    let start = Timestamp::EPOCH;
+    let posting = token_posting(start, Purpose::Deposit, accounts, amount.nano(), &parts);
+    post(tx, now, &[posting]).await
+}
+
+/// What a participant has on an account, in nano-tokens.
+pub(super) async fn balance(
+    tx: &mut Tx,
+    chart: Chart,
+    participant: &ParticipantId,
+) -> Result<i64, ServiceError> {
+    let row: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT credits - debits FROM settle_balances
+             WHERE asset = $1 AND chart = $2 AND owner = $3",
+            args![
+                i64::from(Asset::Token.code()),
+                i64::from(chart.code()),
+                participant.as_str()
+            ],
+        )
+        .await?;
+    Ok(row.map_or(0, |(balance,)| balance))
+}
+
+/// What stands on an account: credits minus debits, in the asset's smallest unit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccountBalance {
+    /// What is counted.
+    pub asset: Asset,
+    /// The account.
+    pub account: Account,
+    /// Credits minus debits.
+    pub balance: i64,
+}
+
+/// All accounts that anything was ever posted to.
+///
+/// # Errors
+/// The database failed.
+pub async fn balances(db: &Db) -> Result<Vec<AccountBalance>, ServiceError> {
+    let rows: Vec<(i64, i64, String, i64)> = db
+        .fetch_all(
+            "SELECT asset, chart, owner, credits - debits FROM settle_balances
+             ORDER BY asset, chart, owner",
+            args![],
+        )
+        .await?;
+    let balance = |(asset, chart, owner, balance): (i64, i64, String, i64)| {
+        let asset = Asset::from_code(number(asset, "an asset")?);
+        let asset = asset.ok_or_else(|| corrupt("an unknown asset"))?;
+        Ok(AccountBalance {
+            asset,
+            account: account(chart, &owner)?,
+            balance,
+        })
+    };
+    rows.into_iter().map(balance).collect()
+}

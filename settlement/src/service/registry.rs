@@ -1,0 +1,346 @@
+//! Who may sign for what: keys, metering points, and each participant's secret.
+
+use domain::ids::{Digest32, GatewayId, KeyId, ParticipantId, PointId};
+use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
+use domain::receipt::Salt;
+use domain::signed::{PublicKey, Signed};
+use domain::time::Timestamp;
+use runtime::args;
+use runtime::db::{Db, Tx};
+
+use super::error::{bytes, corrupt, number};
+use super::logs::append;
+use super::{Community, ServiceError};
+use crate::accept::RegisteredPoint;
+use crate::log::checkpoint::Log;
+use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
+use crate::store::{LOCK, Source};
+
+/// What enrolling did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnrolOutcome {
+    /// The key is signed, logged, and valid.
+    Enrolled,
+    /// The key was enrolled before for the same holder; nothing changed.
+    Again,
+}
+
+/// Enrols a key: the operator signs the record and the ledger log keeps it. A newer key of the same
+/// holder replaces the older one from its `valid_from` on.
+///
+/// # Errors
+/// The key belongs to another holder, or a point to another gateway, or a participant would have two
+/// connection points.
+pub async fn enrol(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    record: KeyRecord,
+) -> Result<EnrolOutcome, ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let kid = record.key.id();
+    if let Some(known) = key(tx, kid).await? {
+        let verified = Signed::<KeyRecord>::from_bytes(known.signed)
+            .verify(PublicKey::of(&community.operator), &community.id)
+            .map_err(|e| ServiceError::Corrupt(format!("the record of key {kid}: {e}")))?;
+        let same = verified.message().holder == record.holder && known.public == record.key;
+        let other = || ServiceError::Conflict(format!("the record of key {kid}"));
+        return if same {
+            Ok(EnrolOutcome::Again)
+        } else {
+            Err(other())
+        };
+    }
+    let signed = Signed::sign(&community.operator, &community.id, &record);
+    let entry = Entry::new(Kind::Key, record.valid_from, PUBLIC, signed.as_bytes());
+    let index = append(tx, Log::Ledger, &[entry]).await?;
+    let (gateway, participant) = match &record.holder {
+        Holder::Gateway { gateway, points } => {
+            for point in points {
+                register_point(tx, gateway, point, record.valid_from).await?;
+            }
+            (Some(gateway.to_string()), None)
+        }
+        Holder::Participant(participant) => {
+            secret(tx, participant).await?;
+            (None, Some(participant.to_string()))
+        }
+    };
+    let from_ms = record.valid_from.unix_ms();
+    tx.execute(
+        "UPDATE settle_keys SET replaced_ms = $1 WHERE replaced_ms IS NULL
+         AND (gateway = $2 OR participant = $3)",
+        args![from_ms, gateway.clone(), participant.clone()],
+    )
+    .await?;
+    let (public, signed) = (record.key.to_bytes(), signed.as_bytes());
+    tx.execute(
+        "INSERT INTO settle_keys (kid, signed, public, gateway, participant, valid_from_ms, enrolled_ms,
+         log_index) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        args![kid.0, signed, public, gateway, participant, from_ms, now.unix_ms(), index],
+    )
+    .await?;
+    Ok(EnrolOutcome::Enrolled)
+}
+
+async fn register_point(
+    tx: &mut Tx,
+    gateway: &GatewayId,
+    record: &PointRecord,
+    since: Timestamp,
+) -> Result<(), ServiceError> {
+    let participant = record.participant.as_ref().map(ParticipantId::to_string);
+    let known: Option<(String,)> = tx
+        .fetch_optional(
+            "SELECT gateway FROM settle_points WHERE point = $1",
+            args![record.point.as_str()],
+        )
+        .await?;
+    if known.is_some_and(|(other,)| other != gateway.as_str()) {
+        let point = &record.point;
+        return Err(ServiceError::Conflict(format!(
+            "point {point}, behind another gateway,"
+        )));
+    }
+    if record.role == PointRole::Connection {
+        let Some(participant) = &participant else {
+            let point = &record.point;
+            return Err(ServiceError::Refused(format!(
+                "connection point {point} is nobody's"
+            )));
+        };
+        let second: Option<(String,)> = tx
+            .fetch_optional(
+                "SELECT point FROM settle_points WHERE participant = $1 AND role = $2 AND point <> $3",
+                args![participant, role_code(PointRole::Connection), record.point.as_str()],
+            )
+            .await?;
+        if let Some((second,)) = second {
+            let why = format!("{participant} is connected at {second} already");
+            return Err(ServiceError::Refused(why));
+        }
+    }
+    if let Some(participant) = &record.participant {
+        secret(tx, participant).await?;
+    }
+    tx.execute(
+        "INSERT INTO settle_points (point, gateway, role, participant, rating_w, since_ms)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (point) DO UPDATE SET role = excluded.role,
+         participant = excluded.participant, rating_w = excluded.rating_w",
+        args![
+            record.point.as_str(),
+            gateway.as_str(),
+            role_code(record.role),
+            participant,
+            record.rating_w,
+            since.unix_ms()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The participant's secret, made at first use. Who was forgotten gets a new one each time that nobody
+/// keeps: their entries go on, and none of them can be opened.
+pub(super) async fn secret(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+) -> Result<[u8; 32], ServiceError> {
+    if let Some(secret) = known_secret(tx, participant).await? {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(ServiceError::Random)?;
+    tx.execute(
+        "INSERT INTO settle_secrets (participant, secret) VALUES ($1, $2)
+         ON CONFLICT (participant) DO NOTHING",
+        args![participant.as_str(), secret],
+    )
+    .await?;
+    Ok(secret)
+}
+
+/// The participant's secret, unless it was never made or was deleted.
+pub(super) async fn known_secret(
+    source: &mut impl Source,
+    participant: &ParticipantId,
+) -> Result<Option<[u8; 32]>, ServiceError> {
+    let row: Option<(Vec<u8>,)> = source
+        .optional(
+            "SELECT secret FROM settle_secrets WHERE participant = $1",
+            args![participant.as_str()],
+        )
+        .await?;
+    row.filter(|(secret,)| !secret.is_empty())
+        .map(|(secret,)| bytes(&secret, "a participant's secret"))
+        .transpose()
+}
+
+/// Deletes a participant's secret for good: no entry of theirs in any log can be opened any more, by
+/// nobody, and no receipt be made. What stands in the tables in clear is not touched.
+///
+/// # Errors
+/// The database failed.
+pub async fn forget(tx: &mut Tx, participant: &ParticipantId) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    // An empty secret instead of a missing row: a missing one would be made again.
+    tx.execute(
+        "INSERT INTO settle_secrets (participant, secret) VALUES ($1, $2)
+         ON CONFLICT (participant) DO UPDATE SET secret = excluded.secret",
+        args![participant.as_str(), Vec::<u8>::new()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The salt of a participant's entry; public for what is nobody's.
+pub(super) async fn salt(
+    tx: &mut Tx,
+    participant: Option<&ParticipantId>,
+    content: &[u8],
+) -> Result<Salt, ServiceError> {
+    match participant {
+        Some(participant) => Ok(salt_of(&secret(tx, participant).await?, content)),
+        None => Ok(PUBLIC),
+    }
+}
+
+/// An enrolled key.
+pub(super) struct EnrolledKey {
+    pub(super) signed: Vec<u8>,
+    pub(super) public: PublicKey,
+    pub(super) gateway: Option<GatewayId>,
+    pub(super) valid_from: Timestamp,
+    pub(super) replaced: Option<Timestamp>,
+    pub(super) log_index: i64,
+}
+
+type KeyRow = (Vec<u8>, Vec<u8>, Option<String>, i64, Option<i64>, i64);
+
+/// The enrolled key of this name.
+pub(super) async fn key(
+    source: &mut impl Source,
+    kid: KeyId,
+) -> Result<Option<EnrolledKey>, ServiceError> {
+    let row: Option<KeyRow> = source
+        .optional(
+            "SELECT signed, public, gateway, valid_from_ms, replaced_ms, log_index
+             FROM settle_keys WHERE kid = $1",
+            args![kid.0],
+        )
+        .await?;
+    let Some((signed, public, gateway, from_ms, replaced_ms, log_index)) = row else {
+        return Ok(None);
+    };
+    let gateway = gateway.map(GatewayId::new).transpose()?;
+    let valid_from = Timestamp::from_unix_ms(from_ms);
+    let replaced = replaced_ms.map(Timestamp::from_unix_ms);
+    let public = public_key(&public)?;
+    Ok(Some(EnrolledKey {
+        signed,
+        public,
+        gateway,
+        valid_from,
+        replaced,
+        log_index,
+    }))
+}
+
+fn public_key(stored: &[u8]) -> Result<PublicKey, ServiceError> {
+    PublicKey::from_bytes(&bytes(stored, "a public key")?)
+        .map_err(|_| corrupt("a public key is not usable"))
+}
+
+/// The participant's newest key.
+///
+/// # Errors
+/// The database failed.
+pub async fn participant_key(
+    db: &Db,
+    participant: &ParticipantId,
+) -> Result<Option<PublicKey>, ServiceError> {
+    let row: Option<(Vec<u8>,)> = db
+        .fetch_optional(
+            "SELECT public FROM settle_keys WHERE participant = $1 AND replaced_ms IS NULL",
+            args![participant.as_str()],
+        )
+        .await?;
+    row.map(|(public,)| public_key(&public)).transpose()
+}
+
+/// The gateway that holds a key.
+///
+/// # Errors
+/// The database failed.
+pub async fn gateway_of_key(db: &Db, kid: KeyId) -> Result<Option<GatewayId>, ServiceError> {
+    Ok(key(&mut &*db, kid).await?.and_then(|key| key.gateway))
+}
+
+/// The stored number of a role.
+pub(super) const fn role_code(role: PointRole) -> i64 {
+    match role {
+        PointRole::Connection => 0,
+        PointRole::Feeder => 1,
+        PointRole::Submeter => 2,
+    }
+}
+
+type PointRow = (String, String, i64, Option<String>, i64);
+
+fn point_of(row: PointRow) -> Result<RegisteredPoint, ServiceError> {
+    let (point, gateway, role, participant, rating_w) = row;
+    Ok(RegisteredPoint {
+        point: PointId::new(point)?,
+        gateway: GatewayId::new(gateway)?,
+        role: match role {
+            0 => PointRole::Connection,
+            1 => PointRole::Feeder,
+            2 => PointRole::Submeter,
+            _ => return Err(corrupt("a point has an unknown role")),
+        },
+        participant: participant.map(ParticipantId::new).transpose()?,
+        rating_w: number(rating_w, "a point's rating")?,
+    })
+}
+
+/// All metering points, ordered by name.
+///
+/// # Errors
+/// The database failed.
+pub async fn registered_points(db: &Db) -> Result<Vec<RegisteredPoint>, ServiceError> {
+    points_until(&mut &*db, Timestamp::from_unix_ms(i64::MAX)).await
+}
+
+/// The metering points that were registered by `until`, ordered by name.
+pub(super) async fn points_until(
+    source: &mut impl Source,
+    until: Timestamp,
+) -> Result<Vec<RegisteredPoint>, ServiceError> {
+    let rows: Vec<PointRow> = source
+        .all(
+            "SELECT point, gateway, role, participant, rating_w FROM settle_points
+             WHERE since_ms <= $1 ORDER BY point",
+            args![until.unix_ms()],
+        )
+        .await?;
+    rows.into_iter().map(point_of).collect()
+}
+
+/// One metering point.
+pub(super) async fn point(
+    source: &mut impl Source,
+    point: &PointId,
+) -> Result<Option<RegisteredPoint>, ServiceError> {
+    let row: Option<PointRow> = source
+        .optional(
+            "SELECT point, gateway, role, participant, rating_w FROM settle_points WHERE point = $1",
+            args![point.as_str()],
+        )
+        .await?;
+    row.map(point_of).transpose()
+}
+
+/// The digest that names a stored message.
+pub(super) fn digest(stored: &[u8]) -> Result<Digest32, ServiceError> {
+    bytes(stored, "a digest").map(Digest32)
+}

@@ -1,0 +1,112 @@
+//! The tables of readings, money and logs, for SQLite and PostgreSQL.
+//!
+//! Money lives in postings, which are never changed; balances are their sums, kept beside them so that
+//! the database itself can refuse a guarded account below zero.
+
+use runtime::db::{Args, Db, DbError, Migration, Row, Tx};
+
+/// The lock that writers of these tables take on PostgreSQL; on SQLite there is one writer anyway.
+pub const LOCK: i64 = 3000;
+
+macro_rules! append_only {
+    (sqlite: $($table:literal),*) => {
+        concat!($(
+            "CREATE TRIGGER ", $table, "_no_update BEFORE UPDATE ON ", $table,
+            " BEGIN SELECT RAISE(ABORT, '", $table, " is append-only'); END;\n",
+            "CREATE TRIGGER ", $table, "_no_delete BEFORE DELETE ON ", $table,
+            " BEGIN SELECT RAISE(ABORT, '", $table, " is append-only'); END;\n",
+        )*)
+    };
+    (postgres: $($table:literal),*) => {
+        concat!(
+            "CREATE FUNCTION settle_append_only() RETURNS trigger LANGUAGE plpgsql AS ",
+            "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;\n",
+            $(
+                "CREATE TRIGGER ", $table, "_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ",
+                $table, " FOR EACH STATEMENT EXECUTE FUNCTION settle_append_only();\n",
+            )*
+        )
+    };
+}
+
+/// The history of these tables.
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 3001,
+        description: "readings, money, logs",
+        sqlite: include_str!("store/sqlite.sql"),
+        postgres: include_str!("store/postgres.sql"),
+    },
+    Migration {
+        version: 3002,
+        description: "what is posted or logged stays",
+        sqlite: append_only!(
+            sqlite: "settle_postings", "settle_log_entries", "settle_log_nodes",
+            "settle_clearings", "settle_checkpoints"
+        ),
+        postgres: append_only!(
+            postgres: "settle_postings", "settle_log_entries", "settle_log_nodes",
+            "settle_clearings", "settle_checkpoints"
+        ),
+    },
+];
+
+/// Where rows are read from: a database, or a transaction that also sees its own writes.
+pub trait Source: Send {
+    /// All rows.
+    fn all<R: Row>(
+        &mut self,
+        sql: &'static str,
+        args: Args,
+    ) -> impl Future<Output = Result<Vec<R>, DbError>> + Send;
+
+    /// The first row, if there is one.
+    fn optional<R: Row>(
+        &mut self,
+        sql: &'static str,
+        args: Args,
+    ) -> impl Future<Output = Result<Option<R>, DbError>> + Send {
+        async move { Ok(self.all(sql, args).await?.into_iter().next()) }
+    }
+}
+
+impl Source for Tx {
+    async fn all<R: Row>(&mut self, sql: &'static str, args: Args) -> Result<Vec<R>, DbError> {
+        self.fetch_all(sql, args).await
+    }
+}
+
+impl Source for &Db {
+    async fn all<R: Row>(&mut self, sql: &'static str, args: Args) -> Result<Vec<R>, DbError> {
+        self.fetch_all(sql, args).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::posting::Chart;
+
+    #[test]
+    fn both_databases_have_the_same_tables() {
+        let Migration {
+            sqlite, postgres, ..
+        } = MIGRATIONS[0];
+        let translated = sqlite
+            .replace("INTEGER", "BIGINT")
+            .replace("BLOB", "BYTEA")
+            .replace(" STRICT, WITHOUT ROWID", "");
+        assert_eq!(translated, postgres);
+    }
+
+    #[test]
+    fn the_database_guards_the_accounts_that_the_chart_guards() {
+        let guarded: Vec<String> = (0..=u16::MAX)
+            .filter_map(Chart::from_code)
+            .filter(|chart| chart.never_below_zero())
+            .map(|chart| chart.code().to_string())
+            .collect();
+        let check = format!("chart NOT IN ({})", guarded.join(", "));
+        assert!(MIGRATIONS[0].sqlite.contains(&check), "{check}");
+    }
+}

@@ -1,0 +1,12 @@
+//! Settlement as the platform uses it: signed readings and orders in, postings, logs and receipts out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of a test fails the test"
+)]
+
+mod books;
+mod interval;
+mod readings;
+mod receipts;
+mod world;

@@ -1,0 +1,22 @@
+//! A simulated street: homes with panels, batteries and cars, in whole watts and watt-seconds, and
+//! the devices that measure them, served with their real protocols on the loopback interface.
+//!
+//! | file | turns | into |
+//! |---|---|---|
+//! | [`scenario`] | TOML | site, feeder, homes |
+//! | [`world`] | scenario × seed × instant | the registers of every meter |
+//! | [`home`], [`battery`], [`ev`] | sun, load, habits | power and energy of one home |
+//! | [`street`] | world × clock | devices on their wires |
+
+pub mod battery;
+mod devices;
+pub mod ev;
+pub mod home;
+mod load;
+mod number;
+mod pv;
+mod random;
+pub mod scenario;
+pub mod street;
+mod weather;
+pub mod world;

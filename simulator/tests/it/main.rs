@@ -1,0 +1,12 @@
+//! Reads the street's devices over their real wires and compares with the world behind them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy sees helpers of a test binary as ordinary code"
+)]
+
+mod modbus;
+mod mqtt;
+mod support;
