@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use core::{Command, OrderAnswer};
 pub(crate) use ingest::{broker_policy, options as broker_options, run as ingest, told_queue};
+pub(crate) use snapshot::cleared_trades;
 
 use crate::live::Live;
 use crate::site::{DataDir, Site};

@@ -3,19 +3,21 @@
 mod chart;
 mod house;
 mod street;
+mod trades;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::ids::{ParticipantId, TradeId};
+use domain::time::Timestamp;
 use futures_util::Stream;
 use settlement::log::checkpoint::Log;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -82,6 +84,7 @@ fn router(web: Web) -> Router {
         .route("/", get(page))
         .route("/events", get(events))
         .route("/street.svg", get(picture))
+        .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
         .route("/api/v1/orders", post(place_order))
         .route("/api/v1/checkpoints/{log}", get(checkpoint))
@@ -121,6 +124,29 @@ async fn asset(kind: &'static str, text: &'static str) -> Response {
 async fn page(State(web): State<Web>) -> Response {
     let street = web.street.borrow().clone();
     street::page(&street).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct Before {
+    before: Option<String>,
+}
+
+async fn all_trades(State(web): State<Web>, Query(asked): Query<Before>) -> Response {
+    let shared = &web.shared;
+    // The book of the next interval but one may be cleared already.
+    let newest = shared
+        .clock
+        .now()
+        .plus_s(2 * i64::from(shared.rules.interval_length_s));
+    let before = match asked.before.map(|text| text.parse::<Timestamp>()) {
+        None => newest,
+        Some(Ok(before)) => before,
+        Some(Err(error)) => return problem(StatusCode::BAD_REQUEST, &format!("before: {error}.")),
+    };
+    match trades::page(shared, before).await {
+        Ok(page) => page.into_response(),
+        Err(error) => broken("trades could not be read", &error),
+    }
 }
 
 async fn picture(State(web): State<Web>) -> Response {

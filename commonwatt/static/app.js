@@ -17,7 +17,7 @@ function show(text, live) {
   link.classList.toggle("off", !live);
 }
 
-if (!new URLSearchParams(location.search).has("live")) {
+if (document.getElementById("headline") && !new URLSearchParams(location.search).has("live")) {
   const source = new EventSource("/events");
   for (const section of document.querySelectorAll("section[id]")) {
     source.addEventListener(section.id, replace);

@@ -9,6 +9,32 @@
 
 use std::fmt;
 
+/// Sum and difference of a unit, checked.
+macro_rules! checked_sums {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// Sum; `None` where it does not fit 64 bits.
+            #[must_use]
+            pub const fn checked_add(self, other: $name) -> Option<$name> {
+                match self.0.checked_add(other.0) {
+                    Some(sum) => Some($name(sum)),
+                    None => None,
+                }
+            }
+
+            /// Difference; `None` where it does not fit 64 bits.
+            #[must_use]
+            pub const fn checked_sub(self, other: $name) -> Option<$name> {
+                match self.0.checked_sub(other.0) {
+                    Some(difference) => Some($name(difference)),
+                    None => None,
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use checked_sums;
+
 /// An amount of energy in watt-hours. Negative only where a difference is meant.
 #[derive(
     Clone,
@@ -42,24 +68,6 @@ impl Energy {
         self.0
     }
 
-    /// Sum; `None` on overflow.
-    #[must_use]
-    pub const fn checked_add(self, other: Energy) -> Option<Energy> {
-        match self.0.checked_add(other.0) {
-            Some(wh) => Some(Energy(wh)),
-            None => None,
-        }
-    }
-
-    /// Difference; `None` on overflow.
-    #[must_use]
-    pub const fn checked_sub(self, other: Energy) -> Option<Energy> {
-        match self.0.checked_sub(other.0) {
-            Some(wh) => Some(Energy(wh)),
-            None => None,
-        }
-    }
-
     /// The smaller of two energies.
     #[must_use]
     pub fn min(self, other: Energy) -> Energy {
@@ -72,6 +80,8 @@ impl Energy {
         self.0 > 0
     }
 }
+
+checked_sums! { Energy }
 
 impl fmt::Display for Energy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use rust_decimal::Decimal;
 use sha2::{Digest, Sha256};
 
-use crate::energy::Energy;
+use crate::energy::{Energy, checked_sums};
 
 /// Micro-tokens in a token: the scale of a price.
 pub const MICRO_PER_TOKEN: i64 = 1_000_000;
@@ -87,22 +87,13 @@ impl Price {
             .map_err(|_| MoneyError::Overflow)
     }
 
-    /// Sum of two prices (an energy price and a network fee, say); `None` on overflow.
+    /// The price for a sentence: trailing zeros cut, two decimals kept: `0.113`, `0.08`.
     #[must_use]
-    pub const fn checked_add(self, other: Price) -> Option<Price> {
-        match self.0.checked_add(other.0) {
-            Some(p) => Some(Price(p)),
-            None => None,
-        }
-    }
-
-    /// Difference of two prices; `None` on overflow.
-    #[must_use]
-    pub const fn checked_sub(self, other: Price) -> Option<Price> {
-        match self.0.checked_sub(other.0) {
-            Some(p) => Some(Price(p)),
-            None => None,
-        }
+    pub fn short(self) -> String {
+        let text = self.to_string();
+        let cut = text.trim_end_matches('0');
+        let decimals = cut.len() - cut.find('.').map_or(cut.len(), |dot| dot + 1);
+        text[..cut.len() + 2_usize.saturating_sub(decimals)].to_owned()
     }
 }
 
@@ -165,24 +156,6 @@ impl Money {
     #[must_use]
     pub const fn nano(self) -> i64 {
         self.0
-    }
-
-    /// Sum; `None` on overflow.
-    #[must_use]
-    pub const fn checked_add(self, other: Money) -> Option<Money> {
-        match self.0.checked_add(other.0) {
-            Some(m) => Some(Money(m)),
-            None => None,
-        }
-    }
-
-    /// Difference; `None` on overflow.
-    #[must_use]
-    pub const fn checked_sub(self, other: Money) -> Option<Money> {
-        match self.0.checked_sub(other.0) {
-            Some(m) => Some(Money(m)),
-            None => None,
-        }
     }
 
     /// A percentage fee in basis points of this amount, floored: the remainder stays with the payer.
@@ -273,6 +246,8 @@ pub fn split_largest_remainder(
     Ok(parts)
 }
 
+checked_sums! { Price Money }
+
 fn write_scaled(f: &mut fmt::Formatter<'_>, value: i64, decimals: u32) -> fmt::Result {
     f.pad(&Decimal::from_i128_with_scale(i128::from(value), decimals).to_string())
 }
@@ -338,6 +313,19 @@ mod tests {
             "0.132000000"
         );
         assert_eq!(price.to_string(), "0.132000");
+    }
+
+    #[test]
+    fn a_price_in_a_sentence_has_no_needless_zeros() {
+        for (micro, text) in [
+            (113_000, "0.113"),
+            (80_000, "0.08"),
+            (300_000, "0.30"),
+            (0, "0.00"),
+        ] {
+            assert_eq!(Price::from_micro_per_kwh(micro).short(), text);
+        }
+        assert_eq!(Price::from_micro_per_kwh(-12_345_678).short(), "-12.345678");
     }
 
     #[test]

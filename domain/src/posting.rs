@@ -38,21 +38,33 @@ impl Asset {
     }
 }
 
-impl<C> Encode<C> for Asset {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.u8(self.code())?.ok()
-    }
+/// A closed list travels as the number of its member.
+macro_rules! as_code {
+    ($($name:ident)*) => {$(
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.u8(self.code())?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(
+                d: &mut minicbor::Decoder<'b>,
+                _: &mut C,
+            ) -> Result<Self, minicbor::decode::Error> {
+                $name::from_code(d.u8()?).ok_or_else(|| {
+                    minicbor::decode::Error::message(concat!("unknown ", stringify!($name)))
+                })
+            }
+        }
+    )*};
 }
 
-impl<'b, C> Decode<'b, C> for Asset {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Asset::from_code(d.u8()?).ok_or_else(|| minicbor::decode::Error::message("unknown asset"))
-    }
-}
+as_code! { Asset Purpose Run }
 
 /// The chart of accounts. The number is the account's place in it; the name says whose and what.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -296,23 +308,6 @@ impl Purpose {
     }
 }
 
-impl<C> Encode<C> for Purpose {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.u8(self.code())?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Purpose {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Purpose::from_code(d.u8()?)
-            .ok_or_else(|| minicbor::decode::Error::message("unknown purpose"))
-    }
-}
-
 /// When in an interval's life it is settled. A later run posts only what differs from the one before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Run {
@@ -356,22 +351,6 @@ impl Run {
             Run::Final => "final",
             Run::TrueUp => "true_up",
         }
-    }
-}
-
-impl<C> Encode<C> for Run {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.u8(self.code())?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Run {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Run::from_code(d.u8()?).ok_or_else(|| minicbor::decode::Error::message("unknown run"))
     }
 }
 

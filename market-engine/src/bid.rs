@@ -205,7 +205,7 @@ fn reason(order: &Order, forecast: Forecast) -> String {
         "going by its last measured values only"
     };
     let sure = forecast.sureness.words();
-    let (energy, limit) = (order.energy, order.limit);
+    let (energy, limit) = (order.energy, order.limit.short());
     match order.side {
         Side::Offer => format!(
             "Your home will probably have {energy} to spare ({sure}, {basis}), so we offer it to \
@@ -281,7 +281,7 @@ mod tests {
             reason,
             "Your home will probably have 500 Wh to spare (fairly sure, going by its last measured \
              values and the same time yesterday), so we offer it to your neighbours for at least \
-             0.080000 a kWh."
+             0.08 a kWh."
         );
     }
 

@@ -194,6 +194,15 @@ async fn last_cleared(
     }))
 }
 
+/// The trades of an interval; `None` where it was not cleared.
+pub(crate) async fn cleared_trades(
+    shared: &Shared,
+    interval: Interval,
+) -> anyhow::Result<Option<Vec<view::TradeLine>>> {
+    let cleared = market_engine::service::clearing(&shared.db, interval).await?;
+    Ok(cleared.map(|c| c.trades.into_iter().map(trade_line).collect()))
+}
+
 fn trade_line(trade: domain::trade::Trade) -> view::TradeLine {
     view::TradeLine {
         id: trade.id,

@@ -9,6 +9,8 @@ use domain::money::Price;
 use domain::order::Side;
 
 const WIDTH: i64 = 640;
+/// The price chart spans the page.
+const WIDE: i64 = 1120;
 const HEIGHT: i64 = 220;
 /// Room for labels on the left and below.
 const LEFT: i64 = 44;
@@ -67,7 +69,7 @@ pub(crate) fn curves(cleared: &Cleared) -> Markup {
     html! {
         svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img"
             aria-label="Offers from the cheapest, bids from the highest; they meet at the local price" {
-            (axis(y))
+            (axis(y, WIDTH))
             path.demand d=(steps(&sorted(&cleared.orders, Side::Bid), x, y)) {}
             path.supply d=(steps(&sorted(&cleared.orders, Side::Offer), x, y)) {}
             @if let Some(price) = cleared.price {
@@ -108,7 +110,7 @@ fn steps(orders: &[&OrderLine], x: Scale, y: Scale) -> String {
     path
 }
 
-fn axis(y: Scale) -> Markup {
+fn axis(y: Scale, width: i64) -> Markup {
     let step = [10_000, 20_000, 50_000, 100_000, 200_000, 500_000]
         .into_iter()
         .find(|step| y.to / step <= 6)
@@ -116,7 +118,7 @@ fn axis(y: Scale) -> Markup {
     let levels = (0..).map(|n| n * step).take_while(|level| *level <= y.to);
     html! {
         @for level in levels {
-            path.gridline d=(format!("M{LEFT} {} H{WIDTH}", y.px(level))) {}
+            path.gridline d=(format!("M{LEFT} {} H{width}", y.px(level))) {}
             text.label x=(LEFT - 6) y=(y.px(level) + 4) text-anchor="end" {
                 (price_text(Price::from_micro_per_kwh(level)).trim_end_matches(".0 ct").trim_end_matches(" ct"))
             }
@@ -129,19 +131,19 @@ pub(crate) fn prices(street: &Street) -> Markup {
     let y = price_scale(Price::from_micro_per_kwh(
         street.retail.micro_per_kwh() * 11 / 10,
     ));
-    let level = |price: Price| format!("M{LEFT} {} H{WIDTH}", y.px(price.micro_per_kwh()));
+    let level = |price: Price| format!("M{LEFT} {} H{WIDE}", y.px(price.micro_per_kwh()));
     html! {
         h2 { "Local price " small { "ct per kWh" } }
         @if street.prices.is_empty() {
             p.empty { "The first price comes when the gate closes." }
         } @else {
-            svg.chart.wide viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img"
+            svg.chart.wide viewBox=(format!("0 0 {WIDE} {HEIGHT}")) role="img"
                 aria-label="Local price by interval, between the utility’s two prices" {
-                (axis(y))
+                (axis(y, WIDE))
                 path.utility d=(level(street.retail)) {}
-                text.label x=(WIDTH - 4) y=(y.px(street.retail.micro_per_kwh()) - 5) text-anchor="end" { "utility asks" }
+                text.label x=(WIDE - 4) y=(y.px(street.retail.micro_per_kwh()) - 5) text-anchor="end" { "utility asks" }
                 path.utility d=(level(street.feed_in)) {}
-                text.label x=(WIDTH - 4) y=(y.px(street.feed_in.micro_per_kwh()) + 14) text-anchor="end" { "utility pays" }
+                text.label x=(WIDE - 4) y=(y.px(street.feed_in.micro_per_kwh()) + 14) text-anchor="end" { "utility pays" }
                 (price_steps(&street.prices, y))
             }
             details { summary { "As a table" } (price_table(&street.prices)) }
@@ -155,7 +157,7 @@ fn price_steps(points: &[PricePoint], y: Scale) -> Markup {
         from: 0,
         to: count.max(8),
         start_px: LEFT,
-        end_px: WIDTH - 8,
+        end_px: WIDE - 8,
     };
     let most = points
         .iter()

@@ -59,14 +59,24 @@ fn arrow(net_w: i64) -> Markup {
     if net_w.abs() < 20 {
         return html! {};
     }
-    let width = (net_w.abs() / 800 + 2).min(7);
-    let (class, head) = if net_w < 0 {
-        ("flow gives", "M10 80 l-5 -8 h10 Z")
+    let width = (net_w.abs() / 800 + 2).min(6);
+    // The head grows with the shaft, and the shaft ends inside it.
+    let half = width + 2;
+    let (class, shaft, head) = if net_w < 0 {
+        (
+            "flow gives",
+            "M10 54 V72".to_owned(),
+            format!("M10 80 l-{half} -9 h{} Z", 2 * half),
+        )
     } else {
-        ("flow takes", "M10 54 l-5 8 h10 Z")
+        (
+            "flow takes",
+            "M10 62 V80".to_owned(),
+            format!("M10 54 l-{half} 9 h{} Z", 2 * half),
+        )
     };
     html! {
-        path class=(class) stroke-width=(width) d="M10 58 V76" {}
+        path class=(class) stroke-width=(width) d=(shaft) {}
         path class=(class) d=(head) {}
     }
 }
@@ -121,9 +131,10 @@ fn cell(
     words: (&str, &str),
 ) -> Markup {
     let (x, y) = (index % columns * size + 16, index / columns * 140 + 76);
-    let flow = power.map(|w| {
-        let word = if w.value < 0 { words.1 } else { words.0 };
-        format!("{word} {}", crate::view::power_text(w.value))
+    let flow = power.map(|w| match w.value {
+        0 => "balanced".to_owned(),
+        w if w < 0 => format!("{} {}", words.1, crate::view::power_text(w)),
+        w => format!("{} {}", words.0, crate::view::power_text(w)),
     });
     html! {
         svg x=(x) y=(y) width="100" height="84" viewBox="0 0 100 84" { (drawing) }
@@ -138,5 +149,5 @@ const PICTURE_STYLE: &str = "text{font-family:system-ui,sans-serif;fill:#1d2430}
     .wall{fill:#efe9dd}.roof{fill:#b9a893}.door{fill:#b9a893}.panel{fill:#33465c}.panel.shines{fill:#e69f00}\
     .cell{fill:none;stroke:#0072b2;stroke-width:1.6}.level{fill:#0072b2}.car{fill:#5b6675}\
     path.car.charging{fill:#56b4e9}.wheel{fill:#1d2430}.coil{fill:none;stroke:#5b6b7a;stroke-width:4}\
-    .wire{stroke:#5b6b7a;stroke-width:3}.flow{stroke-linecap:round}\
+    .wire{stroke:#5b6b7a;stroke-width:3}\
     .flow.gives{stroke:#009e73;fill:#009e73}.flow.takes{stroke:#5b6b7a;fill:#5b6b7a}";

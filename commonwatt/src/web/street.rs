@@ -53,34 +53,42 @@ pub(crate) fn page(street: &Street) -> Markup {
             .unwrap_or_default();
         maud::PreEscaped(html.to_owned())
     };
+    frame(
+        &street.community,
+        &html! {
+            section.headline id="headline" { (part("headline")) }
+            section id="homes" aria-label="Homes" { (part("homes")) }
+            div.columns {
+                section.card id="auction" aria-label="Last auction" { (part("auction")) }
+                section.card id="trades" aria-label="Trades" { (part("trades")) }
+            }
+            section.card id="prices" aria-label="Local price" { (part("prices")) }
+            section.card id="orders" aria-label="Orders" { (part("orders")) }
+            section.card id="proof" aria-label="Proof" { (part("proof")) }
+        },
+    )
+}
+
+/// What every page has around its own.
+pub(super) fn frame(community: &str, inside: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Commonwatt · " (street.community) }
+                title { "Commonwatt · " (community) }
                 link rel="stylesheet" href="/static/style.css";
                 link rel="icon" href="/static/icon.svg" type="image/svg+xml";
                 script src="/static/app.js" defer {}
             }
             body {
                 header {
-                    span.brand { "Commonwatt" }
-                    span.place { (street.community) }
-                    span.state id="link" role="status" { "live" }
+                    a.brand href="/" { "Commonwatt" }
+                    span.place { (community) }
+                    span.state.off id="link" role="status" {}
                 }
-                main {
-                    section.headline id="headline" { (part("headline")) }
-                    section id="homes" aria-label="Homes" { (part("homes")) }
-                    div.columns {
-                        section.card id="auction" aria-label="Last auction" { (part("auction")) }
-                        section.card id="trades" aria-label="Trades" { (part("trades")) }
-                    }
-                    section.card id="prices" aria-label="Local price" { (part("prices")) }
-                    section.card id="orders" aria-label="Orders" { (part("orders")) }
-                    section.card id="proof" aria-label="Proof" { (part("proof")) }
-                }
+                main { (inside) }
                 footer { (legend()) }
             }
         }
@@ -242,10 +250,11 @@ fn trades(street: &Street) -> Markup {
             h2.second { "Delivered and settled " small { (interval_text(first.interval)) } }
             (trade_table(&cleared.delivered, true))
         }
+        p { a href="/trades" { "All trades and their receipts" } }
     }
 }
 
-fn trade_table(trades: &[TradeLine], receipts: bool) -> Markup {
+pub(super) fn trade_table(trades: &[TradeLine], receipts: bool) -> Markup {
     if trades.is_empty() {
         return html! { p.empty { "No trade in this auction." } };
     }

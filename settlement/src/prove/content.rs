@@ -139,7 +139,7 @@ fn order(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         ));
     }
     Ok(format!(
-        "a {} of {} with limit {}",
+        "the participant's {} of {} with limit {}",
         order.side.word(),
         order.energy,
         order.limit
