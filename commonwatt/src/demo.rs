@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use domain::time::{Interval, Timestamp};
-use runtime::broker::{AccessList, Broker, Limits};
+use runtime::broker::{AccessList, Broker, Limits, Policy};
 use runtime::clock::{Clock, ClockFile};
+use runtime::db::Db;
 use runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
 use simulator::scenario::Scenario;
@@ -25,6 +26,7 @@ use simulator::world::World;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::stop_signal;
 use crate::platform;
 use crate::site::{DataDir, Site};
 use crate::web::{self, Web};
@@ -51,10 +53,17 @@ struct Origin {
     real_time: bool,
 }
 
-/// Runs the demo until Ctrl-C.
+/// Runs the demo until Ctrl-C. What can be refused is tried before anything is written.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let stop = stop_signal();
     let listener = listen(options.port).await?;
     let page = listener.local_addr()?;
+    let (broker, users) = bind_broker((Ipv4Addr::LOCALHOST, options.mqtt_port).into()).await?;
+    let broker_at = broker.local_addr();
+    let elsewhere = match &options.database {
+        Some(url) => Some(Db::open(url).await?),
+        None => None,
+    };
     let (data, _lock) = DataDir::take(&options.data_dir)?;
     let mut scenario = Scenario::street_10()?;
     scenario.site.start = origin(&data, &options, scenario.site.start)?;
@@ -62,21 +71,22 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     say("street", &street_words(&scenario, options.seed));
     say("clock", &clock_words(&clock));
     let members = street::members(&scenario, &data)?;
-    let site = street::site(&scenario, &members, options.mqtt_port, page)?;
+    let site = street::site(&scenario, &members, broker_at, page)?;
     std::fs::write(data.join("site.toml"), site.to_toml()?).context("cannot write site.toml")?;
+    street::admit_meters(&users, &members)?;
 
     let mut tasks = Tasks::new();
     if let Some(keeper) = keeper {
         tasks.start("clock", STOP_LIMIT, |stop| keeper.keep(stop));
     }
-    let (broker_at, password) = start_broker(&mut tasks, &site, |policy| {
-        street::admit_meters(policy, &members)
-    })
-    .await?;
+    let password = start_broker(&mut tasks, broker, &users, &site)?;
     let world = World::new(&scenario, options.seed);
     let devices = start_devices(&mut tasks, world, &clock, broker_at, &members).await?;
-    let database = options.database.unwrap_or_else(|| data.database());
-    let platform = platform::open(site.clone(), &data, &database, clock.clone()).await?;
+    let db = match elsewhere {
+        Some(db) => db,
+        None => Db::open(&data.database()).await?,
+    };
+    let platform = platform::open(site.clone(), &data, db, clock.clone()).await?;
     start_platform(&mut tasks, platform, listener, broker_at, password);
     for gateway in &members.gateways {
         let own: Vec<_> = devices.iter().filter(|d| d.home == gateway.home).collect();
@@ -91,7 +101,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         &format!("{}, each with a key of its own", members.gateways.len()),
     );
     say("page", &format!("http://{page}/   (Ctrl-C stops)"));
-    tasks.run_until(runtime::shutdown::ctrl_c_or_term()).await?;
+    tasks.run_until(stop).await?;
     say(
         "stopped",
         "everything that was accepted is in the books; start again to go on",
@@ -127,23 +137,32 @@ async fn start_devices(
     Ok(street.devices)
 }
 
-/// Starts the embedded broker for a site; gives its address and the platform's password for it.
-pub(crate) async fn start_broker(
+/// Takes the embedded broker's port. Nobody may log in yet.
+pub(crate) async fn bind_broker(listen: SocketAddr) -> anyhow::Result<(Broker, Arc<AccessList>)> {
+    let users = Arc::new(AccessList::new());
+    let broker = Broker::bind(
+        listen,
+        Arc::clone(&users) as Arc<dyn Policy>,
+        Limits::default(),
+    );
+    Ok((broker.await?, users))
+}
+
+/// Lets the site's gateways in and starts the broker; gives the platform's password for it.
+pub(crate) fn start_broker(
     tasks: &mut Tasks,
+    broker: Broker,
+    users: &AccessList,
     site: &Site,
-    admit_more: impl FnOnce(&AccessList) -> anyhow::Result<()>,
-) -> anyhow::Result<(SocketAddr, String)> {
+) -> anyhow::Result<String> {
     let password = random_password()?;
-    let policy = platform::broker_policy(site, password.as_bytes())?;
-    admit_more(&policy)?;
-    let broker = Broker::bind(site.mqtt_listen, Arc::new(policy), Limits::default()).await?;
-    let at = broker.local_addr();
+    platform::admit(users, site, password.as_bytes())?;
+    say("broker", &format!("mqtt://{}", broker.local_addr()));
     tasks.start("broker", STOP_LIMIT, |stop| async move {
         broker.run(stop).await;
         Ok::<_, Infallible>(())
     });
-    say("broker", &format!("mqtt://{at}"));
-    Ok((at, password))
+    Ok(password)
 }
 
 /// The platform's own tasks: the core, its end of MQTT, and the web side.

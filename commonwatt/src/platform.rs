@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use domain::ids::{KeyId, OrderId, ParticipantId};
 use domain::key_record::{Holder, KeyRecord};
 use domain::signed::{PublicKey, SigningKey};
@@ -20,11 +20,12 @@ use market_engine::service::Rules;
 use runtime::clock::Clock;
 use runtime::db::Db;
 use runtime::key_file;
+use settlement::log::checkpoint::Log;
 use settlement::service::Community;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use core::{Command, OrderAnswer};
-pub(crate) use ingest::{broker_policy, options as broker_options, run as ingest, told_queue};
+pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
 pub(crate) use snapshot::cleared_trades;
 
 use crate::live::Live;
@@ -79,16 +80,16 @@ pub(crate) struct Platform {
     pub(crate) core: core::Core,
 }
 
-/// Opens database and keys, checks the books, enrols who is new.
+/// Opens books and keys, checks the books, enrols who is new.
 pub(crate) async fn open(
     site: Site,
     data: &DataDir,
-    database: &str,
+    db: Db,
     clock: Clock,
 ) -> anyhow::Result<Platform> {
-    let db = Db::open(database).await?;
     db.migrate(market_engine::store::MIGRATIONS).await?;
     db.migrate(settlement::store::MIGRATIONS).await?;
+    same_community(&db, &site).await?;
     settlement::service::check_books(&db).await.context(
         "the books do not add up, so nothing was started; restore a backup of the database",
     )?;
@@ -134,6 +135,29 @@ pub(crate) async fn open(
         street,
         core,
     })
+}
+
+/// Refuses the books of another community, or of intervals of another length.
+async fn same_community(db: &Db, site: &Site) -> anyhow::Result<()> {
+    if let Some(note) = settlement::service::latest_checkpoint(db, Log::Ledger).await? {
+        let (found, expected) = (note.lines().next(), Log::Ledger.origin(&site.community));
+        if found != Some(&expected) {
+            bail!(
+                "these books are those of {}, not {expected}: use another data folder or database",
+                found.unwrap_or("nobody")
+            );
+        }
+    }
+    let newest = market_engine::service::recent_clearings(db, 1).await?;
+    let length_s = newest.first().map(|c| c.interval.length_s());
+    if let Some(length_s) = length_s.filter(|length_s| *length_s != site.interval_length_s) {
+        bail!(
+            "these books have intervals of {length_s} s, the site says {} s: interval_length_s cannot \
+             be changed once a market has begun",
+            site.interval_length_s
+        );
+    }
+    Ok(())
 }
 
 /// Enters every gateway and participant of the site that is not in the registry yet.

@@ -2,6 +2,7 @@
 //!
 //! `serve` reads it from `site.toml`; the demo writes one for its street.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,11 +11,16 @@ use domain::ids::{CommunityId, GatewayId, ParticipantId, PointId};
 use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
+use domain::time::Interval;
 use serde::{Deserialize, Serialize};
 use settlement::tariff::Tariff;
 
+use crate::platform::BROKER_USER;
+
 /// Most participants and most gateways of one site.
 const MEMBERS_MAX: usize = 10_000;
+/// Longest time between gate closure and the interval: half a day, as gates open a day ahead.
+const GATE_CLOSURE_MAX_S: u32 = 43_200;
 
 /// A community, as its operator describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -147,6 +153,55 @@ impl Site {
         self.gateways.iter().flat_map(|g| g.points.iter())
     }
 
+    /// What no single value can show: names that are taken twice, and who belongs to whom.
+    fn fits_together(&self) -> anyhow::Result<()> {
+        Interval::new(0, self.interval_length_s).context("interval_length_s")?;
+        if self.gate_closure_s > GATE_CLOSURE_MAX_S {
+            bail!(
+                "gate_closure_s is {}, at most {GATE_CLOSURE_MAX_S} fit",
+                self.gate_closure_s
+            );
+        }
+        unique(
+            "participant",
+            self.participants.iter().map(|p| p.id.as_str()),
+        )?;
+        unique("gateway", self.gateways.iter().map(|g| g.id.as_str()))?;
+        unique("point", self.points().map(|p| p.point.as_str()))?;
+        let keys: Vec<_> = self
+            .gateways
+            .iter()
+            .map(|g| public_key_text(g.key))
+            .collect();
+        unique("public_key", keys.iter().map(String::as_str))?;
+        let connections = self.points().filter(|p| p.role == PointRole::Connection);
+        let owners = connections.filter_map(|p| p.participant.as_ref());
+        unique(
+            "the connection of participant",
+            owners.map(ParticipantId::as_str),
+        )?;
+        for gateway in &self.gateways {
+            if gateway.id.as_str() == BROKER_USER {
+                bail!("a gateway cannot be called {BROKER_USER}: that is the platform's own name");
+            }
+        }
+        for participant in &self.participants {
+            if self.connection_of(&participant.id).is_none() {
+                bail!(
+                    "participant {} has no gateway point of role connection",
+                    participant.id
+                );
+            }
+            if participant.deposit < Money::ZERO {
+                bail!(
+                    "participant {}: a deposit is not below zero",
+                    participant.id
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Reads and checks a `site.toml`.
     pub(crate) fn from_toml(text: &str, file: &Path) -> anyhow::Result<Site> {
         let raw: SiteFile = toml::from_str(text)
@@ -159,6 +214,16 @@ impl Site {
     pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
         Ok(toml::to_string(&SiteFile::of(self))?)
     }
+}
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            bail!("{what} {name} is there twice");
+        }
+    }
+    Ok(())
 }
 
 impl SiteFile {
@@ -192,15 +257,7 @@ impl SiteFile {
                 .map(GatewayFile::check)
                 .collect::<anyhow::Result<_>>()?,
         };
-        domain::time::Interval::new(0, site.interval_length_s).context("interval_length_s")?;
-        for participant in &site.participants {
-            if site.connection_of(&participant.id).is_none() {
-                bail!(
-                    "participant {} has no gateway point of role connection",
-                    participant.id
-                );
-            }
-        }
+        site.fits_together()?;
         Ok(site)
     }
 
@@ -289,6 +346,12 @@ impl PointFile {
         if role == PointRole::Connection && participant.is_none() {
             bail!("point {} of role connection needs a participant", self.id);
         }
+        if self.rating_w == 0 {
+            bail!(
+                "point {}: rating_w is 0, so no reading could be plausible",
+                self.id
+            );
+        }
         Ok(PointRecord {
             point: PointId::new(self.id)?,
             role,
@@ -365,5 +428,92 @@ impl DataDir {
     /// A path inside.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::signed::SigningKey;
+
+    fn text() -> String {
+        let key = |seed| public_key_text(PublicKey::of(&SigningKey::from_bytes(&[seed; 32])));
+        let password = "0".repeat(64);
+        let gateway = |n: u8| {
+            format!(
+                "[[gateways]]\nid = \"gw-{n}\"\npublic_key = \"{}\"\npassword_sha256 = \"{password}\"\n\
+                 points = [{{ id = \"home-{n}.meter\", role = \"connection\", participant = \"home-{n}\", \
+                 rating_w = 10000 }}]\n",
+                key(n)
+            )
+        };
+        let participant = |n: u8| {
+            format!(
+                "[[participants]]\nid = \"home-{n}\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\n\
+                 deposit = \"10\"\n"
+            )
+        };
+        format!(
+            "community = \"lane\"\n[tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
+             [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n{}{}{}{}",
+            participant(1),
+            participant(2),
+            gateway(1),
+            gateway(2)
+        )
+    }
+
+    #[test]
+    fn a_site_survives_being_written_and_read() {
+        let site = Site::from_toml(&text(), Path::new("site.toml")).unwrap();
+        let again = Site::from_toml(&site.to_toml().unwrap(), Path::new("site.toml")).unwrap();
+        assert_eq!(site.to_toml().unwrap(), again.to_toml().unwrap());
+        assert_eq!((again.participants.len(), again.gateways.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_its_name() {
+        let check = |from: &str, to: &str, expect: &str| {
+            let changed = text().replacen(from, to, 1);
+            assert_ne!(changed, text(), "{from} is not there");
+            let error = Site::from_toml(&changed, Path::new("site.toml")).unwrap_err();
+            let told = crate::cli::chain(&error);
+            assert!(
+                told.contains(expect) && told.contains("site.toml"),
+                "{told}"
+            );
+        };
+        check(
+            "id = \"home-2\"\nmax",
+            "id = \"home-1\"\nmax",
+            "participant home-1 is there twice",
+        );
+        check(
+            "id = \"gw-2\"",
+            "id = \"gw-1\"",
+            "gateway gw-1 is there twice",
+        );
+        check("id = \"gw-2\"", "id = \"platform\"", "platform");
+        check(
+            "home-2.meter",
+            "home-1.meter",
+            "point home-1.meter is there twice",
+        );
+        check(
+            "participant = \"home-2\"",
+            "participant = \"home-1\"",
+            "home-1 is there twice",
+        );
+        check("rating_w = 10000", "rating_w = 0", "rating_w is 0");
+        check("deposit = \"10\"", "deposit = \"-10\"", "home-1: a deposit");
+        check("deposit = \"10\"", "deposit = \"ten\"", "home-1, deposit");
+        check("retail = \"0.30\"", "retail = \"0.1\"", "network_fee");
+        check("community", "comunity", "comunity");
+        check(
+            "[tariff]",
+            "gate_closure_s = 4000000000\n[tariff]",
+            "gate_closure_s",
+        );
+        check("[tariff]", "interval_length_s = 700\n[tariff]", "700");
     }
 }

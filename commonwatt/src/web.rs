@@ -32,6 +32,8 @@ use crate::view;
 const BODY_MAX_BYTES: usize = domain::signed::MESSAGE_MAX_BYTES;
 /// Most pages that listen at the same time.
 const LISTENERS_MAX: usize = 1000;
+/// How long requests that are under way may take once everything stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Shortest time between two updates of one page.
 const UPDATE_PAUSE: Duration = Duration::from_millis(400);
 
@@ -68,13 +70,19 @@ impl Web {
     }
 }
 
-/// Serves until the token of `web` is cancelled.
+/// Serves until the token of `web` is cancelled; a request that is only half sent by then is cut off.
 pub(crate) async fn serve(listener: tokio::net::TcpListener, web: Web) -> anyhow::Result<()> {
     let stop = web.stop.clone();
-    axum::serve(listener, router(web))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await?;
-    Ok(())
+    let server = axum::serve(listener, router(web));
+    let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
+    let patience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = patience => Ok(()),
+    }
 }
 
 fn router(web: Web) -> Router {

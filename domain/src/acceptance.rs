@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// Most missing ranges, and most rejections, in one acceptance; the rest follows in the next.
 pub const LIST_MAX: usize = 64;
 
-/// What stands accepted for one metering point.
+/// What stands accepted for one metering point, of the readings under its gateway's newest key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acceptance {
     /// The gateway that is told.
@@ -24,7 +24,8 @@ pub struct Acceptance {
     pub accepted_up_to: Option<u64>,
     /// Ranges `(first, last)` below `accepted_up_to` that have not arrived.
     pub missing: Vec<(u64, u64)>,
-    /// Sequences that were rejected, each with the reason. They are not accepted later either.
+    /// Sequences whose message was rejected, each with the reason. It is not accepted later either. By
+    /// the reason `equivocation`, another message with this sequence came before.
     pub rejected: Vec<(u64, Rejection)>,
     /// When this was said.
     pub issued_at: Timestamp,

@@ -12,7 +12,9 @@ pub const ID_MAX_BYTES: usize = 64;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdError {
     /// Text that is not a valid id.
-    #[error("`{0}` is not an id: 1 to 64 of the characters a-z 0-9 - _ . are allowed")]
+    #[error(
+        "`{0}` is not an id: 1 to 64 of the characters a-z 0-9 - _ . are allowed, the first one of a-z 0-9"
+    )]
     Text(String),
     /// Text that is not the hex digits of a fixed-length id.
     #[error("`{text}` is not an id of {bytes} bytes in lower-case hex")]
@@ -26,7 +28,9 @@ pub enum IdError {
 
 fn check_text(text: &str) -> Result<(), IdError> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
-    if text.is_empty() || text.len() > ID_MAX_BYTES || !text.bytes().all(allowed) {
+    // A name that begins with a dot or a dash would be a folder, an option, or the mark for nobody.
+    let begins = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if !begins || text.len() > ID_MAX_BYTES || !text.bytes().all(allowed) {
         return Err(IdError::Text(text.chars().take(ID_MAX_BYTES).collect()));
     }
     Ok(())
@@ -42,7 +46,8 @@ macro_rules! text_id {
             /// An id from text.
             ///
             /// # Errors
-            /// The text is empty, too long, or has characters other than a-z 0-9 - _ .
+            /// The text is empty, too long, has characters other than a-z 0-9 - _ . or does not begin
+            /// with a-z 0-9.
             pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 check_text(&text)?;
@@ -271,7 +276,21 @@ mod tests {
     #[test]
     fn text_ids_take_only_safe_characters() {
         assert!(ParticipantId::new("home-03").is_ok());
-        for bad in ["", "Home", "a b", "a/b", "a+b", "#", "ä", &"x".repeat(65)] {
+        for bad in [
+            "",
+            "Home",
+            "a b",
+            "a/b",
+            "a+b",
+            "#",
+            "ä",
+            "-",
+            ".",
+            "..",
+            "-a",
+            "_a",
+            &"x".repeat(65),
+        ] {
             assert!(ParticipantId::new(bad).is_err(), "{bad:?} was taken");
         }
     }

@@ -279,6 +279,9 @@ impl Message for Reading {
         if wire.registers.is_empty() || wire.registers.len() > REGISTERS_MAX {
             return Err(Error::message("a reading has 1 to 16 registers"));
         }
+        if wire.quality == Quality::default() {
+            return Err(Error::message("a reading says how its values came to be"));
+        }
         if !wire.registers.is_sorted_by(|a, b| a.obis < b.obis) {
             return Err(Error::message("registers ascend by OBIS code, each once"));
         }

@@ -48,15 +48,18 @@ pub struct Accepted {
     pub digest: Digest32,
 }
 
-/// What is known of a point around the sequence of a new reading.
+/// What is known of a point around a new reading: sequences count for each signing key by itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PointState {
     /// The message that used this sequence before, and why it was refused if it was.
     pub same: Option<(Digest32, Option<Rejection>)>,
-    /// The accepted reading with the highest sequence below.
+    /// The accepted reading with the highest sequence below; for the first one of a key, the one of
+    /// another key that it is chained to.
     pub before: Option<Accepted>,
     /// The accepted reading with the lowest sequence above.
     pub after: Option<Accepted>,
+    /// Whether an accepted reading under another key covers some of its interval.
+    pub covered: bool,
 }
 
 /// What follows from the checks.
@@ -124,7 +127,7 @@ fn order(reading: &Reading, state: &PointState) -> Result<(), Rejection> {
         .after
         .as_ref()
         .is_none_or(|a| reading.interval.end() <= a.interval.start());
-    if behind && ahead {
+    if behind && ahead && !state.covered {
         Ok(())
     } else {
         Err(Rejection::IntervalOverlap)
@@ -166,19 +169,17 @@ fn follows(earlier: &Accepted, later: &Accepted) -> bool {
     // Energy may pass between readings that do not touch, but never between ones that do.
     let touching = earlier.sequence.checked_add(1) == Some(later.sequence)
         && earlier.interval.end() == later.interval.start();
-    earlier.registers.len() == later.registers.len()
-        && earlier
-            .registers
-            .iter()
-            .zip(&later.registers)
-            .all(|(e, l)| {
-                let continues = if touching {
-                    l.start == e.end
-                } else {
-                    l.start >= e.end
-                };
-                e.obis == l.obis && continues
-            })
+    // A register may join later, when it has begun to count; one that was there must go on.
+    earlier.registers.iter().all(|e| {
+        let same = later.registers.iter().find(|l| l.obis == e.obis);
+        same.is_some_and(|l| {
+            if touching {
+                l.start == e.end
+            } else {
+                l.start >= e.end
+            }
+        })
+    })
 }
 
 fn plausible(reading: &Reading, point: &RegisteredPoint) -> Result<(), Rejection> {
@@ -372,6 +373,11 @@ mod tests {
         let mut overlap = good.clone();
         overlap.interval = first.interval;
         refuse(&overlap, &state, late, Rejection::IntervalOverlap);
+        let covered = PointState {
+            covered: true,
+            ..Default::default()
+        };
+        refuse(&good, &covered, late, Rejection::IntervalOverlap);
         let mut hour = good.clone();
         hour.interval = Interval::new(7200, 3600).unwrap();
         refuse(&hour, &state, 99_999, Rejection::IntervalUnaligned);
@@ -382,7 +388,7 @@ mod tests {
         let state = PointState {
             before: Some(accepted(&reading(4, 100, 200))),
             after: Some(accepted(&reading(6, 300, 400))),
-            same: None,
+            ..Default::default()
         };
         assert!(matches!(
             judge(&reading(5, 200, 300), &state, 9000),
@@ -390,6 +396,33 @@ mod tests {
         ));
         let short = judge(&reading(5, 200, 299), &state, 9000);
         assert_eq!(short, Verdict::Reject(Rejection::ValueRegression));
+    }
+
+    #[test]
+    fn a_register_may_join_but_not_vanish() {
+        let both = reading(5, 200, 300);
+        let mut import_only = reading(4, 100, 200);
+        import_only.registers.retain(|r| r.obis == Obis::IMPORT);
+        let mut joined = both.clone();
+        joined.registers.push(Register {
+            obis: Obis::EXPORT,
+            start: Energy::from_wh(0),
+            end: Energy::from_wh(7),
+        });
+        joined.registers.sort_by_key(|r| r.obis);
+        joined.registers.dedup_by_key(|r| r.obis);
+        let before = |r: &Reading| PointState {
+            before: Some(accepted(r)),
+            ..Default::default()
+        };
+        let verdict = judge(&joined, &before(&import_only), 9000);
+        assert!(matches!(verdict, Verdict::Accept(_)), "{verdict:?}");
+        let mut vanished = reading(6, 300, 400);
+        vanished.registers.retain(|r| r.obis == Obis::IMPORT);
+        assert_eq!(
+            judge(&vanished, &before(&joined), 9000),
+            Verdict::Reject(Rejection::ValueRegression)
+        );
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub const RECEIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
 pub struct Report {
     /// The steps in order.
     pub steps: Vec<(&'static str, Result<String, String>)>,
+    /// Whether a key was given to compare the operator's with. Without one, a receipt that holds is
+    /// only consistent: anybody can make one with a key of their own.
+    pub pinned: bool,
 }
 
 impl Report {
@@ -56,21 +59,24 @@ pub fn to_text(receipt: &Receipt) -> Result<String, serde_json::Error> {
 /// Verifies a receipt's text. With `pinned`, the operator's key must be this one.
 #[must_use]
 pub fn verify(text: &str, pinned: Option<PublicKey>) -> Report {
-    let mut steps = Vec::new();
+    let mut report = Report {
+        steps: Vec::new(),
+        pinned: pinned.is_some(),
+    };
+    let steps = &mut report.steps;
     let receipt = match read(text) {
         Ok(receipt) => receipt,
         Err(why) => {
-            return Report {
-                steps: vec![("format", Err(why))],
-            };
+            steps.push(("format", Err(why)));
+            return report;
         }
     };
     steps.push(("format", Ok(format!("{FORMAT} of {}", receipt.participant))));
-    let trust = match Trust::establish(&receipt, pinned, &mut steps) {
+    let trust = match Trust::establish(&receipt, pinned, steps) {
         Ok(trust) => trust,
         Err((name, why)) => {
             steps.push((name, Err(why)));
-            return Report { steps };
+            return report;
         }
     };
     for (name, check) in content::CHECKS {
@@ -81,7 +87,7 @@ pub fn verify(text: &str, pinned: Option<PublicKey>) -> Report {
             break;
         }
     }
-    Report { steps }
+    report
 }
 
 fn read(text: &str) -> Result<Receipt, String> {
@@ -147,6 +153,12 @@ impl Trust {
             key_record(entry, &community, operator, &ledger).map_err(|why| ("keys", why))
         };
         let participant = key(&receipt.participant_key)?;
+        let interval = receipt.trade.content.interval;
+        if participant.valid_from > interval.start() {
+            let from = participant.valid_from;
+            let why = format!("the participant's key is valid only from {from} on");
+            return Err(("keys", why));
+        }
         if participant.holder != Holder::Participant(receipt.participant.clone()) {
             return Err((
                 "keys",
@@ -207,7 +219,11 @@ fn operator_key(
     let detail = match pinned {
         Some(key) if key == operator => "the pinned key".to_owned(),
         Some(key) => return Err(format!("not the pinned key {}", key.id())),
-        None => "not pinned: compare the key with the one the operator publishes".to_owned(),
+        None => {
+            use base64::{Engine, engine::general_purpose::STANDARD};
+            let text = STANDARD.encode(operator.to_bytes());
+            format!("{text}, not compared: compare it with the one the operator publishes")
+        }
     };
     steps.push(("operator key", Ok(detail)));
     Ok((community, operator))

@@ -4,6 +4,7 @@
 //! these tables, and may be called again with the same arguments without effect.
 
 mod acceptance;
+mod answers;
 mod books;
 mod contract;
 mod error;
@@ -12,17 +13,19 @@ mod holds;
 mod interval;
 mod logs;
 mod money;
+mod neighbours;
 mod proof;
 mod readings;
 mod registry;
 
 use domain::ids::CommunityId;
+use domain::money::Price;
 use domain::signed::SigningKey;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::Tx;
 
-pub use acceptance::acceptance;
+pub use acceptance::{REFUSAL_HEARD_MS, acceptance};
 pub use books::{BooksError, check_books};
 pub use contract::contract;
 pub use error::ServiceError;
@@ -30,7 +33,7 @@ pub use history::{
     HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
 };
 pub use holds::{hold, release_hold};
-pub use interval::{RUNS_PER_CALL, RunSummary, run_interval, runs_due};
+pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use logs::{checkpoint, consistency, latest_checkpoint};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
 pub use proof::receipt;
@@ -76,6 +79,17 @@ async fn note_interval(
     )
     .await?;
     Ok(())
+}
+
+/// The network fee that a noted interval keeps.
+async fn network_fee(tx: &mut Tx, interval: Interval) -> Result<Price, ServiceError> {
+    let (fee,): (i64,) = tx
+        .fetch_one(
+            "SELECT network_fee FROM settle_intervals WHERE start_s = $1",
+            args![interval.start_s()],
+        )
+        .await?;
+    Ok(Price::from_micro_per_kwh(fee))
 }
 
 /// Bounds of all timed ids whose instant is in `[from, to)`.

@@ -42,11 +42,13 @@ pub const MIGRATIONS: &[Migration] = &[
         description: "what is posted or logged stays",
         sqlite: append_only!(
             sqlite: "settle_postings", "settle_log_entries", "settle_log_nodes",
-            "settle_clearings", "settle_checkpoints"
+            "settle_clearings", "settle_checkpoints", "settle_key_records", "settle_orders",
+            "settle_trades", "settle_runs", "settle_lines", "settle_readings", "settle_evidence"
         ),
         postgres: append_only!(
             postgres: "settle_postings", "settle_log_entries", "settle_log_nodes",
-            "settle_clearings", "settle_checkpoints"
+            "settle_clearings", "settle_checkpoints", "settle_key_records", "settle_orders",
+            "settle_trades", "settle_runs", "settle_lines", "settle_readings", "settle_evidence"
         ),
     },
 ];

@@ -8,7 +8,7 @@ use meter_gateway::config::Config;
 use runtime::clock::Clock;
 use runtime::shutdown::Tasks;
 
-use super::{CliError, block_on, read_input, start_logging};
+use super::{CliError, block_on, read_input, start_logging, stop_signal};
 use crate::demo::say;
 
 /// Run a gateway.
@@ -32,6 +32,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
 }
 
 async fn work(config: Config) -> anyhow::Result<()> {
+    let stop = stop_signal();
     let key = meter_gateway::open_key(&config.data_dir)?;
     say("gateway", config.gateway.as_str());
     say("key", &crate::site::public_key_text(PublicKey::of(&key)));
@@ -39,7 +40,7 @@ async fn work(config: Config) -> anyhow::Result<()> {
     tasks.start("gateway", Duration::from_secs(10), |stop| {
         meter_gateway::service::run(config, Clock::system(), stop)
     });
-    tasks.run_until(runtime::shutdown::ctrl_c_or_term()).await?;
+    tasks.run_until(stop).await?;
     say(
         "stopped",
         "what was not accepted yet is kept and sent at the next start",

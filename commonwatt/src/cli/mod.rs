@@ -55,7 +55,7 @@ pub(crate) enum CliError {
     #[error("{0}")]
     BadInput(String),
     /// Ports, folders, databases: exit code 3.
-    #[error("{0:#}")]
+    #[error("{}", chain(.0))]
     Environment(anyhow::Error),
 }
 
@@ -67,6 +67,18 @@ impl CliError {
             CliError::Environment(_) => 3,
         })
     }
+}
+
+/// An error and its causes in one line; a cause that its effect has already told is left out.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match told.as_str() {
+            "" => cause,
+            told if told.contains(&cause) => told.to_owned(),
+            told => format!("{told}: {cause}"),
+        }
+    })
 }
 
 impl From<anyhow::Error> for CliError {
@@ -117,6 +129,7 @@ fn start_logging(quiet: bool) {
     );
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false);
     tracing_subscriber::registry()
         .with(filter)
@@ -131,6 +144,15 @@ fn block_on<F: Future<Output = anyhow::Result<()>>>(service: F) -> Result<(), Cl
         .build()
         .map_err(|e| anyhow::anyhow!("the async runtime did not start: {e}"))?;
     Ok(runtime.block_on(service)?)
+}
+
+/// Listens for Ctrl-C from now on, so that a stop during the start is a stop in order too.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> {
+    let asked = tokio::spawn(runtime::shutdown::ctrl_c_or_term());
+    async move {
+        // The task only waits; it cannot fail.
+        let _ = asked.await;
+    }
 }
 
 /// Reads an input file that a person named on the command line.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use runtime::clock::Clock;
+use runtime::db::Db;
 use runtime::shutdown::Tasks;
 
-use super::{CliError, block_on, read_input, start_logging};
-use crate::demo::{say, start_broker, start_platform};
+use super::{CliError, block_on, chain, read_input, start_logging, stop_signal};
+use crate::demo::{bind_broker, say, start_broker, start_platform};
 use crate::platform;
 use crate::site::{DataDir, Site};
 
@@ -31,28 +32,38 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), CliError> {
     let text = read_input(&args.config)?;
-    let site = Site::from_toml(&text, &args.config)
-        .map_err(|error| CliError::BadInput(format!("{error:#}")))?;
+    let site =
+        Site::from_toml(&text, &args.config).map_err(|error| CliError::BadInput(chain(&error)))?;
     start_logging(false);
     block_on(serve(args, site))
 }
 
 async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
+    let stop = stop_signal();
     let listen = site.web_listen;
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .with_context(|| {
             format!("the page cannot listen on {listen} (web.listen in the site file)")
         })?;
+    let (broker, users) = bind_broker(site.mqtt_listen).await?;
+    let broker_at = broker.local_addr();
+    let elsewhere = match &args.database {
+        Some(url) => Some(Db::open(url).await?),
+        None => None,
+    };
     let (data, _lock) = DataDir::take(&args.data_dir)?;
+    let db = match elsewhere {
+        Some(db) => db,
+        None => Db::open(&data.database()).await?,
+    };
     let mut tasks = Tasks::new();
-    let (broker_at, password) = start_broker(&mut tasks, &site, |_| Ok(())).await?;
-    let database = args.database.unwrap_or_else(|| data.database());
-    let platform = platform::open(site, &data, &database, Clock::system()).await?;
+    let platform = platform::open(site.clone(), &data, db, Clock::system()).await?;
+    let password = start_broker(&mut tasks, broker, &users, &site)?;
     let page = listener.local_addr()?;
     start_platform(&mut tasks, platform, listener, broker_at, password);
     say("page", &format!("http://{page}/   (Ctrl-C stops)"));
-    tasks.run_until(runtime::shutdown::ctrl_c_or_term()).await?;
+    tasks.run_until(stop).await?;
     say("stopped", "everything that was accepted is in the books");
     Ok(())
 }

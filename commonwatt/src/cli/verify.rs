@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use domain::signed::PublicKey;
+use settlement::prove::Report;
 
-use super::{CliError, Format, print_data, read_input};
+use super::{CliError, Format, print_data};
 use crate::site::parse_public_key;
 
 /// Check a receipt offline.
@@ -26,11 +27,25 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let text = read_input(&args.receipt)?;
+    let path = args.receipt.display();
+    let bytes = std::fs::read(&args.receipt)
+        .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
     let pinned = args.key.as_deref().map(read_key).transpose()?;
-    let report = settlement::prove::verify(&text, pinned);
+    let report = match String::from_utf8(bytes) {
+        Ok(text) => settlement::prove::verify(&text, pinned),
+        Err(e) => Report {
+            pinned: pinned.is_some(),
+            steps: vec![("format", Err(format!("not UTF-8 text: {}", e.utf8_error())))],
+        },
+    };
     print_data(&show(&report, args.format)?)?;
     match report.first_failure() {
+        None if args.format == Format::Table => print_data(match pinned {
+            Some(_) => "genuine\n",
+            None => {
+                "consistent; genuine if the operator's key above is the one you know (see --key)\n"
+            }
+        }),
         None => Ok(()),
         Some((step, why)) => Err(CliError::CheckFailed(format!(
             "not genuine: step `{step}` failed: {why}"
@@ -43,7 +58,7 @@ fn read_key(key: &str) -> Result<PublicKey, CliError> {
     parse_public_key(&text).map_err(|e| CliError::BadInput(format!("--key {key}: {e:#}")))
 }
 
-fn show(report: &settlement::prove::Report, format: Format) -> Result<String, CliError> {
+fn show(report: &Report, format: Format) -> Result<String, CliError> {
     use std::fmt::Write;
     let mut out = String::new();
     if format == Format::Json {
@@ -54,7 +69,7 @@ fn show(report: &settlement::prove::Report, format: Format) -> Result<String, Cl
         let steps = steps.collect::<Vec<_>>();
         return Ok(format!(
             "{:#}\n",
-            serde_json::json!({"genuine": report.holds(), "steps": steps})
+            serde_json::json!({"consistent": report.holds(), "operator_key_pinned": report.pinned, "genuine": report.holds() && report.pinned, "steps": steps})
         ));
     }
     for (step, result) in &report.steps {
@@ -67,9 +82,6 @@ fn show(report: &settlement::prove::Report, format: Format) -> Result<String, Cl
             _ => writeln!(out, "{mark:<4}  {step:<18} {detail}"),
         };
         line.map_err(|e| anyhow::anyhow!(e))?;
-    }
-    if format == Format::Table && report.holds() {
-        out.push_str("genuine\n");
     }
     Ok(out)
 }

@@ -118,7 +118,7 @@ fn member(home: Option<&HomeScenario>, data: &DataDir) -> anyhow::Result<Gateway
 pub(super) fn site(
     scenario: &Scenario,
     members: &Members,
-    mqtt_port: u16,
+    mqtt_listen: SocketAddr,
     web_listen: SocketAddr,
 ) -> anyhow::Result<Site> {
     let participants = scenario
@@ -132,7 +132,7 @@ pub(super) fn site(
         interval_length_s: domain::time::DEFAULT_INTERVAL_S,
         gate_closure_s: 300,
         tariff: Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?,
-        mqtt_listen: SocketAddr::from(([127, 0, 0, 1], mqtt_port)),
+        mqtt_listen,
         web_listen,
         participants,
         gateways: members

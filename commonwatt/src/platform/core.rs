@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use domain::ids::{GatewayId, OrderId, ParticipantId, PointId};
 use domain::order::Order;
+use domain::posting::Run;
 use domain::rejection::Rejection;
 use domain::signed::Signed;
 use domain::time::{Interval, Timestamp};
@@ -104,12 +105,7 @@ impl Core {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                _ = beats.tick() => {
-                    if let Err(error) = self.beat().await {
-                        tracing::error!("what is due could not be done, trying again: {error:#}");
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                    }
-                }
+                _ = beats.tick() => self.beat().await,
                 count = self.inbox.recv_many(&mut batch, BATCH_MAX) => {
                     if count == 0 {
                         return Ok(());
@@ -231,8 +227,7 @@ impl Core {
             }
             OrderOutcome::Again(id) => Ok(OrderAnswer::Accepted(id)),
             OrderOutcome::Accepted(id) => {
-                let fee = shared.site.tariff.network_fee;
-                if !settlement::service::hold(&mut tx, now, order, fee).await? {
+                if !settlement::service::hold(&mut tx, &shared.community, now, order).await? {
                     // The transaction ends here uncommitted: the order was never in the book.
                     return Ok(OrderAnswer::Refused(Rejection::InsufficientFunds));
                 }
@@ -242,12 +237,30 @@ impl Core {
         }
     }
 
-    /// What time demands: orders, clearing, settlement, and a new picture for the pages.
-    async fn beat(&mut self) -> anyhow::Result<()> {
+    /// What time demands: orders, clearing, settlement, and a new picture for the pages. What fails
+    /// is tried again at the next beat, and keeps nothing else from being done.
+    async fn beat(&mut self) {
         let now = self.shared.clock.now();
-        self.place_orders(now).await?;
-        self.clear(now).await?;
-        self.settle(now).await?;
+        let done = [
+            ("orders", self.place_orders(now).await),
+            ("clearing", self.clear(now).await),
+            ("settlement", self.settle(now).await),
+            ("the pages' picture", self.picture().await),
+        ];
+        let failed = done
+            .into_iter()
+            .filter_map(|(what, result)| Some((what, result.err()?)));
+        let mut any = false;
+        for (what, error) in failed {
+            any = true;
+            tracing::error!("{what} failed, trying again: {error:#}");
+        }
+        if any {
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn picture(&mut self) -> anyhow::Result<()> {
         if self.shown.is_none_or(|shown| shown.elapsed() >= SHOW_PAUSE) {
             let street = snapshot::gather(&self.shared).await?;
             self.show.send_replace(Arc::new(street));
@@ -307,27 +320,32 @@ impl Core {
         Ok(tx.commit().await?)
     }
 
+    /// Settles what is due; an interval that cannot be settled holds up no other.
     async fn settle(&self, now: Timestamp) -> anyhow::Result<()> {
-        let Shared { db, community, .. } = &*self.shared;
-        for (interval, run) in settlement::service::runs_due(db, now).await? {
-            let Some(cleared) = market_engine::service::clearing(db, interval).await? else {
-                continue;
-            };
-            let mut tx = db.begin().await?;
-            let summary = settlement::service::run_interval(
-                &mut tx,
-                community,
-                now,
-                interval,
-                run,
-                &cleared.clearing,
-                &cleared.trades,
-            )
-            .await?;
-            settlement::service::checkpoint(&mut tx, community, now).await?;
-            tx.commit().await?;
-            tracing::info!(%interval, run = run.word(), postings = summary.postings, "settled");
+        for (interval, run) in settlement::service::runs_due(&self.shared.db, now).await? {
+            if let Err(error) = self.settle_one(now, interval, run).await {
+                tracing::error!(%interval, run = run.word(), "not settled, later again: {error:#}");
+                let mut tx = self.shared.db.begin().await?;
+                settlement::service::postpone(&mut tx, interval, run, now).await?;
+                tx.commit().await?;
+            }
         }
+        Ok(())
+    }
+
+    async fn settle_one(&self, now: Timestamp, interval: Interval, run: Run) -> anyhow::Result<()> {
+        let Shared { db, community, .. } = &*self.shared;
+        let cleared = market_engine::service::clearing(db, interval).await?;
+        let cleared = cleared.context("the interval was not cleared")?;
+        let mut tx = db.begin().await?;
+        let (clearing, trades) = (&cleared.clearing, &cleared.trades);
+        let summary = settlement::service::run_interval(
+            &mut tx, community, now, interval, run, clearing, trades,
+        )
+        .await?;
+        settlement::service::checkpoint(&mut tx, community, now).await?;
+        tx.commit().await?;
+        tracing::info!(%interval, run = run.word(), postings = summary.postings, "settled");
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use domain::ids::GatewayId;
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
@@ -17,15 +17,19 @@ use crate::site::Site;
 /// The platform's user at its broker.
 pub(crate) const BROKER_USER: &str = "platform";
 
-/// Largest packet from the broker: a signed message and its topic.
-const PACKET_MAX_BYTES: u32 = 32 * 1024;
+/// Largest packet from the broker. More than the broker takes from a client, so that a reading that is
+/// too large arrives and is refused by name.
+const PACKET_MAX_BYTES: u32 = 512 * 1024;
 
 /// Most points waiting to be told what was accepted.
 const TELL_MAX: usize = 1024;
 
-/// Who may read and write which topics: gateways their own, the platform all.
-pub(crate) fn broker_policy(site: &Site, platform_password: &[u8]) -> anyhow::Result<AccessList> {
-    let list = AccessList::new();
+/// Lets in who may read and write which topics: gateways their own, the platform all.
+pub(crate) fn admit(
+    list: &AccessList,
+    site: &Site,
+    platform_password: &[u8],
+) -> anyhow::Result<()> {
     let base = format!("cw/v1/{}", site.community);
     let all = |names: &[&str]| {
         names
@@ -55,7 +59,7 @@ pub(crate) fn broker_policy(site: &Site, platform_password: &[u8]) -> anyhow::Re
         )
         .with_context(|| format!("gateway {}", gateway.id))?;
     }
-    Ok(list)
+    Ok(())
 }
 
 /// How the platform reaches its broker.
@@ -100,7 +104,7 @@ pub(crate) async fn run(
             },
             event = events.recv() => match event {
                 Some(event) => take(&shared, &commands, event).await,
-                None => return Ok(()),
+                None => bail!("the link to the broker has ended by itself"),
             },
         }
     }

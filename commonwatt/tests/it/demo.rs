@@ -183,6 +183,21 @@ fn the_street_trades_stops_goes_on_and_its_receipts_are_genuine() {
         "it does not say which step"
     );
 
+    let (status, trades) = demo.get("/trades");
+    assert_eq!(status, 200);
+    assert!(
+        trades.contains("/receipts/"),
+        "past trades must be reachable with their receipts"
+    );
+    let (status, health) = demo.get("/health");
+    assert_eq!((status, health.contains("ok")), (200, true), "{health}");
+    let (status, nothing) = demo.get("/no-such-page");
+    assert_eq!(status, 404);
+    assert!(
+        nothing.contains("detail"),
+        "an error must say something: {nothing}"
+    );
+
     let before: Vec<u64> = ["readings", "market", "ledger"]
         .map(|log| demo.log_size(log))
         .to_vec();

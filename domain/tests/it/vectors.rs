@@ -4,6 +4,7 @@
 
 use domain::ids::{CommunityId, from_hex, to_hex};
 use domain::order::Order;
+use domain::quality::Quality;
 use domain::reading::Reading;
 use domain::signed::{Message, PublicKey, Signed};
 use serde_json::{Value, json};
@@ -39,6 +40,11 @@ fn made_here() -> Value {
         .to_vec();
     let mut bad_signature = good.clone();
     *bad_signature.last_mut().unwrap() ^= 1;
+    let mut unmarked = reading(17, 250);
+    unmarked.quality = Quality::default();
+    let unmarked = Signed::sign(&key(3), &street(), &unmarked)
+        .as_bytes()
+        .to_vec();
     let trailing = [good.as_slice(), &[0]].concat();
     let untagged = good[1..].to_vec();
     json!([
@@ -67,6 +73,12 @@ fn made_here() -> Value {
             "a reading without the COSE_Sign1 tag",
             "reading",
             &untagged,
+            false
+        ),
+        vector(
+            "a reading without a mark of its quality",
+            "reading",
+            &unmarked,
             false
         ),
         vector(

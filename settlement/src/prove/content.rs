@@ -99,11 +99,15 @@ fn clearing(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     ))
 }
 
+fn own_order(receipt: &Receipt, trust: &Trust) -> Result<Order, String> {
+    let signed = &receipt.order.signed;
+    let verified = open_signed::<Order>(signed, trust.participant.key, &trust.community);
+    Ok(verified.map_err(|e| e.to_string())?.message().clone())
+}
+
 fn order(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     let entry = &receipt.order;
-    let verified = open_signed::<Order>(&entry.signed, trust.participant.key, &trust.community)
-        .map_err(|e| e.to_string())?;
-    let order = verified.message();
+    let order = own_order(receipt, trust)?;
     let start = order.interval.start();
     opened(
         Kind::Order,
@@ -243,6 +247,8 @@ fn last_line(receipt: &Receipt) -> Result<&Line, String> {
 fn lines(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     let last = last_line(receipt)?;
     let prices = prices(receipt, last)?;
+    let order = own_order(receipt, trust)?;
+    filled(&order, &last.trades)?;
     let mut before = None;
     for entry in &receipt.lines {
         let line = &entry.content;
@@ -264,12 +270,27 @@ fn lines(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         same("the trades of all lines", &line.trades, &last.trades)?;
         same("the prices of the line", &line.prices, &prices)?;
         line_of(receipt, line)?;
+        same("the order's point", &order.point, &line.delivery.point)?;
     }
     let words: Vec<&str> = receipt.lines.iter().map(|l| l.content.run.word()).collect();
     Ok(format!(
         "{} in the ledger log: {}",
         words.len(),
         words.join(", ")
+    ))
+}
+
+/// All trades of an order together move no more than it ordered.
+fn filled(order: &Order, trades: &[Trade]) -> Result<(), String> {
+    let id = order.id();
+    let of_order = trades.iter().filter(|t| t.bid == id || t.offer == id);
+    let sum: i128 = of_order.map(|t| i128::from(t.energy.wh())).sum();
+    if sum <= i128::from(order.energy.wh()) {
+        return Ok(());
+    }
+    Err(format!(
+        "{sum} Wh were traded by the order in all, {} were ordered",
+        order.energy
     ))
 }
 
@@ -372,4 +393,40 @@ fn postings(receipt: &Receipt, _: &Trust) -> Result<String, String> {
     Ok(format!(
         "{count} postings, each what delivery and prices come to"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::money::Price;
+
+    #[test]
+    fn several_trades_of_an_order_may_not_overfill_it() {
+        let interval = Interval::new(0, 900).unwrap();
+        let order = |name: &str, wh| Order {
+            participant: ParticipantId::new(name).unwrap(),
+            point: PointId::new(name).unwrap(),
+            side: if name == "a" { Side::Bid } else { Side::Offer },
+            interval,
+            energy: Energy::from_wh(wh),
+            limit: Price::ZERO,
+            sequence: 1,
+        };
+        let bid = order("a", 100);
+        let trade = |seller: &str, wh| {
+            let offer = order(seller, wh);
+            Trade {
+                id: Trade::id_of(interval, bid.id(), offer.id()),
+                interval,
+                bid: bid.id(),
+                offer: offer.id(),
+                buyer: bid.participant.clone(),
+                seller: offer.participant,
+                energy: Energy::from_wh(wh),
+                price: Price::ZERO,
+            }
+        };
+        assert_eq!(filled(&bid, &[trade("b", 60), trade("c", 40)]), Ok(()));
+        assert!(filled(&bid, &[trade("b", 60), trade("c", 41)]).is_err());
+    }
 }

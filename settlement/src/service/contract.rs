@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::ids::{OrderId, ParticipantId};
 use domain::key_record::PointRole;
 use domain::money::{MoneyError, Price};
-use domain::order::Order;
+use domain::order::{Order, Side};
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
@@ -15,7 +15,7 @@ use runtime::db::Tx;
 use super::error::decoded;
 use super::logs::append;
 use super::registry::{role_code, salt};
-use super::{Community, ServiceError, holds, note_interval};
+use super::{Community, ServiceError, holds, network_fee, note_interval};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::store::{LOCK, Source};
@@ -115,14 +115,19 @@ async fn check(
             order.participant
         ));
     }
-    let known: BTreeSet<OrderId> = orders.iter().map(|(_, id, _)| *id).collect();
+    let known: BTreeMap<OrderId, &Order> = orders.iter().map(|(o, id, _)| (*id, o)).collect();
+    let mut filled: BTreeMap<OrderId, i128> = BTreeMap::new();
     let mut parties: BTreeSet<&ParticipantId> = BTreeSet::new();
     for trade in trades {
         if trade.interval != clearing.interval {
             return refuse(format!("trade {} is of another interval", trade.id));
         }
-        if !known.contains(&trade.bid) || !known.contains(&trade.offer) {
+        let (Some(bid), Some(offer)) = (known.get(&trade.bid), known.get(&trade.offer)) else {
             return refuse(format!("the orders of trade {} are not given", trade.id));
+        };
+        fits(trade, bid, offer)?;
+        for order in [trade.bid, trade.offer] {
+            *filled.entry(order).or_default() += i128::from(trade.energy.wh());
         }
         let moves = trade.energy.is_positive() && trade.buyer != trade.seller;
         if trade.price < Price::ZERO || !moves {
@@ -132,6 +137,15 @@ async fn check(
             ));
         }
         parties.extend([&trade.buyer, &trade.seller]);
+    }
+    let over = |(id, sum): &(&OrderId, &i128)| {
+        let order = known.get(*id);
+        order.is_none_or(|order| **sum > i128::from(order.energy.wh()))
+    };
+    if let Some((id, sum)) = filled.iter().find(over) {
+        return refuse(format!(
+            "{sum} Wh were traded by order {id}, more than it ordered"
+        ));
     }
     for party in parties {
         let point: Option<(String,)> = tx
@@ -147,6 +161,20 @@ async fn check(
     Ok(())
 }
 
+/// Whether a trade is what its two orders asked for.
+fn fits(trade: &Trade, bid: &Order, offer: &Order) -> Result<(), ServiceError> {
+    let of = |order: &Order, side: Side, party: &ParticipantId| {
+        order.side == side && order.participant == *party && order.interval == trade.interval
+    };
+    let limits = offer.limit <= trade.price && trade.price <= bid.limit;
+    if of(bid, Side::Bid, &trade.buyer) && of(offer, Side::Offer, &trade.seller) && limits {
+        Ok(())
+    } else {
+        let why = "is not what its orders say: participant, side, interval or limit";
+        Err(ServiceError::Refused(format!("trade {} {why}", trade.id)))
+    }
+}
+
 /// Every hold of the interval shrinks to what its trades cost, also where its order was not in the book
 /// any more.
 async fn shrink_holds(
@@ -155,13 +183,7 @@ async fn shrink_holds(
     interval: Interval,
     trades: &[Trade],
 ) -> Result<(), ServiceError> {
-    let (fee,): (i64,) = tx
-        .fetch_one(
-            "SELECT network_fee FROM settle_intervals WHERE start_s = $1",
-            args![interval.start_s()],
-        )
-        .await?;
-    let fee = Price::from_micro_per_kwh(fee);
+    let fee = network_fee(tx, interval).await?;
     let mut needed: BTreeMap<OrderId, i64> = BTreeMap::new();
     for trade in trades {
         let price = trade.price.checked_add(fee).ok_or(MoneyError::Overflow)?;

@@ -1,28 +1,28 @@
 //! Holds: an accepted bid sets its tokens aside, and the clearing gives back what no trade needs.
 
 use domain::ids::{OrderId, ParticipantId};
-use domain::money::{MoneyError, Price};
+use domain::money::MoneyError;
 use domain::order::{Order, Side};
 use domain::posting::{Account, Chart, Purpose};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::Tx;
 
-use super::ServiceError;
 use super::error::bytes;
 use super::money::{balance, post, token_posting};
+use super::{Community, ServiceError, network_fee, note_interval};
 use crate::store::LOCK;
 
-/// Holds what a bid may cost at most, network fee included; an offer needs no hold. `false` where the
+/// Holds what a bid may cost at most, with the network fee that the interval keeps; an offer needs no hold. `false` where the
 /// participant's tokens do not cover it. A second call for the same order has no effect.
 ///
 /// # Errors
 /// The database failed, or the amount does not fit 64 bits.
 pub async fn hold(
     tx: &mut Tx,
+    community: &Community,
     now: Timestamp,
     order: &Order,
-    network_fee: Price,
 ) -> Result<bool, ServiceError> {
     if order.side == Side::Offer {
         return Ok(true);
@@ -32,10 +32,9 @@ pub async fn hold(
     if let Some(known) = open_hold(tx, id).await? {
         return Ok(known.is_open);
     }
-    let price = order
-        .limit
-        .checked_add(network_fee)
-        .ok_or(MoneyError::Overflow)?;
+    note_interval(tx, community, order.interval).await?;
+    let fee = network_fee(tx, order.interval).await?;
+    let price = order.limit.checked_add(fee).ok_or(MoneyError::Overflow)?;
     let amount = price.amount(order.energy)?.nano().max(0);
     if balance(tx, Chart::Available, &order.participant).await? < amount {
         return Ok(false);
@@ -119,8 +118,7 @@ pub(super) async fn close_hold(
         .checked_sub(kept)
         .filter(|rest| *rest >= 0)
         .ok_or_else(|| {
-            let why =
-                "the network fee rose after the bid was taken; its trade costs more than was held";
+            let why = "its trades cost more than was held";
             ServiceError::Refused(format!("order {}: {why}", hold.order))
         })?;
     if rest > 0 {

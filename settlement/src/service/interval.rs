@@ -31,6 +31,9 @@ use crate::tariff::Tariff;
 /// Most runs that one call of [`runs_due`] names; the rest follows in the next.
 pub const RUNS_PER_CALL: i64 = 64;
 
+/// How long a run that failed waits before it is due again.
+pub const POSTPONE_S: i64 = 300;
+
 const DAY_S: i64 = 86_400;
 
 /// What a run did.
@@ -52,15 +55,16 @@ pub struct RunSummary {
     pub balance: Balance,
 }
 
-/// The runs that are due, the longest overdue first, at most [`RUNS_PER_CALL`].
+/// The runs that are due of intervals that were contracted, the longest overdue first, at most [`RUNS_PER_CALL`].
 ///
 /// # Errors
 /// The database failed.
 pub async fn runs_due(db: &Db, now: Timestamp) -> Result<Vec<(Interval, Run)>, ServiceError> {
     let rows: Vec<(i64, i64, Option<i64>)> = db
         .fetch_all(
-            "SELECT start_s, length_s, done FROM settle_intervals WHERE due_s <= $1
-             ORDER BY due_s, start_s LIMIT $2",
+            "SELECT i.start_s, i.length_s, i.done FROM settle_intervals i
+             JOIN settle_clearings c ON c.start_s = i.start_s WHERE i.due_s <= $1
+             ORDER BY i.due_s, i.start_s LIMIT $2",
             args![now.unix_s(), RUNS_PER_CALL],
         )
         .await?;
@@ -72,6 +76,30 @@ pub async fn runs_due(db: &Db, now: Timestamp) -> Result<Vec<(Interval, Run)>, S
     rows.into_iter()
         .filter_map(|row| due(row).transpose())
         .collect()
+}
+
+/// Lets a run that failed wait for [`POSTPONE_S`], so that those behind it have their turn.
+///
+/// # Errors
+/// The database failed.
+pub async fn postpone(
+    tx: &mut Tx,
+    interval: Interval,
+    run: Run,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    tx.execute(
+        "UPDATE settle_intervals SET due_s = $1
+         WHERE start_s = $2 AND (done IS NULL OR done < $3)",
+        args![
+            now.plus_s(POSTPONE_S).unix_s(),
+            interval.start_s(),
+            i64::from(run.code())
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 fn run_of(code: i64) -> Result<Run, ServiceError> {

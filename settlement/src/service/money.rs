@@ -192,10 +192,10 @@ pub(super) fn token_posting(
     }
 }
 
-/// Gives a participant tokens against a deposit of this reference, once.
+/// Gives a participant tokens against a deposit of this reference, once. Nothing is no deposit.
 ///
 /// # Errors
-/// Not above zero, too long a reference, or another amount under the same reference.
+/// Below zero, too long a reference, or another amount under the same reference.
 pub async fn deposit(
     tx: &mut Tx,
     now: Timestamp,
@@ -203,9 +203,10 @@ pub async fn deposit(
     amount: Money,
     reference: &str,
 ) -> Result<(), ServiceError> {
-    if amount <= Money::ZERO || reference.len() > REFERENCE_MAX_BYTES {
-        let why =
-            format!("a deposit is above zero, its reference at most {REFERENCE_MAX_BYTES} bytes");
+    if amount < Money::ZERO || reference.len() > REFERENCE_MAX_BYTES {
+        let why = format!(
+            "a deposit is not below zero, its reference at most {REFERENCE_MAX_BYTES} bytes"
+        );
         return Err(ServiceError::Refused(why));
     }
     tx.exclusive(LOCK).await?;
@@ -217,7 +218,21 @@ pub async fn deposit(
     // Without a time of its own: the same deposit must have the same id whenever it is repeated.
     let start = Timestamp::EPOCH;
     let posting = token_posting(start, Purpose::Deposit, accounts, amount.nano(), &parts);
-    post(tx, now, &[posting]).await
+    let known: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT amount FROM settle_postings WHERE id = $1",
+            args![posting.id.0],
+        )
+        .await?;
+    match known.map(|(known,)| Money::from_nano(known)) {
+        Some(known) if known != amount => Err(ServiceError::Refused(format!(
+            "the deposit `{reference}` of {participant} is in the books with {known} tokens and is now \
+             given as {amount}: what is booked stays, so set it back to {known}, or book the \
+             difference under another reference"
+        ))),
+        None if amount > Money::ZERO => post(tx, now, &[posting]).await,
+        _ => Ok(()),
+    }
 }
 
 /// What a participant has on an account, in nano-tokens.

@@ -8,13 +8,14 @@ use domain::receipt::{
     TradeEntry,
 };
 use domain::signed::{PublicKey, Signed};
+use domain::time::Timestamp;
 use domain::trade::{Clearing, Trade};
 use runtime::args;
 use runtime::db::Db;
 
 use super::error::{corrupt, decoded, number};
 use super::logs::place;
-use super::registry::{key, known_secret};
+use super::registry::{known_secret, signed_record};
 use super::{Community, ServiceError};
 use crate::log::checkpoint::Log;
 use crate::log::entry::salt_of;
@@ -143,7 +144,7 @@ impl Desk<'_> {
         let Some((order, kid)) = self.order(own).await? else {
             return Ok(None);
         };
-        let Some(participant_key) = self.key(kid).await? else {
+        let Some(participant_key) = self.key(kid, Timestamp::from_unix_ms(i64::MAX)).await? else {
             return Ok(None);
         };
         let Some(lines) = self.lines(start_s, participant).await? else {
@@ -219,17 +220,15 @@ impl Desk<'_> {
         }))
     }
 
-    async fn key(&self, kid: KeyId) -> Result<Option<KeyEntry>, ServiceError> {
-        let Some(key) = key(&mut &*self.db, kid).await? else {
+    /// The record of a key that counts at `at`.
+    async fn key(&self, kid: KeyId, at: Timestamp) -> Result<Option<KeyEntry>, ServiceError> {
+        let Some((signed, index)) = signed_record(&mut &*self.db, kid, at).await? else {
             return Err(ServiceError::Corrupt(format!(
                 "the record of key {kid} is missing"
             )));
         };
-        let place = self.ledger(key.log_index).await?;
-        Ok(place.map(|place| KeyEntry {
-            signed: key.signed,
-            place,
-        }))
+        let place = self.ledger(index).await?;
+        Ok(place.map(|place| KeyEntry { signed, place }))
     }
 
     /// All lines of the participant in the interval; `None` before the first run, or where one is not
@@ -294,7 +293,7 @@ impl Desk<'_> {
         let (signed, index) = row.ok_or_else(|| corrupt("a delivery's reading is missing"))?;
         let kid = Signed::<Reading>::from_bytes(signed.clone()).claimed_signer();
         let kid = kid.map_err(|_| corrupt("a reading is no signed message"))?;
-        let Some(key) = self.key(kid).await? else {
+        let Some(key) = self.key(kid, line.interval.end()).await? else {
             return Ok(None);
         };
         let salt = salt_of(&self.secret, &signed);

@@ -2,28 +2,33 @@
 
 use domain::energy::Energy;
 use domain::ids::{GatewayId, PointId};
-use domain::key_record::PointRole;
-use domain::reading::{Obis, Reading, Register};
+use domain::key_record::{Holder, KeyRecord, PointRole};
+use domain::reading::{Obis, Reading};
 use domain::rejection::Rejection;
 use domain::signed::{MESSAGE_MAX_BYTES, Signed, Verified};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::Tx;
 
-use super::error::{corrupt, number, stored};
+use super::answers::{advance, answer};
+use super::error::{corrupt, stored};
 use super::logs::append;
-use super::registry::{self, EnrolledKey};
-use super::{Community, ServiceError, note_interval};
-use crate::accept::{Accepted, PointState, RegisteredPoint, Verdict, check};
+use super::neighbours::point_state;
+use super::{Community, ServiceError, note_interval, registry};
+use crate::accept::{PointState, RegisteredPoint, Verdict, check};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
 use crate::store::LOCK;
 
 /// Messages that nobody enrolled can be held to are kept for looking at, the newest so many.
 pub const REFUSED_KEPT: i64 = 1024;
-/// So many refused readings of a point are kept for good; from then on they are answered with
-/// `rate_limited` and kept like messages of nobody.
+/// So many refused readings of a point are kept for good. From then on they are answered with
+/// `rate_limited` and kept like messages of nobody; only their sequence and digest stay, so that it is not
+/// missing and the gateway stops sending.
 pub const REJECTED_KEPT: i64 = 10_000;
+
+/// Sequences above this are refused: sums with them must fit where they are stored.
+const SEQUENCE_MAX: u64 = 1 << 62;
 
 /// What became of a reading.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,7 +74,7 @@ pub async fn accept_reading(
 ) -> Result<ReadingOutcome, ServiceError> {
     tx.exclusive(LOCK).await?;
     let signed = Signed::<Reading>::from_bytes(bytes);
-    let (verified, point) = match authenticate(tx, community, gateway_from_topic, &signed).await? {
+    let authentic = match authenticate(tx, community, gateway_from_topic, &signed).await? {
         Ok(authentic) => authentic,
         Err(reason) => {
             keep_refused(tx, now, gateway_from_topic, signed.as_bytes(), reason).await?;
@@ -80,18 +85,28 @@ pub async fn accept_reading(
             });
         }
     };
-    let sequence = verified.message().sequence;
-    let id = point.point.clone();
-    let state = point_state(tx, &verified).await?;
+    let Authentic {
+        verified, point, ..
+    } = &authentic;
+    let (id, sequence) = (point.point.clone(), verified.message().sequence);
+    let state = point_state(tx, verified).await?;
     let length_s = community.interval_length_s;
-    let verdict = check(&verified, gateway_from_topic, &point, &state, length_s, now);
+    let verdict = match check(verified, gateway_from_topic, point, &state, length_s, now) {
+        Verdict::Accept(_) if authentic.early => Verdict::Reject(Rejection::TooLate),
+        verdict => verdict,
+    };
+    let newest = authentic.newest_key;
     match verdict {
-        Verdict::Again => Ok(ReadingOutcome::Again {
-            point: id,
-            sequence,
-        }),
+        Verdict::Again => {
+            answer(tx, now, verified, newest, None).await?;
+            Ok(ReadingOutcome::Again {
+                point: id,
+                sequence,
+            })
+        }
         Verdict::Accept(flags) => {
-            keep_accepted(tx, community, now, &point, &verified, &flags).await?;
+            keep_accepted(tx, community, now, point, verified, &flags).await?;
+            answer(tx, now, verified, newest, None).await?;
             Ok(ReadingOutcome::Accepted {
                 point: id,
                 sequence,
@@ -99,8 +114,16 @@ pub async fn accept_reading(
             })
         }
         Verdict::Reject(reason) => {
-            let reason =
-                keep_rejected(tx, now, gateway_from_topic, &verified, &state, reason).await?;
+            let reason = if reason == Rejection::Future {
+                // It claims nothing: the same bytes may be right when the time has come.
+                keep_refused(tx, now, gateway_from_topic, signed.as_bytes(), reason).await?;
+                reason
+            } else {
+                let kept = keep_rejected(tx, now, gateway_from_topic, verified, &state, reason);
+                let reason = kept.await?;
+                answer(tx, now, verified, newest, Some(reason)).await?;
+                reason
+            };
             Ok(ReadingOutcome::Rejected {
                 point: Some(id),
                 sequence: Some(sequence),
@@ -127,16 +150,26 @@ async fn keep_rejected(
         return Ok(reason);
     }
     let count = count(tx, &format!("rejected/{}", verified.message().point)).await?;
-    if count > REJECTED_KEPT {
+    let reason = if count > REJECTED_KEPT {
         let bytes = verified.signed().as_bytes();
         keep_refused(tx, now, gateway, bytes, Rejection::RateLimited).await?;
-        return Ok(Rejection::RateLimited);
-    }
+        Rejection::RateLimited
+    } else {
+        reason
+    };
     insert(tx, now, verified, Fate::Refused(reason)).await?;
     Ok(reason)
 }
 
-type Authentic = (Verified<Reading>, RegisteredPoint);
+/// A reading whose signer may speak for its point.
+struct Authentic {
+    verified: Verified<Reading>,
+    point: RegisteredPoint,
+    /// Whether the key is the newest of its gateway.
+    newest_key: bool,
+    /// Whether the interval was over before the key was enrolled for the point.
+    early: bool,
+}
 
 /// Who signed, and whether that key may sign for this point: before anything is looked up by content.
 async fn authenticate(
@@ -157,80 +190,42 @@ async fn authenticate(
         Err(error) => return Ok(Err(Rejection::from(&error))),
     };
     let reading = verified.message();
+    let interval = reading.interval;
     if key.gateway.as_ref() != Some(gateway) {
         return Ok(Err(Rejection::WrongNetwork));
     }
-    if !valid_for(&key, reading.interval) {
+    if key.replaced.is_some_and(|at| interval.start() >= at) {
         return Ok(Err(Rejection::KeyRevoked));
     }
-    if i64::try_from(reading.sequence).is_err() {
+    if reading.sequence > SEQUENCE_MAX {
         return Ok(Err(Rejection::Implausible));
     }
-    let point = registry::point(tx, &reading.point)
-        .await?
-        .filter(|p| p.gateway == *gateway);
-    Ok(point
-        .map(|point| (verified, point))
-        .ok_or(Rejection::WrongNetwork))
-}
-
-fn valid_for(key: &EnrolledKey, interval: Interval) -> bool {
-    key.valid_from <= interval.end() && key.replaced.is_none_or(|at| interval.start() < at)
-}
-
-async fn point_state(
-    tx: &mut Tx,
-    verified: &Verified<Reading>,
-) -> Result<PointState, ServiceError> {
-    let reading = verified.message();
-    let (point, sequence) = (reading.point.as_str(), stored(reading.sequence)?);
-    let same: Option<(Vec<u8>, Option<String>)> = tx
-        .fetch_optional(
-            "SELECT digest, reason FROM settle_readings WHERE point = $1 AND sequence = $2",
-            args![point, sequence],
-        )
-        .await?;
-    let same = match same {
-        Some((digest, reason)) => {
-            let reason = reason.map(|name| {
-                Rejection::from_name(&name).ok_or_else(|| corrupt("a rejection has no known name"))
-            });
-            Some((registry::digest(&digest)?, reason.transpose()?))
-        }
-        None => None,
+    let point = registry::point(tx, &reading.point).await?;
+    let Some(point) = point.filter(|p| p.gateway == *gateway) else {
+        return Ok(Err(Rejection::WrongNetwork));
     };
-    let before: Option<AcceptedRow> = tx
-        .fetch_optional(
-            "SELECT sequence, start_s, length_s, registers, era, digest FROM settle_readings
-             WHERE point = $1 AND sequence < $2 AND reason IS NULL ORDER BY sequence DESC LIMIT 1",
-            args![point, sequence],
-        )
-        .await?;
-    let after: Option<AcceptedRow> = tx
-        .fetch_optional(
-            "SELECT sequence, start_s, length_s, registers, era, digest FROM settle_readings
-             WHERE point = $1 AND sequence > $2 AND reason IS NULL ORDER BY sequence LIMIT 1",
-            args![point, sequence],
-        )
-        .await?;
-    Ok(PointState {
-        same,
-        before: before.map(accepted).transpose()?,
-        after: after.map(accepted).transpose()?,
-    })
+    let then = registry::record_at(tx, community, kid, interval.end()).await?;
+    let early = !then.is_some_and(|record| names(&record, &point.point));
+    if early {
+        let last = Timestamp::from_unix_ms(i64::MAX);
+        let now = registry::record_at(tx, community, kid, last).await?;
+        if !now.is_some_and(|record| names(&record, &point.point)) {
+            return Ok(Err(Rejection::WrongNetwork));
+        }
+    }
+    Ok(Ok(Authentic {
+        newest_key: key.replaced.is_none(),
+        verified,
+        point,
+        early,
+    }))
 }
 
-type AcceptedRow = (i64, i64, i64, Vec<u8>, i64, Vec<u8>);
-
-fn accepted(row: AcceptedRow) -> Result<Accepted, ServiceError> {
-    let (sequence, start_s, length_s, registers, era, digest) = row;
-    Ok(Accepted {
-        sequence: number(sequence, "a sequence")?,
-        interval: Interval::new(start_s, number(length_s, "an interval's length")?)?,
-        registers: super::error::decoded::<Vec<Register>>(&registers, "registers")?,
-        era: number(era, "an era")?,
-        digest: registry::digest(&digest)?,
-    })
+fn names(record: &KeyRecord, point: &PointId) -> bool {
+    match &record.holder {
+        Holder::Gateway { points, .. } => points.iter().any(|p| p.point == *point),
+        Holder::Participant(_) => false,
+    }
 }
 
 async fn keep_accepted(
@@ -312,6 +307,10 @@ async fn insert(
     let mut registers = Vec::new();
     minicbor::encode(&reading.registers, &mut registers)
         .map_err(|_| corrupt("registers cannot be encoded"))?;
+    let bytes = match reason.as_deref() {
+        Some(name) if name == Rejection::RateLimited.name() => &[],
+        _ => verified.signed().as_bytes(),
+    };
     let counted = |obis| reading.energy(obis).unwrap_or(Energy::ZERO).wh();
     tx.execute(
         "INSERT INTO settle_readings (point, sequence, digest, reason, flags, start_s, length_s, era,
@@ -332,12 +331,12 @@ async fn insert(
             i64::from(reading.quality.bits()),
             verified.signer().0,
             now.unix_ms(),
-            verified.signed().as_bytes(),
+            bytes,
             log_index
         ],
     )
     .await?;
-    Ok(())
+    advance(tx, verified).await
 }
 
 /// Two messages under one sequence, each with the key's signature, are proof against the key. One such
@@ -349,11 +348,13 @@ async fn keep_evidence(
 ) -> Result<(), ServiceError> {
     let reading = second.message();
     tx.execute(
-        "INSERT INTO settle_evidence (point, sequence, first, second, at_ms)
-         SELECT point, sequence, bytes, $3, $4 FROM settle_readings
-         WHERE point = $1 AND sequence = $2 ON CONFLICT (point, sequence) DO NOTHING",
+        "INSERT INTO settle_evidence (point, kid, sequence, first, second, at_ms)
+         SELECT point, kid, sequence, bytes, $4, $5 FROM settle_readings
+         WHERE point = $1 AND kid = $2 AND sequence = $3 AND LENGTH(bytes) > 0
+         ON CONFLICT (point, kid, sequence) DO NOTHING",
         args![
             reading.point.as_str(),
+            second.signer().0,
             stored(reading.sequence)?,
             second.signed().as_bytes(),
             now.unix_ms()

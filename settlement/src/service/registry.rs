@@ -23,14 +23,16 @@ pub enum EnrolOutcome {
     Enrolled,
     /// The key was enrolled before for the same holder; nothing changed.
     Again,
+    /// The key was enrolled before for the same gateway; a newer record names its points as they are now.
+    Renewed,
 }
 
 /// Enrols a key: the operator signs the record and the ledger log keeps it. A newer key of the same
-/// holder replaces the older one from its `valid_from` on.
+/// holder replaces the older one from its `valid_from` on; a newer record of the same key adds points.
 ///
 /// # Errors
-/// The key belongs to another holder, or a point to another gateway, or a participant would have two
-/// connection points.
+/// The key belongs to another holder, or a point to another gateway or participant, or a participant
+/// would have two connection points, or the record is too large to be read again.
 pub async fn enrol(
     tx: &mut Tx,
     community: &Community,
@@ -39,32 +41,71 @@ pub async fn enrol(
 ) -> Result<EnrolOutcome, ServiceError> {
     tx.exclusive(LOCK).await?;
     let kid = record.key.id();
-    if let Some(known) = key(tx, kid).await? {
-        let verified = Signed::<KeyRecord>::from_bytes(known.signed)
-            .verify(PublicKey::of(&community.operator), &community.id)
-            .map_err(|e| ServiceError::Corrupt(format!("the record of key {kid}: {e}")))?;
-        let same = verified.message().holder == record.holder && known.public == record.key;
-        let other = || ServiceError::Conflict(format!("the record of key {kid}"));
-        return if same {
-            Ok(EnrolOutcome::Again)
-        } else {
-            Err(other())
-        };
+    let known = key(tx, kid).await?;
+    if let Some(known) = &known {
+        let last = record_at(tx, community, kid, Timestamp::from_unix_ms(i64::MAX)).await?;
+        let last = last
+            .ok_or_else(|| corrupt("a key without a record"))?
+            .holder;
+        if known.public != record.key || !same_holder(&last, &record.holder) {
+            return Err(ServiceError::Conflict(format!("the record of key {kid}")));
+        }
+        if last == record.holder {
+            return Ok(EnrolOutcome::Again);
+        }
     }
     let signed = Signed::sign(&community.operator, &community.id, &record);
+    let readable = signed.verify(PublicKey::of(&community.operator), &community.id);
+    readable.map_err(|e| {
+        let most = "a key has at most 256 points in 16 KiB; enrol a second gateway for the rest";
+        ServiceError::Refused(format!(
+            "the record of key {kid} is not readable: {e} ({most})"
+        ))
+    })?;
     let entry = Entry::new(Kind::Key, record.valid_from, PUBLIC, signed.as_bytes());
     let index = append(tx, Log::Ledger, &[entry]).await?;
-    let (gateway, participant) = match &record.holder {
+    let from_ms = record.valid_from.unix_ms();
+    tx.execute(
+        "INSERT INTO settle_key_records (kid, log_index, valid_from_ms, signed)
+         VALUES ($1, $2, $3, $4)",
+        args![kid.0, index, from_ms, signed.as_bytes()],
+    )
+    .await?;
+    register(tx, &record).await?;
+    if known.is_some() {
+        return Ok(EnrolOutcome::Renewed);
+    }
+    insert_key(tx, now, &record).await?;
+    Ok(EnrolOutcome::Enrolled)
+}
+
+fn same_holder(one: &Holder, other: &Holder) -> bool {
+    match (one, other) {
+        (Holder::Gateway { gateway: a, .. }, Holder::Gateway { gateway: b, .. }) => a == b,
+        (Holder::Participant(a), Holder::Participant(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// Enters the points of a record, or makes its participant's secret.
+async fn register(tx: &mut Tx, record: &KeyRecord) -> Result<(), ServiceError> {
+    match &record.holder {
         Holder::Gateway { gateway, points } => {
             for point in points {
                 register_point(tx, gateway, point, record.valid_from).await?;
             }
-            (Some(gateway.to_string()), None)
         }
         Holder::Participant(participant) => {
             secret(tx, participant).await?;
-            (None, Some(participant.to_string()))
         }
+    }
+    Ok(())
+}
+
+async fn insert_key(tx: &mut Tx, now: Timestamp, record: &KeyRecord) -> Result<(), ServiceError> {
+    let (gateway, participant) = match &record.holder {
+        Holder::Gateway { gateway, .. } => (Some(gateway.to_string()), None),
+        Holder::Participant(participant) => (None, Some(participant.to_string())),
     };
     let from_ms = record.valid_from.unix_ms();
     tx.execute(
@@ -73,14 +114,44 @@ pub async fn enrol(
         args![from_ms, gateway.clone(), participant.clone()],
     )
     .await?;
-    let (public, signed) = (record.key.to_bytes(), signed.as_bytes());
+    let (kid, public) = (record.key.id().0, record.key.to_bytes());
     tx.execute(
-        "INSERT INTO settle_keys (kid, signed, public, gateway, participant, valid_from_ms, enrolled_ms,
-         log_index) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        args![kid.0, signed, public, gateway, participant, from_ms, now.unix_ms(), index],
+        "INSERT INTO settle_keys (kid, public, gateway, participant, valid_from_ms, enrolled_ms)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        args![kid, public, gateway, participant, from_ms, now.unix_ms()],
     )
     .await?;
-    Ok(EnrolOutcome::Enrolled)
+    Ok(())
+}
+
+/// The signed record of a key that counts at `at`, and its place in the ledger log.
+pub(super) async fn signed_record(
+    source: &mut impl Source,
+    kid: KeyId,
+    at: Timestamp,
+) -> Result<Option<(Vec<u8>, i64)>, ServiceError> {
+    let row = source.optional(
+        "SELECT signed, log_index FROM settle_key_records WHERE kid = $1 AND valid_from_ms <= $2
+         ORDER BY valid_from_ms DESC, log_index DESC LIMIT 1",
+        args![kid.0, at.unix_ms()],
+    );
+    Ok(row.await?)
+}
+
+/// The record of a key that counts at `at`.
+pub(super) async fn record_at(
+    source: &mut impl Source,
+    community: &Community,
+    kid: KeyId,
+    at: Timestamp,
+) -> Result<Option<KeyRecord>, ServiceError> {
+    let Some((signed, _)) = signed_record(source, kid, at).await? else {
+        return Ok(None);
+    };
+    let verified = Signed::<KeyRecord>::from_bytes(signed)
+        .verify(PublicKey::of(&community.operator), &community.id)
+        .map_err(|e| ServiceError::Corrupt(format!("the record of key {kid}: {e}")))?;
+    Ok(Some(verified.message().clone()))
 }
 
 async fn register_point(
@@ -90,17 +161,8 @@ async fn register_point(
     since: Timestamp,
 ) -> Result<(), ServiceError> {
     let participant = record.participant.as_ref().map(ParticipantId::to_string);
-    let known: Option<(String,)> = tx
-        .fetch_optional(
-            "SELECT gateway FROM settle_points WHERE point = $1",
-            args![record.point.as_str()],
-        )
-        .await?;
-    if known.is_some_and(|(other,)| other != gateway.as_str()) {
-        let point = &record.point;
-        return Err(ServiceError::Conflict(format!(
-            "point {point}, behind another gateway,"
-        )));
+    if let Some(known) = point(tx, &record.point).await? {
+        unchanged(&known, gateway, record)?;
     }
     if record.role == PointRole::Connection {
         let Some(participant) = &participant else {
@@ -125,8 +187,8 @@ async fn register_point(
     }
     tx.execute(
         "INSERT INTO settle_points (point, gateway, role, participant, rating_w, since_ms)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (point) DO UPDATE SET role = excluded.role,
-         participant = excluded.participant, rating_w = excluded.rating_w",
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (point) DO UPDATE SET rating_w = excluded.rating_w",
         args![
             record.point.as_str(),
             gateway.as_str(),
@@ -138,6 +200,42 @@ async fn register_point(
     )
     .await?;
     Ok(())
+}
+
+/// Later runs of past intervals bill whom the registry names, so a known point keeps gateway, role and
+/// participant.
+fn unchanged(
+    known: &RegisteredPoint,
+    gateway: &GatewayId,
+    record: &PointRecord,
+) -> Result<(), ServiceError> {
+    let point = &record.point;
+    if known.gateway != *gateway {
+        return Err(ServiceError::Conflict(format!(
+            "point {point}, behind another gateway,"
+        )));
+    }
+    if (known.role, &known.participant) == (record.role, &record.participant) {
+        return Ok(());
+    }
+    let words = |role: PointRole, participant: &Option<ParticipantId>| {
+        let whose = participant.as_ref().map_or("nobody", ParticipantId::as_str);
+        format!("the {} of {whose}", role_word(role))
+    };
+    Err(ServiceError::Refused(format!(
+        "point {point} was {} and is now given as {}: what it metered before is still billed by this \
+         name, so set it back, and give a new owner or use a point with a new name",
+        words(known.role, &known.participant),
+        words(record.role, &record.participant)
+    )))
+}
+
+const fn role_word(role: PointRole) -> &'static str {
+    match role {
+        PointRole::Connection => "connection",
+        PointRole::Feeder => "feeder",
+        PointRole::Submeter => "submeter",
+    }
 }
 
 /// The participant's secret, made at first use. Who was forgotten gets a new one each time that nobody
@@ -207,15 +305,12 @@ pub(super) async fn salt(
 
 /// An enrolled key.
 pub(super) struct EnrolledKey {
-    pub(super) signed: Vec<u8>,
     pub(super) public: PublicKey,
     pub(super) gateway: Option<GatewayId>,
-    pub(super) valid_from: Timestamp,
     pub(super) replaced: Option<Timestamp>,
-    pub(super) log_index: i64,
 }
 
-type KeyRow = (Vec<u8>, Vec<u8>, Option<String>, i64, Option<i64>, i64);
+type KeyRow = (Vec<u8>, Option<String>, Option<i64>);
 
 /// The enrolled key of this name.
 pub(super) async fn key(
@@ -224,25 +319,20 @@ pub(super) async fn key(
 ) -> Result<Option<EnrolledKey>, ServiceError> {
     let row: Option<KeyRow> = source
         .optional(
-            "SELECT signed, public, gateway, valid_from_ms, replaced_ms, log_index
-             FROM settle_keys WHERE kid = $1",
+            "SELECT public, gateway, replaced_ms FROM settle_keys WHERE kid = $1",
             args![kid.0],
         )
         .await?;
-    let Some((signed, public, gateway, from_ms, replaced_ms, log_index)) = row else {
+    let Some((public, gateway, replaced_ms)) = row else {
         return Ok(None);
     };
     let gateway = gateway.map(GatewayId::new).transpose()?;
-    let valid_from = Timestamp::from_unix_ms(from_ms);
     let replaced = replaced_ms.map(Timestamp::from_unix_ms);
     let public = public_key(&public)?;
     Ok(Some(EnrolledKey {
-        signed,
         public,
         gateway,
-        valid_from,
         replaced,
-        log_index,
     }))
 }
 

@@ -1,14 +1,21 @@
 -- Keys and what they may sign for; a replaced key still proves what it signed before.
 CREATE TABLE settle_keys (
     kid BYTEA PRIMARY KEY,
-    signed BYTEA NOT NULL,
     public BYTEA NOT NULL,
     gateway TEXT,
     participant TEXT,
     valid_from_ms BIGINT NOT NULL,
     replaced_ms BIGINT,
-    enrolled_ms BIGINT NOT NULL,
-    log_index BIGINT NOT NULL
+    enrolled_ms BIGINT NOT NULL
+);
+
+-- What the operator signed about a key; the newest that is valid at an interval's end counts for it.
+CREATE TABLE settle_key_records (
+    kid BYTEA NOT NULL,
+    log_index BIGINT NOT NULL,
+    valid_from_ms BIGINT NOT NULL,
+    signed BYTEA NOT NULL,
+    PRIMARY KEY (kid, log_index)
 );
 
 CREATE TABLE settle_points (
@@ -26,7 +33,8 @@ CREATE TABLE settle_secrets (
     secret BYTEA NOT NULL
 );
 
--- Every authentic reading: accepted where `reason` is null, else refused for that reason.
+-- Every authentic reading: accepted where `reason` is null, else refused for that reason. A key counts
+-- its readings of a point by itself: a gateway that lost its disk begins anew with a new key.
 CREATE TABLE settle_readings (
     point TEXT NOT NULL,
     sequence BIGINT NOT NULL,
@@ -44,9 +52,30 @@ CREATE TABLE settle_readings (
     received_ms BIGINT NOT NULL,
     bytes BYTEA NOT NULL,
     log_index BIGINT,
-    PRIMARY KEY (point, sequence)
+    PRIMARY KEY (point, kid, sequence)
 );
 CREATE UNIQUE INDEX settle_readings_time ON settle_readings (start_s, point) WHERE reason IS NULL;
+
+-- How far a key's readings of a point are known without a gap: all from `first` up to `up_to`.
+CREATE TABLE settle_progress (
+    point TEXT NOT NULL,
+    kid BYTEA NOT NULL,
+    first BIGINT NOT NULL,
+    up_to BIGINT NOT NULL,
+    PRIMARY KEY (point, kid)
+);
+
+-- The last answer to each sequence of a point where it was not a plain yes to the gateway's newest key:
+-- a refusal, or (`reason` is null) a yes to a key that was replaced.
+CREATE TABLE settle_answers (
+    point TEXT NOT NULL,
+    sequence BIGINT NOT NULL,
+    kid BYTEA NOT NULL,
+    reason TEXT,
+    asked_ms BIGINT NOT NULL,
+    PRIMARY KEY (point, sequence)
+);
+CREATE INDEX settle_answers_asked ON settle_answers (point, asked_ms);
 
 -- A ring of messages that no enrolled key vouches for.
 CREATE TABLE settle_refused (
@@ -65,11 +94,12 @@ CREATE TABLE settle_counters (
 -- Two messages under one sequence, each with the key's signature.
 CREATE TABLE settle_evidence (
     point TEXT NOT NULL,
+    kid BYTEA NOT NULL,
     sequence BIGINT NOT NULL,
     first BYTEA NOT NULL,
     second BYTEA NOT NULL,
     at_ms BIGINT NOT NULL,
-    PRIMARY KEY (point, sequence)
+    PRIMARY KEY (point, kid, sequence)
 );
 
 -- The intervals to settle, each with the tariff that stood when it was first heard of.

@@ -1,14 +1,21 @@
 -- Keys and what they may sign for; a replaced key still proves what it signed before.
 CREATE TABLE settle_keys (
     kid BLOB PRIMARY KEY,
-    signed BLOB NOT NULL,
     public BLOB NOT NULL,
     gateway TEXT,
     participant TEXT,
     valid_from_ms INTEGER NOT NULL,
     replaced_ms INTEGER,
-    enrolled_ms INTEGER NOT NULL,
-    log_index INTEGER NOT NULL
+    enrolled_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What the operator signed about a key; the newest that is valid at an interval's end counts for it.
+CREATE TABLE settle_key_records (
+    kid BLOB NOT NULL,
+    log_index INTEGER NOT NULL,
+    valid_from_ms INTEGER NOT NULL,
+    signed BLOB NOT NULL,
+    PRIMARY KEY (kid, log_index)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE settle_points (
@@ -26,7 +33,8 @@ CREATE TABLE settle_secrets (
     secret BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Every authentic reading: accepted where `reason` is null, else refused for that reason.
+-- Every authentic reading: accepted where `reason` is null, else refused for that reason. A key counts
+-- its readings of a point by itself: a gateway that lost its disk begins anew with a new key.
 CREATE TABLE settle_readings (
     point TEXT NOT NULL,
     sequence INTEGER NOT NULL,
@@ -44,9 +52,30 @@ CREATE TABLE settle_readings (
     received_ms INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     log_index INTEGER,
-    PRIMARY KEY (point, sequence)
+    PRIMARY KEY (point, kid, sequence)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX settle_readings_time ON settle_readings (start_s, point) WHERE reason IS NULL;
+
+-- How far a key's readings of a point are known without a gap: all from `first` up to `up_to`.
+CREATE TABLE settle_progress (
+    point TEXT NOT NULL,
+    kid BLOB NOT NULL,
+    first INTEGER NOT NULL,
+    up_to INTEGER NOT NULL,
+    PRIMARY KEY (point, kid)
+) STRICT, WITHOUT ROWID;
+
+-- The last answer to each sequence of a point where it was not a plain yes to the gateway's newest key:
+-- a refusal, or (`reason` is null) a yes to a key that was replaced.
+CREATE TABLE settle_answers (
+    point TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    kid BLOB NOT NULL,
+    reason TEXT,
+    asked_ms INTEGER NOT NULL,
+    PRIMARY KEY (point, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX settle_answers_asked ON settle_answers (point, asked_ms);
 
 -- A ring of messages that no enrolled key vouches for.
 CREATE TABLE settle_refused (
@@ -65,11 +94,12 @@ CREATE TABLE settle_counters (
 -- Two messages under one sequence, each with the key's signature.
 CREATE TABLE settle_evidence (
     point TEXT NOT NULL,
+    kid BLOB NOT NULL,
     sequence INTEGER NOT NULL,
     first BLOB NOT NULL,
     second BLOB NOT NULL,
     at_ms INTEGER NOT NULL,
-    PRIMARY KEY (point, sequence)
+    PRIMARY KEY (point, kid, sequence)
 ) STRICT, WITHOUT ROWID;
 
 -- The intervals to settle, each with the tariff that stood when it was first heard of.

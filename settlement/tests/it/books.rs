@@ -34,6 +34,13 @@ async fn append_only_and_guarded(world: World) {
         "UPDATE settle_log_entries SET idx = idx + 1000",
         "DELETE FROM settle_log_entries",
         "UPDATE settle_checkpoints SET note = ''",
+        "DELETE FROM settle_key_records",
+        "DELETE FROM settle_orders",
+        "UPDATE settle_trades SET start_s = 0",
+        "UPDATE settle_runs SET postings = 0",
+        "DELETE FROM settle_lines",
+        "UPDATE settle_readings SET imported_wh = 0",
+        "DELETE FROM settle_readings",
         "UPDATE settle_balances SET debits = credits + 1 WHERE chart = 100 AND asset = 1",
     ] {
         let mut tx = world.db.begin().await.unwrap();
@@ -175,5 +182,78 @@ async fn a_key_is_enrolled_once_and_replaced_by_a_newer_one() {
     let points = registered_points(&world.db).await.unwrap();
     let names: Vec<&str> = points.iter().map(|p| p.point.as_str()).collect();
     assert_eq!(names, ["feeder", "home-a", "home-b"]);
+    check_books(&world.db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateways_record_is_renewed_but_a_known_point_stays_whose_it_is() {
+    let world = World::on_sqlite(&["home-a", "home-b"]).await;
+    let now = interval(0).start();
+    let give = async |points| {
+        let record = KeyRecord {
+            key: PublicKey::of(&world.gateway_key),
+            holder: Holder::Gateway {
+                gateway: world.gateway.clone(),
+                points,
+            },
+            valid_from: now,
+        };
+        let mut tx = world.db.begin().await.unwrap();
+        let outcome = enrol(&mut tx, &world.community, now, record).await;
+        if outcome.is_ok() {
+            tx.commit().await.unwrap();
+        }
+        outcome.map_err(|error| error.to_string())
+    };
+    let three = || world.points(&["home-a", "home-b", "home-c"]);
+    let two = world.points(&["home-a", "home-b"]);
+    assert_eq!(give(two).await, Ok(EnrolOutcome::Again));
+    assert_eq!(give(three()).await, Ok(EnrolOutcome::Renewed));
+    let mut rated = three();
+    rated[1].rating_w = 7000;
+    assert_eq!(give(rated.clone()).await, Ok(EnrolOutcome::Renewed));
+    assert_eq!(give(rated).await, Ok(EnrolOutcome::Again));
+    let points = registered_points(&world.db).await.unwrap();
+    assert_eq!((points.len(), points[1].rating_w), (4, 7000));
+    let mut sold = three();
+    sold[1].participant = Some(who("home-d"));
+    let why = give(sold).await.unwrap_err();
+    let says = "was the connection of home-a and is now given as the connection of home-d";
+    assert!(why.contains(says), "{why}");
+    let mut turned = three();
+    turned[1].role = domain::key_record::PointRole::Submeter;
+    let why = give(turned).await.unwrap_err();
+    assert!(why.contains("the submeter of home-a"), "{why}");
+    let mut many = three();
+    let feeder = many[0].clone();
+    many.extend((0..300).map(|n| {
+        let mut extra = feeder.clone();
+        extra.point = domain::ids::PointId::new(format!("extra-{n}")).unwrap();
+        extra
+    }));
+    let why = give(many).await.unwrap_err();
+    assert!(why.contains("256 points"), "{why}");
+    check_books(&world.db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deposit_is_made_once_and_a_changed_one_is_explained() {
+    let world = World::on_sqlite(&["home-a"]).await;
+    let give = async |amount: &str| {
+        let mut tx = world.db.begin().await.unwrap();
+        let amount = amount.parse().unwrap();
+        let (now, who) = (interval(0).start(), who("home-a"));
+        let done = settlement::service::deposit(&mut tx, now, &who, amount, "opening").await;
+        tx.commit().await.unwrap();
+        done.map_err(|error| error.to_string())
+    };
+    assert_eq!(give("0").await, Ok(()));
+    assert_eq!(give("5").await, Ok(()));
+    assert_eq!(give("5").await, Ok(()));
+    for other in ["6", "0"] {
+        let why = give(other).await.unwrap_err();
+        let named = ["home-a", "5.000000000", &format!("{other}.000000000")];
+        assert!(named.iter().all(|word| why.contains(word)), "{why}");
+    }
     check_books(&world.db).await.unwrap();
 }

@@ -265,6 +265,97 @@ async fn an_empty_wallet_stops_buying_and_a_withdrawn_bid_frees_its_hold() {
 }
 
 #[tokio::test]
+async fn an_interval_keeps_the_network_fee_of_its_first_bid() {
+    let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
+    world.deposit("home-a", "10").await;
+    let bid = world.order("home-a", Side::Bid, 0, 1000, "0.2");
+    let offer = world.order("home-b", Side::Offer, 0, 1000, "0.1");
+    assert!(world.hold(&bid).await);
+    let (low, high) = ("0.07".parse().unwrap(), "0.09".parse().unwrap());
+    assert_eq!(world.community.tariff.network_fee, low);
+    world.community.tariff.network_fee = high;
+    let late = world.order("home-a", Side::Bid, 0, 1000, "0.2");
+    assert!(world.hold(&late).await);
+    let held = token(&world, Chart::Held, "home-a").await;
+    assert_eq!(held, 2 * 1000 * (200_000 + 70_000));
+    let orders = [bid, late, offer];
+    let outcome = world.outcome(0, &orders, &[(0, 2, 500), (1, 2, 500)], "0.2");
+    world.contract(&outcome).await;
+    check_books(&world.db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_is_due_only_when_contracted_and_a_failing_one_goes_to_the_back() {
+    let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
+    for n in 0..3 {
+        world.meter("home-a", n, 10, 0).await;
+    }
+    let now = interval(9).start();
+    assert_eq!(runs_due(&world.db, now).await.unwrap(), []);
+    for n in 1..3 {
+        let outcome = world.outcome(n, &[], &[], "0.1");
+        world.contract(&outcome).await;
+    }
+    let run = Run::Provisional;
+    let both = [(interval(1), run), (interval(2), run)];
+    assert_eq!(runs_due(&world.db, now).await.unwrap(), both);
+    let mut tx = world.db.begin().await.unwrap();
+    settlement::service::postpone(&mut tx, interval(1), run, now)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(runs_due(&world.db, now).await.unwrap(), both[1..]);
+    let later = runs_due(&world.db, now.plus_s(300)).await.unwrap();
+    assert_eq!(later, [both[1], both[0]]);
+}
+
+#[tokio::test]
+async fn a_trade_that_its_orders_did_not_ask_for_is_not_contracted() {
+    let mut world = World::on_sqlite(&["home-a", "home-b", "home-c"]).await;
+    world.deposit("home-a", "10").await;
+    let bid = world.order("home-a", Side::Bid, 0, 1000, "0.2");
+    let offer = world.order("home-b", Side::Offer, 0, 600, "0.1");
+    let other = world.order("home-c", Side::Offer, 0, 600, "0.1");
+    world.hold(&bid).await;
+    let orders = [bid, offer, other];
+    let refused = async |fills: &[(usize, usize, i64)], at: &str, buyer: &str| {
+        let mut outcome = world.outcome(0, &orders, fills, at);
+        outcome.trades[0].buyer = who(buyer);
+        let mut tx = world.db.begin().await.unwrap();
+        let (now, community) = (interval(-1).start(), &world.community);
+        let (clearing, trades) = (&outcome.clearing, &outcome.trades);
+        settlement::service::contract(&mut tx, community, now, clearing, trades, &outcome.orders)
+            .await
+            .is_err()
+    };
+    assert!(!refused(&[(0, 1, 600), (0, 2, 400)], "0.15", "home-a").await);
+    assert!(
+        refused(&[(0, 1, 600), (0, 2, 401)], "0.15", "home-a").await,
+        "overfilled"
+    );
+    assert!(
+        refused(&[(0, 1, 601)], "0.15", "home-a").await,
+        "overfilled"
+    );
+    assert!(
+        refused(&[(0, 1, 600)], "0.201", "home-a").await,
+        "above the bid"
+    );
+    assert!(
+        refused(&[(0, 1, 600)], "0.099", "home-a").await,
+        "below the offer"
+    );
+    assert!(
+        refused(&[(0, 1, 600)], "0.15", "home-c").await,
+        "another buyer"
+    );
+    assert!(
+        refused(&[(1, 0, 600)], "0.15", "home-b").await,
+        "sides exchanged"
+    );
+}
+
+#[tokio::test]
 async fn the_services_can_be_spawned() {
     let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
     let outcome = traded(&mut world).await;

@@ -1,11 +1,12 @@
 //! Receipts: what they prove, and that nothing in one can be changed.
 
+use domain::key_record::{Holder, KeyRecord};
 use domain::order::Side;
 use domain::posting::Run;
 use domain::receipt::Receipt;
-use domain::signed::{PublicKey, SigningKey};
+use domain::signed::{PublicKey, Signed, SigningKey};
 use settlement::prove::{to_text, verify};
-use settlement::service::{ServiceError, check_books, forget, receipt};
+use settlement::service::{ServiceError, check_books, enrol, forget, receipt};
 
 use crate::world::{World, interval, who};
 
@@ -57,10 +58,14 @@ async fn a_receipt_holds_and_says_how_far_it_can_be_trusted() {
     ];
     assert_eq!(names, expect);
     let unpinned = verify(&text, None);
+    let said = unpinned.steps[1].1.as_ref().unwrap();
+    let key = PublicKey::of(&world.community.operator).to_bytes();
+    let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key);
     assert!(
-        unpinned.steps[1].1.as_ref().unwrap().contains("not pinned"),
-        "{unpinned:?}"
+        said.contains(&key) && said.contains("not compared"),
+        "{said}"
     );
+    assert_eq!((unpinned.pinned, report.pinned), (false, true));
     let other = PublicKey::of(&SigningKey::from_bytes(&[77; 32]));
     assert_eq!(
         verify(&text, Some(other)).first_failure().unwrap().0,
@@ -126,6 +131,62 @@ async fn a_false_value_fails_at_the_step_that_is_about_it() {
     ] {
         assert_eq!(failing(change).as_deref(), Some(step));
     }
+}
+
+/// Where the verifier stops at the receipt of a trade whose bid was changed like this.
+async fn fails_with(change: impl Fn(&mut domain::order::Order), key: Option<SigningKey>) -> String {
+    let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
+    world.deposit("home-a", "10").await;
+    let mut bid = world.order("home-a", Side::Bid, 0, 1000, "0.2");
+    change(&mut bid);
+    let offer = world.order("home-b", Side::Offer, 0, 1000, "0.1");
+    world.hold(&bid).await;
+    let mut outcome = world.outcome(0, &[bid.clone(), offer], &[(0, 1, 900)], "0.15");
+    if let Some(key) = key {
+        let record = KeyRecord {
+            key: PublicKey::of(&key),
+            holder: Holder::Participant(who("home-a")),
+            valid_from: interval(1).start(),
+        };
+        let mut tx = world.db.begin().await.unwrap();
+        enrol(&mut tx, &world.community, interval(1).start(), record)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        let signed = Signed::sign(&key, &world.community.id, &bid);
+        outcome.orders[0].2 = signed.as_bytes().to_vec();
+    }
+    world.contract(&outcome).await;
+    world.meter("home-a", 0, 950, 0).await;
+    world.run(&outcome, Run::Provisional).await;
+    world.checkpoint(interval(1).start()).await;
+    let trade = outcome.trades[0].id;
+    let receipt = receipt(&world.db, &world.community, trade, &who("home-a"))
+        .await
+        .unwrap()
+        .unwrap();
+    let report = verify(&to_text(&receipt).unwrap(), None);
+    let failure = report.first_failure();
+    failure.map_or(String::new(), |(step, why)| format!("{step}: {why}"))
+}
+
+#[tokio::test]
+async fn an_order_is_for_the_metered_point_and_by_a_key_of_its_time() {
+    assert_eq!(fails_with(|_| {}, None).await, "");
+    let elsewhere = |bid: &mut domain::order::Order| {
+        bid.point = domain::ids::PointId::new("home-b").unwrap();
+    };
+    let why = fails_with(elsewhere, None).await;
+    assert!(
+        why.starts_with("settlement lines: the order's point"),
+        "{why}"
+    );
+    let later = SigningKey::from_bytes(&[88; 32]);
+    let why = fails_with(|_| {}, Some(later)).await;
+    assert!(
+        why.starts_with("keys: the participant's key is valid only"),
+        "{why}"
+    );
 }
 
 #[tokio::test]

@@ -112,12 +112,7 @@ impl World {
 
     async fn enrol_all(&mut self, homes: &[&str]) {
         let now = Timestamp::from_unix_s(START_S - 3600);
-        let mut points = vec![record("feeder", PointRole::Feeder, None)];
-        points.extend(
-            homes
-                .iter()
-                .map(|h| record(h, PointRole::Connection, Some(who(h)))),
-        );
+        let points = self.points(homes);
         let mut tx = self.db.begin().await.unwrap();
         for name in homes {
             let key = PublicKey::of(&order_key(name));
@@ -149,6 +144,21 @@ impl World {
         tx.commit().await.unwrap();
     }
 
+    /// The records of the feeder and these homes.
+    pub(crate) fn points(&self, homes: &[&str]) -> Vec<PointRecord> {
+        let homes = homes
+            .iter()
+            .map(|h| record(h, PointRole::Connection, Some(who(h))));
+        std::iter::once(record("feeder", PointRole::Feeder, None))
+            .chain(homes)
+            .collect()
+    }
+
+    /// The gateway lost what it knew of a point.
+    pub(crate) fn forget_meter(&mut self, point: &str) {
+        self.meters.remove(point);
+    }
+
     pub(crate) async fn deposit(&self, name: &str, amount: &str) {
         let amount: Money = amount.parse().unwrap();
         let mut tx = self.db.begin().await.unwrap();
@@ -175,9 +185,7 @@ impl World {
     pub(crate) async fn hold(&self, order: &Order) -> bool {
         let mut tx = self.db.begin().await.unwrap();
         let now = Timestamp::from_unix_s(START_S - 1000);
-        let held = hold(&mut tx, now, order, self.community.tariff.network_fee)
-            .await
-            .unwrap();
+        let held = hold(&mut tx, &self.community, now, order).await.unwrap();
         tx.commit().await.unwrap();
         held
     }
