@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::stop_signal;
 use crate::platform;
-use crate::site::{DataDir, Site};
+use crate::site::{DataDir, Site, write_private};
 use crate::web::{self, Web};
 
 /// How long a part may take to stop.
@@ -218,7 +218,7 @@ pub(crate) async fn listen(port: u16) -> anyhow::Result<TcpListener> {
 
 /// The start of the street's time: what the data folder was made with, or, at first, what is chosen now.
 fn origin(data: &DataDir, options: &Options, model_start: Timestamp) -> anyhow::Result<Timestamp> {
-    let file = data.join("street.json");
+    let file = data.street_file();
     let real_time = options.speed == 1;
     if !file.exists() {
         let now =
@@ -229,14 +229,7 @@ fn origin(data: &DataDir, options: &Options, model_start: Timestamp) -> anyhow::
             start: start.to_string(),
             real_time,
         };
-        std::fs::write(&file, serde_json::to_string_pretty(&origin)? + "\n").with_context(
-            || {
-                format!(
-                    "cannot write {}: choose another folder with --data-dir",
-                    file.display()
-                )
-            },
-        )?;
+        write_private(&file, &(serde_json::to_string_pretty(&origin)? + "\n"))?;
         return Ok(start);
     }
     let text = std::fs::read_to_string(&file)
@@ -298,7 +291,8 @@ fn device_words(devices: &[DeviceEndpoint]) -> String {
     )
 }
 
-/// One line per part, on stdout.
+/// One line per part, on stdout; a reader that went away (`| head`) is no reason to stop.
 pub(crate) fn say(part: &str, words: &str) {
-    println!("{part:<10} {words}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{part:<10} {words}");
 }

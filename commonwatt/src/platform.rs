@@ -34,6 +34,8 @@ use crate::view;
 
 /// Most commands waiting for the core; senders wait when it is full.
 const COMMANDS_MAX: usize = 1024;
+/// The clock may be this far behind the newest clearing: its gate had closed then.
+const CLOCK_BEHIND_MAX_S: i64 = 60;
 /// Most autopilots' reasons kept for the page.
 const REASONS_MAX: usize = 20_000;
 
@@ -89,7 +91,7 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Platform> {
     db.migrate(market_engine::store::MIGRATIONS).await?;
     db.migrate(settlement::store::MIGRATIONS).await?;
-    same_community(&db, &site).await?;
+    same_community(&db, &site, clock.now()).await?;
     settlement::service::check_books(&db).await.context(
         "the books do not add up, so nothing was started; restore a backup of the database",
     )?;
@@ -124,7 +126,10 @@ pub(crate) async fn open(
         participants,
         reasons,
     });
-    enrol_all(&shared, shared.clock.now()).await?;
+    // The market begins at the instant from which keys are valid: no interval falls between.
+    let now = shared.clock.now();
+    enrol_all(&shared, now).await?;
+    core::clear(&shared, now).await?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let first = snapshot::gather(&shared).await?;
     let (show, street) = watch::channel(Arc::new(first));
@@ -137,8 +142,8 @@ pub(crate) async fn open(
     })
 }
 
-/// Refuses the books of another community, or of intervals of another length.
-async fn same_community(db: &Db, site: &Site) -> anyhow::Result<()> {
+/// Refuses the books of another community, of intervals of another length, or of a time to come.
+async fn same_community(db: &Db, site: &Site, now: Timestamp) -> anyhow::Result<()> {
     if let Some(note) = settlement::service::latest_checkpoint(db, Log::Ledger).await? {
         let (found, expected) = (note.lines().next(), Log::Ledger.origin(&site.community));
         if found != Some(&expected) {
@@ -149,6 +154,15 @@ async fn same_community(db: &Db, site: &Site) -> anyhow::Result<()> {
         }
     }
     let newest = market_engine::service::recent_clearings(db, 1).await?;
+    let ahead = newest.first().map(|c| c.interval).filter(|i| {
+        i.start().plus_s(-i64::from(site.gate_closure_s)) > now.plus_s(CLOCK_BEHIND_MAX_S)
+    });
+    if let Some(interval) = ahead {
+        bail!(
+            "these books have cleared {interval} already, and the clock says {now}: set the clock right, \
+             or choose the books that belong to it"
+        );
+    }
     let length_s = newest.first().map(|c| c.interval.length_s());
     if let Some(length_s) = length_s.filter(|length_s| *length_s != site.interval_length_s) {
         bail!(

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::ids::{ParticipantId, TradeId};
+use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use futures_util::Stream;
 use settlement::log::checkpoint::Log;
@@ -40,6 +41,9 @@ const UPDATE_PAUSE: Duration = Duration::from_millis(400);
 /// The page may load its own script, style and pictures, and nothing from anybody else.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The kind of every error's body.
+const PROBLEM: &str = "application/problem+json";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -111,7 +115,10 @@ fn router(web: Web) -> Router {
         )
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "There is nothing at this address.") })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(fixed(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(CONTENT_POLICY),
+        ))
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
         .layer(CatchPanicLayer::new())
@@ -160,7 +167,13 @@ async fn all_trades(State(web): State<Web>, Query(asked): Query<Before>) -> Resp
 async fn picture(State(web): State<Web>) -> Response {
     let street = web.street.borrow().clone();
     let svg = house::picture(&street).into_string();
-    ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()
+    // The picture brings its own style, and nothing else.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'";
+    let headers = [
+        (header::CONTENT_TYPE, "image/svg+xml"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ];
+    (headers, svg).into_response()
 }
 
 /// Sends each section of the page whenever its HTML has changed, all of them at first.
@@ -279,15 +292,24 @@ async fn place_order(State(web): State<Web>, body: Bytes) -> Response {
             Json(serde_json::json!({ "order": id.to_string() })),
         )
             .into_response(),
-        Ok(OrderAnswer::Refused(reason)) => problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            &format!("The order was refused: {reason}."),
-        ),
+        Ok(OrderAnswer::Refused(reason)) => refused(reason),
         Ok(OrderAnswer::Unavailable) | Err(_) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "The order could not be stored: send it again.",
         ),
     }
+}
+
+/// A refusal with its name where a program finds it.
+fn refused(reason: Rejection) -> Response {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let body = serde_json::json!({
+        "title": "order refused",
+        "status": status.as_u16(),
+        "detail": format!("The order was refused: {reason}."),
+        "reason": reason.name(),
+    });
+    (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
 }
 
 /// The newest signed checkpoint of a log, as a signed note.
@@ -336,10 +358,5 @@ fn problem(status: StatusCode, detail: &str) -> Response {
         "status": status.as_u16(),
         "detail": detail,
     });
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/problem+json")],
-        body.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
 }

@@ -23,5 +23,8 @@ if (document.getElementById("headline") && !new URLSearchParams(location.search)
     source.addEventListener(section.id, replace);
   }
   source.onopen = () => show("live", true);
-  source.onerror = () => show("connection lost, trying again", false);
+  source.onerror = () => {
+    const ended = source.readyState === EventSource.CLOSED;
+    show(ended ? "connection lost, reload the page" : "connection lost, trying again", false);
+  };
 }

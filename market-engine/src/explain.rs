@@ -6,19 +6,25 @@ use std::fmt;
 use domain::money::Price;
 use domain::order::Side;
 
+mod view;
+
 use crate::book::{Book, Entry, slot};
+use crate::clear::Ties;
+use view::{OwnSpare, SideView, best_but};
 
 /// Why an order was filled as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// All of it.
     Filled,
-    /// At the margin: orders of this limit shared what was left.
+    /// At the margin: what was left did not suffice.
     FilledInPart {
         /// Energy filled.
         filled_wh: i64,
         /// Energy ordered.
         energy_wh: i64,
+        /// Several orders of this limit shared what was left, in proportion.
+        shared: bool,
     },
     /// At the margin, and nothing was left for it.
     MarginUsedUp,
@@ -44,11 +50,18 @@ pub enum Reason {
         side: Side,
         /// Energy filled before.
         filled_wh: i64,
+        /// There was one in reach, but it was served to others or kept by its participant.
+        gone: bool,
         /// Best limit left on the other side, of somebody else.
         best: Option<Price>,
     },
     /// Nobody was on the other side.
-    NobodyOpposite,
+    NobodyOpposite {
+        /// But the participant itself.
+        own: bool,
+    },
+    /// Nothing traded, as all dropped out with the price-setting pair (`trade-reduction`).
+    AllDropped,
     /// Some of it could only have been traded with the participant's own orders.
     OwnCounterpart {
         /// Energy filled.
@@ -74,9 +87,13 @@ impl fmt::Display for Reason {
             Reason::FilledInPart {
                 filled_wh,
                 energy_wh,
+                shared,
             } => {
                 part(f, *filled_wh, *energy_wh)?;
-                f.write_str(": orders at its limit shared what was left")
+                if *shared {
+                    return f.write_str(": orders at its limit shared what was left");
+                }
+                write!(f, ": the last order served; only {filled_wh} Wh were left")
             }
             Reason::MarginUsedUp => {
                 f.write_str("not filled: other orders at the same limit used up what was left")
@@ -96,9 +113,16 @@ impl fmt::Display for Reason {
             Reason::NoneInReach {
                 side,
                 filled_wh,
+                gone,
                 best,
-            } => write_reach(f, *side, *filled_wh, *best),
-            Reason::NobodyOpposite => f.write_str("not filled: nobody on the other side"),
+            } => write_reach(f, *side, *filled_wh, *gone, *best),
+            Reason::NobodyOpposite { own } => {
+                let other = if *own { " else" } else { "" };
+                write!(f, "not filled: nobody{other} on the other side")
+            }
+            Reason::AllDropped => f.write_str(
+                "not filled: nothing traded, all dropped out with the price-setting pair",
+            ),
             Reason::OwnCounterpart { filled_wh, own_wh } => {
                 f.write_str(if *filled_wh > 0 {
                     "filled in part"
@@ -128,6 +152,7 @@ fn write_reach(
     f: &mut fmt::Formatter<'_>,
     side: Side,
     filled_wh: i64,
+    gone: bool,
     best: Option<Price>,
 ) -> fmt::Result {
     let (other, reach) = match side {
@@ -140,6 +165,9 @@ fn write_reach(
         "not filled: no"
     };
     write!(f, "{more} {other} of somebody else {reach} its limit")?;
+    if gone {
+        f.write_str(" was left")?;
+    }
     best.map_or(Ok(()), |price| write!(f, "; the best left was {price}"))
 }
 
@@ -179,6 +207,8 @@ pub(crate) struct Setting {
     one_moment: bool,
     /// A limit from which on an order is filled can be told.
     tells_needed: bool,
+    /// Orders at the margin share in proportion.
+    pro_rata: bool,
     reduction: Option<Reduction>,
 }
 
@@ -191,21 +221,21 @@ pub(crate) struct Reduction {
 }
 
 impl Setting {
-    pub(crate) const fn one_moment(price: Option<Price>) -> Self {
+    pub(crate) fn one_moment(price: Option<Price>, ties: Ties) -> Self {
         Setting {
             price,
             one_moment: true,
             tells_needed: true,
+            pro_rata: ties == Ties::ProRata,
             reduction: None,
         }
     }
 
-    pub(crate) fn reduced(price: Option<Price>, reduction: Option<Reduction>) -> Self {
+    pub(crate) fn reduced(price: Option<Price>, ties: Ties, reduction: Option<Reduction>) -> Self {
         Setting {
-            price,
-            one_moment: true,
             tells_needed: false,
             reduction,
+            ..Setting::one_moment(price, ties)
         }
     }
 
@@ -214,81 +244,19 @@ impl Setting {
             price: None,
             one_moment: false,
             tells_needed: false,
+            pro_rata: false,
             reduction: None,
         }
     }
 }
 
-/// What is known of one side after the clearing.
-#[derive(Clone, Copy, Default)]
-struct SideView {
-    /// Two different participants on this side, if there are.
-    present: [Option<u32>; 2],
-    /// Worst limit that was served.
-    last_accepted: Option<Price>,
-    /// Best limits that were not fully served, of two different participants.
-    unserved: [Option<(Price, u32)>; 2],
-}
-
-impl SideView {
-    fn of(book: &Book, side: Side, filled: &[i64], in_book: &[i64]) -> Self {
-        let mut view = SideView::default();
-        let better = |a: Price, b: Price| if side == Side::Bid { a > b } else { a < b };
-        for ((entry, filled), in_book) in book.entries().iter().zip(filled).zip(in_book) {
-            if entry.side != side {
-                continue;
-            }
-            match view.present {
-                [None, _] => view.present[0] = Some(entry.participant),
-                [Some(p), None] if p != entry.participant => {
-                    view.present[1] = Some(entry.participant);
-                }
-                _ => {}
-            }
-            if *filled > 0
-                && view
-                    .last_accepted
-                    .is_none_or(|last| better(last, entry.limit))
-            {
-                view.last_accepted = Some(entry.limit);
-            }
-            if filled < in_book {
-                view.note_unserved(entry, better);
-            }
-        }
-        view
-    }
-
-    fn note_unserved(&mut self, entry: &Entry, better: impl Fn(Price, Price) -> bool) {
-        let new = (entry.limit, entry.participant);
-        match self.unserved {
-            [Some((best, p)), _] if p == new.1 => {
-                if better(new.0, best) {
-                    self.unserved[0] = Some(new);
-                }
-            }
-            [Some((best, _)), second] => {
-                if better(new.0, best) {
-                    self.unserved = [Some(new), self.unserved[0]];
-                } else if second.is_none_or(|(limit, _)| better(new.0, limit)) {
-                    self.unserved[1] = Some(new);
-                }
-            }
-            [None, _] => self.unserved[0] = Some(new),
-        }
-    }
-
-    fn has_other_than(&self, participant: u32) -> bool {
-        self.present.iter().flatten().any(|p| *p != participant)
-    }
-
-    fn best_unserved_but(&self, participant: u32) -> Option<Price> {
-        self.unserved
-            .iter()
-            .flatten()
-            .find(|(_, p)| *p != participant)
-            .map(|(limit, _)| *limit)
-    }
+struct Cleared {
+    bids: SideView,
+    offers: SideView,
+    /// Of each participant, whether it has bids and whether it has offers.
+    sides: Vec<[bool; 2]>,
+    own: OwnSpare,
+    setting: Setting,
 }
 
 /// A reason for each order, in the book's order. `in_book` is its energy without what was left out.
@@ -299,22 +267,23 @@ pub(crate) fn explain(
     setting: Setting,
 ) -> Vec<Reason> {
     let view = |side| SideView::of(book, side, filled, in_book);
-    let (bids, offers) = (view(Side::Bid), view(Side::Offer));
+    let mut sides = vec![[false; 2]; book.participants()];
+    for entry in book.entries() {
+        sides[slot(entry.participant)][usize::from(entry.side == Side::Offer)] = true;
+    }
     let cleared = Cleared {
-        bids,
-        offers,
+        bids: view(Side::Bid),
+        offers: view(Side::Offer),
+        sides,
+        own: OwnSpare::of(book, filled),
         setting,
     };
-    let one = |(index, entry): (u32, &Entry)| {
-        cleared.reason(index, entry, filled[slot(index)], in_book[slot(index)])
-    };
-    (0_u32..).zip(book.entries()).map(one).collect()
-}
-
-struct Cleared {
-    bids: SideView,
-    offers: SideView,
-    setting: Setting,
+    (0_u32..)
+        .zip(book.entries())
+        .map(|(index, entry)| {
+            cleared.reason(index, entry, filled[slot(index)], in_book[slot(index)])
+        })
+        .collect()
 }
 
 impl Cleared {
@@ -327,30 +296,34 @@ impl Cleared {
         if filled_wh == energy_wh {
             return Reason::Filled;
         }
-        if in_book_wh < energy_wh {
-            return Reason::OwnCounterpart {
-                filled_wh,
-                own_wh: energy_wh - in_book_wh,
-            };
+        let alone = !other.has_other_than(participant);
+        let was_left_out = in_book_wh < energy_wh;
+        if was_left_out || alone {
+            let kept_wh = if was_left_out { in_book_wh } else { filled_wh };
+            let own_wh = self.own.in_reach_wh(entry).min(energy_wh - kept_wh);
+            if own_wh > 0 {
+                return Reason::OwnCounterpart { filled_wh, own_wh };
+            }
+        }
+        if alone {
+            let own = other.best[0].is_some();
+            return Reason::NobodyOpposite { own };
         }
         if let Some(reason) = self.reduced(index, entry, filled_wh) {
             return reason;
         }
-        if !other.has_other_than(participant) {
-            return match other.present[0] {
-                Some(_) => Reason::OwnCounterpart {
-                    filled_wh,
-                    own_wh: energy_wh,
-                },
-                None => Reason::NobodyOpposite,
-            };
+        let nothing_traded = own.last_accepted.is_none();
+        if nothing_traded && self.setting.reduction.is_some() {
+            return Reason::AllDropped;
         }
-        let nothing_traded = own.last_accepted.is_none() && self.setting.reduction.is_none();
-        if !self.setting.one_moment || nothing_traded {
-            let best = other.best_unserved_but(participant);
+        if was_left_out || !self.setting.one_moment || nothing_traded {
+            let gone = best_but(&other.best, participant)
+                .is_some_and(|limit| !is_beyond(side, entry.limit, limit));
+            let best = best_but(&other.unserved, participant);
             return Reason::NoneInReach {
                 side,
                 filled_wh,
+                gone,
                 best,
             };
         }
@@ -358,12 +331,13 @@ impl Cleared {
             return Reason::FilledInPart {
                 filled_wh,
                 energy_wh,
+                shared: self.setting.pro_rata && own.margin.orders > 1,
             };
         }
         if own.last_accepted == Some(entry.limit) {
             return Reason::MarginUsedUp;
         }
-        let needed = self.needed(side, participant);
+        let needed = self.needed(entry);
         match self.setting.price {
             Some(price) if is_beyond(side, entry.limit, price) => Reason::BeyondPrice {
                 side,
@@ -386,29 +360,33 @@ impl Cleared {
         reduction.kept.contains(&index).then_some(cut)
     }
 
-    /// The limit from which on an order would have been filled in part at least: one tick better than
-    /// the worst accepted order, or what somebody on the other side was still waiting for.
-    fn needed(&self, side: Side, participant: u32) -> Option<Price> {
-        if !self.setting.tells_needed {
+    /// The limit from which on an order would have been filled in part at least: that of the worst
+    /// accepted order if it is sure of a share there, else one tick better, or what somebody on the
+    /// other side was still waiting for. Not certain for a participant with orders on both sides.
+    fn needed(&self, entry: &Entry) -> Option<Price> {
+        if !self.setting.tells_needed || self.sides[slot(entry.participant)] == [true; 2] {
             return None;
         }
-        let tick = Price::from_micro_per_kwh(1);
-        let (bids, offers) = (&self.bids, &self.offers);
-        match side {
-            Side::Bid => {
-                let above = bids.last_accepted?.checked_add(tick);
-                let waiting = offers.best_unserved_but(participant);
-                above.into_iter().chain(waiting).min()
-            }
-            Side::Offer => {
-                let below = offers.last_accepted?.checked_sub(tick);
-                let waiting = bids.best_unserved_but(participant);
-                below.into_iter().chain(waiting).max()
-            }
+        let (own, other, tick) = match entry.side {
+            Side::Bid => (&self.bids, &self.offers, 1),
+            Side::Offer => (&self.offers, &self.bids, -1),
+        };
+        let last = own.last_accepted?;
+        let at_margin = if self.setting.pro_rata && own.margin.has_share_for(entry.energy_wh) {
+            Some(last)
+        } else {
+            last.checked_add(Price::from_micro_per_kwh(tick))
+        };
+        let waiting = best_but(&other.unserved, entry.participant);
+        let all = at_margin.into_iter().chain(waiting);
+        match entry.side {
+            Side::Bid => all.min(),
+            Side::Offer => all.max(),
         }
     }
 }
 
+/// Whether a limit does not reach a price, or the limit of an order on the other side.
 fn is_beyond(side: Side, limit: Price, price: Price) -> bool {
     match side {
         Side::Bid => limit < price,

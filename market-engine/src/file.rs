@@ -60,6 +60,9 @@ pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<O
         }
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err(FileError::Empty);
+    }
     let (ids, book) = match format {
         Format::Csv => read::csv(text)?,
         Format::Json => read::json(text)?,
@@ -125,9 +128,10 @@ impl Rows {
             arrival: u32::try_from(self.ids.len()).map_err(full)?,
             key,
         };
-        self.book
-            .push(entry)
-            .map_err(|source| FileError::Book { line, source })?;
+        self.book.push(entry).map_err(|source| match source {
+            BookError::EnergySum(_) => FileError::EnergySum { line, source },
+            _ => FileError::Book { line, source },
+        })?;
         self.ids.push(row.id);
         Ok(())
     }
@@ -139,6 +143,9 @@ pub enum FileError {
     /// Larger than [`FILE_MAX_BYTES`].
     #[error("the file has {0} bytes, more than the {FILE_MAX_BYTES} allowed")]
     TooLarge(usize),
+    /// Nothing, or blank lines only.
+    #[error("the file is empty")]
+    Empty,
     /// Bytes that are no text.
     #[error("line {line}: not UTF-8 text")]
     NotText {
@@ -155,7 +162,9 @@ pub enum FileError {
         problem: String,
     },
     /// A line with more or fewer fields than the header.
-    #[error("line {line}: found {found} fields, expected {expected} as in the header")]
+    #[error(
+        "line {line}: found {found} fields, expected {expected} as in the header; likely causes: a decimal comma (write 0.1, not 0,1) or an unclosed quote"
+    )]
     Fields {
         /// Where.
         line: u64,
@@ -199,6 +208,14 @@ pub enum FileError {
         character: usize,
         /// What the reader says.
         problem: String,
+    },
+    /// Energies that do not sum within 64 bits.
+    #[error("line {line}, column `energy_wh`: {source}")]
+    EnergySum {
+        /// Where the sum is reached.
+        line: u64,
+        /// Which side.
+        source: BookError,
     },
     /// An order that does not fit into the book.
     #[error("line {line}: {source}")]

@@ -2,7 +2,9 @@
 //!
 //! In flow order: [`bid`] (autopilot), [`accept`], [`market`] (rules and gates), [`book`], [`clear`],
 //! [`explain`]. [`service`] runs them on the tables of [`store`]; [`mod@file`] clears a file of orders
-//! without any of that. The rules import only `domain`, read no clock and do no I/O.
+//! without any of that. An auction serves the largest volume of any single price, better limits first;
+//! the one exception is energy that stands against orders of its own participant: it is left out, and
+//! both then hold for the book without it (see `clear/merit.rs`). The rules import only `domain`, read no clock and do no I/O.
 
 pub mod accept;
 pub mod bid;

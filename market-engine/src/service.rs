@@ -149,7 +149,7 @@ pub async fn clear_due(
     Ok(all)
 }
 
-/// The next interval to be cleared. At the very first call, the first that still takes orders.
+/// The next interval to be cleared. At the very first call, the interval that runs.
 async fn begin_market(tx: &mut Tx, rules: &Rules, now: Timestamp) -> Result<Interval, MarketError> {
     if matches!(rules.mechanism, Mechanism::TradeReduction { .. }) {
         return Err(MarketError::TwoPrices);

@@ -20,6 +20,9 @@ pub const POLL_MIN_WALL_MS: i64 = 250;
 /// After so many polls a device is asked again who it is.
 const IDENTITY_EVERY_POLLS: u32 = 90;
 
+/// The exception of a device that does not know an address.
+const NO_SUCH_ADDRESS: u8 = 2;
+
 /// What became of one poll, or of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -124,19 +127,37 @@ impl Poller {
             Some(session) if session.connection == connection => session,
             _ => begin(line, self.unit, &profile, rules, connection).await?,
         };
+        let sample = Self::ask(line, self.unit, rules, &mut session, clock).await;
+        // A device that answers, if only with a refusal, is still the same one. Where it does not
+        // know an address, its models may have moved: they are looked for again.
+        let is_known = match &sample {
+            Ok(_) | Err(ModbusError::Busy) => true,
+            Err(ModbusError::Exception(code)) => *code != NO_SUCH_ADDRESS,
+            Err(_) => false,
+        };
+        self.session = Some(session).filter(|_| is_known);
+        sample
+    }
+
+    async fn ask(
+        line: &mut Line,
+        unit: u8,
+        rules: &ModbusRules,
+        session: &mut Session,
+        clock: &Clock,
+    ) -> Result<Sample, ModbusError> {
         if session.polls.is_multiple_of(IDENTITY_EVERY_POLLS) {
-            let found = fetch(line, self.unit, rules, &mut session.identification).await?;
+            let found = fetch(line, unit, rules, &mut session.identification).await?;
             let identity = found.identity(&session.identification);
             // Without a serial number one meter cannot be told from another of its kind.
             session.identity = Some(identity).filter(|id| !id.serial.is_empty());
         }
         session.polls = session.polls.wrapping_add(1);
         let asked = clock.now();
-        let found = fetch(line, self.unit, rules, &mut session.values).await?;
+        let found = fetch(line, unit, rules, &mut session.values).await?;
         let read_at = asked.plus_ms(clock.now().ms_since(asked) / 2);
         let values = found.values(&session.values);
         let identity = session.identity.clone();
-        self.session = Some(session);
         Ok(Sample {
             read_at,
             values,
@@ -175,7 +196,6 @@ async fn fetch(
     rules: &ModbusRules,
     plan: &mut Plan,
 ) -> Result<Registers, ModbusError> {
-    const NO_SUCH_ADDRESS: u8 = 2;
     let mut found = Registers::default();
     let mut known = Vec::with_capacity(plan.blocks.len());
     for block in &plan.blocks {

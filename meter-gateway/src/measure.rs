@@ -4,8 +4,8 @@
 //! Between two good samples a register is taken to run linearly; its value at an interval's edge is
 //! the end of one interval and the start of the next, so the intervals add up to the register's
 //! difference over any outage. A sample that does not fit (a step back, a jump beyond the rating) is
-//! put aside; if [`CONFIRM_SAMPLES`] in a row fit each other, the counter was reset or exchanged: a
-//! new era begins, and what passed unseen in between is left out; so it is when the clock is set
+//! put aside, and so is one that lacks a register; if [`CONFIRM_SAMPLES`] in a row fit each other, the
+//! counter was reset or exchanged, or the register is gone: a new era begins, and what passed unseen in between is left out; so it is when the clock is set
 //! back by more than an interval. A device whose counters stand
 //! still while it claims power is not fresh, and its samples do not count.
 
@@ -152,19 +152,22 @@ impl State {
         )
     }
 
+    /// Whether a sample with counters lacks a register that the point is measured with.
+    #[must_use]
+    pub fn misses_a_register_in(&self, sample: &CounterSample) -> bool {
+        let mark = Mark::of(sample);
+        !mark.is_empty() && self.last.is_some_and(|last| mark.lacks(&last))
+    }
+
     /// Takes in a sample and returns the intervals that it completes, oldest first.
     pub fn push(&mut self, sample: &CounterSample, limits: &Limits) -> Vec<Measured> {
-        let mark = Mark {
-            at_ms: sample.read_at.unix_ms(),
-            import_wh: sample.import.map(Energy::wh),
-            export_wh: sample.export.map(Energy::wh),
-        };
+        let mark = Mark::of(sample);
         let mut done = Vec::new();
         let back_ms = self
             .last
             .map_or(i64::MIN, |last| last.at_ms.saturating_sub(mark.at_ms));
         let is_late = (0..=limits.length_ms()).contains(&back_ms);
-        if is_late || (mark.import_wh.is_none() && mark.export_wh.is_none()) {
+        if is_late || mark.is_empty() {
             return done;
         }
         self.release(mark.at_ms, limits, &mut done);
@@ -191,11 +194,8 @@ impl State {
         limits: &Limits,
         done: &mut Vec<Measured>,
     ) {
-        if mark.lacks(&last) {
-            return;
-        }
-        if mark.at_ms <= last.at_ms {
-            // The clock was ahead and has been set right.
+        // A register is gone for now or for good, or the clock was ahead and has been set right.
+        if mark.lacks(&last) || mark.at_ms <= last.at_ms {
             self.put_aside(mark, limits, done);
             return;
         }
@@ -203,8 +203,10 @@ impl State {
         let since_ms = self
             .moved_at_ms
             .clamp(last.at_ms - limits.max_gap_ms, last.at_ms);
+        let read = mark;
+        let mark = read.without_rounding(&last, limits);
         if !fits(&last, &mark, mark.at_ms - since_ms, limits) {
-            self.put_aside(mark, limits, done);
+            self.put_aside(read, limits, done);
             return;
         }
         if self.is_frozen(&last, &mark, import_w, limits) {
@@ -225,7 +227,10 @@ impl State {
         if let Some(since_ms) = self.frozen_since_ms.take() {
             span(Quality::STALE, since_ms, mark.at_ms);
         }
-        if let Some((first, newest)) = self.aside.first().zip(self.aside.last()) {
+        // A sample that only lacks a register was not out of range.
+        let mut odd = self.aside.iter().filter(|mark| !mark.lacks(&last));
+        if let Some(first) = odd.next() {
+            let newest = odd.next_back().unwrap_or(first);
             span(Quality::OUT_OF_RANGE, first.at_ms, newest.at_ms + 1);
         }
         self.aside.clear();
@@ -261,12 +266,16 @@ impl State {
     }
 
     /// Keeps a sample that does not fit, together with those before it that it fits.
-    fn put_aside(&mut self, mark: Mark, limits: &Limits, done: &mut Vec<Measured>) {
+    fn put_aside(&mut self, mut mark: Mark, limits: &Limits, done: &mut Vec<Measured>) {
         match self.aside.last() {
             Some(before) if mark.at_ms <= before.at_ms => return,
             Some(before) => {
                 let time_ms = mark.at_ms - before.at_ms;
-                if mark.lacks(before) || !fits(before, &mark, time_ms, limits) {
+                let level = mark.without_rounding(before, limits);
+                let is_alike = !mark.lacks(before) && !before.lacks(&mark);
+                if is_alike && fits(before, &level, time_ms, limits) {
+                    mark = level;
+                } else {
                     self.aside.clear();
                 }
             }
@@ -322,7 +331,14 @@ impl State {
             });
         }
         for mark in marks {
-            self.advance(before, mark, &[], limits, done);
+            let gap = Span {
+                quality: Quality::GAP,
+                from_ms: before.at_ms,
+                until_ms: mark.at_ms,
+            };
+            let is_gap = mark.at_ms - before.at_ms > limits.max_gap_ms;
+            let spans = if is_gap { vec![gap] } else { Vec::new() };
+            self.advance(before, mark, &spans, limits, done);
             before = mark;
         }
     }

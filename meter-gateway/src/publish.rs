@@ -1,6 +1,7 @@
 //! To the platform and back: readings at least once, state with a last will, live values for the
 //! eye, and the platform's signed acceptances, the only thing that empties the outbox.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,11 +22,13 @@ use crate::device::{Values, mqtt};
 use crate::live::Live;
 use crate::poll::Sample;
 use crate::profile::{Link, Profile};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Outgoing, Spool, SpoolError};
 use crate::status::Shared;
 
 /// How often the outbox is looked at when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A reading sent so often without an answer is worth a warning.
+const UNANSWERED_ATTEMPTS: i64 = 5;
 const KEEP_ALIVE_S: u16 = 30;
 /// Largest packet from the broker: an acceptance has at most 16 KiB, a device's report as much.
 const PACKET_MAX_BYTES: u32 = 64 * 1024;
@@ -196,6 +199,30 @@ pub struct Publisher {
     pub connected: Arc<AtomicBool>,
     /// The process's own time, for resending.
     pub started: Instant,
+    /// What was warned about once.
+    pub warned: Warned,
+}
+
+/// Points with a lasting trouble that was already reported. There are no more of them than the
+/// gateway has points.
+#[derive(Debug, Default)]
+pub struct Warned {
+    /// Their outbox is older than the platform's books. Its words about them stay disbelieved until
+    /// the next start, also once new readings have caught up with the sequences in the books.
+    older: BTreeSet<PointId>,
+    /// Their readings are not answered.
+    unanswered: BTreeSet<String>,
+}
+
+impl Warned {
+    /// The points that turn out now, and not before, to be without an answer.
+    fn unanswered(&mut self, sent: &[Outgoing]) -> Vec<String> {
+        let often = |one: &&Outgoing| one.attempts + 1 >= UNANSWERED_ATTEMPTS;
+        let points = sent.iter().filter(often).map(|one| one.point.clone());
+        points
+            .filter(|point| self.unanswered.insert(point.clone()))
+            .collect()
+    }
 }
 
 impl Publisher {
@@ -256,7 +283,7 @@ impl Publisher {
         }
     }
 
-    async fn send_due(&self) -> Result<(), SpoolError> {
+    async fn send_due(&mut self) -> Result<(), SpoolError> {
         if !self.connected.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -271,6 +298,13 @@ impl Publisher {
         due.truncate(sent);
         if !due.is_empty() {
             self.spool.sent(&due, now_ms).await?;
+            for point in self.warned.unanswered(&due) {
+                tracing::warn!(
+                    "readings of {point} are not answered; are this gateway's key and this point \
+                     in the platform's site.toml?"
+                );
+                self.status.count_error("unanswered");
+            }
             self.status
                 .update(|s| s.readings_sent += u64::try_from(sent).unwrap_or(0));
         }
@@ -328,7 +362,7 @@ impl Publisher {
     }
 
     /// Takes an acceptance, if it is the operator's word to this gateway about one of its points.
-    async fn believe(&self, payload: Vec<u8>) {
+    async fn believe(&mut self, payload: Vec<u8>) {
         let trust = &self.trust;
         let signed: Signed<Acceptance> = Signed::from_bytes(payload);
         let verified = match signed.verify(trust.operator_key, &trust.community) {
@@ -347,15 +381,25 @@ impl Publisher {
             );
             return self.status.count_error("acceptance");
         }
-        for (sequence, reason) in &word.rejected {
-            tracing::warn!("reading {sequence} of {} was refused: {reason}", word.point);
+        if self.warned.older.contains(&word.point) {
+            return self.status.count_error("outbox_older");
         }
         match self
             .spool
             .apply(&verified, self.clock.now(), self.now_ms())
             .await
         {
-            Ok(()) => self.status.update(|s| s.acceptances += 1),
+            Ok(refused) => {
+                for (sequence, reason) in refused {
+                    tracing::warn!("reading {sequence} of {} was refused: {reason}", word.point);
+                }
+                self.status.update(|s| s.acceptances += 1);
+            }
+            Err(error @ SpoolError::Older { .. }) => {
+                tracing::error!("{error}");
+                self.status.count_error("outbox_older");
+                self.warned.older.insert(word.point.clone());
+            }
             Err(error) => tracing::error!("{error}"),
         }
     }
@@ -365,6 +409,21 @@ impl Publisher {
 mod tests {
     use super::*;
     use domain::energy::Power;
+
+    #[test]
+    fn a_point_without_an_answer_is_named_once() {
+        let sent = |point: &str, attempts| Outgoing {
+            point: point.into(),
+            sequence: 1,
+            message: Vec::new(),
+            attempts,
+        };
+        let mut warned = Warned::default();
+        let first = [sent("a", 3), sent("b", 4), sent("b", 9), sent("c", 0)];
+        assert_eq!(warned.unanswered(&first), ["b"]);
+        let second = [sent("a", 4), sent("b", 5), sent("c", 1)];
+        assert_eq!(warned.unanswered(&second), ["a"]);
+    }
 
     #[test]
     fn a_retained_report_is_not_fresh_but_retained_absence_counts() {

@@ -26,6 +26,8 @@ pub(crate) struct Device {
     pub(crate) signer: Option<Signer>,
     /// `None` until it is read from the outbox, and again after a failure.
     pub(crate) state: Option<PointState>,
+    /// Whether its newest sample lacks a register that was measured before.
+    pub(crate) is_lacking: bool,
     pub(crate) last: LastSeen,
 }
 
@@ -141,6 +143,20 @@ impl Recorder {
             None => self.spool.load(&signer.point).await?,
         };
         let counters = device.counters(sample);
+        let is_lacking = before.measure.misses_a_register_in(&counters);
+        if is_lacking {
+            self.status.update(|s| {
+                *s.devices[index]
+                    .errors
+                    .entry("register_missing")
+                    .or_default() += 1;
+            });
+        }
+        if is_lacking && !device.is_lacking {
+            let name = &device.config.name;
+            tracing::warn!("{name}: a register is missing that was measured before");
+        }
+        device.is_lacking = is_lacking;
         let mut after = before.clone();
         let measured = after.measure.push(&counters, &device.limits);
         let mut readings = Vec::with_capacity(measured.len());

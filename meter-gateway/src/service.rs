@@ -21,7 +21,7 @@ use crate::config::{Config, DeviceConfig, MqttConfig, Role};
 use crate::measure::Limits;
 use crate::poll::LastSeen;
 use crate::profile::{Link, Profile, ProfileError};
-use crate::publish::{MqttDevice, Publisher, Topics, Trust, link_options};
+use crate::publish::{MqttDevice, Publisher, Topics, Trust, Warned, link_options};
 use crate::record::{Device, Recorder};
 use crate::sign::Signer;
 use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
@@ -66,6 +66,9 @@ pub enum GatewayError {
     /// No random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    /// A bug.
+    #[error("a task of the gateway ended by itself; see the log for what came before")]
+    Ended,
     /// A bug.
     #[error("a task of the gateway broke off: {0}")]
     Task(#[from] JoinError),
@@ -177,14 +180,16 @@ impl Gateway {
     /// Waits for the end and puts everything away.
     ///
     /// # Errors
-    /// A task broke off; the others are stopped then.
+    /// A task broke off or ended by itself; the others are stopped then.
     pub async fn wait(mut self) -> Result<(), GatewayError> {
         let mut outcome = Ok(());
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                outcome = Err(error.into());
-            }
             // No task ends by itself while the gateway is meant to run.
+            match ended {
+                Err(error) => outcome = Err(error.into()),
+                Ok(()) if !self.shutdown.is_cancelled() => outcome = Err(GatewayError::Ended),
+                Ok(()) => {}
+            }
             self.shutdown.cancel();
         }
         self.spool.close().await;
@@ -214,6 +219,7 @@ fn devices(
             profile,
             signer,
             state: None,
+            is_lacking: false,
             last: LastSeen::default(),
         })
     };
@@ -333,5 +339,34 @@ fn publisher(
         boot_id,
         connected: Arc::new(AtomicBool::new(false)),
         started: Instant::now(),
+        warned: Warned::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn gateway(dir: &Path, shutdown: &CancellationToken) -> Gateway {
+        Gateway {
+            tasks: JoinSet::new(),
+            status: Shared::default(),
+            spool: Spool::open(dir, 10).await.unwrap(),
+            shutdown: shutdown.clone(),
+            lock: File::create(dir.join("lock")).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_by_itself_is_an_error_and_stops_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut ended = gateway(dir.path(), &shutdown).await;
+        ended.tasks.spawn(async {});
+        ended.tasks.spawn(shutdown.clone().cancelled_owned());
+        assert!(matches!(ended.wait().await, Err(GatewayError::Ended)));
+        let mut stopped = gateway(dir.path(), &shutdown).await;
+        stopped.tasks.spawn(async {});
+        stopped.wait().await.unwrap();
+    }
 }

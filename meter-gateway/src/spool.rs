@@ -11,6 +11,7 @@ use std::path::Path;
 use domain::acceptance::Acceptance;
 use domain::ids::{Digest32, PointId};
 use domain::reading::Reading;
+use domain::rejection::Rejection;
 use domain::signed::{Signed, Verified};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
@@ -25,7 +26,8 @@ pub use sql::MIGRATIONS;
 pub const OUTBOX_MAX_ROWS: i64 = 100_000;
 /// Most refused readings that are kept; the oldest go first.
 pub const REFUSED_MAX_ROWS: i64 = 1_000;
-/// Most readings that are under way without an answer.
+/// Most readings that are under way for the first time. Repeats do not count, so that a point that is
+/// never answered holds up no other.
 pub const IN_FLIGHT_MAX: i64 = 64;
 /// First wait for an acceptance; it doubles with every attempt up to [`RETRY_MAX_MS`].
 pub const RETRY_MIN_MS: i64 = 5_000;
@@ -45,6 +47,19 @@ pub enum SpoolError {
     /// No room.
     #[error("the outbox holds {0} readings and is full; is the platform reachable?")]
     Full(i64),
+    /// The platform speaks of readings that this outbox never made.
+    #[error(
+        "the books know readings of {point} up to {known}, this outbox only up to {made}: it was \
+         restored or deleted, so nothing is removed from it; enrol a new key for this gateway"
+    )]
+    Older {
+        /// The point.
+        point: String,
+        /// The highest sequence that the platform speaks of.
+        known: u64,
+        /// The highest sequence made here; 0 where there is none.
+        made: u64,
+    },
     /// What is stored cannot be understood.
     #[error("the stored state of point {point} is damaged: {reason}")]
     Damaged {
@@ -247,26 +262,33 @@ impl Spool {
     }
 
     /// Does what the platform's verified word allows: deletes what is in its books, puts aside what
-    /// it refused, and makes due what it misses.
+    /// it refused, and makes due what it misses. Returns what was put aside just now.
     ///
     /// # Errors
-    /// The database fails.
+    /// The word is about readings that were never made here, or the database fails; then nothing is
+    /// changed.
     pub async fn apply(
         &self,
         acceptance: &Verified<Acceptance>,
         now: Timestamp,
         now_ms: i64,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<Vec<(u64, Rejection)>, SpoolError> {
         let word = acceptance.message();
         let point = word.point.as_str();
         let mut tx = self.db.begin().await?;
-        for (sequence, reason) in &word.rejected {
-            let sequence = as_i64(*sequence, &word.point)?;
-            tx.execute(
-                sql::REFUSE,
-                args![point, sequence, reason.name(), now.unix_ms()],
-            )
-            .await?;
+        check_age(&mut tx, word).await?;
+        let mut refused = Vec::new();
+        for (number, reason) in &word.rejected {
+            let sequence = as_i64(*number, &word.point)?;
+            let added = tx
+                .execute(
+                    sql::REFUSE,
+                    args![point, sequence, reason.name(), now.unix_ms()],
+                )
+                .await?;
+            if added > 0 {
+                refused.push((*number, *reason));
+            }
             tx.execute(sql::DELETE, args![point, sequence, sequence])
                 .await?;
         }
@@ -282,7 +304,7 @@ impl Spool {
                 .await?;
         }
         tx.commit().await?;
-        Ok(())
+        Ok(refused)
     }
 
     /// Number of readings waiting, and of readings refused.
@@ -302,6 +324,26 @@ impl Spool {
     pub async fn refused(&self) -> Result<Vec<(String, i64, String)>, SpoolError> {
         Ok(self.db.fetch_all(sql::REFUSED, args![]).await?)
     }
+}
+
+/// Refuses a word about sequences that were never made here: its readings are others than ours.
+async fn check_age(tx: &mut Tx, word: &Acceptance) -> Result<(), SpoolError> {
+    let rejected = word.rejected.iter().map(|(sequence, _)| *sequence);
+    let known = rejected.chain(word.accepted_up_to).max().unwrap_or(0);
+    let row: Option<(i64,)> = tx
+        .fetch_optional(sql::NEXT_SEQUENCE, args![word.point.as_str()])
+        .await?;
+    let made = row.map_or(0, |(next,)| {
+        u64::try_from(next).unwrap_or(0).saturating_sub(1)
+    });
+    if known <= made {
+        return Ok(());
+    }
+    Err(SpoolError::Older {
+        point: word.point.to_string(),
+        known,
+        made,
+    })
 }
 
 /// Deletes up to `up_to`, except what the word calls missing.

@@ -66,8 +66,13 @@ pub struct Limits {
     pub connect_within_ms: u64,
     /// How long a client may take to read what it is sent; then the connection is closed.
     pub write_within_ms: u64,
-    /// Failed logins per address and minute; then all logins from it are refused for the rest of it.
+    /// Failed logins per address and user name in a minute; then all logins of that user from that
+    /// address are refused for the rest of it.
     pub failed_logins_per_minute: u32,
+    /// Failed logins per address in a minute, whatever the user names; then all logins from that
+    /// address are refused for the rest of it. Services on one machine share an address: keep this
+    /// much larger than the limit per user.
+    pub failed_logins_per_address: u32,
 }
 
 impl Default for Limits {
@@ -86,6 +91,7 @@ impl Default for Limits {
             connect_within_ms: 5_000,
             write_within_ms: 10_000,
             failed_logins_per_minute: 20,
+            failed_logins_per_address: 400,
         }
     }
 }
@@ -106,7 +112,7 @@ impl Shared {
         Shared {
             hub: hub::Hub::new(&limits, Arc::clone(&counters)),
             policy,
-            gate: gate::LoginGate::new(limits.failed_logins_per_minute),
+            gate: gate::LoginGate::new(&limits),
             limits,
             counters,
             nameless: AtomicU64::new(0),

@@ -19,6 +19,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// How long a sleeper waits before it looks again while the clock stands still at its lease.
 const LEASE_NAP: Duration = Duration::from_millis(20);
 
+/// How far the system clock may be set back before that is worth a warning.
+const SET_BACK_TOLERANCE_MS: i64 = 5_000;
+
 /// A source of `now`. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -46,10 +49,13 @@ struct Bounds {
     lease: Option<Timestamp>,
     /// Set at the orderly end: the lease is not renewed any more.
     frozen: bool,
+    /// That the system clock was set back has been said; forgotten once it has caught up.
+    warned: bool,
 }
 
 impl Clock {
-    /// The computer's clock in UTC. When it is set back, `now` stands still until it catches up.
+    /// The computer's clock in UTC. When it is set back, `now` stands still until it catches up; by
+    /// more than 5 s, that is logged as a warning, once.
     #[must_use]
     pub fn system() -> Self {
         Clock::new(Source::System, 1, None)
@@ -77,6 +83,7 @@ impl Clock {
             latest,
             lease,
             frozen: false,
+            warned: false,
         });
         Clock {
             inner: Arc::new(Inner {
@@ -98,7 +105,11 @@ impl Clock {
     /// The time now. Never earlier than any time this clock gave before.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let raw = self.raw();
+        self.observe(self.raw())
+    }
+
+    /// `now()` where the source says `raw`.
+    fn observe(&self, raw: Timestamp) -> Timestamp {
         let mut bounds = self
             .inner
             .bounds
@@ -106,7 +117,23 @@ impl Clock {
             .unwrap_or_else(PoisonError::into_inner);
         let allowed = bounds.lease.map_or(raw, |lease| raw.min(lease));
         bounds.latest = bounds.latest.max(allowed);
-        bounds.latest
+        let latest = bounds.latest;
+        if matches!(self.inner.source, Source::System) {
+            let behind_ms = latest.ms_since(raw);
+            if behind_ms <= 0 {
+                bounds.warned = false;
+            } else if behind_ms > SET_BACK_TOLERANCE_MS && !bounds.warned {
+                bounds.warned = true;
+                drop(bounds);
+                tracing::warn!(
+                    behind_ms,
+                    "the system clock was set back; this service's time stands still at {latest} \
+                     until it catches up: check the system clock, and restart the service once it \
+                     is right"
+                );
+            }
+        }
+        latest
     }
 
     /// How many times as fast as the wall this clock runs.
@@ -199,6 +226,7 @@ fn system_now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::captured_log::CapturedLog;
 
     const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
 
@@ -231,6 +259,36 @@ mod tests {
         clock.sleep_ms(5).await;
         assert!(clock.now().ms_since(first) >= 5);
         assert!(first > Timestamp::from_unix_s(1_600_000_000));
+    }
+
+    #[test]
+    fn a_system_clock_that_is_set_back_is_reported_once_and_time_stands_still() {
+        let clock = Clock::system();
+        let (log, _guard) = CapturedLog::start();
+        for (raw_s, now_s, warnings) in [
+            (100, 100, 0),
+            // Five seconds are a correction, not worth a word.
+            (95, 100, 0),
+            (94, 100, 1),
+            (40, 100, 1),
+            (99, 100, 1),
+            (101, 101, 1),
+            // Set back again after it had caught up.
+            (90, 101, 2),
+        ] {
+            assert_eq!(clock.observe(START.plus_s(raw_s)), START.plus_s(now_s));
+            let lines = log.lines();
+            assert_eq!(lines.len(), warnings, "at {raw_s} s: {lines:?}");
+        }
+        let first = &log.lines()[0];
+        assert!(
+            first.starts_with("WARN") && first.contains("restart the service"),
+            "{first}"
+        );
+        assert!(first.contains("behind_ms=6000"), "{first}");
+        let scaled = Clock::scaled(START, 1);
+        assert_eq!(scaled.observe(START.plus_s(-60)), START);
+        assert_eq!(log.lines().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,8 @@
 //! the market, of money or of a device.
 
 pub mod broker;
+#[cfg(test)]
+mod captured_log;
 pub mod clock;
 pub mod db;
 pub mod key_file;

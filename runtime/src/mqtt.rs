@@ -17,6 +17,7 @@ use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS as WireQos;
 use rumqttc::v5::mqttbytes::v5;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use talk::{Connection, converse, pump};
@@ -76,7 +77,7 @@ pub struct MqttOptions {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// One connection at a time has this id; a second one ends the first.
+    /// One connection at a time of a user has this id; a second one ends the first.
     pub client_id: String,
     /// User name.
     pub user: String,
@@ -187,7 +188,8 @@ pub struct MqttLink {
 
 impl MqttLink {
     /// Starts the link's task. It ends with `shutdown` (after sending what is queued and a
-    /// DISCONNECT), or when the receiver is dropped; the receiver then ends too.
+    /// DISCONNECT), or when the receiver is dropped; the receiver then ends too. Any end before
+    /// `shutdown` is logged as an error.
     #[must_use]
     pub fn start(
         options: MqttOptions,
@@ -195,14 +197,14 @@ impl MqttLink {
     ) -> (MqttHandle, mpsc::Receiver<MqttEvent>) {
         let (sender, queue) = mpsc::channel(PUBLISH_QUEUE);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        tokio::spawn(
-            MqttLink {
-                options,
-                queue,
-                events,
-            }
-            .run(shutdown),
-        );
+        let client_id = options.client_id.clone();
+        let link = MqttLink {
+            options,
+            queue,
+            events,
+        };
+        let task = tokio::spawn(link.run(shutdown.clone()));
+        tokio::spawn(report_end(task, client_id, shutdown));
         (MqttHandle { queue: sender }, receiver)
     }
 
@@ -270,6 +272,24 @@ impl MqttLink {
     }
 }
 
+/// Waits for the end of a link's task, and says so where that is not the end of the service: without
+/// it a service would go on without its link, and nobody would know why.
+async fn report_end(task: JoinHandle<()>, client: String, shutdown: CancellationToken) {
+    match task.await {
+        Err(error) => tracing::error!(
+            client,
+            %error,
+            "the MQTT link broke off and does not come back; restart the service"
+        ),
+        Ok(()) if !shutdown.is_cancelled() => tracing::error!(
+            client,
+            "the MQTT link ended before the service, because nothing reads its events any more; \
+             restart the service"
+        ),
+        Ok(()) => {}
+    }
+}
+
 /// Doubles with every failure up to a limit, plus up to a quarter that differs from client to
 /// client, so that a street does not come back all at once.
 fn pause(client_id: &str, failures: u32) -> Duration {
@@ -285,6 +305,7 @@ fn pause(client_id: &str, failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::captured_log::CapturedLog;
 
     #[test]
     fn pauses_grow_to_a_limit_and_differ() {
@@ -294,9 +315,9 @@ mod tests {
         assert!((0..20).any(|n| pause(&n.to_string(), 5) != pause("a", 5)));
     }
 
-    #[tokio::test]
-    async fn a_full_queue_refuses_instead_of_waiting() {
-        let options = MqttOptions {
+    /// Of a broker that is not there.
+    fn options() -> MqttOptions {
+        MqttOptions {
             host: "127.0.0.1".into(),
             port: 1,
             client_id: "a".into(),
@@ -306,9 +327,49 @@ mod tests {
             last_will: None,
             keep_alive_s: 5,
             max_packet_bytes: 1000,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_ends_before_the_service_is_reported() {
+        let (log, _guard) = CapturedLog::start();
         let stop = CancellationToken::new();
-        let (handle, mut events) = MqttLink::start(options, stop.clone());
+        let broken = tokio::spawn(async { panic!("out of luck") });
+        report_end(broken, "gw1".to_owned(), stop.clone()).await;
+        let lines = log.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with("ERROR") && lines[0].contains("gw1"),
+            "{lines:?}"
+        );
+        assert!(lines[0].contains("out of luck"), "{lines:?}");
+
+        let (_handle, events) = MqttLink::start(options(), stop);
+        drop(events);
+        for _ in 0..1000 {
+            if log.lines().len() > 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains("ended before the service"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_ends_with_the_service_is_not_reported() {
+        let (log, _guard) = CapturedLog::start();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        report_end(tokio::spawn(async {}), "gw1".to_owned(), stop).await;
+        assert!(log.lines().is_empty(), "{:?}", log.lines());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_instead_of_waiting() {
+        let stop = CancellationToken::new();
+        let (handle, mut events) = MqttLink::start(options(), stop.clone());
         for _ in 0..PUBLISH_QUEUE {
             handle.publish("a", "x", QoS::AtMostOnce, false).unwrap();
         }

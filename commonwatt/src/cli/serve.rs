@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use runtime::clock::Clock;
 use runtime::db::Db;
 use runtime::shutdown::Tasks;
@@ -16,7 +16,7 @@ use crate::site::{DataDir, Site};
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  commonwatt serve --config site.toml --data-dir data\n\n\
-    The demo writes a complete site.toml into its data folder."
+    The demo writes a complete site.toml into its data folder, as an example."
 )]
 pub(super) struct Args {
     /// The community: tariff, participants, gateways, addresses.
@@ -53,6 +53,12 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
         None => None,
     };
     let (data, _lock) = DataDir::take(&args.data_dir)?;
+    if data.holds_a_demo() {
+        bail!(
+            "{} holds the demo's street, whose time is not the computer's: choose another --data-dir",
+            args.data_dir.display()
+        );
+    }
     let db = match elsewhere {
         Some(db) => db,
         None => Db::open(&data.database()).await?,

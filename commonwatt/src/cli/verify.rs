@@ -54,8 +54,14 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 fn read_key(key: &str) -> Result<PublicKey, CliError> {
-    let text = std::fs::read_to_string(key).unwrap_or_else(|_| key.to_owned());
-    parse_public_key(&text).map_err(|e| CliError::BadInput(format!("--key {key}: {e:#}")))
+    let bad = |why: String| CliError::BadInput(format!("--key {key}: {why}"));
+    match (std::fs::read_to_string(key), parse_public_key(key)) {
+        (Ok(text), _) => parse_public_key(&text).map_err(|e| bad(super::chain(&e))),
+        (Err(_), Ok(named)) => Ok(named),
+        (Err(file), Err(_)) => Err(bad(format!(
+            "neither a key in base64 nor a readable file: {file}"
+        ))),
+    }
 }
 
 fn show(report: &Report, format: Format) -> Result<String, CliError> {

@@ -13,7 +13,7 @@ use settlement::tariff::Tariff;
 use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
-use crate::site::{DataDir, Gateway, Participant, Site};
+use crate::site::{DataDir, Gateway, Participant, Site, write_private};
 
 /// The user that the street's own MQTT meters have at the broker.
 pub(super) const METERS_USER: &str = "meters";
@@ -266,14 +266,4 @@ fn kept_password(file: &std::path::Path) -> anyhow::Result<String> {
     let password = random_password()?;
     write_private(file, &password)?;
     Ok(password)
-}
-
-/// Writes a file that only its owner may read.
-fn write_private(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    let opened = options.write(true).create_new(true).mode(0o600).open(file);
-    let written = opened.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
-    written.with_context(|| format!("cannot write {}", file.display()))
 }

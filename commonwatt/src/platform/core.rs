@@ -12,7 +12,7 @@ use domain::ids::{GatewayId, OrderId, ParticipantId, PointId};
 use domain::order::Order;
 use domain::posting::Run;
 use domain::rejection::Rejection;
-use domain::signed::Signed;
+use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
 use market_engine::service::OrderOutcome;
 use runtime::db::Tx;
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, snapshot};
+use crate::site::Participant;
 use crate::view;
 
 /// Most readings committed together.
@@ -33,6 +34,8 @@ const BEAT_WALL_MAX: Duration = Duration::from_millis(1_000);
 const SHOW_PAUSE: Duration = Duration::from_millis(400);
 /// How long before gate closure the autopilots place their orders.
 const AUTOPILOT_LEAD_S: i64 = 540;
+/// The autopilots' sequences start here, so that they never meet a participant's own.
+pub(super) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
 /// Pause after the database refused to work.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,8 @@ pub(crate) struct Core {
     tell: Option<mpsc::Sender<Told>>,
     /// When the pages last got a new picture.
     shown: Option<Instant>,
+    /// Whose autopilots have been asked for an interval.
+    asked: Option<(Interval, BTreeSet<ParticipantId>)>,
 }
 
 impl Core {
@@ -83,6 +88,7 @@ impl Core {
             show,
             tell: None,
             shown: None,
+            asked: None,
         }
     }
 
@@ -105,7 +111,11 @@ impl Core {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                _ = beats.tick() => self.beat().await,
+                _ = beats.tick() => {
+                    let pause = if self.beat().await { beat } else { RETRY_PAUSE };
+                    // Counted from the beat's end, so that a long one leaves room for what came in.
+                    beats.reset_after(pause);
+                }
                 count = self.inbox.recv_many(&mut batch, BATCH_MAX) => {
                     if count == 0 {
                         return Ok(());
@@ -238,26 +248,23 @@ impl Core {
     }
 
     /// What time demands: orders, clearing, settlement, and a new picture for the pages. What fails
-    /// is tried again at the next beat, and keeps nothing else from being done.
-    async fn beat(&mut self) {
+    /// is tried again at the next beat, and keeps nothing else from being done. `false` where
+    /// something failed.
+    async fn beat(&mut self) -> bool {
         let now = self.shared.clock.now();
         let done = [
             ("orders", self.place_orders(now).await),
-            ("clearing", self.clear(now).await),
+            ("clearing", clear(&self.shared, now).await),
             ("settlement", self.settle(now).await),
             ("the pages' picture", self.picture().await),
         ];
         let failed = done
             .into_iter()
             .filter_map(|(what, result)| Some((what, result.err()?)));
-        let mut any = false;
-        for (what, error) in failed {
-            any = true;
+        failed.fold(true, |_, (what, error)| {
             tracing::error!("{what} failed, trying again: {error:#}");
-        }
-        if any {
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
+            false
+        })
     }
 
     async fn picture(&mut self) -> anyhow::Result<()> {
@@ -269,55 +276,61 @@ impl Core {
         Ok(())
     }
 
-    async fn place_orders(&self, now: Timestamp) -> anyhow::Result<()> {
+    /// Lets every autopilot propose once for the interval that closes next.
+    async fn place_orders(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let open = next_to_close(&self.shared, now)?;
-        let closes = gate_closes(&self.shared, open);
-        if now < closes.plus_s(-AUTOPILOT_LEAD_S) {
+        if now < gate_closes(&self.shared, open).plus_s(-AUTOPILOT_LEAD_S) {
             return Ok(());
         }
-        let placed: BTreeSet<ParticipantId> = market_engine::service::orders(&self.shared.db, open)
-            .await?
-            .into_iter()
-            .map(|o| o.order.participant)
-            .collect();
-        for (index, (participant, key)) in self.shared.participants.iter().enumerate() {
-            if placed.contains(participant) {
+        if self
+            .asked
+            .as_ref()
+            .is_none_or(|(interval, _)| *interval != open)
+        {
+            let placed = market_engine::service::orders(&self.shared.db, open).await?;
+            let placed = placed
+                .into_iter()
+                .filter(|o| o.order.sequence >= AUTOPILOT_SEQUENCES);
+            self.asked = Some((open, placed.map(|o| o.order.participant).collect()));
+        }
+        let shared = Arc::clone(&self.shared);
+        for (wishes, (participant, key)) in
+            shared.site.participants.iter().zip(&shared.participants)
+        {
+            let answered =
+                |(_, who): &(Interval, BTreeSet<ParticipantId>)| who.contains(participant);
+            if self.asked.as_ref().is_some_and(answered) {
                 continue;
             }
-            let wishes = &self.shared.site.participants[index];
-            for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
-                let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
-                match self.take_order(signed.as_bytes().to_vec()).await? {
-                    OrderAnswer::Accepted(id) => self.shared.remember(id, proposal.reason),
-                    OrderAnswer::Refused(reason) => {
-                        tracing::warn!(%participant, %reason, "the autopilot's order was refused");
-                    }
-                    OrderAnswer::Unavailable => {}
-                }
+            if self.place_orders_of(wishes, key, open, now).await?
+                && let Some((_, who)) = &mut self.asked
+            {
+                who.insert(participant.clone());
             }
         }
         Ok(())
     }
 
-    async fn clear(&self, now: Timestamp) -> anyhow::Result<()> {
-        let Shared {
-            db,
-            community,
-            rules,
-            ..
-        } = &*self.shared;
-        let mut tx = db.begin().await?;
-        let cleared = market_engine::service::clear_due(&mut tx, rules, now).await?;
-        if cleared.is_empty() {
-            return Ok(());
+    /// `false` where the database did not answer, so that it is tried again.
+    async fn place_orders_of(
+        &self,
+        wishes: &Participant,
+        key: &SigningKey,
+        open: Interval,
+        now: Timestamp,
+    ) -> anyhow::Result<bool> {
+        for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
+            let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
+            match self.take_order(signed.as_bytes().to_vec()).await? {
+                OrderAnswer::Accepted(id) => self.shared.remember(id, proposal.reason),
+                OrderAnswer::Refused(reason) => {
+                    let participant = &wishes.id;
+                    tracing::warn!(%participant, %reason, "the autopilot's order was refused");
+                }
+                OrderAnswer::Unavailable => return Ok(false),
+            }
         }
-        for one in &cleared {
-            contract(&mut tx, &self.shared, now, one).await?;
-            let (volume, trades) = (one.clearing.volume, one.clearing.trades);
-            tracing::info!(interval = %one.clearing.interval, %volume, trades, "cleared");
-        }
-        settlement::service::checkpoint(&mut tx, community, now).await?;
-        Ok(tx.commit().await?)
+        Ok(true)
     }
 
     /// Settles what is due; an interval that cannot be settled holds up no other.
@@ -348,6 +361,23 @@ impl Core {
         tracing::info!(%interval, run = run.word(), postings = summary.postings, "settled");
         Ok(())
     }
+}
+
+/// Clears what is due, and puts what it means for holds and logs into the same transaction.
+pub(super) async fn clear(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
+    let mut tx = shared.db.begin().await?;
+    let cleared = market_engine::service::clear_due(&mut tx, &shared.rules, now).await?;
+    if cleared.is_empty() {
+        // Committed all the same: the very first call notes where the market begins.
+        return Ok(tx.commit().await?);
+    }
+    for one in &cleared {
+        contract(&mut tx, shared, now, one).await?;
+        let (volume, trades) = (one.clearing.volume, one.clearing.trades);
+        tracing::info!(interval = %one.clearing.interval, %volume, trades, "cleared");
+    }
+    settlement::service::checkpoint(&mut tx, &shared.community, now).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn contract(

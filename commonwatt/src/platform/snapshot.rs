@@ -13,7 +13,7 @@ use settlement::log::checkpoint::Log;
 use settlement::service::{ParticipantMoney, Whose};
 
 use super::Shared;
-use super::core::{gate_closes, next_to_close};
+use super::core::{AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
 use crate::live::DeviceKind;
 use crate::site::{Gateway, Participant};
 use crate::view;
@@ -271,7 +271,7 @@ pub(super) async fn proposals(
         point: &point.point,
         rating_w: point.rating_w,
         interval,
-        sequence: market_engine::service::next_sequence(&shared.db, &participant.id).await?,
+        sequence: AUTOPILOT_SEQUENCES + u64::try_from(interval.start_s()).unwrap_or(0),
         preferences: Preferences {
             max_buy: participant.max_buy,
             min_sell: participant.min_sell,

@@ -1,20 +1,26 @@
 //! Merit order: the volume of a book, who is served, and the margin, for all auctions at one moment.
 //!
-//! **Own counterparts.** Fills can be paired without anyone trading with itself exactly if no
-//! participant's bought and sold energy together exceed the volume. One participant at most can break
-//! that. Then (1) at the margin it yields to others of the same limit; (2) what still overlaps is left
-//! out of the book, the same amount of its worst accepted bids and offers, as if never ordered: it is
-//! energy the participant keeps for itself. The overlap lies inside the accepted energy, so the volume
-//! shrinks by just that amount, all other fills stay, and the result is the clearing of the book
-//! without the energy left out: its volume is the largest of any single price, no unserved bid
-//! reaches an unserved offer, and what is put up against oneself moves no price.
+//! **Own counterparts.** An order that reaches orders of its own participant only can never trade: it
+//! is left out whole before anything else, so that it moves neither volume nor price (except where
+//! `trade-reduction` looks beyond the margin, see there).
+//!
+//! Fills can be paired without anyone trading with itself exactly if no participant's bought and sold
+//! energy together exceed the volume. One participant at most can break that. Then (1) at the margin
+//! it yields to others of the same limit; (2) what still overlaps is left out too, the same amount of
+//! its worst accepted bids and offers, as if never ordered: it is energy the participant keeps for
+//! itself; (3) so is an unserved order that now reaches own orders only.
+//!
+//! This is the one exception to "the largest volume of any single price, better limits first": both
+//! hold for the book without the energy left out, of which the result is the clearing, and not always
+//! for the book as ordered. A better order can be left out where a worse one is served, and others
+//! may miss energy that a participant kept for itself; its price is then that of the smaller book.
 
 use domain::money::{Price, split_largest_remainder};
 use domain::order::Side;
 use sha2::{Digest, Sha256};
 
 use super::{Ties, at};
-use crate::book::{Book, slot};
+use crate::book::{Book, Entry, slot};
 
 /// A clearing in the making.
 pub(super) struct Plan<'b> {
@@ -71,6 +77,47 @@ impl<'b> Plan<'b> {
             offer = Some((o, o_left - energy)).filter(|(_, left)| *left > 0);
         }
         (volume, welfare)
+    }
+
+    /// Serves the largest volume of the book without own counterparts. Gives the most welfare that the
+    /// whole book could bring.
+    pub(super) fn serve_best(&mut self) -> i128 {
+        let (_, welfare_max) = self.volume_and_welfare();
+        self.leave_out_own_only();
+        let (volume, _) = self.volume_and_welfare();
+        self.serve(volume);
+        self.leave_out_own_only();
+        welfare_max
+    }
+
+    /// Takes out the orders that reach orders of their own participant, and of nobody else. It never
+    /// takes out a served one, nor does it change whom the others reach.
+    fn leave_out_own_only(&mut self) {
+        let (best_bids, best_offers) = (self.best_two(Side::Bid), self.best_two(Side::Offer));
+        let mut energy = std::mem::take(&mut self.energy);
+        for (entry, energy) in self.book.entries().iter().zip(&mut energy) {
+            let opposite = match entry.side {
+                Side::Bid => best_offers,
+                Side::Offer => best_bids,
+            };
+            let reached =
+                |best: Option<(Price, u32)>| best.filter(|(l, _)| reaches(entry, *l)).map(|b| b.1);
+            let [best, next] = opposite.map(reached);
+            if best == Some(entry.participant) && next.is_none() {
+                *energy = 0;
+            }
+        }
+        self.bids.retain(|i| at(&energy, *i) > 0);
+        self.offers.retain(|i| at(&energy, *i) > 0);
+        self.energy = energy;
+    }
+
+    /// The best limit of a side and whose it is, then the best of anybody else.
+    fn best_two(&self, side: Side) -> [Option<(Price, u32)>; 2] {
+        let in_book = self.side(side).iter().filter(|i| at(&self.energy, **i) > 0);
+        let mut limits = in_book.map(|i| (self.limit(*i), self.book.get(*i).participant));
+        let best = limits.next();
+        [best, limits.find(|(_, p)| best.is_some_and(|b| b.1 != *p))]
     }
 
     /// Serves `volume` on both sides by merit, then deals with own counterparts.
@@ -243,6 +290,11 @@ impl<'b> Plan<'b> {
             .map(|(e, in_book)| e.energy_wh - in_book)
             .collect()
     }
+}
+
+/// Whether an order could trade with one of this limit.
+fn reaches(entry: &Entry, other_limit: Price) -> bool {
+    !super::better(entry.side, other_limit, entry.limit)
 }
 
 /// Puts orders of one limit into the order in which ties are broken. `pro-rata` needs one too (who is

@@ -7,8 +7,7 @@ use crate::explain::{Setting, explain};
 
 pub(super) fn clear(book: &Book, price: PairPrice, ties: Ties) -> super::Outcome {
     let mut plan = Plan::new(book, ties);
-    let (volume, welfare_max) = plan.volume_and_welfare();
-    plan.serve(volume);
+    let welfare_max = plan.serve_best();
     let as_match = |(bid, offer, energy_wh)| {
         let price = match price {
             PairPrice::Bid => book.get(bid).limit,
@@ -29,7 +28,12 @@ pub(super) fn clear(book: &Book, price: PairPrice, ties: Ties) -> super::Outcome
         trades: matching::pair(&plan).into_iter().map(as_match).collect(),
         left_out: plan.left_out(),
         welfare_max,
-        reasons: explain(book, &plan.filled, &plan.energy, Setting::one_moment(None)),
+        reasons: explain(
+            book,
+            &plan.filled,
+            &plan.energy,
+            Setting::one_moment(None, ties),
+        ),
         filled: plan.filled,
     }
     .into_outcome(book)

@@ -5,8 +5,11 @@
 //! between the limits k, everybody up to k trades at it. If not, or if a k+1 is missing, both whole
 //! orders k drop out; what the orders before them have in common trades, the longer side cut from its
 //! worst end; buyers pay the dropped bid's limit, sellers receive the dropped offer's limit, and the
-//! difference is the surplus, booked to the community. For orders of one unit each this is McAfee's
-//! rule; for larger ones truthfulness holds per order, not for a participant that splits its energy.
+//! difference is the surplus, booked to the community. For participants with one order of one unit
+//! each this is McAfee's rule, and the true limit is the best one. **Limitation:** for larger orders,
+//! or several of one participant, that is not so: a limit can then decide how much of the energy is
+//! served, and an order cut at the margin can gain by naming another. Also, an order that reaches
+//! nobody can be an order k+1, and is none if its participant puts up an order against it.
 
 use domain::money::Price;
 use domain::order::Side;
@@ -18,8 +21,7 @@ use crate::explain::{Reduction, Setting, explain};
 
 pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
     let mut plan = Plan::new(book, ties);
-    let (volume, welfare_max) = plan.volume_and_welfare();
-    plan.serve(volume);
+    let welfare_max = plan.serve_best();
     // Own counterparts are out of the book now, so that they set no price below.
     let rule = PriceRule::of(&plan);
     let (buyer_price, seller_price, reduction) = match rule {
@@ -61,7 +63,7 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
             book,
             &plan.filled,
             &plan.energy,
-            Setting::reduced(price, reduction),
+            Setting::reduced(price, ties, reduction),
         ),
         filled: plan.filled,
     }

@@ -10,8 +10,7 @@ use crate::explain::{Setting, explain};
 
 pub(super) fn clear(book: &Book, policy: PricePolicy, ties: Ties) -> super::Outcome {
     let mut plan = Plan::new(book, ties);
-    let (volume, welfare_max) = plan.volume_and_welfare();
-    plan.serve(volume);
+    let welfare_max = plan.serve_best();
     let edges = Edges::of(&plan);
     let price = edges.as_ref().map(|edges| edges.price(policy));
     let as_match = |(bid, offer, energy_wh), price| Match {
@@ -25,7 +24,7 @@ pub(super) fn clear(book: &Book, policy: PricePolicy, ties: Ties) -> super::Outc
     let trades = price.map_or(Vec::new(), |price| {
         pairs.map(|p| as_match(p, price)).collect()
     });
-    let setting = Setting::one_moment(price);
+    let setting = Setting::one_moment(price, ties);
     Decision {
         price,
         price_interval: edges.map(|edges| (edges.low(), edges.high())),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use domain::money::Price;
+use domain::money::{MoneyError, Price};
 use domain::order::Side;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,6 +15,9 @@ const TEXT: &str = "text of 1 to 128 bytes without control characters";
 const SIDE: &str = "bid or offer";
 const ENERGY: &str = "a whole number of watt-hours above zero";
 const LIMIT: &str = "a price in token/kWh with at most 6 decimals, like 0.132";
+
+const LIMIT_RANGE: &str =
+    "a price between -9223372036854.775808 and 9223372036854.775807 token/kWh";
 
 /// Longest part of a wrong value that a message repeats, in characters.
 const FOUND_MAX_CHARS: usize = 60;
@@ -67,7 +70,13 @@ impl Field<'_> {
     }
 
     fn limit(&self) -> Result<Price, FileError> {
-        self.text.parse().map_err(|_| self.wrong(LIMIT))
+        let digits = self.text.strip_prefix('-').unwrap_or(self.text);
+        let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        self.text.parse().map_err(|error| match error {
+            MoneyError::Overflow => self.wrong(LIMIT_RANGE),
+            _ if whole => self.wrong(LIMIT_RANGE),
+            _ => self.wrong(LIMIT),
+        })
     }
 }
 
@@ -75,11 +84,19 @@ fn quoted(text: &str) -> String {
     if text.is_empty() {
         return "nothing".to_owned();
     }
-    let shown: String = text
-        .chars()
-        .take(FOUND_MAX_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
+    let start = text.chars().take(FOUND_MAX_CHARS);
+    shown(text, start.flat_map(char::escape_debug).collect())
+}
+
+/// Like [`quoted`] for JSON as it stands in the file, where texts are escaped already.
+fn quoted_json(raw: &str) -> String {
+    if !raw.starts_with('"') {
+        return quoted(raw);
+    }
+    shown(raw, raw.chars().take(FOUND_MAX_CHARS).collect())
+}
+
+fn shown(text: &str, shown: String) -> String {
     if text.chars().count() > FOUND_MAX_CHARS {
         format!("`{shown}…`")
     } else {
@@ -161,11 +178,21 @@ fn places(header: &csv::StringRecord) -> Result<[usize; 5], FileError> {
                 continue;
             }
             (Some(_), Some(_)) => format!("has the column `{column}` twice"),
-            (None, _) => format!("has no column `{column}`"),
+            (None, _) => format!("has no column `{column}`{}", other_separator(header)),
         };
         return Err(FileError::Header { problem });
     }
     Ok(places)
+}
+
+/// Names the separator of a header that has another one than the comma.
+fn other_separator(header: &csv::StringRecord) -> &'static str {
+    let has = |separator| header.iter().any(|name| name.contains(separator));
+    match (has(';'), has('\t')) {
+        (true, _) => ": it is separated by semicolons, not commas",
+        (false, true) => ": it is separated by tabs, not commas",
+        (false, false) => "",
+    }
 }
 
 #[derive(Deserialize)]
@@ -240,7 +267,7 @@ fn object(text: &str, start: u64) -> Result<Row, FileError> {
         }
     };
     if !text.starts_with('{') {
-        return Err(not_object(format!("found {}", quoted(text)), 1, 1));
+        return Err(not_object(format!("found {}", quoted_json(text)), 1, 1));
     }
     let object: Object<'_> =
         serde_json::from_str(text).map_err(|e| not_object(problem(&e), e.line(), e.column()))?;
@@ -280,7 +307,7 @@ fn plain(raw: Option<&RawValue>, line: u64, column: &'static str) -> Result<Stri
         (true, false) => Some(raw.to_owned()),
         (false, _) => None,
     };
-    let found = quoted(raw);
+    let found = quoted_json(raw);
     value.ok_or(FileError::Value {
         line,
         column,

@@ -213,7 +213,7 @@ fn continuous_trades_at_the_price_that_stood() {
         "continuous",
         book,
         "b2",
-        "not filled: no offer of somebody else at or below its limit",
+        "not filled: no offer of somebody else at or below its limit was left",
     );
 }
 
@@ -223,9 +223,13 @@ fn nobody_trades_with_itself_if_others_can_take_its_place() {
     let book = "b1 ann 10 40; b2 cem 10 30; o1 ann 10 10; o2 bob 10 20";
     check("-", book, "25 of 20..30, 20 Wh; b1 o2 10 @25; b2 o1 10 @25");
     // At the margin she leaves to Cem what she could only have bought from herself.
-    let book = "b1 ann 10 30; b2 cem 10 30; o1 ann 10 10";
-    check("-", book, "30 of 30..30, 10 Wh; b2 o1 10 @30");
-    check("- - time", book, "30 of 30..30, 10 Wh; b2 o1 10 @30");
+    let book = "b1 ann 10 30; b2 cem 10 30; o1 ann 10 10; o2 dan 1 30";
+    let expect = "30 of 30..30, 11 Wh; b1 o2 1 @30; b2 o1 10 @30";
+    check("- - time", book, expect);
+    let orders = crate::books::orders(book);
+    let outcome = market_engine::clear::clear(&orders.book, crate::books::mechanism("-"));
+    let fills: Vec<i64> = outcome.orders.iter().map(|o| o.filled_wh).collect();
+    assert_eq!(fills, [1, 10, 10, 1]);
 }
 
 #[test]
@@ -245,7 +249,7 @@ fn what_only_stands_against_own_orders_is_left_out() {
         "-",
         book,
         "b1",
-        "filled in part: 10 Wh stood only against the participant's own orders",
+        "filled in part, 5 of 20 Wh (25.0 %): the last order served; only 5 Wh were left",
     );
     check_reason(
         "-",
@@ -267,6 +271,93 @@ fn what_only_stands_against_own_orders_is_left_out() {
 }
 
 #[test]
+fn an_order_that_reaches_only_own_orders_moves_no_price() {
+    let book = "o1 ann 100 100; b1 bob 100 300";
+    let trade = "100 Wh; b1 o1 100";
+    check("-", book, &format!("200 of 100..300, {trade} @200"));
+    for own in [
+        "b2 ann 1 290",
+        "b2 ann 1 350",
+        "b2 ann 1 50",
+        "o2 bob 9 110",
+    ] {
+        let book = format!("{book}; {own}");
+        check("-", &book, &format!("200 of 100..300, {trade} @200"));
+        check(
+            "- marginal",
+            &book,
+            &format!("200 of 100..300, {trade} @200"),
+        );
+        check_reason(
+            "-",
+            &book,
+            &own[..2],
+            "not filled: nobody else on the other side",
+        );
+    }
+    // Nor does it make the price of a trade reduction, in which the next pair would.
+    let book = "b1 bob 10 40; b2 cem 10 30; o1 ann 20 10; o3 dan 10 50";
+    let expect = "no price, 0 Wh";
+    check("trade-reduction", book, expect);
+    check("trade-reduction", &format!("{book}; b3 ann 1 29"), expect);
+    // Bob's bid reaches only his own offer, as Ann keeps her cheap offer for herself.
+    let book = "o1 ann 10 10; b1 ann 20 30; o2 bob 10 12; b2 bob 5 20";
+    check("-", book, "21 of 12..30, 10 Wh; b1 o2 10 @21");
+    let none_left = "not filled: no offer of somebody else at or below its limit was left";
+    check_reason("-", book, "b2", none_left);
+}
+
+#[test]
+fn reasons_are_true_of_their_books() {
+    // All drop out with the pair.
+    let book = "b1 a 10 40; b2 b 10 30; o1 c 10 10";
+    let dropped = "not filled: nothing traded, all dropped out with the price-setting pair";
+    check_reason("trade-reduction", book, "b2", dropped);
+    // Own orders that do not cross are no reason, and no more than they hold stood against them.
+    let nobody = "not filled: nobody else on the other side";
+    for words in ["-", "continuous"] {
+        check_reason(words, "b1 ann 10 10; o1 ann 10 30", "b1", nobody);
+        let own = "not filled: 4 Wh stood only against the participant's own orders";
+        check_reason(words, "b1 ann 10 30; o1 ann 4 10; o2 ann 9 31", "b1", own);
+    }
+    // A margin of one, or one that is not shared.
+    let last = "filled in part, 4 of 10 Wh (40.0 %): the last order served; only 4 Wh were left";
+    check_reason("-", "b1 a 10 30; o1 b 4 10", "b1", last);
+    check_reason("- - time", "b1 a 10 30; b2 c 10 30; o1 b 4 10", "b1", last);
+    // The last accepted limit itself gives a share, but not if lots or time decide, or of 1 Wh.
+    let told = |words: &str, wh: i64, expect: &str| {
+        let book = format!("o1 s 50 300; b1 b 100 900; b2 c {wh} 400");
+        let reason = format!("not filled: limit below the price 0.000900{expect}");
+        check_reason(words, &book, "b2", &reason);
+    };
+    told(
+        "-",
+        50,
+        "; at 0.000900 or more it would have been, at least in part",
+    );
+    told(
+        "-",
+        1,
+        "; at 0.000901 or more it would have been, at least in part",
+    );
+    told(
+        "- - time",
+        50,
+        "; at 0.000901 or more it would have been, at least in part",
+    );
+    let shares = "filled in part, 17 of 50 Wh (34.0 %): orders at its limit shared what was left";
+    check_reason("-", "o1 s 50 300; b1 b 100 900; b2 c 50 900", "b2", shares);
+    // Nothing is told to a participant on both sides.
+    let book = "o1 s 50 300; b1 b 100 900; b2 c 50 400; o2 c 1 950";
+    check_reason(
+        "-",
+        book,
+        "b2",
+        "not filled: limit below the price 0.000900",
+    );
+}
+
+#[test]
 fn energy_and_prices_may_be_huge() {
     let max = i64::MAX;
     let book = format!("b1 a {max} {max}; o1 b {max} {}", i64::MIN);
@@ -282,11 +373,11 @@ fn each_order_is_told_why_and_from_which_limit() {
     check_reason("-", EVEN, "b1", "filled");
     let reason = "not filled: limit below the price 0.000024; at 0.000028 or more it would have been, at least in part";
     check_reason("-", EVEN, "b3", reason);
-    let reason = "not filled: limit above the price 0.000024; at 0.000019 or less it would have been, at least in part";
+    let reason = "not filled: limit above the price 0.000024; at 0.000020 or less it would have been, at least in part";
     check_reason("-", EVEN, "o3", reason);
     // The one price allows this bid, but the energy went to a better one.
     let book = "b1 a 10 40; b2 b 10 30; o1 c 10 10";
-    let reason = "not filled: better bids took all there was; at 0.000041 or more it would have been, at least in part";
+    let reason = "not filled: better bids took all there was; at 0.000040 or more it would have been, at least in part";
     check_reason("- pair-k - 0", book, "b2", reason);
     check_reason("pay-as-bid", book, "b2", reason);
     check_reason(

@@ -46,7 +46,7 @@ const EXPECTED: &str = r#"{
     {
       "id": "b1",
       "filled_wh": 600,
-      "reason": "filled in part, 600 of 1000 Wh (60.0 %): orders at its limit shared what was left"
+      "reason": "filled in part, 600 of 1000 Wh (60.0 %): the last order served; only 600 Wh were left"
     },
     {
       "id": "o1",
@@ -107,24 +107,35 @@ fn csv_errors_name_the_place_and_what_was_expected() {
         );
     }
     let price = "expected a price in token/kWh with at most 6 decimals, like 0.132";
-    for wrong in ["0.1234567", "x", ".5", "9999999999999999"] {
+    for wrong in ["0.1234567", "x", ".5"] {
         let line = format!("b2,a,bid,10,{wrong}");
         second(
             &line,
             &format!("line 3, column `limit_price`: found `{wrong}`, {price}"),
         );
     }
+    let range = "expected a price between -9223372036854.775808 and 9223372036854.775807 token/kWh";
+    for wrong in ["9999999999999999", "-9223372036854.775809", &"9".repeat(40)] {
+        second(
+            &format!("b2,a,bid,10,{wrong}"),
+            &format!("line 3, column `limit_price`: found `{wrong}`, {range}"),
+        );
+    }
+    second(
+        "b2,a,bid,10,9223372036854.775807\nb3,a,x,1,1",
+        "line 4, column `side`: found `x`, expected bid or offer",
+    );
     second(
         "b2,a,bid,10,",
         &format!("line 3, column `limit_price`: found nothing, {price}"),
     );
     second(
         "b2,a,bid,10,0,1",
-        "line 3: found 6 fields, expected 5 as in the header",
+        "line 3: found 6 fields, expected 5 as in the header; likely causes: a decimal comma (write 0.1, not 0,1) or an unclosed quote",
     );
     second(
         "b2,a,bid,10",
-        "line 3: found 4 fields, expected 5 as in the header",
+        "line 3: found 4 fields, expected 5 as in the header; likely causes: a decimal comma (write 0.1, not 0,1) or an unclosed quote",
     );
     let again = "line 3, column `id`: found `b1` again, first in line 2; expected a new id";
     second("b1,c,offer,10,0.1", again);
@@ -144,7 +155,7 @@ fn csv_errors_name_the_place_and_what_was_expected() {
         "line 5, column `side`: found `buy`, expected bid or offer",
     );
     let max = i64::MAX;
-    let sum = "line 3: the energies of all bids together do not fit 64 bits: use smaller orders";
+    let sum = "line 3, column `energy_wh`: the energies of all bids together do not fit 64 bits: use smaller orders";
     second(&format!("b2,a,bid,{max},0.1"), sum);
 }
 
@@ -158,7 +169,14 @@ fn csv_headers_are_checked() {
             &format!("line 1: the header {problem}; {columns}"),
         );
     };
-    check("", "has no column `id`");
+    for format in [Format::Csv, Format::Json] {
+        refused(format, "", "the file is empty");
+        refused(format, "\u{feff}\n\r\n ", "the file is empty");
+    }
+    let semicolons = "has no column `id`: it is separated by semicolons, not commas";
+    check("id;participant;side;energy_wh;limit_price\n", semicolons);
+    let tabs = "has no column `id`: it is separated by tabs, not commas";
+    check("id\tparticipant\tside\tenergy_wh\tlimit_price\n", tabs);
     check(
         "id,participant,side,energy_wh,price\n",
         "has no column `limit_price`",
@@ -199,8 +217,12 @@ fn json_errors_name_the_place_and_what_was_expected() {
         "7",
         "line 2, column `side`: found `7`, expected bid or offer",
     );
-    let energy = "line 3, column `energy_wh`: found `\\\"600\\\"`, expected a whole number of watt-hours above zero";
+    let energy = "line 3, column `energy_wh`: found `\"600\"`, expected a whole number of watt-hours above zero";
     replaced("600", "\"600\"", energy);
+    let once = r#"line 3, column `energy_wh`: found `"6\n0"`, expected a whole number of watt-hours above zero"#;
+    replaced("600", r#""6\n0""#, once);
+    let once = r"line 2, column `side`: found `b\n`, expected bid or offer";
+    replaced("\"bid\"", r#""b\n""#, once);
     let energy =
         "line 3, column `energy_wh`: found `6e2`, expected a whole number of watt-hours above zero";
     replaced("600", "6e2", energy);
@@ -231,7 +253,7 @@ fn csv_and_table_show_what_became_of_each_order() {
         Some("id,side,energy_wh,limit_price,filled_wh,reason")
     );
     let share =
-        "\"filled in part, 600 of 1000 Wh (60.0 %): orders at its limit shared what was left\"";
+        "\"filled in part, 600 of 1000 Wh (60.0 %): the last order served; only 600 Wh were left\"";
     assert_eq!(
         lines.next(),
         Some(format!("b1,bid,1000,0.300000,600,{share}").as_str())

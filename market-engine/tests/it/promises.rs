@@ -207,6 +207,30 @@ proptest! {
     }
 
     #[test]
+    fn an_order_that_can_only_meet_its_own_participant_changes_nothing(
+        lines in lines(3),
+        (bids, energy_wh, limit) in (any::<bool>(), 1_i64..40, -3_i64..12),
+    ) {
+        let mut before = entries(&lines);
+        let new = entry(before.len(), (bids, energy_wh, limit, 0));
+        let crosses = |e: &Entry| match new.side {
+            Side::Bid => e.side == Side::Offer && e.limit <= new.limit,
+            Side::Offer => e.side == Side::Bid && e.limit >= new.limit,
+        };
+        before.iter_mut().filter(|e| crosses(e)).for_each(|e| e.participant = 0);
+        prop_assume!(before.iter().any(crosses));
+        let mut after = before.clone();
+        after.push(new);
+        let reduces = |m: &Mechanism| matches!(m, Mechanism::TradeReduction { .. });
+        for mechanism in all().into_iter().filter(|m| !reduces(m)) {
+            let (first, second) = (clear(&book(&before), mechanism), clear(&book(&after), mechanism));
+            prop_assert_eq!(first.trades, second.trades);
+            prop_assert_eq!(first.price, second.price);
+            prop_assert_eq!(first.price_interval, second.price_interval);
+        }
+    }
+
+    #[test]
     fn energy_left_out_counts_as_never_ordered(lines in lines(3)) {
         let before = entries(&lines);
         for policy in ["walras-mid", "marginal", "pair-k"] {

@@ -6,7 +6,7 @@ use domain::reading::{Obis, Register};
 use domain::time::Interval;
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Measured, OUTAGE_INTERVALS_MAX};
+use super::{CounterSample, Limits, Measured, OUTAGE_INTERVALS_MAX};
 
 /// Register contents at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,10 +24,40 @@ pub(super) struct Edge {
 }
 
 impl Mark {
+    pub(super) fn of(sample: &CounterSample) -> Self {
+        Mark {
+            at_ms: sample.read_at.unix_ms(),
+            import_wh: sample.import.map(Energy::wh),
+            export_wh: sample.export.map(Energy::wh),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.import_wh.is_none() && self.export_wh.is_none()
+    }
+
     /// Whether a register is missing here that `other` has.
     pub(super) fn lacks(&self, other: &Mark) -> bool {
         (other.import_wh.is_some() && self.import_wh.is_none())
             || (other.export_wh.is_some() && self.export_wh.is_none())
+    }
+
+    /// The same without steps back from `before` that are no larger than the counter's own steps: a
+    /// device that rounds more coarsely than a moment ago has not counted backwards.
+    pub(super) fn without_rounding(self, before: &Mark, limits: &Limits) -> Self {
+        let level = |now: Option<i64>, before: Option<i64>| match now.zip(before) {
+            Some((now, before))
+                if now < before && before.saturating_sub(now) <= limits.resolution_wh =>
+            {
+                Some(before)
+            }
+            _ => now,
+        };
+        Mark {
+            at_ms: self.at_ms,
+            import_wh: level(self.import_wh, before.import_wh),
+            export_wh: level(self.export_wh, before.export_wh),
+        }
     }
 
     pub(super) fn is_above_zero(&self) -> bool {

@@ -253,6 +253,56 @@ fn another_interval_length_begins_at_its_own_edges() {
 }
 
 #[test]
+fn a_step_back_within_the_counters_resolution_is_no_reset() {
+    let coarse = Limits {
+        resolution_wh: 100,
+        ..LIMITS
+    };
+    let (mut state, mut done) = run(steady(0, 951));
+    for s in (960..1811).step_by(10) {
+        let rounded = (1000 + s) / 100 * 100;
+        done.extend(state.push(&at(s, Some(rounded), None), &coarse));
+    }
+    assert_eq!(state.era, 0);
+    assert_eq!(registers(&done), [(0, 1000, 1900, 0), (900, 1900, 2800, 0)]);
+    assert!(done.iter().all(|m| !m.quality.has(Quality::OUT_OF_RANGE)));
+}
+
+#[test]
+fn a_register_that_is_gone_for_good_ends_the_era_and_the_other_goes_on() {
+    let both = |s| at(s, Some(1000 + s), Some(7 + s));
+    let export = |s| at(s, None, Some(7 + s));
+    let before = (0..1000).step_by(10).map(both);
+    let (state, _) = run(before.clone());
+    assert!(state.misses_a_register_in(&export(1000)));
+    assert!(!state.misses_a_register_in(&both(1000)));
+    assert!(!state.misses_a_register_in(&at(1000, None, None)));
+    let short = (1000..1040).step_by(10).map(export);
+    let back = (1040..1811).step_by(10).map(both);
+    let (state, done) = run(before.clone().chain(short).chain(back));
+    assert_eq!((state.era, done.len()), (0, 2));
+    assert_eq!(done[1].registers.len(), 2);
+    assert!(!done[1].quality.has(Quality::OUT_OF_RANGE));
+    let (state, done) = run(before.chain((1000..2800).step_by(10).map(export)));
+    assert_eq!(state.era, 1);
+    let rows: Vec<(u32, usize)> = done.iter().map(|m| (m.era, m.registers.len())).collect();
+    assert_eq!(rows, [(0, 2), (0, 2), (1, 1)]);
+    assert_eq!(done[2].registers[0].end.wh(), 7 + 2700);
+}
+
+#[test]
+fn an_outage_within_the_confirming_samples_is_a_gap() {
+    let times = [0, 10, 20, 30, 2000]
+        .into_iter()
+        .chain((2010..2711).step_by(10));
+    let (_, done) = run(times.map(|s| at(s, Some(1000 + s), None)));
+    let gaps: Vec<bool> = done.iter().map(|m| m.quality.has(Quality::GAP)).collect();
+    assert_eq!(gaps, [true, true, true]);
+    let (_, done) = run(steady(0, 911));
+    assert!(!done[0].quality.has(Quality::GAP));
+}
+
+#[test]
 fn a_first_sample_that_is_wrong_is_not_believed() {
     let (state, done) = run([at(0, Some(0), None)].into_iter().chain(steady(10, 1811)));
     assert_eq!(registers(&done), [(900, 1900, 2800, 0)]);

@@ -64,6 +64,7 @@ CREATE TABLE gateway_refused (
 
 pub(super) const LOAD: &str =
     "SELECT next_sequence, previous, measure FROM gateway_point WHERE point = $1";
+pub(super) const NEXT_SEQUENCE: &str = "SELECT next_sequence FROM gateway_point WHERE point = $1";
 pub(super) const SAVE: &str = "INSERT INTO gateway_point (point, next_sequence, previous, measure)
     VALUES ($1, $2, $3, $4)
     ON CONFLICT (point) DO UPDATE SET next_sequence = excluded.next_sequence,
@@ -73,14 +74,15 @@ pub(super) const ADD: &str =
     VALUES ($1, $2, $3, $4)";
 pub(super) const COUNT_OUTBOX: &str = "SELECT COUNT(*) FROM gateway_outbox";
 pub(super) const COUNT_REFUSED: &str = "SELECT COUNT(*) FROM gateway_refused";
-pub(super) const COUNT_UNDER_WAY: &str = "SELECT COUNT(*) FROM gateway_outbox WHERE due_ms > $1";
+pub(super) const COUNT_UNDER_WAY: &str =
+    "SELECT COUNT(*) FROM gateway_outbox WHERE due_ms > $1 AND attempts <= 1";
 pub(super) const DUE: &str = "SELECT point, sequence, message, attempts
     FROM (SELECT point, sequence, message, attempts, interval_start_s,
             CASE WHEN interval_start_s >=
                 (SELECT MAX(interval_start_s) FROM gateway_outbox) - $2
             THEN 0 ELSE 1 END AS history
         FROM gateway_outbox WHERE due_ms <= $1) AS waiting
-    ORDER BY history,
+    ORDER BY history, CASE WHEN attempts > 1 THEN 1 ELSE 0 END,
         CASE WHEN history = 0 THEN -interval_start_s ELSE interval_start_s END, point, sequence
     LIMIT $3";
 pub(super) const SENT: &str = "UPDATE gateway_outbox

@@ -111,10 +111,10 @@ async fn the_newest_go_first_and_history_follows_in_order_and_in_portions() {
         .sent(&spool.due(6_000).await.unwrap(), 6_000)
         .await
         .unwrap();
-    assert_eq!(
-        due(&spool, 6_000 + RETRY_MIN_MS).await.len(),
-        0,
-        "the wait doubles"
+    let others = due(&spool, 6_000 + RETRY_MIN_MS).await;
+    assert!(
+        others.len() == 64 && others.iter().all(|one| !order.contains(one)),
+        "the wait doubles, and repeats hold up no others: {others:?}"
     );
     spool.forget_sent().await.unwrap();
     assert_eq!(due(&spool, 6_001).await, order);
@@ -133,19 +133,72 @@ async fn only_what_is_accepted_leaves_and_what_is_missing_is_due() {
     assert_eq!(spool.counts().await.unwrap(), (10, 0));
     let rejected = vec![(2, Rejection::TooLate), (9, Rejection::Implausible)];
     let said = word(Some(7), vec![(6, 6), (4, 5)], rejected);
-    spool.apply(&said, now, 100).await.unwrap();
+    let refused = spool.apply(&said, now, 100).await.unwrap();
+    assert_eq!(refused, said.message().rejected);
     assert_eq!(
         due(&spool, 100).await,
         [0; 0],
         "the missing were only just sent"
     );
-    spool.apply(&said, now, RESEND_GRACE_MS + 1).await.unwrap();
+    let again = spool.apply(&said, now, RESEND_GRACE_MS + 1).await.unwrap();
+    assert_eq!(again, [], "only what is new is news");
     assert_eq!(due(&spool, RESEND_GRACE_MS + 1).await, [6, 4, 5]);
     spool.forget_sent().await.unwrap();
     assert_eq!(due(&spool, 1).await, [10, 8, 6, 4, 5]);
     let refused = spool.refused().await.unwrap();
     let rows: Vec<(i64, &str)> = refused.iter().map(|(_, s, r)| (*s, r.as_str())).collect();
     assert_eq!(rows, [(2, "too_late"), (9, "implausible")]);
+}
+
+#[tokio::test]
+async fn a_word_about_readings_never_made_here_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = filled(dir.path(), 3).await;
+    let rejected = |sequence| vec![(sequence, Rejection::Equivocation)];
+    for (said, known) in [
+        (word(Some(4), vec![], rejected(2)), 4),
+        (word(Some(2), vec![], rejected(9)), 9),
+    ] {
+        let answer = spool.apply(&said, Timestamp::EPOCH, 1).await;
+        let Err(SpoolError::Older { known: k, made, .. }) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!((k, made), (known, 3));
+        assert_eq!(spool.counts().await.unwrap(), (3, 0));
+    }
+    let said = word(Some(3), vec![], vec![]);
+    spool.apply(&said, Timestamp::EPOCH, 1).await.unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (0, 0));
+    let empty = tempfile::tempdir().unwrap();
+    let deleted = Spool::open(empty.path(), 10).await.unwrap();
+    let answer = deleted.apply(&said, Timestamp::EPOCH, 1).await;
+    assert!(matches!(answer, Err(SpoolError::Older { made: 0, .. })));
+}
+
+#[tokio::test]
+async fn an_unanswered_point_does_not_hold_up_a_fresh_reading_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = filled(dir.path(), 64).await;
+    let mut now_ms = 1;
+    for _ in 0..3 {
+        let due = spool.due(now_ms).await.unwrap();
+        assert_eq!(due.len(), 64);
+        spool.sent(&due, now_ms).await.unwrap();
+        now_ms += RETRY_MAX_MS;
+    }
+    now_ms -= RETRY_MAX_MS - 1;
+    assert_eq!(due(&spool, now_ms).await, [0; 0]);
+    let other = PointId::new("home-2").unwrap();
+    let mut state = PointState::default();
+    state.chain.next_sequence = 2;
+    let fresh = NewReading {
+        sequence: 1,
+        interval: Interval::new(65 * 900, 900).unwrap(),
+        signed: Signed::from_bytes(vec![1]),
+    };
+    spool.store(&other, &state, &[fresh]).await.unwrap();
+    let due = spool.due(now_ms).await.unwrap();
+    assert_eq!((due.len(), due[0].point.as_str()), (1, "home-2"));
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ pub(crate) enum Make {
 pub(crate) struct Device {
     pub(crate) address: String,
     pub(crate) connections: Arc<AtomicU32>,
+    pub(crate) requests: Arc<AtomicU32>,
     state: Arc<State>,
     stop: CancellationToken,
 }
@@ -56,6 +57,7 @@ struct State {
     start: Timestamp,
     fault: Mutex<Fault>,
     make: Mutex<Make>,
+    requests: Arc<AtomicU32>,
 }
 
 impl Drop for Device {
@@ -66,15 +68,18 @@ impl Drop for Device {
 
 impl Device {
     pub(crate) async fn start(clock: &Clock, make: Make) -> Self {
+        let requests = Arc::<AtomicU32>::default();
         let state = Arc::new(State {
             clock: clock.clone(),
             start: clock.now(),
             fault: Mutex::new(Fault::None),
             make: Mutex::new(make),
+            requests: requests.clone(),
         });
         let mut device = Device {
             address: String::new(),
             connections: Arc::default(),
+            requests,
             state,
             stop: CancellationToken::new(),
         };
@@ -179,6 +184,7 @@ impl Service for Answers {
 
     fn call(&self, request: Self::Request) -> Self::Future {
         let state = self.0.clone();
+        state.requests.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let fault = *state.fault.lock().unwrap();
             let (address, count, input) = match request.request {

@@ -322,3 +322,43 @@ async fn a_dead_device_holds_up_no_other_and_mqtt_devices_are_heard() {
             .all(|r| r.registers.len() == 2)
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_outbox_keeps_its_readings_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let device = Device::start(&clock, Make::Sdm630).await;
+    let platform = platform(dir.path()).await;
+    let meter = device_config("home-1", "eastron-sdm630", Some(&device.address));
+    let config = config(dir.path(), &platform, vec![meter]);
+    let stop = CancellationToken::new();
+    let gateway = Gateway::start(config.clone(), clock.clone(), stop.clone())
+        .await
+        .unwrap();
+    until("readings", || platform.count("home-1") >= 2).await;
+    stop.cancel();
+    gateway.wait().await.unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        if file.file_name().to_string_lossy().starts_with("gateway.db") {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let known = platform.count("home-1");
+    let stop = CancellationToken::new();
+    let gateway = Gateway::start(config, clock, stop.clone()).await.unwrap();
+    until("the warning", || {
+        gateway.status().errors.contains_key("outbox_older")
+    })
+    .await;
+    until("more readings than before", || {
+        platform.count("home-1") > known
+    })
+    .await;
+    let kept = i64::try_from(known).unwrap();
+    until("all of them kept", || gateway.status().waiting > kept).await;
+    let status = gateway.status();
+    assert_eq!((status.acceptances, status.refused), (0, 0));
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}

@@ -1,6 +1,7 @@
 //! One Modbus line against devices that misbehave.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use domain::energy::{Energy, Power};
@@ -182,6 +183,35 @@ async fn sunspec_models_are_found_again_after_a_reconnect() {
     let other = Arc::new(Profile::built_in("sunspec-meter").unwrap());
     let wrong = Poller::new(0, other, 1).poll(&mut line, &clock).await;
     assert!(matches!(wrong, Err(ModbusError::NoModel(_))), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_busy_sunspec_device_is_not_explored_again() {
+    let clock = clock();
+    let words = battery("AB1", 3, 875);
+    let device = Device::start(&clock, Make::Sunspec { words, shift: 0 }).await;
+    let profile = Arc::new(Profile::built_in("sunspec-battery-802").unwrap());
+    let mut poller = Poller::new(0, profile, 1);
+    let mut line = Line::new(&device.address);
+    poller.poll(&mut line, &clock).await.unwrap();
+    device.requests.store(0, Ordering::Relaxed);
+    poller.poll(&mut line, &clock).await.unwrap();
+    let of_one_poll = device.requests.swap(0, Ordering::Relaxed);
+    device.set(Fault::Busy);
+    let busy = poller.poll(&mut line, &clock).await;
+    assert!(matches!(busy, Err(ModbusError::Busy)), "{busy:?}");
+    device.set(Fault::None);
+    device.requests.store(0, Ordering::Relaxed);
+    let sample = poller.poll(&mut line, &clock).await.unwrap();
+    assert_eq!(sample.identity.unwrap().serial, "AB1");
+    assert_eq!(device.requests.load(Ordering::Relaxed), of_one_poll);
+    device.set(Fault::IllegalAddress);
+    let moved = poller.poll(&mut line, &clock).await;
+    assert!(matches!(moved, Err(ModbusError::Exception(2))), "{moved:?}");
+    device.set(Fault::None);
+    device.requests.store(0, Ordering::Relaxed);
+    poller.poll(&mut line, &clock).await.unwrap();
+    assert!(device.requests.load(Ordering::Relaxed) > of_one_poll);
 }
 
 #[tokio::test]

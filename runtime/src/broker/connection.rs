@@ -53,6 +53,7 @@ struct Connection<S> {
     stream: S,
     shared: Arc<Shared>,
     place: Place,
+    client_id: String,
     identity: Identity,
     version: Version,
     stop: Arc<Stop>,
@@ -89,7 +90,7 @@ pub(super) async fn serve<S>(
     };
     if let Some(client) = client {
         Counters::add(&shared.counters.connections, 1);
-        tracing::debug!(%peer, client = client.id, "connected");
+        tracing::debug!(%peer, client = client.id, user = client.identity.user(), "connected");
         Connection::new(stream, input, client, shared)
             .run(shutdown)
             .await;
@@ -100,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(stream: S, input: BytesMut, client: Client, shared: Arc<Shared>) -> Self {
         let Client {
             id,
+            key,
             connect,
             identity,
             joined,
@@ -116,11 +118,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             stream,
             place: Place {
                 shared: Arc::clone(&shared),
-                client_id: id,
+                key,
                 number: joined.number,
                 will: connect.will,
             },
             shared,
+            client_id: id,
             identity,
             version: connect.version,
             stop: joined.stop,
@@ -148,7 +151,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 End::Told(DisconnectReasonCode::ServerShuttingDown)
             }
         };
-        tracing::debug!(client = self.place.client_id, ?end, "connection ends");
+        tracing::debug!(
+            client = self.client_id,
+            user = self.identity.user(),
+            ?end,
+            "connection ends"
+        );
         match end {
             End::Lost => {}
             End::Goodbye { with_will } => {
@@ -156,7 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             End::Told(reason) => {
                 Counters::add(&self.shared.counters.ended_by_broker, 1);
-                tracing::info!(client = self.place.client_id, ?reason, "disconnected");
+                let user = self.identity.user();
+                tracing::info!(client = self.client_id, user, ?reason, "disconnected");
                 write::disconnect(self.version, reason, &mut self.out);
                 let _ = timeout(GOODBYE_LIMIT, self.stream.write_all_buf(&mut self.out)).await;
             }
@@ -264,9 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Incoming::Unsubscribe { id, filters } => {
                 let hub = &self.shared.hub;
-                let reasons = filters
-                    .iter()
-                    .map(|f| hub.unsubscribe(&self.place.client_id, f));
+                let reasons = filters.iter().map(|f| hub.unsubscribe(&self.place.key, f));
                 write::unsuback(self.version, id, reasons.collect(), &mut self.out);
             }
             Incoming::Ping => write::ping_response(&mut self.out),
@@ -294,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Counters::add(&shared.counters.refused_subscriptions, 1);
             return reason;
         }
-        let (reason, retained) = shared.hub.subscribe(&self.place.client_id, filter);
+        let (reason, retained) = shared.hub.subscribe(&self.place.key, filter);
         self.backlog.extend(retained);
         reason
     }

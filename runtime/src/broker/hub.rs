@@ -52,6 +52,18 @@ impl Stop {
     }
 }
 
+/// Whose session it is. Every user has client ids of its own, so that nobody can take, or keep out,
+/// another user's connection by using its client id.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct SessionKey(String);
+
+impl SessionKey {
+    /// `client_id` holds no NUL, so no two pairs have the same key.
+    pub(super) fn new(identity: &Identity, client_id: &str) -> Self {
+        SessionKey(format!("{}\0{client_id}", identity.user()))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Hub {
     state: Mutex<State>,
@@ -64,8 +76,7 @@ pub(super) struct Hub {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By client id.
-    sessions: HashMap<String, Session>,
+    sessions: HashMap<SessionKey, Session>,
     groups: Groups,
     retained: BTreeMap<String, Arc<Message>>,
     retained_bytes: usize,
@@ -75,7 +86,6 @@ struct State {
 #[derive(Debug)]
 struct Session {
     number: u64,
-    identity: Identity,
     queue: mpsc::Sender<Delivery>,
     stop: Arc<Stop>,
     gone: CancellationToken,
@@ -98,14 +108,6 @@ pub(super) struct Joined {
     pub number: u64,
     pub queue: mpsc::Receiver<Delivery>,
     pub stop: Arc<Stop>,
-}
-
-/// Why a client could not join at once.
-pub(super) enum Occupied {
-    /// The old connection of the same user was told to end; wait for this and try again.
-    Ending(CancellationToken),
-    /// Another user holds the client id.
-    OtherUser,
 }
 
 /// Where a message went.
@@ -154,32 +156,29 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `Err`: an old connection has the same key. It was told to end; wait for the token and try
+    /// again.
     pub(super) fn join(
         &self,
-        client_id: &str,
-        identity: &Identity,
+        key: &SessionKey,
         queue_messages: usize,
-    ) -> Result<Joined, Occupied> {
+    ) -> Result<Joined, CancellationToken> {
         let mut state = self.state();
-        if let Some(old) = state.sessions.get(client_id) {
-            if old.identity != *identity {
-                return Err(Occupied::OtherUser);
-            }
+        if let Some(old) = state.sessions.get(key) {
             old.stop.now(DisconnectReasonCode::SessionTakenOver);
-            return Err(Occupied::Ending(old.gone.clone()));
+            return Err(old.gone.clone());
         }
         state.last_number += 1;
         let (number, stop) = (state.last_number, Arc::new(Stop::default()));
         let (sender, queue) = mpsc::channel(queue_messages.max(1));
         let session = Session {
             number,
-            identity: identity.clone(),
             queue: sender,
             stop: Arc::clone(&stop),
             gone: CancellationToken::new(),
             subscriptions: Vec::new(),
         };
-        state.sessions.insert(client_id.to_owned(), session);
+        state.sessions.insert(key.clone(), session);
         Ok(Joined {
             number,
             queue,
@@ -187,18 +186,18 @@ impl Hub {
         })
     }
 
-    /// Ends a client's subscriptions. Its id stays taken until [`Hub::release`], so that a new
-    /// connection of the same id cannot be overtaken by the old one's last will.
-    pub(super) fn leave(&self, client_id: &str, number: u64) {
+    /// Ends a client's subscriptions. Its key stays taken until [`Hub::release`], so that a new
+    /// connection of the same key cannot be overtaken by the old one's last will.
+    pub(super) fn leave(&self, key: &SessionKey, number: u64) {
         let mut state = self.state();
-        if let Some(session) = state.sessions.get_mut(client_id) {
+        if let Some(session) = state.sessions.get_mut(key) {
             session.subscriptions.clear();
         }
         state.groups.leave(number, None);
     }
 
-    pub(super) fn release(&self, client_id: &str) {
-        if let Some(session) = self.state().sessions.remove(client_id) {
+    pub(super) fn release(&self, key: &SessionKey) {
+        if let Some(session) = self.state().sessions.remove(key) {
             session.gone.cancel();
         }
     }
@@ -206,14 +205,14 @@ impl Hub {
     /// Adds one subscription; also returns the retained messages that it brings.
     pub(super) fn subscribe(
         &self,
-        client_id: &str,
+        key: &SessionKey,
         filter: &Filter,
     ) -> (SubscribeReasonCode, Vec<Delivery>) {
         let Ok((group, inner)) = split_share(&filter.path) else {
             return (SubscribeReasonCode::TopicFilterInvalid, Vec::new());
         };
         let mut state = self.state();
-        let Some(session) = state.sessions.get_mut(client_id) else {
+        let Some(session) = state.sessions.get_mut(key) else {
             return (SubscribeReasonCode::Unspecified, Vec::new());
         };
         let subscription = Subscription {
@@ -264,9 +263,9 @@ impl Hub {
         (reason, deliveries.collect())
     }
 
-    pub(super) fn unsubscribe(&self, client_id: &str, path: &str) -> UnsubAckReason {
+    pub(super) fn unsubscribe(&self, key: &SessionKey, path: &str) -> UnsubAckReason {
         let mut state = self.state();
-        let Some(session) = state.sessions.get_mut(client_id) else {
+        let Some(session) = state.sessions.get_mut(key) else {
             return UnsubAckReason::UnspecifiedError;
         };
         let before = session.subscriptions.len();

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::counters::Counters;
-use super::hub::{Joined, Occupied};
+use super::hub::{Joined, SessionKey};
 use super::policy::Identity;
 use super::wire::write::{Welcome, refuse, welcome};
 use super::wire::{Connect, Version, WireError, read_connect, take_frame};
@@ -22,6 +22,7 @@ const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
 /// A client that was let in.
 pub(super) struct Client {
     pub id: String,
+    pub key: SessionKey,
     pub connect: Connect,
     pub identity: Identity,
     pub joined: Joined,
@@ -92,7 +93,8 @@ async fn admit(
 ) -> Result<Client, (Version, ConnectReturnCode)> {
     let version = connect.version;
     let no = |code| (version, code);
-    if shared.gate.is_shut(peer, Instant::now()) {
+    let (user, password) = (connect.user.as_deref(), connect.password.as_deref());
+    if shared.gate.is_shut(peer, user, Instant::now()) {
         return Err(no(ConnectReturnCode::ConnectionRateExceeded));
     }
     if connect.auth_method {
@@ -102,13 +104,12 @@ async fn admit(
     if connect.client_id.contains('\0') || (nameless && version == Version::V4 && !connect.clean) {
         return Err(no(ConnectReturnCode::ClientIdentifierNotValid));
     }
-    let (user, password) = (connect.user.as_deref(), connect.password.as_deref());
     let identity =
         shared
             .policy
             .authenticate(&connect.client_id, user, password.map(str::as_bytes));
     let Some(identity) = identity else {
-        shared.gate.failed(peer, Instant::now());
+        shared.gate.failed(peer, user, Instant::now());
         return Err(no(ConnectReturnCode::BadUserNamePassword));
     };
     let will_topic = connect.will.as_ref().map(|will| will.topic.as_str());
@@ -120,7 +121,8 @@ async fn admit(
     } else {
         connect.client_id.clone()
     };
-    let joined = join(&id, &identity, shared).await.map_err(no)?;
+    let key = SessionKey::new(&identity, &id);
+    let joined = join(&key, shared).await.map_err(no)?;
     let (silence_limit, changed_s) = keep_alive(&connect, shared.limits.max_keep_alive_s);
     let mut out = BytesMut::new();
     let max_packet_bytes = u32::try_from(shared.limits.max_packet_bytes).unwrap_or(u32::MAX);
@@ -133,6 +135,7 @@ async fn admit(
     welcome(version, greeting, &mut out);
     Ok(Client {
         id,
+        key,
         connect,
         identity,
         joined,
@@ -152,13 +155,12 @@ fn keep_alive(connect: &Connect, max_s: u16) -> (Option<Duration>, Option<u16>) 
     ((used_s > 0).then_some(limit), changed_s)
 }
 
-async fn join(id: &str, identity: &Identity, shared: &Shared) -> Result<Joined, ConnectReturnCode> {
+async fn join(key: &SessionKey, shared: &Shared) -> Result<Joined, ConnectReturnCode> {
     let deadline = Instant::now() + TAKEOVER_LIMIT;
     loop {
-        match shared.hub.join(id, identity, shared.limits.queue_messages) {
+        match shared.hub.join(key, shared.limits.queue_messages) {
             Ok(joined) => return Ok(joined),
-            Err(Occupied::OtherUser) => return Err(ConnectReturnCode::ClientIdentifierNotValid),
-            Err(Occupied::Ending(gone)) => {
+            Err(gone) => {
                 Counters::add(&shared.counters.takeovers, 1);
                 if tokio::time::timeout_at(deadline, gone.cancelled())
                     .await

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use super::Shared;
+use super::hub::SessionKey;
 use super::wire::Message;
 
 /// A client's place in the broker. However its connection ends, dropping this takes its
-/// subscriptions away, publishes its last will, and only then frees its client id.
+/// subscriptions away, publishes its last will, and only then frees its key.
 pub(super) struct Place {
     pub shared: Arc<Shared>,
-    pub client_id: String,
+    pub key: SessionKey,
     pub number: u64,
     pub will: Option<Message>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.hub.leave(&self.client_id, self.number);
+        self.shared.hub.leave(&self.key, self.number);
         if let Some(will) = self.will.take()
             && let Ok(routed) = self.shared.hub.route(will, self.number)
             && !routed.is_complete()
@@ -25,6 +26,6 @@ impl Drop for Place {
             let shared = Arc::clone(&self.shared);
             runtime.spawn(async move { shared.hub.wait(routed).await });
         }
-        self.shared.hub.release(&self.client_id);
+        self.shared.hub.release(&self.key);
     }
 }

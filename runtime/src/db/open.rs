@@ -28,6 +28,14 @@ pub(super) async fn open(url: &str) -> Result<Db, DbError> {
         return open_postgres(url).await;
     }
     let path = url.strip_prefix("sqlite:").unwrap_or(url);
+    if let Some((scheme, _)) = path.split_once("://") {
+        let reason: BoxDynError = format!("`{scheme}` is not a database we know").into();
+        return Err(DbError::Open {
+            target: format!("{scheme}://…"),
+            advice: "use postgres://user:password@host/database, or a path for SQLite".to_owned(),
+            source: sqlx::Error::Configuration(reason),
+        });
+    }
     open_sqlite(path.strip_prefix("//").unwrap_or(path)).await
 }
 

@@ -118,7 +118,8 @@ async fn what_is_not_allowed_is_refused_with_its_reason() {
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_guessing_is_slowed_down() {
     let limits = Limits {
-        failed_logins_per_minute: 3,
+        failed_logins_per_minute: 2,
+        failed_logins_per_address: 4,
         ..Limits::default()
     };
     let broker = TestBroker::start(0, limits).await;
@@ -137,6 +138,14 @@ async fn a_wrong_password_is_refused_and_guessing_is_slowed_down() {
     let end = V5::with(V5::options(&broker, "x", "gw1")).end().await;
     assert!(end.contains("ConnectionRateExceeded"), "{end}");
     assert_eq!(broker.counters.get("refused_connections"), 4);
+    // Others at the same address come in, until too many names were tried from it.
+    V5::connect(&broker, "y", "gw2").await;
+    let mut other = V5::options(&broker, "x", "nobody");
+    other.set_credentials("nobody", "wrong");
+    let end = V5::with(other).end().await;
+    assert!(end.contains("BadUserNamePassword"), "{end}");
+    let end = V5::with(V5::options(&broker, "z", "gw2")).end().await;
+    assert!(end.contains("ConnectionRateExceeded"), "{end}");
     broker.stop().await;
 }
 
@@ -240,7 +249,7 @@ async fn a_shared_subscription_gives_each_message_to_one_member_in_turn() {
 }
 
 #[tokio::test]
-async fn the_same_client_id_takes_over_but_not_from_another_user() {
+async fn the_same_client_id_takes_over_from_the_same_user_and_from_nobody_else() {
     let broker = TestBroker::start(0, Limits::default()).await;
     let mut options = V5::options(&broker, "gw1", "gw1");
     options.set_last_will(LastWill::new(
@@ -252,12 +261,18 @@ async fn the_same_client_id_takes_over_but_not_from_another_user() {
     ));
     let mut first = V5::with(options);
     first.next().await.unwrap();
-    let thief = V5::with(V5::options(&broker, "gw1", "gw2")).end().await;
-    assert!(thief.contains("ClientIdentifierNotValid"), "{thief}");
+    // Another user with that id neither ends the connection nor keeps its next one out.
+    let mut other = V5::connect(&broker, "gw1", "gw2").await;
+    assert_eq!(other.subscribe("cw/gw2/cmd").await, GRANTED);
+    assert_eq!(first.subscribe("cw/gw1/cmd").await, GRANTED);
+    assert_eq!(broker.counters.get("takeovers"), 0);
     let mut second = V5::connect(&broker, "gw1", "gw1").await;
     second.publish("cw/gw1/state", "online", true).await;
     let end = first.end().await;
     assert!(end.contains("SessionTakenOver"), "{end}");
+    let mut all = V5::connect(&broker, "all", "all").await;
+    all.publish("cw/gw2/cmd", "still here", false).await;
+    assert_eq!(other.message().await.1, "still here");
     // The old connection's last will came before, not after, what the new one says.
     let mut reader = V5::connect(&broker, "settle", "settle").await;
     reader.subscribe("cw/gw1/state").await;
