@@ -285,8 +285,11 @@ impl State {
             self.aside.pop();
         }
         self.aside.push(mark);
-        // A counter that says nothing but 0 after it has counted is more likely broken than new.
-        let believable = self.last.is_none() || mark.is_above_zero();
+        // A counter that says nothing but 0 after it has counted is more likely broken than new. And
+        // without a register that has counted, its energy would read as none: better no reading.
+        let believable = self
+            .last
+            .is_none_or(|last| mark.is_above_zero() && !mark.lacks(&last));
         if self.aside.len() >= CONFIRM_SAMPLES && believable {
             let chain = std::mem::take(&mut self.aside);
             self.begin_era(chain, limits, done);

@@ -29,6 +29,8 @@ pub const REFUSED_MAX_ROWS: i64 = 1_000;
 /// Most readings that are under way for the first time. Repeats do not count, so that a point that is
 /// never answered holds up no other.
 pub const IN_FLIGHT_MAX: i64 = 64;
+/// Most readings sent for the third time or later that go out at once.
+pub const REPEATS_MAX: usize = 8;
 /// First wait for an acceptance; it doubles with every attempt up to [`RETRY_MAX_MS`].
 pub const RETRY_MIN_MS: i64 = 5_000;
 /// Longest wait for an acceptance.
@@ -206,7 +208,8 @@ impl Spool {
         Ok(())
     }
 
-    /// What is to be sent at `now_ms`: no more than may be under way.
+    /// What is to be sent at `now_ms`: no more than may be under way, and of what was sent more than
+    /// once before [`REPEATS_MAX`].
     ///
     /// # Errors
     /// The database fails.
@@ -229,7 +232,12 @@ impl Spool {
             message,
             attempts,
         };
-        Ok(rows.into_iter().map(outgoing).collect())
+        let mut repeats = 0;
+        let due = rows.into_iter().map(outgoing).filter(|out| {
+            repeats += usize::from(out.attempts > 1);
+            out.attempts <= 1 || repeats <= REPEATS_MAX
+        });
+        Ok(due.collect())
     }
 
     /// Notes that these were sent at `now_ms`.

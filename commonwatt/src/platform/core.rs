@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use domain::ids::{GatewayId, OrderId, ParticipantId, PointId};
 use domain::order::Order;
 use domain::posting::Run;
@@ -288,12 +288,12 @@ impl Core {
             .is_none_or(|(interval, _)| *interval != open)
         {
             let placed = market_engine::service::orders(&self.shared.db, open).await?;
-            let placed = placed
-                .into_iter()
-                .filter(|o| o.order.sequence >= AUTOPILOT_SEQUENCES);
+            // Who has placed an order of its own for the interval needs none from the autopilot.
+            let placed = placed.into_iter();
             self.asked = Some((open, placed.map(|o| o.order.participant).collect()));
         }
         let shared = Arc::clone(&self.shared);
+        let mut failed = false;
         for (wishes, (participant, key)) in
             shared.site.participants.iter().zip(&shared.participants)
         {
@@ -302,35 +302,40 @@ impl Core {
             if self.asked.as_ref().is_some_and(answered) {
                 continue;
             }
-            if self.place_orders_of(wishes, key, open, now).await?
-                && let Some((_, who)) = &mut self.asked
-            {
+            let answered = self.place_orders_of(wishes, key, open, now).await;
+            if let (Ok(()), Some((_, who))) = (&answered, &mut self.asked) {
                 who.insert(participant.clone());
+            } else if let Err(error) = answered {
+                tracing::error!(%participant, "its autopilot could not order: {error:#}");
+                failed = true;
             }
+        }
+        if failed {
+            // What was committed in spite of the error is read again before anything is signed again.
+            self.asked = None;
+            bail!("not every autopilot could place its order");
         }
         Ok(())
     }
 
-    /// `false` where the database did not answer, so that it is tried again.
     async fn place_orders_of(
         &self,
         wishes: &Participant,
         key: &SigningKey,
         open: Interval,
         now: Timestamp,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<()> {
         for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
             let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
             match self.take_order(signed.as_bytes().to_vec()).await? {
                 OrderAnswer::Accepted(id) => self.shared.remember(id, proposal.reason),
-                OrderAnswer::Refused(reason) => {
+                refused => {
                     let participant = &wishes.id;
-                    tracing::warn!(%participant, %reason, "the autopilot's order was refused");
+                    tracing::warn!(%participant, ?refused, "the autopilot's order was refused");
                 }
-                OrderAnswer::Unavailable => return Ok(false),
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Settles what is due; an interval that cannot be settled holds up no other.

@@ -269,7 +269,7 @@ fn a_step_back_within_the_counters_resolution_is_no_reset() {
 }
 
 #[test]
-fn a_register_that_is_gone_for_good_ends_the_era_and_the_other_goes_on() {
+fn without_a_register_that_has_counted_there_is_no_reading() {
     let both = |s| at(s, Some(1000 + s), Some(7 + s));
     let export = |s| at(s, None, Some(7 + s));
     let before = (0..1000).step_by(10).map(both);
@@ -283,11 +283,14 @@ fn a_register_that_is_gone_for_good_ends_the_era_and_the_other_goes_on() {
     assert_eq!((state.era, done.len()), (0, 2));
     assert_eq!(done[1].registers.len(), 2);
     assert!(!done[1].quality.has(Quality::OUT_OF_RANGE));
-    let (state, done) = run(before.chain((1000..2800).step_by(10).map(export)));
-    assert_eq!(state.era, 1);
-    let rows: Vec<(u32, usize)> = done.iter().map(|m| (m.era, m.registers.len())).collect();
-    assert_eq!(rows, [(0, 2), (0, 2), (1, 1)]);
-    assert_eq!(done[2].registers[0].end.wh(), 7 + 2700);
+    let gone = (1000..2800).step_by(10).map(export);
+    let (state, done) = run(before.clone().chain(gone.clone()));
+    assert_eq!((state.era, done.len()), (0, 1));
+    let back = (2800..3700).step_by(10).map(both);
+    let (state, done) = run(before.chain(gone).chain(back));
+    assert_eq!(state.era, 0);
+    let import = |m: &Measured| m.registers[0].end.wh() - m.registers[0].start.wh();
+    assert_eq!(done.iter().map(import).collect::<Vec<_>>(), [900; 4]);
 }
 
 #[test]

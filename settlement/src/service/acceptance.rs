@@ -13,7 +13,7 @@ use crate::store::Source;
 
 /// A gateway repeats what was not answered every few minutes: what it has not asked again for so long, it
 /// has heard of.
-pub const REFUSAL_HEARD_MS: i64 = 86_400_000;
+pub const REFUSAL_HEARD_MS: i64 = 3_600_000;
 /// Most readings under replaced keys that one acceptance confirms; the rest follows when these have left.
 const OLDER_MAX: i64 = 4096;
 

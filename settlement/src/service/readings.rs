@@ -23,7 +23,7 @@ use crate::store::LOCK;
 /// Messages that nobody enrolled can be held to are kept for looking at, the newest so many.
 pub const REFUSED_KEPT: i64 = 1024;
 /// So many refused readings of a point are kept for good. From then on they are answered with
-/// `rate_limited` and kept like messages of nobody; only their sequence and digest stay, so that it is not
+/// `rate_limited` and kept like messages of nobody; only their row without the message stays, so that it is not
 /// missing and the gateway stops sending.
 pub const REJECTED_KEPT: i64 = 10_000;
 
