@@ -232,7 +232,7 @@ fn auction(street: &Street) -> Markup {
             p.figure { "No trade: " (cleared.orders.len()) " orders, none that fit together." }
         }
         (chart::curves(cleared))
-        details {
+        details open {
             summary { "All orders and why" }
             (order_table(&cleared.orders))
         }
