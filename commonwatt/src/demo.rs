@@ -17,7 +17,6 @@ use anyhow::{Context, bail};
 use domain::time::{Interval, Timestamp};
 use runtime::broker::{AccessList, Broker, Limits, Policy};
 use runtime::clock::{Clock, ClockFile};
-use runtime::db::Db;
 use runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
 use simulator::scenario::Scenario;
@@ -60,10 +59,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let page = listener.local_addr()?;
     let (broker, users) = bind_broker((Ipv4Addr::LOCALHOST, options.mqtt_port).into()).await?;
     let broker_at = broker.local_addr();
-    let elsewhere = match &options.database {
-        Some(url) => Some(Db::open(url).await?),
-        None => None,
-    };
+    let named = platform::named_database(options.database.as_deref()).await?;
     let (data, _lock) = DataDir::take(&options.data_dir)?;
     let mut scenario = Scenario::street_10()?;
     scenario.site.start = origin(&data, &options, scenario.site.start)?;
@@ -82,10 +78,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let password = start_broker(&mut tasks, broker, &users, &site)?;
     let world = World::new(&scenario, options.seed);
     let devices = start_devices(&mut tasks, world, &clock, broker_at, &members).await?;
-    let db = match elsewhere {
-        Some(db) => db,
-        None => Db::open(&data.database()).await?,
-    };
+    let db = platform::database_or_file(named, &data).await?;
     let platform = platform::open(site.clone(), &data, db, clock.clone()).await?;
     start_platform(&mut tasks, platform, listener, broker_at, password);
     for gateway in &members.gateways {

@@ -82,6 +82,22 @@ pub(crate) struct Platform {
     pub(crate) core: core::Core,
 }
 
+/// Connects to the database that is named, if one is: before anything is written, as it may be refused.
+pub(crate) async fn named_database(url: Option<&str>) -> anyhow::Result<Option<Db>> {
+    Ok(match url {
+        Some(url) => Some(Db::open(url).await?),
+        None => None,
+    })
+}
+
+/// The named database, or the file in the data folder where none is named.
+pub(crate) async fn database_or_file(named: Option<Db>, data: &DataDir) -> anyhow::Result<Db> {
+    Ok(match named {
+        Some(db) => db,
+        None => Db::open(&data.database()).await?,
+    })
+}
+
 /// Opens books and keys, checks the books, enrols who is new.
 pub(crate) async fn open(
     site: Site,
@@ -91,7 +107,7 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Platform> {
     db.migrate(market_engine::store::MIGRATIONS).await?;
     db.migrate(settlement::store::MIGRATIONS).await?;
-    same_community(&db, &site, clock.now()).await?;
+    refuse_other_books(&db, &site, clock.now()).await?;
     settlement::service::check_books(&db).await.context(
         "the books do not add up, so nothing was started; restore a backup of the database",
     )?;
@@ -143,7 +159,7 @@ pub(crate) async fn open(
 }
 
 /// Refuses the books of another community, of intervals of another length, or of a time to come.
-async fn same_community(db: &Db, site: &Site, now: Timestamp) -> anyhow::Result<()> {
+async fn refuse_other_books(db: &Db, site: &Site, now: Timestamp) -> anyhow::Result<()> {
     if let Some(note) = settlement::service::latest_checkpoint(db, Log::Ledger).await? {
         let (found, expected) = (note.lines().next(), Log::Ledger.origin(&site.community));
         if found != Some(&expected) {

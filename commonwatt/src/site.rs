@@ -393,24 +393,7 @@ pub(crate) fn parse_public_key(text: &str) -> anyhow::Result<PublicKey> {
 
 /// Writes a file whole or not at all, readable by its owner only, and durably.
 pub(crate) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let fresh = file.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    let opened = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh);
-    let written = opened
-        .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
-        .and_then(|()| std::fs::rename(&fresh, file))
-        .and_then(|()| match file.parent() {
-            Some(folder) => std::fs::File::open(folder)?.sync_all(),
-            None => Ok(()),
-        });
-    written.with_context(|| {
+    runtime::durable::write(file, text, 0o600).with_context(|| {
         format!(
             "cannot write {}: choose another folder with --data-dir",
             file.display()

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use runtime::clock::Clock;
-use runtime::db::Db;
 use runtime::shutdown::Tasks;
 
 use super::{CliError, block_on, chain, read_input, start_logging, stop_signal};
@@ -48,10 +47,7 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
         })?;
     let (broker, users) = bind_broker(site.mqtt_listen).await?;
     let broker_at = broker.local_addr();
-    let elsewhere = match &args.database {
-        Some(url) => Some(Db::open(url).await?),
-        None => None,
-    };
+    let named = platform::named_database(args.database.as_deref()).await?;
     let (data, _lock) = DataDir::take(&args.data_dir)?;
     if data.holds_a_demo() {
         bail!(
@@ -59,10 +55,7 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
             args.data_dir.display()
         );
     }
-    let db = match elsewhere {
-        Some(db) => db,
-        None => Db::open(&data.database()).await?,
-    };
+    let db = platform::database_or_file(named, &data).await?;
     let mut tasks = Tasks::new();
     let platform = platform::open(site.clone(), &data, db, Clock::system()).await?;
     let password = start_broker(&mut tasks, broker, &users, &site)?;

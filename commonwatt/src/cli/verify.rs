@@ -73,10 +73,13 @@ fn show(report: &Report, format: Format) -> Result<String, CliError> {
             serde_json::json!({"step": step, "ok": result.is_ok(), "detail": detail})
         });
         let steps = steps.collect::<Vec<_>>();
-        return Ok(format!(
-            "{:#}\n",
-            serde_json::json!({"consistent": report.holds(), "operator_key_pinned": report.pinned, "genuine": report.holds() && report.pinned, "steps": steps})
-        ));
+        let value = serde_json::json!({
+            "consistent": report.holds(),
+            "operator_key_pinned": report.pinned,
+            "genuine": report.holds() && report.pinned,
+            "steps": steps,
+        });
+        return Ok(format!("{value:#}\n"));
     }
     for (step, result) in &report.steps {
         let (mark, detail) = match result {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use domain::ids::{GatewayId, OrderId, ParticipantId, PointId};
+use domain::ids::{GatewayId, OrderId, PointId};
 use domain::order::Order;
 use domain::posting::Run;
 use domain::rejection::Rejection;
@@ -72,8 +72,8 @@ pub(crate) struct Core {
     tell: Option<mpsc::Sender<Told>>,
     /// When the pages last got a new picture.
     shown: Option<Instant>,
-    /// Whose autopilots have been asked for an interval.
-    asked: Option<(Interval, BTreeSet<ParticipantId>)>,
+    /// The interval for which every autopilot has been asked.
+    asked: Option<Interval>,
 }
 
 impl Core {
@@ -282,39 +282,30 @@ impl Core {
         if now < gate_closes(&self.shared, open).plus_s(-AUTOPILOT_LEAD_S) {
             return Ok(());
         }
-        if self
-            .asked
-            .as_ref()
-            .is_none_or(|(interval, _)| *interval != open)
-        {
-            let placed = market_engine::service::orders(&self.shared.db, open).await?;
-            // Who has placed an order of its own for the interval needs none from the autopilot.
-            let placed = placed.into_iter();
-            self.asked = Some((open, placed.map(|o| o.order.participant).collect()));
+        if self.asked == Some(open) {
+            return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
+        let placed = market_engine::service::orders(&self.shared.db, open).await?;
+        let placed: BTreeSet<_> = placed.into_iter().map(|o| o.order.participant).collect();
+        let Shared {
+            site, participants, ..
+        } = &*self.shared;
         let mut failed = false;
-        for (wishes, (participant, key)) in
-            shared.site.participants.iter().zip(&shared.participants)
-        {
-            let answered =
-                |(_, who): &(Interval, BTreeSet<ParticipantId>)| who.contains(participant);
-            if self.asked.as_ref().is_some_and(answered) {
+        for (wishes, (participant, key)) in site.participants.iter().zip(participants) {
+            // Who has placed an order of its own for the interval needs none from the autopilot.
+            if placed.contains(participant) {
                 continue;
             }
-            let answered = self.place_orders_of(wishes, key, open, now).await;
-            if let (Ok(()), Some((_, who))) = (&answered, &mut self.asked) {
-                who.insert(participant.clone());
-            } else if let Err(error) = answered {
+            if let Err(error) = self.place_orders_of(wishes, key, open, now).await {
                 tracing::error!(%participant, "its autopilot could not order: {error:#}");
                 failed = true;
             }
         }
         if failed {
             // What was committed in spite of the error is read again before anything is signed again.
-            self.asked = None;
             bail!("not every autopilot could place its order");
         }
+        self.asked = Some(open);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The file that keeps virtual time across a crash.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,21 +86,8 @@ fn lease_ms(speed: u32) -> i64 {
     LEASE_WALL_MS.saturating_mul(i64::from(speed.max(1)))
 }
 
-/// Writes beside the file, syncs, renames over it and syncs the folder: after a power cut the file
-/// holds the old or the new time, never half of one.
 fn write_durably(path: &Path, time: Timestamp) -> Result<(), ClockError> {
-    let beside = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&beside)?;
-        writeln!(file, "{time}")?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|source| ClockError::Write {
+    crate::durable::write(path, &format!("{time}\n"), 0o666).map_err(|source| ClockError::Write {
         path: path.to_owned(),
         source,
     })
