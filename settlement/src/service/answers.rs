@@ -91,14 +91,13 @@ async fn climb(tx: &mut Tx, point: &str, kid: [u8; 8], from: i64) -> Result<i64,
             )
             .await?;
         let full = i64::try_from(next.len()) == Ok(CLIMB);
-        let last = next.last().map(|(last,)| *last);
         for (sequence,) in next {
             if sequence != up_to + 1 {
                 return Ok(up_to);
             }
             up_to = sequence;
         }
-        if !full || last != Some(up_to) {
+        if !full {
             return Ok(up_to);
         }
     }
