@@ -1,5 +1,6 @@
 //! The one program: reads the command line, calls one function, turns its error into an exit code.
 
+mod api;
 mod cli;
 mod demo;
 mod live;

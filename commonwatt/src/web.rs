@@ -101,6 +101,7 @@ fn router(web: Web) -> Router {
         .route("/api/v1/orders", post(place_order))
         .route("/api/v1/checkpoints/{log}", get(checkpoint))
         .route("/health", get(health))
+        .merge(crate::api::routes())
         .route(
             "/static/style.css",
             get(|| asset("text/css", include_str!("../static/style.css"))),
@@ -343,7 +344,7 @@ async fn health(State(web): State<Web>) -> Response {
     }
 }
 
-fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
+pub(crate) fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
     tracing::error!("{what}: {error}");
     problem(
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -352,7 +353,7 @@ fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
 }
 
 /// An error as `application/problem+json`.
-fn problem(status: StatusCode, detail: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
     let body = serde_json::json!({
         "title": status.canonical_reason().unwrap_or("error"),
         "status": status.as_u16(),

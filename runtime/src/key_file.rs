@@ -43,6 +43,14 @@ pub enum KeyError {
     },
 }
 
+/// Reads the key in `path`, and never makes one.
+///
+/// # Errors
+/// The file cannot be read, others can read it, or it holds no key.
+pub fn read(path: &Path) -> Result<SigningKey, KeyError> {
+    read_key(path)
+}
+
 /// Opens the key in `path`; makes file and folder on first use. A key is never overwritten.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod error;
 mod history;
 mod holds;
 mod interval;
+mod keys;
 mod logs;
 mod money;
 mod neighbours;
@@ -34,6 +35,7 @@ pub use history::{
 };
 pub use holds::{hold, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
+pub use keys::{GatewayKey, gateway_keys};
 pub use logs::{checkpoint, consistency, latest_checkpoint};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
 pub use proof::receipt;

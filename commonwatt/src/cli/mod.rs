@@ -5,6 +5,9 @@
 mod clear;
 mod demo;
 mod gateway;
+mod keys;
+#[allow(dead_code, reason = "the commands that post are next")]
+mod operator;
 mod serve;
 mod verify;
 
@@ -28,6 +31,8 @@ enum Command {
     Serve(serve::Args),
     /// Run a gateway: read devices, sign what they counted, deliver it to the platform.
     Gateway(gateway::Args),
+    /// See and change which keys a community's gateways may sign with.
+    Keys(keys::Args),
     /// Clear a file of orders and print price, trades and every order's fill.
     Clear(clear::Args),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
@@ -94,6 +99,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::Keys(args) => keys::run(&args),
         Command::Clear(args) => clear::run(&args),
         Command::Verify(args) => verify::run(&args),
     };

@@ -1,0 +1,32 @@
+//! The API's resources for programs. What only the operator may do is a message signed with the
+//! operator's key in the body of a POST: the signature is the permission, wherever it comes from.
+
+mod keys;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use domain::signed::PublicKey;
+
+use crate::site::public_key_text;
+use crate::web::Web;
+
+/// Every resource of the API that is not a page's own.
+pub(crate) fn routes() -> Router<Web> {
+    Router::new()
+        .route("/api/v1/platform", get(platform))
+        .route("/api/v1/keys", get(keys::list))
+}
+
+/// Whose platform this is, and what time it is there.
+async fn platform(State(web): State<Web>) -> Response {
+    let shared = &web.shared;
+    let operator = PublicKey::of(&shared.community.operator);
+    Json(serde_json::json!({
+        "community": shared.site.community.as_str(),
+        "now": shared.clock.now().to_string(),
+        "operator_key": public_key_text(operator),
+    }))
+    .into_response()
+}
