@@ -1,7 +1,8 @@
 //! Who talks on a line, and when: one task owns each line, so that two devices behind one gateway
 //! never speak at once. A device that fails is asked less and less often, and the others go on.
 
-use std::sync::Arc;
+pub mod job;
+mod poller;
 
 use domain::time::Timestamp;
 use runtime::clock::Clock;
@@ -9,20 +10,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::device::modbus::{Line, ModbusError};
-use crate::device::{Identity, Plan, Registers, sunspec};
 use crate::poll::Sample;
-use crate::profile::{Link, ModbusRules, Profile};
+pub use job::{Answer, Desk, JOBS_MAX, Job, Place, STEPS_MAX, Step};
+pub use poller::Poller;
 
 /// Longest time a failing device is left alone, in milliseconds of the clock.
 pub const BACK_OFF_MAX_MS: i64 = 300_000;
 /// Shortest time between two polls of a device on the wall, however fast the clock runs.
 pub const POLL_MIN_WALL_MS: i64 = 250;
-/// After so many polls a device is asked again who it is.
-const IDENTITY_EVERY_POLLS: u32 = 90;
-
-/// The exception of a device that does not know an address.
-const NO_SUCH_ADDRESS: u8 = 2;
-
 /// What became of one poll, or of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -77,185 +72,115 @@ impl Schedule {
     }
 }
 
-/// A device on a line.
-#[derive(Debug)]
-pub struct Poller {
-    device: usize,
-    profile: Arc<Profile>,
-    unit: u8,
-    session: Option<Session>,
-    failures: u32,
-    due: Timestamp,
-}
-
-/// What is known about a device as long as the connection lasts.
-#[derive(Debug)]
-struct Session {
-    connection: u64,
-    values: Plan,
-    identification: Plan,
-    identity: Option<Identity>,
-    polls: u32,
-}
-
-impl Poller {
-    /// A device that will be polled as soon as its line runs.
-    #[must_use]
-    pub fn new(device: usize, profile: Arc<Profile>, unit: u8) -> Self {
-        let due = Timestamp::from_unix_ms(i64::MIN);
-        Poller {
-            device,
-            profile,
-            unit,
-            session: None,
-            failures: 0,
-            due,
-        }
-    }
-
-    /// Asks the device for all its values.
-    ///
-    /// # Errors
-    /// The first thing that went wrong; no half a sample is made.
-    pub async fn poll(&mut self, line: &mut Line, clock: &Clock) -> Result<Sample, ModbusError> {
-        let profile = self.profile.clone();
-        let (Link::Modbus(rules) | Link::Sunspec(rules)) = &profile.link else {
-            return Err(ModbusError::NoSunspec);
-        };
-        let connection = line.connect(rules).await?;
-        let mut session = match self.session.take() {
-            Some(session) if session.connection == connection => session,
-            _ => begin(line, self.unit, &profile, rules, connection).await?,
-        };
-        let sample = Self::ask(line, self.unit, rules, &mut session, clock).await;
-        // A device that answers, if only with a refusal, is still the same one. Where it does not
-        // know an address, its models may have moved: they are looked for again.
-        let is_known = match &sample {
-            Ok(_) | Err(ModbusError::Busy) => true,
-            Err(ModbusError::Exception(code)) => *code != NO_SUCH_ADDRESS,
-            Err(_) => false,
-        };
-        self.session = Some(session).filter(|_| is_known);
-        sample
-    }
-
-    async fn ask(
-        line: &mut Line,
-        unit: u8,
-        rules: &ModbusRules,
-        session: &mut Session,
-        clock: &Clock,
-    ) -> Result<Sample, ModbusError> {
-        if session.polls.is_multiple_of(IDENTITY_EVERY_POLLS) {
-            let found = fetch(line, unit, rules, &mut session.identification).await?;
-            let identity = found.identity(&session.identification);
-            // Without a serial number one meter cannot be told from another of its kind.
-            session.identity = Some(identity).filter(|id| !id.serial.is_empty());
-        }
-        session.polls = session.polls.wrapping_add(1);
-        let asked = clock.now();
-        let found = fetch(line, unit, rules, &mut session.values).await?;
-        let read_at = asked.plus_ms(clock.now().ms_since(asked) / 2);
-        let values = found.values(&session.values);
-        let identity = session.identity.clone();
-        Ok(Sample {
-            read_at,
-            values,
-            identity,
-        })
-    }
-}
-
-/// Finds out what a device has, on a new connection.
-async fn begin(
-    line: &mut Line,
-    unit: u8,
-    profile: &Profile,
-    rules: &ModbusRules,
-    connection: u64,
-) -> Result<Session, ModbusError> {
-    let (values, identification) = if rules.models.is_empty() {
-        Plan::fixed(profile)
-    } else {
-        let models = sunspec::discover(line, unit, rules).await?;
-        Plan::sunspec(profile, &models).ok_or_else(|| ModbusError::NoModel(rules.models.clone()))?
-    };
-    Ok(Session {
-        connection,
-        values,
-        identification,
-        identity: None,
-        polls: 0,
-    })
-}
-
-/// Sends a plan's requests. An optional one that the device does not know is not sent again.
-async fn fetch(
-    line: &mut Line,
-    unit: u8,
-    rules: &ModbusRules,
-    plan: &mut Plan,
-) -> Result<Registers, ModbusError> {
-    let mut found = Registers::default();
-    let mut known = Vec::with_capacity(plan.blocks.len());
-    for block in &plan.blocks {
-        match line
-            .read(unit, block.function, block.address, block.count, rules)
-            .await
-        {
-            Ok(words) => {
-                found.add(block.function, block.address, words);
-                known.push(*block);
-            }
-            Err(ModbusError::Exception(NO_SUCH_ADDRESS)) if block.optional => {}
-            Err(error) => return Err(error),
-        }
-    }
-    plan.blocks = known;
-    Ok(found)
-}
-
-/// Polls the devices of one line until `shutdown`.
-pub async fn run_line(
+/// What a line's task works with.
+struct LineTask {
     address: String,
-    mut pollers: Vec<Poller>,
+    line: Line,
+    pollers: Vec<Poller>,
     schedule: Schedule,
     clock: Clock,
     reports: mpsc::Sender<Report>,
+}
+
+/// Polls the devices of one line and does the jobs that come for them, until `shutdown`.
+pub async fn run_line(
+    address: String,
+    pollers: Vec<Poller>,
+    schedule: Schedule,
+    clock: Clock,
+    reports: mpsc::Sender<Report>,
+    mut jobs: mpsc::Receiver<Job>,
     shutdown: CancellationToken,
 ) {
-    let mut line = Line::new(&address);
-    loop {
-        let Some(poller) = pollers.iter_mut().min_by_key(|poller| poller.due) else {
-            return;
-        };
-        let polled = async {
-            clock.sleep_until(poller.due).await;
-            let outcome = poller.poll(&mut line, &clock).await;
-            let now = clock.now();
-            match &outcome {
-                Ok(_) => poller.failures = 0,
-                // A busy device is well: it is asked again at its next turn.
-                Err(ModbusError::Busy) => {}
-                Err(error) => {
-                    poller.failures = poller.failures.saturating_add(1);
-                    let (device, failures) = (poller.device, poller.failures);
-                    tracing::warn!(device, failures, "{address}: {error}");
+    let line = Line::new(&address);
+    let mut task = LineTask {
+        address,
+        line,
+        pollers,
+        schedule,
+        clock,
+        reports,
+    };
+    while let Some((next, due)) = task.next() {
+        let clock = task.clock.clone();
+        let turn = async {
+            tokio::select! {
+                // Who writes wants it done; a poll can wait.
+                biased;
+                Some(job) = jobs.recv() => {
+                    task.work(job).await;
+                    true
                 }
+                () = clock.sleep_until(due) => task.poll(next).await,
             }
-            poller.due = schedule.next_after_failures(now, poller.failures);
-            let outcome = outcome.map_err(|error| error.kind());
-            reports
-                .send(Report {
-                    device: poller.device,
-                    outcome,
-                })
-                .await
-                .is_ok()
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            heard = polled => if !heard { return },
+            is_heard = turn => if !is_heard { return },
+        }
+    }
+}
+
+impl LineTask {
+    /// The device that is polled next, and when.
+    fn next(&self) -> Option<(usize, Timestamp)> {
+        let due = |(index, poller): (usize, &Poller)| (index, poller.due);
+        self.pollers
+            .iter()
+            .enumerate()
+            .map(due)
+            .min_by_key(|(_, due)| *due)
+    }
+
+    /// Polls a device; false where nobody listens to what it says.
+    async fn poll(&mut self, index: usize) -> bool {
+        let outcome = self.pollers[index].poll(&mut self.line, &self.clock).await;
+        self.note(index, outcome.as_ref().err());
+        let poller = &mut self.pollers[index];
+        poller.due = self
+            .schedule
+            .next_after_failures(self.clock.now(), poller.failures);
+        let report = Report {
+            device: poller.device,
+            outcome: outcome.map_err(|error| error.kind()),
+        };
+        self.reports.send(report).await.is_ok()
+    }
+
+    async fn work(&mut self, job: Job) {
+        let index = self.pollers.iter().position(|p| p.device == job.device);
+        let answer = match index {
+            Some(index) => {
+                let answer = self.pollers[index].work(&mut self.line, &job.steps).await;
+                match &answer {
+                    // Nothing was sent.
+                    Err(ModbusError::NoRequest { .. }) => {}
+                    // A device that refuses answers.
+                    Ok(_) | Err(ModbusError::Exception(_) | ModbusError::NoPlace(_)) => {
+                        self.note(index, None);
+                    }
+                    Err(error) => self.note(index, Some(error)),
+                }
+                answer
+            }
+            None => Err(ModbusError::NoLine),
+        };
+        // Who asked may have gone; the work is done all the same.
+        let _ = job.answer.send(answer);
+    }
+
+    /// Counts the failures of a device in a row.
+    fn note(&mut self, index: usize, error: Option<&ModbusError>) {
+        let poller = &mut self.pollers[index];
+        match error {
+            None => poller.failures = 0,
+            // A busy device is well: it is asked again at its next turn.
+            Some(ModbusError::Busy) => {}
+            Some(error) => {
+                poller.failures = poller.failures.saturating_add(1);
+                let (device, failures) = (poller.device, poller.failures);
+                tracing::warn!(device, failures, "{}: {error}", self.address);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Poller, Report, Schedule, run_line};
+use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
 use crate::config::{Config, DeviceConfig, MqttConfig, Role};
 use crate::measure::Limits;
 use crate::poll::LastSeen;
@@ -78,6 +78,7 @@ pub enum GatewayError {
 #[derive(Debug)]
 pub struct Gateway {
     tasks: JoinSet<()>,
+    desk: Desk,
     status: Shared,
     spool: Spool,
     shutdown: CancellationToken,
@@ -132,7 +133,12 @@ impl Gateway {
         status.update(|s| s.devices = names.collect());
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let mut tasks = JoinSet::new();
+        let mut desk = Desk::default();
         for (address, pollers) in lines(&devices) {
+            let (sender, jobs) = mpsc::channel(JOBS_MAX);
+            for poller in &pollers {
+                desk.add(poller.device(), sender.clone());
+            }
             let (clock, reports) = (clock.clone(), reports.clone());
             tasks.spawn(run_line(
                 address,
@@ -140,6 +146,7 @@ impl Gateway {
                 schedule,
                 clock,
                 reports,
+                jobs,
                 shutdown.clone(),
             ));
         }
@@ -158,6 +165,7 @@ impl Gateway {
         tasks.spawn(publisher.run(shutdown.clone()));
         Ok(Gateway {
             tasks,
+            desk,
             status,
             spool,
             shutdown,
@@ -169,6 +177,12 @@ impl Gateway {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status.get()
+    }
+
+    /// Where reads and writes for its Modbus devices are handed in.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// A handle on the status that can be read while somebody waits.
@@ -350,6 +364,7 @@ mod tests {
     async fn gateway(dir: &Path, shutdown: &CancellationToken) -> Gateway {
         Gateway {
             tasks: JoinSet::new(),
+            desk: Desk::default(),
             status: Shared::default(),
             spool: Spool::open(dir, 10).await.unwrap(),
             shutdown: shutdown.clone(),

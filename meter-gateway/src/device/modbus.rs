@@ -1,6 +1,6 @@
-//! A Modbus TCP line that believes nothing: every call has a timeout, the word count is checked, and
-//! after anything but a proper answer the connection is dropped, so that a late answer can never
-//! become another register's value.
+//! A Modbus line that believes nothing: every call has a timeout, word counts and the echo of writes
+//! are checked, and after anything but a proper answer the connection is dropped, so that a late
+//! answer can never become another register's value.
 
 use std::time::Duration;
 
@@ -10,7 +10,12 @@ use tokio_modbus::client::{Client, Context, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
 use tokio_modbus::{ExceptionCode, Request, Response};
 
-use crate::profile::ModbusRules;
+use crate::profile::{ModbusRules, WORDS_PER_READ_MAX};
+
+/// Most registers that one Modbus request may write.
+pub const WORDS_PER_WRITE_MAX: u16 = 123;
+/// Most coils or discrete inputs that one Modbus request may read.
+pub const BITS_PER_READ_MAX: u16 = 2000;
 
 /// What can go wrong on a line.
 #[derive(Debug, thiserror::Error)]
@@ -37,18 +42,44 @@ pub enum ModbusError {
         /// Registers in the answer.
         got: usize,
     },
+    /// The device confirms another write than was sent.
+    #[error("wrote to register {address}, and the device confirms another write")]
+    WrongEcho {
+        /// The first register written to.
+        address: u16,
+    },
     /// The device refuses.
     #[error("the device answers exception {0}")]
     Exception(u8),
     /// The device has no time now.
     #[error("the device is busy")]
     Busy,
+    /// A gateway on the way does not reach the device.
+    #[error("a gateway on the line answers exception {0}: it does not reach the device")]
+    Gateway(u8),
     /// Not a SunSpec device.
     #[error("the device has no SunSpec chain at 40000, 50000 or 0")]
     NoSunspec,
     /// A SunSpec device of another kind.
     #[error("the device has none of the SunSpec models {0:?}")]
     NoModel(Vec<u16>),
+    /// The device has no such model, or the model is shorter.
+    #[error("the device does not have {0:?}")]
+    NoPlace(crate::bus::job::Place),
+    /// A request that Modbus does not know.
+    #[error("function {function} with {count} values is no Modbus request that can be sent")]
+    NoRequest {
+        /// Function code.
+        function: u8,
+        /// Registers or coils.
+        count: usize,
+    },
+    /// The device's line has more waiting jobs than it takes.
+    #[error("the line has too many jobs waiting; try again later")]
+    QueueFull,
+    /// No line serves the device (any more).
+    #[error("no line serves this device")]
+    NoLine,
 }
 
 impl ModbusError {
@@ -60,9 +91,14 @@ impl ModbusError {
             ModbusError::Timeout(_) => "timeout",
             ModbusError::Transport(_) => "transport",
             ModbusError::WrongCount { .. } => "word_count",
+            ModbusError::WrongEcho { .. } => "write_echo",
             ModbusError::Exception(_) => "exception",
             ModbusError::Busy => "busy",
+            ModbusError::Gateway(_) => "gateway",
             ModbusError::NoSunspec | ModbusError::NoModel(_) => "model",
+            ModbusError::NoPlace(_) | ModbusError::NoRequest { .. } => "request",
+            ModbusError::QueueFull => "queue_full",
+            ModbusError::NoLine => "no_line",
         }
     }
 }
@@ -110,7 +146,8 @@ impl Line {
         Ok(self.generation)
     }
 
-    /// Reads `count` registers from `address` of `unit`.
+    /// Reads `count` registers (functions 3 and 4) or bits (1 and 2; one word each, 0 or 1) from
+    /// `address` of `unit`.
     ///
     /// # Errors
     /// See [`ModbusError`]. Whatever is no answer to this very request drops the connection.
@@ -122,6 +159,90 @@ impl Line {
         count: u16,
         rules: &ModbusRules,
     ) -> Result<Vec<u16>, ModbusError> {
+        let request = match (function, count) {
+            (1, 1..=BITS_PER_READ_MAX) => Request::ReadCoils(address, count),
+            (2, 1..=BITS_PER_READ_MAX) => Request::ReadDiscreteInputs(address, count),
+            (3, 1..=WORDS_PER_READ_MAX) => Request::ReadHoldingRegisters(address, count),
+            (4, 1..=WORDS_PER_READ_MAX) => Request::ReadInputRegisters(address, count),
+            _ => {
+                let count = usize::from(count);
+                return Err(ModbusError::NoRequest { function, count });
+            }
+        };
+        let words = |response| {
+            let (words, expected) = match response {
+                Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words) => {
+                    (words, usize::from(count))
+                }
+                // Bits come in whole bytes.
+                Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) => (
+                    bits.into_iter().map(u16::from).collect(),
+                    usize::from(count).next_multiple_of(8),
+                ),
+                _ => (Vec::new(), usize::from(count)),
+            };
+            if words.len() == expected {
+                Ok(words)
+            } else {
+                let (asked, got) = (count, words.len());
+                Err(ModbusError::WrongCount { asked, got })
+            }
+        };
+        let mut words = self.exchange(unit, request, rules, words).await?;
+        words.truncate(usize::from(count));
+        Ok(words)
+    }
+
+    /// Writes `words` from `address` of `unit` on: function 5 one coil (0 is off, 1 is on), 6 one
+    /// register, 16 several. The device must confirm this very write.
+    ///
+    /// # Errors
+    /// See [`ModbusError`]. Whatever is no answer to this very request drops the connection; whether
+    /// the device has obeyed is not known then.
+    pub async fn write(
+        &mut self,
+        unit: u8,
+        function: u8,
+        address: u16,
+        words: &[u16],
+        rules: &ModbusRules,
+    ) -> Result<(), ModbusError> {
+        let count = words.len();
+        let fits = u16::try_from(count).ok();
+        let several = fits.filter(|count| (1..=WORDS_PER_WRITE_MAX).contains(count));
+        let (request, echo) = match (function, words, several) {
+            (5, &[state @ 0..=1], _) => (
+                Request::WriteSingleCoil(address, state == 1),
+                Response::WriteSingleCoil(address, state == 1),
+            ),
+            (6, &[word], _) => (
+                Request::WriteSingleRegister(address, word),
+                Response::WriteSingleRegister(address, word),
+            ),
+            (16, words, Some(count)) => (
+                Request::WriteMultipleRegisters(address, words.into()),
+                Response::WriteMultipleRegisters(address, count),
+            ),
+            _ => return Err(ModbusError::NoRequest { function, count }),
+        };
+        let confirmed = |response| {
+            if response == echo {
+                Ok(())
+            } else {
+                Err(ModbusError::WrongEcho { address })
+            }
+        };
+        self.exchange(unit, request, rules, confirmed).await
+    }
+
+    /// One request and its answer, as far as `check` takes it for one.
+    async fn exchange<T>(
+        &mut self,
+        unit: u8,
+        request: Request<'_>,
+        rules: &ModbusRules,
+        check: impl FnOnce(Response) -> Result<T, ModbusError>,
+    ) -> Result<T, ModbusError> {
         self.connect(rules).await?;
         if let Some(last) = self.last_answer {
             sleep_until(last + Duration::from_millis(rules.gap_ms)).await;
@@ -132,40 +253,24 @@ impl Line {
             return Err(ModbusError::Timeout(rules.timeout_ms));
         };
         context.set_slave(Slave(unit));
-        let request = match function {
-            4 => Request::ReadInputRegisters(address, count),
-            _ => Request::ReadHoldingRegisters(address, count),
-        };
         let limit = Duration::from_millis(rules.timeout_ms);
         let answer = timeout(limit, context.call(request)).await;
         self.last_answer = Some(Instant::now());
         let response = answer
             .map_err(|_| ModbusError::Timeout(rules.timeout_ms))?
             .map_err(ModbusError::Transport)?;
-        match response {
-            Ok(Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words)) => {
-                if words.len() != usize::from(count) {
-                    return Err(ModbusError::WrongCount {
-                        asked: count,
-                        got: words.len(),
-                    });
-                }
-                self.context = Some(context);
-                Ok(words)
+        let outcome = match response {
+            Ok(response) => Ok(check(response)?),
+            Err(ExceptionCode::Acknowledge | ExceptionCode::ServerDeviceBusy) => {
+                Err(ModbusError::Busy)
             }
-            Ok(_) => Err(ModbusError::WrongCount {
-                asked: count,
-                got: 0,
-            }),
-            Err(code) => {
-                self.context = Some(context);
-                match code {
-                    ExceptionCode::Acknowledge | ExceptionCode::ServerDeviceBusy => {
-                        Err(ModbusError::Busy)
-                    }
-                    other => Err(ModbusError::Exception(other.into())),
-                }
-            }
-        }
+            // The device itself may still answer the gateway, late.
+            Err(
+                code @ (ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice),
+            ) => return Err(ModbusError::Gateway(code.into())),
+            Err(code) => Err(ModbusError::Exception(code.into())),
+        };
+        self.context = Some(context);
+        outcome
     }
 }

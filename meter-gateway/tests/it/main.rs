@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod by_hand;
 mod device;
 mod gateway;
+mod job;
 mod line;
 mod platform;
