@@ -41,6 +41,10 @@ pub struct Config {
     pub operator_key: PublicKey,
     /// The broker.
     pub mqtt: MqttConfig,
+    /// The home's own broker, where the home's devices speak and Home Assistant listens. Without it
+    /// the devices are heard on the platform's broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_mqtt: Option<HomeMqttConfig>,
     /// The devices.
     pub devices: Vec<DeviceConfig>,
 }
@@ -67,6 +71,33 @@ pub struct MqttConfig {
 impl std::fmt::Debug for MqttConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "MqttConfig({}@{}:{})", self.user, self.host, self.port)
+    }
+}
+
+/// A broker in the home; it needs to know MQTT 5.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HomeMqttConfig {
+    /// Host.
+    pub host: String,
+    /// Port.
+    #[serde(default = "default_mqtt_port")]
+    pub port: u16,
+    /// User name; none where the broker asks for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// File with the password, instead of writing it here; relative to the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for HomeMqttConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user = self.user.as_deref().unwrap_or("nobody");
+        write!(f, "HomeMqttConfig({user}@{}:{})", self.host, self.port)
     }
 }
 
@@ -157,6 +188,13 @@ impl Config {
         if let Some(path) = &mut config.mqtt.password_file {
             *path = folder.join(&*path);
         }
+        if let Some(HomeMqttConfig {
+            password_file: Some(path),
+            ..
+        }) = &mut config.home_mqtt
+        {
+            *path = folder.join(&*path);
+        }
         Ok(config)
     }
 
@@ -196,6 +234,14 @@ impl Config {
                 "password_file",
                 "either password or password_file, not both",
             );
+        }
+        if let Some(home) = &self.home_mqtt {
+            if home.password.is_some() && home.password_file.is_some() {
+                return wrong("[home_mqtt]", "either password or password_file, not both");
+            }
+            if home.user.is_none() && (home.password.is_some() || home.password_file.is_some()) {
+                return wrong("[home_mqtt]", "a password belongs to a user");
+            }
         }
         if self.devices.is_empty() || self.devices.len() > DEVICES_MAX {
             return wrong("devices", "a gateway has 1 to 64 [[devices]]");
@@ -426,6 +472,24 @@ address = "127.0.0.1:1503"
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn the_homes_broker_is_read_and_its_password_is_not_shown() {
+        let home = "[home_mqtt]\nhost = \"10.0.0.2\"\n";
+        let text = format!("{TEXT}\n{home}user = \"x\"\npassword_file = \"pw\"\n");
+        let config = Config::from_toml(&text, "/etc/gateway/gateway.toml").unwrap();
+        let broker = config.home_mqtt.clone().unwrap();
+        assert_eq!((broker.host.as_str(), broker.port), ("10.0.0.2", 1883));
+        let file = broker.password_file.unwrap();
+        assert_eq!(file, Path::new("/etc/gateway/pw"));
+        let text = format!("{TEXT}\n{home}password = \"hidden\"\n");
+        let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
+        assert!(error.contains("key `[home_mqtt]`: a password"), "{error}");
+        assert!(error.contains("line 30"), "{error}");
+        let text = format!("{TEXT}\n{home}user = \"x\"\npassword = \"hidden\"\n");
+        let config = Config::from_toml(&text, "g.toml").unwrap();
+        assert!(!format!("{config:?}").contains("hidden"));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 pub mod bus;
 pub mod config;
 pub mod device;
+pub mod home;
+pub mod listen;
 pub mod live;
 pub mod measure;
 pub mod poll;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use domain::acceptance::Acceptance;
 use domain::ids::{CommunityId, GatewayId, PointId};
 use domain::signed::{PublicKey, Signed};
-use domain::time::Timestamp;
 use runtime::clock::Clock;
 use runtime::mqtt::{LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
 use serde_json::json;
@@ -17,11 +16,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::bus::Report;
-use crate::device::{Values, mqtt};
+use crate::listen::Listener;
 use crate::live::Live;
-use crate::poll::Sample;
-use crate::profile::{Link, Profile};
 use crate::spool::{Outgoing, Spool, SpoolError};
 use crate::status::Shared;
 
@@ -60,69 +56,6 @@ impl Topics {
     }
 }
 
-/// A device that reports over MQTT.
-#[derive(Clone, Debug)]
-pub struct MqttDevice {
-    /// Position in the configuration.
-    pub device: usize,
-    /// Its profile.
-    pub profile: Arc<Profile>,
-    /// Its topic prefix.
-    pub prefix: String,
-}
-
-impl MqttDevice {
-    fn presence(&self) -> Option<(&str, &str)> {
-        match &self.profile.link {
-            Link::Mqtt(rules) => Some((&rules.presence_topic, &rules.presence_up)),
-            _ => None,
-        }
-    }
-
-    /// The topics it is heard on.
-    fn subscriptions(&self) -> Vec<(String, QoS)> {
-        let presence = self.presence().map(|(topic, _)| topic);
-        let topics = mqtt::topics(&self.profile).into_iter().chain(presence);
-        topics
-            .map(|topic| (format!("{}/{topic}", self.prefix), QoS::AtMostOnce))
-            .collect()
-    }
-
-    /// What a message on one of its topics says; none where it says nothing new.
-    fn hear(&self, topic: &str, payload: &[u8], retain: bool, now: Timestamp) -> Option<Report> {
-        let topic = topic.strip_prefix(&self.prefix)?.strip_prefix('/')?;
-        let report = |outcome| {
-            Some(Report {
-                device: self.device,
-                outcome,
-            })
-        };
-        if let Some((presence, up)) = self.presence()
-            && topic == presence
-        {
-            return if payload == up.as_bytes() {
-                None
-            } else {
-                report(Err("offline"))
-            };
-        }
-        if retain {
-            // It was said at some other time, and nobody knows when.
-            return None;
-        }
-        let mut values = Values::default();
-        match mqtt::decode(&self.profile, topic, payload, &mut values) {
-            Ok(()) if values == Values::default() => None,
-            Ok(()) => report(Ok(Sample {
-                read_at: now,
-                values,
-                identity: None,
-            })),
-            Err(_) => report(Err("payload")),
-        }
-    }
-}
-
 /// What the link to the broker needs to know.
 #[must_use]
 pub fn link_options(
@@ -131,10 +64,10 @@ pub fn link_options(
     (user, password): (String, String),
     client_id: String,
     boot_id: &str,
-    devices: &[MqttDevice],
+    devices: &Listener,
 ) -> MqttOptions {
     let mut subscriptions = vec![(topics.receipt.clone(), QoS::AtLeastOnce)];
-    subscriptions.extend(devices.iter().flat_map(MqttDevice::subscriptions));
+    subscriptions.extend(devices.subscriptions());
     let offline = json!({ "state": "offline", "boot_id": boot_id });
     let last_will = Some(LastWill {
         topic: topics.state.clone(),
@@ -183,10 +116,8 @@ pub struct Publisher {
     pub topics: Topics,
     /// Whose word is believed.
     pub trust: Trust,
-    /// Devices that are heard over MQTT.
-    pub devices: Vec<MqttDevice>,
-    /// Where their samples go.
-    pub reports: mpsc::Sender<Report>,
+    /// Devices that are heard on this broker.
+    pub devices: Listener,
     /// Rung when there is something new in the outbox.
     pub wake: Arc<Notify>,
     /// What the status page shows.
@@ -337,7 +268,7 @@ impl Publisher {
                 if topic == self.topics.receipt {
                     self.believe(payload).await;
                 } else {
-                    self.forward(&topic, &payload, retain).await;
+                    self.devices.hear(&topic, &payload, retain).await;
                 }
             }
             MqttEvent::PublishRefused { reason } => {
@@ -347,16 +278,6 @@ impl Publisher {
             MqttEvent::SubscribeRefused { filter, reason } => {
                 tracing::warn!("the broker refused the subscription to {filter}: {reason}");
                 self.status.count_error("subscribe_refused");
-            }
-        }
-    }
-
-    async fn forward(&self, topic: &str, payload: &[u8], retain: bool) {
-        let now = self.clock.now();
-        for device in &self.devices {
-            if let Some(report) = device.hear(topic, payload, retain, now) {
-                // The receiver is gone only at the end.
-                let _ = self.reports.send(report).await;
             }
         }
     }
@@ -408,7 +329,6 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::energy::Power;
 
     #[test]
     fn a_point_without_an_answer_is_named_once() {
@@ -423,31 +343,5 @@ mod tests {
         assert_eq!(warned.unanswered(&first), ["b"]);
         let second = [sent("a", 4), sent("b", 5), sent("c", 1)];
         assert_eq!(warned.unanswered(&second), ["a"]);
-    }
-
-    #[test]
-    fn a_retained_report_is_not_fresh_but_retained_absence_counts() {
-        let profile = Arc::new(Profile::built_in("shelly-pro-3em").unwrap());
-        let device = MqttDevice {
-            device: 3,
-            profile,
-            prefix: "shelly".into(),
-        };
-        let now = Timestamp::from_unix_s(5);
-        let power = br#"{"total_act_power": 12.0}"#;
-        let report = device
-            .hear("shelly/status/em:0", power, false, now)
-            .unwrap();
-        let sample = report.outcome.unwrap();
-        assert_eq!(
-            (sample.values.power, sample.read_at),
-            (Some(Power::from_w(12)), now)
-        );
-        assert_eq!(device.hear("shelly/status/em:0", power, true, now), None);
-        assert_eq!(device.hear("shelly2/status/em:0", power, false, now), None);
-        assert_eq!(device.hear("shelly/online", b"true", true, now), None);
-        let gone = device.hear("shelly/online", b"false", true, now).unwrap();
-        assert_eq!((gone.device, gone.outcome), (3, Err("offline")));
-        assert_eq!(device.subscriptions().len(), 3);
     }
 }

@@ -17,11 +17,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
-use crate::config::{Config, DeviceConfig, MqttConfig, Role};
+use crate::config::{Config, DeviceConfig, Role};
+use crate::home::{Home, HomeLink};
+use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
 use crate::poll::LastSeen;
 use crate::profile::{Link, Profile, ProfileError};
-use crate::publish::{MqttDevice, Publisher, Topics, Trust, Warned, link_options};
+use crate::publish::{Publisher, Topics, Trust, Warned, link_options};
 use crate::record::{Device, Recorder};
 use crate::sign::Signer;
 use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
@@ -150,7 +152,16 @@ impl Gateway {
                 shutdown.clone(),
             ));
         }
-        let publisher = publisher(&config, &clock, &devices, &spool, reports, &status)?;
+        let listener = listener(&devices, &clock, reports.clone());
+        let nobody = Listener::new(Vec::new(), clock.clone(), reports);
+        let (at_home, at_platform) = match config.home_mqtt {
+            Some(_) => (listener, nobody),
+            None => (nobody, listener),
+        };
+        if let Some((home, _link)) = home(&config, at_home, &status)? {
+            tasks.spawn(home.run(shutdown.clone()));
+        }
+        let publisher = publisher(&config, &clock, &devices, at_platform, &spool, &status)?;
         let recorder = Recorder {
             clock,
             clock_error_ms: config.clock_error_ms,
@@ -282,8 +293,8 @@ fn lines(devices: &[Device]) -> BTreeMap<String, Vec<Poller>> {
     lines
 }
 
-fn password(mqtt: &MqttConfig) -> Result<String, GatewayError> {
-    match (&mqtt.password, &mqtt.password_file) {
+fn password(written: Option<&String>, file: Option<&PathBuf>) -> Result<String, GatewayError> {
+    match (written, file) {
         (Some(password), _) => Ok(password.clone()),
         (None, Some(path)) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
@@ -295,19 +306,8 @@ fn password(mqtt: &MqttConfig) -> Result<String, GatewayError> {
     }
 }
 
-fn publisher(
-    config: &Config,
-    clock: &Clock,
-    devices: &[Device],
-    spool: &Spool,
-    reports: mpsc::Sender<Report>,
-    status: &Shared,
-) -> Result<Publisher, GatewayError> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(GatewayError::Random)?;
-    let boot_id = to_hex(&random);
-    let topics = Topics::new(&config.community, &config.gateway);
-    let mqtt = &config.mqtt;
+/// The devices that speak over MQTT by themselves.
+fn listener(devices: &[Device], clock: &Clock, reports: mpsc::Sender<Report>) -> Listener {
     let heard = devices.iter().enumerate().filter_map(|(device, d)| {
         let (profile, prefix) = (d.profile.clone(), d.config.prefix.clone()?);
         Some(MqttDevice {
@@ -316,13 +316,45 @@ fn publisher(
             prefix,
         })
     });
-    let heard: Vec<MqttDevice> = heard.collect();
+    Listener::new(heard.collect(), clock.clone(), reports)
+}
+
+/// The link to the home's own broker, where there is one.
+fn home(
+    config: &Config,
+    devices: Listener,
+    status: &Shared,
+) -> Result<Option<(Home, HomeLink)>, GatewayError> {
+    let Some(broker) = &config.home_mqtt else {
+        return Ok(None);
+    };
+    let password = password(broker.password.as_ref(), broker.password_file.as_ref())?;
+    let names = (&config.community, &config.gateway);
+    Ok(Some(Home::start(broker, password, names, devices, status)))
+}
+
+fn publisher(
+    config: &Config,
+    clock: &Clock,
+    devices: &[Device],
+    heard: Listener,
+    spool: &Spool,
+    status: &Shared,
+) -> Result<Publisher, GatewayError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(GatewayError::Random)?;
+    let boot_id = to_hex(&random);
+    let topics = Topics::new(&config.community, &config.gateway);
+    let mqtt = &config.mqtt;
     let host = (mqtt.host.clone(), mqtt.port);
     let client_id = format!("cw-{}-{}", config.community, config.gateway);
     let options = link_options(
         &topics,
         host,
-        (mqtt.user.clone(), password(mqtt)?),
+        (
+            mqtt.user.clone(),
+            password(mqtt.password.as_ref(), mqtt.password_file.as_ref())?,
+        ),
         client_id,
         &boot_id,
         &heard,
@@ -346,7 +378,6 @@ fn publisher(
         topics,
         trust,
         devices: heard,
-        reports,
         wake: Arc::new(Notify::new()),
         status: status.clone(),
         clock: clock.clone(),

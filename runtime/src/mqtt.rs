@@ -79,7 +79,7 @@ pub struct MqttOptions {
     pub port: u16,
     /// One connection at a time of a user has this id; a second one ends the first.
     pub client_id: String,
-    /// User name.
+    /// User name; empty where the broker asks for none.
     pub user: String,
     /// Password.
     pub password: String,
@@ -256,10 +256,12 @@ impl MqttLink {
         options
             .set_keep_alive(Duration::from_secs(u64::from(keep_alive_s)))
             .set_clean_start(true)
-            .set_credentials(&own.user, &own.password)
             .set_receive_maximum(Some(MAX_IN_FLIGHT))
             .set_max_packet_size(Some(own.max_packet_bytes))
             .set_outgoing_inflight_upper_limit(MAX_IN_FLIGHT);
+        if !own.user.is_empty() {
+            options.set_credentials(&own.user, &own.password);
+        }
         let mut network = rumqttc::NetworkOptions::new();
         network.set_tcp_nodelay(true);
         options.set_network_options(network);

@@ -24,11 +24,11 @@ const RATING_W: u32 = 20_000;
 /// How far a time stamp may be off on a busy machine, as energy.
 const TOLERANCE_WH: i64 = 40;
 
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     Clock::scaled(Timestamp::from_unix_s(1_782_000_000), SPEED)
 }
 
-fn device_config(name: &str, profile: &str, address: Option<&str>) -> DeviceConfig {
+pub(crate) fn device_config(name: &str, profile: &str, address: Option<&str>) -> DeviceConfig {
     DeviceConfig {
         name: name.into(),
         profile: profile.into(),
@@ -41,7 +41,7 @@ fn device_config(name: &str, profile: &str, address: Option<&str>) -> DeviceConf
     }
 }
 
-fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>) -> Config {
+pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>) -> Config {
     Config {
         community: CommunityId::new(COMMUNITY).unwrap(),
         gateway: GatewayId::new(GATEWAY).unwrap(),
@@ -57,16 +57,17 @@ fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>) -> Config
             password: Some("secret".into()),
             password_file: None,
         },
+        home_mqtt: None,
         devices,
     }
 }
 
-async fn platform(dir: &Path) -> Platform {
+pub(crate) async fn platform(dir: &Path) -> Platform {
     Platform::start(PublicKey::of(&open_key(dir).unwrap())).await
 }
 
 /// Waits until `ready`, and fails loudly after half a minute.
-async fn until(what: &str, ready: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, ready: impl Fn() -> bool) {
     let waiting = async {
         while !ready() {
             sleep(Duration::from_millis(20)).await;
@@ -78,7 +79,7 @@ async fn until(what: &str, ready: impl Fn() -> bool) {
     );
 }
 
-async fn emptied(status: impl Fn() -> Status) {
+pub(crate) async fn emptied(status: impl Fn() -> Status) {
     until("an empty outbox", || status().waiting == 0).await;
 }
 

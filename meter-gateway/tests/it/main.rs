@@ -5,6 +5,7 @@
 mod by_hand;
 mod device;
 mod gateway;
+mod home;
 mod job;
 mod line;
 mod platform;

@@ -1,0 +1,121 @@
+//! Devices at the home's own broker, beside the platform's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meter_gateway::Gateway;
+use meter_gateway::config::HomeMqttConfig;
+use runtime::broker::{Access, AccessList, Broker, Limits};
+use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::{clock, config, device_config, emptied, platform, until};
+
+/// A broker with one user for everybody in the home.
+pub(crate) async fn broker(address: SocketAddr, stop: &CancellationToken) -> SocketAddr {
+    let every = vec!["#".to_owned()];
+    let access = Access {
+        read: every.clone(),
+        write: every,
+    };
+    let list = AccessList::new();
+    list.add("home", b"secret", access).unwrap();
+    let broker = Broker::bind(address, Arc::new(list), Limits::default())
+        .await
+        .unwrap();
+    let address = broker.local_addr();
+    tokio::spawn(broker.run(stop.clone()));
+    address
+}
+
+pub(crate) fn somebody_at(
+    address: SocketAddr,
+    client_id: &str,
+    subscriptions: &[&str],
+    stop: &CancellationToken,
+) -> (MqttHandle, mpsc::Receiver<MqttEvent>) {
+    let subscriptions = subscriptions.iter();
+    let options = MqttOptions {
+        host: address.ip().to_string(),
+        port: address.port(),
+        client_id: client_id.into(),
+        user: "home".into(),
+        password: "secret".into(),
+        subscriptions: subscriptions
+            .map(|s| ((*s).into(), QoS::AtLeastOnce))
+            .collect(),
+        last_will: None,
+        keep_alive_s: 5,
+        max_packet_bytes: 65_536,
+    };
+    MqttLink::start(options, stop.clone())
+}
+
+pub(crate) fn home_mqtt(address: SocketAddr) -> HomeMqttConfig {
+    HomeMqttConfig {
+        host: address.ip().to_string(),
+        port: address.port(),
+        user: Some("home".into()),
+        password: Some("secret".into()),
+        password_file: None,
+    }
+}
+
+/// The next word on the gateway's state topic.
+async fn state(events: &mut mpsc::Receiver<MqttEvent>) -> String {
+    let next = async {
+        loop {
+            if let MqttEvent::Message { payload, .. } = events.recv().await.unwrap() {
+                return String::from_utf8(payload).unwrap();
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), next).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_are_heard_at_the_homes_broker_also_after_it_was_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stop, first_life) = (CancellationToken::new(), CancellationToken::new());
+    let address = broker(SocketAddr::from(([127, 0, 0, 1], 0)), &first_life).await;
+    let platform = platform(dir.path()).await;
+    let mut shelly = device_config("home-1", "shelly-pro-3em", None);
+    shelly.prefix = Some("shelly/3em".into());
+    let mut config = config(dir.path(), &platform, vec![shelly]);
+    config.home_mqtt = Some(home_mqtt(address));
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    let (handle, mut states) = somebody_at(address, "x", &["commonwatt/gw-1/state"], &stop);
+    assert_eq!(state(&mut states).await, "online");
+    let say = |wh: i64, retain| {
+        let text = format!(r#"{{"total_act":{wh},"total_act_ret":0}}"#);
+        let topic = "shelly/3em/status/emdata:0";
+        let _ = handle.publish(topic, text, QoS::AtMostOnce, retain);
+    };
+    until("samples", || {
+        say(1000, false);
+        gateway.status().devices[0].samples > 2
+    })
+    .await;
+    say(999, true);
+    first_life.cancel();
+    until("the loss is counted", || {
+        gateway.status().errors.contains_key("home_broker")
+    })
+    .await;
+    broker(address, &stop).await;
+    assert_eq!(state(&mut states).await, "online", "said again");
+    let before = gateway.status().devices[0].samples;
+    until("samples again", || {
+        say(1000, false);
+        gateway.status().devices[0].samples > before + 2
+    })
+    .await;
+    emptied(|| gateway.status()).await;
+    let watch = gateway.status_handle();
+    stop.cancel();
+    gateway.wait().await.unwrap();
+    assert!(watch.get().connected, "the platform's link never broke");
+}
