@@ -6,6 +6,7 @@
 //! [`sign`] → [`spool`] (kept until the platform's signed word) → [`publish`]. [`service`] runs them.
 
 pub mod bus;
+pub mod commission;
 pub mod config;
 pub mod device;
 pub mod home;
