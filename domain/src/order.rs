@@ -27,6 +27,15 @@ impl Side {
         }
     }
 
+    /// The other side.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Side::Bid => Side::Offer,
+            Side::Offer => Side::Bid,
+        }
+    }
+
     /// The number that is signed and stored.
     #[must_use]
     pub const fn code(self) -> u8 {

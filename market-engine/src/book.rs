@@ -46,6 +46,16 @@ impl Book {
         }
     }
 
+    /// The same orders with other limits.
+    #[must_use]
+    pub fn with_limits(&self, limit: impl Fn(&Entry) -> Price) -> Self {
+        let mut changed = self.clone();
+        for entry in &mut changed.entries {
+            entry.limit = limit(entry);
+        }
+        changed
+    }
+
     /// Adds an order and gives its index.
     ///
     /// # Errors

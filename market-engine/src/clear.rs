@@ -6,11 +6,15 @@
 
 mod check;
 mod continuous;
+mod huang;
 mod matching;
 mod merit;
+mod muda;
 mod pay_as_bid;
+mod ranked;
 mod trade_reduction;
 mod uniform_price;
+mod vcg;
 mod words;
 
 use domain::money::Price;
@@ -44,6 +48,88 @@ pub enum Mechanism {
     },
     /// Orders meet as they arrive, at the price of the order that stood first.
     Continuous,
+    /// The price-setting pair drops out, and the longer side is cut by equal amounts.
+    Huang {
+        /// Who is served at the margin.
+        ties: Ties,
+    },
+    /// Two halves drawn by lot, each at the price of the other.
+    Muda {
+        /// The seed of all lots.
+        seed: u64,
+    },
+    /// The most welfare, each paying what its presence costs the others; a reference for small books.
+    Vcg {
+        /// Who is served at the margin.
+        ties: Ties,
+    },
+}
+
+/// What a mechanism does with the money between buyers and sellers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Budget {
+    /// Sellers receive what buyers pay.
+    Balanced,
+    /// Buyers may pay more; the surplus is booked to the community.
+    Surplus,
+    /// Sellers may receive more than buyers pay; somebody outside has to carry the deficit.
+    Deficit,
+}
+
+impl Mechanism {
+    /// What it does with the money between buyers and sellers.
+    #[must_use]
+    pub const fn budget(self) -> Budget {
+        match self {
+            Mechanism::UniformPrice { .. }
+            | Mechanism::PayAsBid { .. }
+            | Mechanism::Continuous
+            | Mechanism::Muda { .. } => Budget::Balanced,
+            Mechanism::TradeReduction { .. } | Mechanism::Huang { .. } => Budget::Surplus,
+            Mechanism::Vcg { .. } => Budget::Deficit,
+        }
+    }
+
+    /// Whether no order is served while a better one of its side is not.
+    #[must_use]
+    pub const fn keeps_merit_order(self) -> bool {
+        match self {
+            Mechanism::UniformPrice { .. }
+            | Mechanism::PayAsBid { .. }
+            | Mechanism::TradeReduction { .. }
+            | Mechanism::Vcg { .. } => true,
+            Mechanism::Continuous | Mechanism::Huang { .. } | Mechanism::Muda { .. } => false,
+        }
+    }
+
+    /// Whether it matters which order came first.
+    #[must_use]
+    pub fn depends_on_arrival(self) -> bool {
+        self.ties() == Ties::Time
+    }
+
+    /// Who is served first among equals.
+    #[must_use]
+    pub const fn ties(self) -> Ties {
+        match self {
+            Mechanism::UniformPrice { ties, .. }
+            | Mechanism::PayAsBid { ties, .. }
+            | Mechanism::TradeReduction { ties }
+            | Mechanism::Huang { ties }
+            | Mechanism::Vcg { ties } => ties,
+            Mechanism::Continuous => Ties::Time,
+            Mechanism::Muda { seed } => Ties::Lottery { seed },
+        }
+    }
+
+    /// Most orders that a book may have for it.
+    #[must_use]
+    pub const fn orders_max(self) -> usize {
+        match self {
+            Mechanism::Vcg { .. } => vcg::ORDERS_MAX,
+            _ => crate::book::ORDERS_MAX,
+        }
+    }
 }
 
 impl Default for Mechanism {
@@ -105,7 +191,7 @@ pub struct Match {
     pub energy_wh: i64,
     /// What the buyer pays.
     pub buyer_price: Price,
-    /// What the seller receives: the same, except where `trade-reduction` dropped a pair.
+    /// What the seller receives: the same, except where the mechanism's [`Budget`] is not balanced.
     pub seller_price: Price,
 }
 
@@ -133,7 +219,8 @@ pub struct Outcome {
     pub welfare: i128,
     /// The most that sum could be for this book, if a participant could also serve itself.
     pub welfare_max: i128,
-    /// What buyers pay above what sellers receive, in nano-tokens: booked to the community.
+    /// What buyers pay above what sellers receive, in nano-tokens: booked to the community. Below zero
+    /// where the mechanism runs a deficit.
     pub surplus: i128,
     /// Trades, in merit order (`continuous`: in time order).
     pub trades: Vec<Match>,
@@ -144,7 +231,8 @@ pub struct Outcome {
 /// Clears a book.
 ///
 /// # Panics
-/// The result breaks one of the promises above: an error of this program, never of the book.
+/// The result breaks one of the promises above: an error of this program, never of the book (which has
+/// at most [`Mechanism::orders_max`] orders, or takes very long).
 #[must_use]
 pub fn clear(book: &Book, mechanism: Mechanism) -> Outcome {
     let outcome = match mechanism {
@@ -152,6 +240,9 @@ pub fn clear(book: &Book, mechanism: Mechanism) -> Outcome {
         Mechanism::PayAsBid { price, ties } => pay_as_bid::clear(book, price, ties),
         Mechanism::TradeReduction { ties } => trade_reduction::clear(book, ties),
         Mechanism::Continuous => continuous::clear(book),
+        Mechanism::Huang { ties } => huang::clear(book, ties),
+        Mechanism::Muda { seed } => muda::clear(book, seed),
+        Mechanism::Vcg { ties } => vcg::clear(book, ties),
     };
     check::assert_sound(book, mechanism, &outcome);
     outcome

@@ -60,6 +60,20 @@ pub enum Reason {
         /// But the participant itself.
         own: bool,
     },
+    /// The lots of the other half of the market give no price (`muda`).
+    NoPostedPrice,
+    /// It takes the posted price, but lots put others first (`muda`).
+    NotDrawn {
+        /// The posted price.
+        price: Price,
+    },
+    /// It takes the posted price, but nobody on the other side of its half does (`muda`).
+    NobodyTakesPrice {
+        /// Which side the order is on.
+        side: Side,
+        /// The posted price.
+        price: Price,
+    },
     /// Nothing traded, as all dropped out with the price-setting pair (`trade-reduction`).
     AllDropped,
     /// Some of it could only have been traded with the participant's own orders.
@@ -120,6 +134,18 @@ impl fmt::Display for Reason {
                 let other = if *own { " else" } else { "" };
                 write!(f, "not filled: nobody{other} on the other side")
             }
+            Reason::NoPostedPrice => {
+                f.write_str("not filled: the other half of the market gives no price")
+            }
+            Reason::NotDrawn { price } => write!(
+                f,
+                "not filled: it takes the posted price {price}, but by lot others came first"
+            ),
+            Reason::NobodyTakesPrice { side, price } => write!(
+                f,
+                "not filled: no {} in its half of the market takes the posted price {price}",
+                side.opposite().word()
+            ),
             Reason::AllDropped => f.write_str(
                 "not filled: nothing traded, all dropped out with the price-setting pair",
             ),

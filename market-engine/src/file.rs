@@ -6,6 +6,8 @@
 mod read;
 mod write;
 
+pub(crate) use write::money;
+
 use domain::ids::digest_parts;
 use domain::money::Price;
 use domain::order::Side;
@@ -50,6 +52,28 @@ impl Output {
 /// # Errors
 /// The file is not what [`FileError`] expects.
 pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<Output, FileError> {
+    let (ids, book) = read(text, format)?;
+    if book.entries().len() > mechanism.orders_max() {
+        return Err(FileError::TooManyFor {
+            orders: book.entries().len(),
+            mechanism: mechanism.name(),
+            most: mechanism.orders_max(),
+        });
+    }
+    let outcome = clear(&book, mechanism);
+    Ok(Output {
+        mechanism,
+        ids,
+        book,
+        outcome,
+    })
+}
+
+/// Reads the orders of a file without clearing them: their ids and the book.
+///
+/// # Errors
+/// The file is not what [`FileError`] expects.
+pub fn read(text: &[u8], format: Format) -> Result<(Vec<String>, Book), FileError> {
     if text.len() > FILE_MAX_BYTES {
         return Err(FileError::TooLarge(text.len()));
     }
@@ -63,17 +87,10 @@ pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<O
     if text.trim().is_empty() {
         return Err(FileError::Empty);
     }
-    let (ids, book) = match format {
-        Format::Csv => read::csv(text)?,
-        Format::Json => read::json(text)?,
-    };
-    let outcome = clear(&book, mechanism);
-    Ok(Output {
-        mechanism,
-        ids,
-        book,
-        outcome,
-    })
+    match format {
+        Format::Csv => read::csv(text),
+        Format::Json => read::json(text),
+    }
 }
 
 /// The number of the line that follows these bytes.
@@ -216,6 +233,18 @@ pub enum FileError {
         line: u64,
         /// Which side.
         source: BookError,
+    },
+    /// More orders than a mechanism can clear in a time that anybody waits.
+    #[error(
+        "{orders} orders are more than the {most} that {mechanism} takes: it is a reference for small books"
+    )]
+    TooManyFor {
+        /// Orders in the file.
+        orders: usize,
+        /// The mechanism.
+        mechanism: &'static str,
+        /// Most orders it takes.
+        most: usize,
     },
     /// An order that does not fit into the book.
     #[error("line {line}: {source}")]

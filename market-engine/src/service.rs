@@ -16,7 +16,7 @@ use runtime::db::{Db, DbError, Tx};
 
 use crate::accept;
 use crate::book::{Book, BookError, Entry, ORDERS_MAX, slot};
-use crate::clear::{Match, Mechanism, Outcome, Ties, clear};
+use crate::clear::{Budget, Match, Mechanism, Outcome, clear};
 pub use crate::market::{DUE_MAX, Rules};
 use crate::market::{due, first_interval};
 use crate::store::{self, NewOrder, StoredOrder};
@@ -151,7 +151,7 @@ pub async fn clear_due(
 
 /// The next interval to be cleared. At the very first call, the interval that runs.
 async fn begin_market(tx: &mut Tx, rules: &Rules, now: Timestamp) -> Result<Interval, MarketError> {
-    if matches!(rules.mechanism, Mechanism::TradeReduction { .. }) {
+    if rules.mechanism.budget() != Budget::Balanced {
         return Err(MarketError::TwoPrices);
     }
     if let Some((start_s, length_s)) = store::next_due(tx).await? {
@@ -174,7 +174,9 @@ fn clear_interval(
     interval: Interval,
     mechanism: Mechanism,
 ) -> Result<Cleared, MarketError> {
-    if !depends_on_arrival(mechanism) {
+    // Where arrival decides, the book is in that order and its digest commits to it; else it is in the
+    // order of ids, so that it is the same book whatever arrived first.
+    if !mechanism.depends_on_arrival() {
         orders.sort_by_key(|o| o.id);
     }
     let book = book_of(&orders, interval)?;
@@ -210,17 +212,6 @@ fn clear_interval(
         trades,
         orders,
     })
-}
-
-/// Where arrival decides, the book is in that order and its digest commits to it; else it is in the
-/// order of ids, so that it is the same book whatever arrived first.
-fn depends_on_arrival(mechanism: Mechanism) -> bool {
-    match mechanism {
-        Mechanism::UniformPrice { ties, .. }
-        | Mechanism::PayAsBid { ties, .. }
-        | Mechanism::TradeReduction { ties } => ties == Ties::Time,
-        Mechanism::Continuous => true,
-    }
 }
 
 fn book_of(orders: &[StoredOrder], interval: Interval) -> Result<Book, MarketError> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use domain::money::Price;
 use market_engine::clear::{Mechanism, Words};
 use market_engine::file;
 
@@ -17,9 +18,18 @@ pub(super) struct Args {
     /// Orders as CSV or JSON (by the file's ending); arrival order is file order.
     #[arg(long)]
     orders: PathBuf,
-    /// uniform-price, pay-as-bid, trade-reduction or continuous.
+    /// uniform-price, pay-as-bid, trade-reduction, continuous, huang, muda or vcg.
     #[arg(long, default_value = "uniform-price")]
     mechanism: String,
+    /// Clear by every mechanism and print one table; with --retail and --feed-in the sharing rules too.
+    #[arg(long, conflicts_with_all = ["mechanism", "price_policy", "k", "ties"])]
+    compare: bool,
+    /// The utility's price for a kWh, in token, for the sharing rules of --compare.
+    #[arg(long, requires_all = ["compare", "feed_in"])]
+    retail: Option<String>,
+    /// What the utility pays for a kWh, in token, for the sharing rules of --compare.
+    #[arg(long, requires_all = ["compare", "retail"])]
+    feed_in: Option<String>,
     /// uniform-price: walras-mid, marginal or pair-k; pay-as-bid: bid, offer or mid.
     #[arg(long)]
     price_policy: Option<String>,
@@ -29,7 +39,7 @@ pub(super) struct Args {
     /// How the margin is shared: pro-rata (default), time or lottery.
     #[arg(long)]
     ties: Option<String>,
-    /// The seed of a lottery.
+    /// The seed of a lottery, of muda's lots, and of the samples of --compare.
     #[arg(long)]
     seed: Option<u64>,
     /// How to print the result.
@@ -38,6 +48,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    if args.compare {
+        return compare(args);
+    }
     let bad = |text: String| CliError::BadInput(text);
     let words = Words {
         mechanism: Some(&args.mechanism),
@@ -47,18 +60,45 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         seed: args.seed,
     };
     let mechanism = Mechanism::from_words(&words).map_err(|e| bad(e.to_string()))?;
+    let (text, written) = read_orders(args)?;
     let path = args.orders.display();
-    let text = std::fs::read(&args.orders).map_err(|e| bad(format!("cannot read {path}: {e}")))?;
-    let written = match args.orders.extension().and_then(|e| e.to_str()) {
-        Some("json") => file::Format::Json,
-        _ => file::Format::Csv,
-    };
     let output =
         file::clear_file(&text, written, mechanism).map_err(|e| bad(format!("{path}: {e}")))?;
     let text = match args.format {
         Format::Json => output.to_json().map_err(anyhow::Error::from)?,
         Format::Csv => output.to_csv().map_err(anyhow::Error::from)?,
         Format::Table => output.to_table(),
+    };
+    print_data(&text)
+}
+
+fn read_orders(args: &Args) -> Result<(Vec<u8>, file::Format), CliError> {
+    let path = args.orders.display();
+    let text = std::fs::read(&args.orders)
+        .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
+    let written = match args.orders.extension().and_then(|e| e.to_str()) {
+        Some("json") => file::Format::Json,
+        _ => file::Format::Csv,
+    };
+    Ok((text, written))
+}
+
+fn compare(args: &Args) -> Result<(), CliError> {
+    let price = |name: &str, text: &Option<String>| {
+        let parse = |text: &String| text.parse::<Price>();
+        let wrong = |e| CliError::BadInput(format!("--{name}: {e}"));
+        text.as_ref().map(parse).transpose().map_err(wrong)
+    };
+    let tariff = price("retail", &args.retail)?.zip(price("feed-in", &args.feed_in)?);
+    let (text, written) = read_orders(args)?;
+    let (_, book) = file::read(&text, written)
+        .map_err(|e| CliError::BadInput(format!("{}: {e}", args.orders.display())))?;
+    let comparison = market_engine::compare::compare(&book, args.seed.unwrap_or(0), tariff)
+        .map_err(|e| CliError::BadInput(e.to_string()))?;
+    let text = match args.format {
+        Format::Json => comparison.to_json().map_err(anyhow::Error::from)?,
+        Format::Csv => comparison.to_csv().map_err(anyhow::Error::from)?,
+        Format::Table => comparison.to_table(),
     };
     print_data(&text)
 }

@@ -72,3 +72,37 @@ fn an_unknown_mechanism_is_a_usage_error() {
         "it must say what there is"
     );
 }
+
+#[test]
+fn compare_prints_every_mechanism_on_the_same_orders() {
+    let compare = |extra: &[&str]| clear(ORDERS, &[&["--compare"], extra].concat());
+    let tariff = ["--retail", "0.35", "--feed-in", "0.08"];
+    let out = compare(&[&tariff[..], &["--format", "json"]].concat());
+    let rows: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let names = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["mechanism"].as_str().unwrap());
+    let names: Vec<&str> = names.collect();
+    assert_eq!(names.len(), 14);
+    for name in [
+        "uniform-price",
+        "huang",
+        "muda",
+        "vcg",
+        "continuous",
+        "mid-market-rate",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert_eq!(rows[0]["welfare_permille"], 1000);
+    let table = String::from_utf8(compare(&[]).stdout).unwrap();
+    assert!(
+        table.starts_with("mechanism") && !table.contains("bill-sharing"),
+        "{table}"
+    );
+    let half = compare(&tariff[..2]);
+    assert_eq!(half.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&half.stderr).contains("--feed-in"));
+}

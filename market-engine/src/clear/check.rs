@@ -2,7 +2,7 @@
 
 use domain::order::Side;
 
-use super::{Mechanism, Outcome, better};
+use super::{Budget, Mechanism, Outcome, better};
 use crate::book::{Book, slot};
 
 /// Checks a result against its book.
@@ -20,12 +20,13 @@ pub(super) fn assert_sound(book: &Book, mechanism: Mechanism, outcome: &Outcome)
         0 <= outcome.welfare && outcome.welfare <= outcome.welfare_max,
         "welfare out of range"
     );
-    let reduces = matches!(mechanism, Mechanism::TradeReduction { .. });
-    assert!(
-        outcome.surplus == 0 || (reduces && outcome.surplus > 0),
-        "money kept or created"
-    );
-    if matches!(mechanism, Mechanism::Continuous) {
+    let money_is_right = match mechanism.budget() {
+        Budget::Balanced => outcome.surplus == 0,
+        Budget::Surplus => outcome.surplus >= 0,
+        Budget::Deficit => true,
+    };
+    assert!(money_is_right, "money kept or created");
+    if !mechanism.keeps_merit_order() {
         return;
     }
     for side in [Side::Bid, Side::Offer] {

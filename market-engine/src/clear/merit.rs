@@ -53,6 +53,31 @@ impl<'b> Plan<'b> {
         }
     }
 
+    /// The same for some of the participants; the others' orders are as if never placed.
+    pub(super) fn among(book: &'b Book, ties: Ties, takes_part: impl Fn(u32) -> bool) -> Self {
+        let mut plan = Plan::new(book, ties);
+        let takes_part = |i: &u32| takes_part(book.get(*i).participant);
+        plan.bids.retain(takes_part);
+        plan.offers.retain(takes_part);
+        plan
+    }
+
+    /// This plan without one participant's orders, nothing served.
+    pub(super) fn without(&self, participant: u32) -> Self {
+        let others = |list: &[u32]| -> Vec<u32> {
+            let other = |i: &u32| self.book.get(*i).participant != participant;
+            list.iter().copied().filter(other).collect()
+        };
+        Plan {
+            book: self.book,
+            bids: others(&self.bids),
+            offers: others(&self.offers),
+            energy: self.energy.clone(),
+            filled: vec![0; self.filled.len()],
+            ties: self.ties,
+        }
+    }
+
     /// The merit-order walk: the largest volume of any single price, equal prices included, and the
     /// welfare of serving it.
     pub(super) fn volume_and_welfare(&self) -> (i64, i128) {
@@ -77,6 +102,23 @@ impl<'b> Plan<'b> {
             offer = Some((o, o_left - energy)).filter(|(_, left)| *left > 0);
         }
         (volume, welfare)
+    }
+
+    /// The welfare of what is served, in nano-tokens.
+    pub(super) fn welfare(&self) -> i128 {
+        let worth = |(entry, filled): (&Entry, &i64)| {
+            let worth = i128::from(*filled) * i128::from(entry.limit.micro_per_kwh());
+            match entry.side {
+                Side::Bid => worth,
+                Side::Offer => -worth,
+            }
+        };
+        self.book
+            .entries()
+            .iter()
+            .zip(&self.filled)
+            .map(worth)
+            .sum()
     }
 
     /// Serves the largest volume of the book without own counterparts. Gives the most welfare that the
@@ -131,6 +173,16 @@ impl<'b> Plan<'b> {
             for side in [Side::Bid, Side::Offer] {
                 overlap -= self.yield_at_margin(side, participant, overlap);
             }
+            for side in [Side::Bid, Side::Offer] {
+                self.leave_out(side, participant, overlap);
+            }
+        }
+    }
+
+    /// Leaves out what one participant could only trade with itself, after orders were served by a rule
+    /// other than merit. Everybody else's part stays, and fits the smaller volume.
+    pub(super) fn leave_out_overlap(&mut self, volume: i64) {
+        if let Some((participant, overlap)) = self.own_overlap(volume) {
             for side in [Side::Bid, Side::Offer] {
                 self.leave_out(side, participant, overlap);
             }
@@ -303,13 +355,16 @@ fn sort_ties(book: &Book, ties: Ties, level: &mut [u32]) {
     if level.len() < 2 {
         return;
     }
-    let lot = |seed: &[u8], index: u32| -> [u8; 32] {
-        let hash = Sha256::new().chain_update(seed).chain_update(book.salt());
-        hash.chain_update(book.get(index).key).finalize().into()
-    };
+    let lot = |seed: &[u8], index: u32| lot(book, seed, &book.get(index).key);
     match ties {
         Ties::Time => level.sort_by_key(|i| (book.get(*i).arrival, book.get(*i).key)),
         Ties::ProRata => level.sort_by_cached_key(|i| lot(b"", *i)),
         Ties::Lottery { seed } => level.sort_by_cached_key(|i| lot(&seed.to_be_bytes(), *i)),
     }
+}
+
+/// A draw that depends on the interval, a seed and a name, and on nothing else.
+pub(super) fn lot(book: &Book, seed: &[u8], name: &[u8]) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(seed).chain_update(book.salt());
+    hash.chain_update(name).finalize().into()
 }

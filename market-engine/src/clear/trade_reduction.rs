@@ -12,10 +12,10 @@
 //! nobody can be an order k+1, and is none if its participant puts up an order against it.
 
 use domain::money::Price;
-use domain::order::Side;
 
 use super::merit::Plan;
-use super::{Decision, Match, Ties, at, matching};
+use super::ranked::Ranked;
+use super::{Decision, Match, Ties, matching};
 use crate::book::Book;
 use crate::explain::{Reduction, Setting, explain};
 
@@ -84,34 +84,15 @@ enum PriceRule {
 
 impl PriceRule {
     fn of(plan: &Plan<'_>) -> Option<Self> {
-        let volume: i64 = plan.bids.iter().map(|i| at(&plan.filled, *i)).sum();
-        if volume == 0 {
-            return None;
-        }
-        let ranked = |side| {
-            let in_book = plan
-                .side(side)
-                .iter()
-                .copied()
-                .filter(|i| at(&plan.energy, *i) > 0);
-            plan.strict(in_book.collect())
-        };
-        let (mut bids, mut offers) = (ranked(Side::Bid), ranked(Side::Offer));
-        let (k_bid, k_offer) = (
-            last_needed(plan, &bids, volume),
-            last_needed(plan, &offers, volume),
-        );
-        let (bid, offer) = (bids[k_bid], offers[k_offer]);
-        if let (Some(next_bid), Some(next_offer)) = (bids.get(k_bid + 1), offers.get(k_offer + 1)) {
-            let middle = plan
-                .limit(*next_bid)
-                .midpoint_floor(plan.limit(*next_offer));
-            if plan.limit(offer) <= middle && middle <= plan.limit(bid) {
+        let ranked = Ranked::of(plan)?;
+        if let Some((next_bid, next_offer)) = ranked.next_pair() {
+            let middle = plan.limit(next_bid).midpoint_floor(plan.limit(next_offer));
+            if plan.limit(ranked.offer) <= middle && middle <= plan.limit(ranked.bid) {
                 return Some(PriceRule::Common(middle));
             }
         }
-        bids.truncate(k_bid);
-        offers.truncate(k_offer);
+        let (bid, offer) = (ranked.bid, ranked.offer);
+        let [bids, offers] = ranked.before();
         Some(PriceRule::Dropped {
             bids,
             offers,
@@ -119,19 +100,4 @@ impl PriceRule {
             offer,
         })
     }
-}
-
-/// Position of the order with which the energy, best first, reaches the volume.
-fn last_needed(plan: &Plan<'_>, ranked: &[u32], volume: i64) -> usize {
-    let mut sum = 0_i64;
-    let reaches = |i: &u32| {
-        sum += at(&plan.energy, *i);
-        sum >= volume
-    };
-    let position = ranked.iter().position(reaches);
-    assert!(
-        position.is_some(),
-        "a side holds less energy than its volume"
-    );
-    position.unwrap_or(0)
 }

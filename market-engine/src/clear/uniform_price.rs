@@ -38,7 +38,7 @@ pub(super) fn clear(book: &Book, policy: PricePolicy, ties: Ties) -> super::Outc
 }
 
 /// The limits around the margin of a book in which something trades.
-struct Edges {
+pub(super) struct Edges {
     last_bid: Price,
     last_offer: Price,
     unserved_bid: Option<Price>,
@@ -46,7 +46,7 @@ struct Edges {
 }
 
 impl Edges {
-    fn of(plan: &Plan<'_>) -> Option<Self> {
+    pub(super) fn of(plan: &Plan<'_>) -> Option<Self> {
         Some(Edges {
             last_bid: plan.last_accepted(Side::Bid)?,
             last_offer: plan.last_accepted(Side::Offer)?,
@@ -65,7 +65,7 @@ impl Edges {
             .map_or(self.last_bid, |offer| offer.min(self.last_bid))
     }
 
-    fn price(&self, policy: PricePolicy) -> Price {
+    pub(super) fn price(&self, policy: PricePolicy) -> Price {
         let middle = self.low().midpoint_floor(self.high());
         match policy {
             PricePolicy::WalrasMid => middle,

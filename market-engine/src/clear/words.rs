@@ -8,7 +8,7 @@ const MILLION: u32 = 1_000_000;
 /// A mechanism in words; what is absent takes its default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Words<'a> {
-    /// `uniform-price` (default), `pay-as-bid`, `trade-reduction` or `continuous`.
+    /// `uniform-price` (default), `pay-as-bid`, `trade-reduction`, `continuous`, `huang`, `muda` or `vcg`.
     pub mechanism: Option<&'a str>,
     /// `walras-mid` (default), `marginal` or `pair-k`; for `pay-as-bid`: `mid` (default), `bid`, `offer`.
     pub price_policy: Option<&'a str>,
@@ -16,7 +16,7 @@ pub struct Words<'a> {
     pub k: Option<&'a str>,
     /// `pro-rata` (default), `time` or `lottery`.
     pub ties: Option<&'a str>,
-    /// For `lottery`: the seed, 0 where absent.
+    /// For `lottery` and `muda`: the seed, 0 where absent.
     pub seed: Option<u64>,
 }
 
@@ -36,13 +36,14 @@ impl Mechanism {
         if words.price_policy != Some("pair-k") {
             unused("k", words.k, "any price policy but pair-k")?;
         }
-        if words.seed.is_some() && words.ties != Some("lottery") {
+        let name = words.mechanism.unwrap_or("uniform-price");
+        if words.seed.is_some() && words.ties != Some("lottery") && name != "muda" {
             return Err(OptionError::Unused {
                 option: "seed",
                 mechanism: "any ties but lottery",
             });
         }
-        match words.mechanism.unwrap_or("uniform-price") {
+        match name {
             "uniform-price" => Ok(Mechanism::UniformPrice {
                 policy: price_policy(words)?,
                 ties: ties(words)?,
@@ -55,6 +56,21 @@ impl Mechanism {
                 unused("price policy", words.price_policy, "trade-reduction")?;
                 Ok(Mechanism::TradeReduction { ties: ties(words)? })
             }
+            "huang" => {
+                unused("price policy", words.price_policy, "huang")?;
+                Ok(Mechanism::Huang { ties: ties(words)? })
+            }
+            "vcg" => {
+                unused("price policy", words.price_policy, "vcg")?;
+                Ok(Mechanism::Vcg { ties: ties(words)? })
+            }
+            "muda" => {
+                unused("price policy", words.price_policy, "muda")?;
+                unused("ties", words.ties, "muda")?;
+                Ok(Mechanism::Muda {
+                    seed: words.seed.unwrap_or(0),
+                })
+            }
             "continuous" => {
                 unused("price policy", words.price_policy, "continuous")?;
                 unused("ties", words.ties, "continuous")?;
@@ -63,7 +79,7 @@ impl Mechanism {
             other => Err(OptionError::unknown(
                 "mechanism",
                 other,
-                "uniform-price, pay-as-bid, trade-reduction, continuous",
+                "uniform-price, pay-as-bid, trade-reduction, continuous, huang, muda, vcg",
             )),
         }
     }
@@ -76,6 +92,9 @@ impl Mechanism {
             Mechanism::PayAsBid { .. } => "pay-as-bid",
             Mechanism::TradeReduction { .. } => "trade-reduction",
             Mechanism::Continuous => "continuous",
+            Mechanism::Huang { .. } => "huang",
+            Mechanism::Muda { .. } => "muda",
+            Mechanism::Vcg { .. } => "vcg",
         }
     }
 
@@ -109,19 +128,16 @@ impl Mechanism {
             } => "mid",
             Mechanism::TradeReduction { .. } => "mcafee",
             Mechanism::Continuous => "standing-order",
+            Mechanism::Huang { .. } => "dropped-pair",
+            Mechanism::Muda { .. } => "other-half",
+            Mechanism::Vcg { .. } => "externality",
         }
     }
 
     /// The price policy, its k and the ties with their seed, so that the clearing can be repeated.
     #[must_use]
     pub fn details(self) -> String {
-        let ties = match self {
-            Mechanism::UniformPrice { ties, .. }
-            | Mechanism::PayAsBid { ties, .. }
-            | Mechanism::TradeReduction { ties } => ties,
-            Mechanism::Continuous => Ties::Time,
-        };
-        let ties = match ties {
+        let ties = match self.ties() {
             Ties::ProRata => "pro-rata".to_owned(),
             Ties::Time => "time".to_owned(),
             Ties::Lottery { seed } => format!("lottery seed={seed}"),
@@ -292,6 +308,10 @@ mod tests {
         check(None, None, k, None, None, unused);
         let unused = "ties has no meaning with continuous: leave it away";
         check(Some("continuous"), None, None, Some("time"), None, unused);
+        let seeded = "muda other-half ties=lottery seed=7";
+        check(Some("muda"), None, None, None, Some(7), seeded);
+        let unused = "ties has no meaning with muda: leave it away";
+        check(Some("muda"), None, None, Some("time"), None, unused);
         let unknown = "ties: found `random`, expected pro-rata, time, lottery";
         check(None, None, None, Some("random"), None, unknown);
     }

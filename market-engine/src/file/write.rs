@@ -42,7 +42,7 @@ struct OrderLine<'a> {
 }
 
 /// Money of 128 bits in tokens with nine decimals.
-fn money(nano: i128) -> String {
+pub(crate) fn money(nano: i128) -> String {
     let sign = if nano < 0 { "-" } else { "" };
     let (whole, part) = (
         nano.unsigned_abs() / 1_000_000_000,

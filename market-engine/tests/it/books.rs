@@ -27,6 +27,7 @@ pub(crate) fn mechanism(text: &str) -> Mechanism {
 /// All mechanisms with all their policies and ties.
 pub(crate) fn all() -> Vec<Mechanism> {
     let mut all = vec![Mechanism::Continuous];
+    all.extend([1, 2, 3].map(|seed| Mechanism::Muda { seed }));
     for ties in ["pro-rata", "time", "lottery"] {
         for head in [
             "uniform-price walras-mid",
@@ -36,6 +37,8 @@ pub(crate) fn all() -> Vec<Mechanism> {
             "pay-as-bid offer",
             "pay-as-bid mid",
             "trade-reduction -",
+            "huang -",
+            "vcg -",
         ] {
             all.push(mechanism(&format!("{head} {ties}")));
         }

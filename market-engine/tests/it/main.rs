@@ -12,3 +12,4 @@ mod clearing;
 mod files;
 mod promises;
 mod service;
+mod truthful;

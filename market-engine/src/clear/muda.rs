@@ -1,0 +1,161 @@
+//! `muda` (Segal-Halevi, Hassidim and Aumann 2018, the lottery variant): two halves, each at the other's
+//! price.
+//!
+//! Participants are divided by lot into two halves. Each half would clear at the middle of its own
+//! Walras interval; that price is posted to the *other* half. There all bids at or above it meet all
+//! offers at or below it; the shorter side is served whole, the longer one in an order drawn by lot. As
+//! nobody's order moves the price it trades at, the true limit is the best one for everybody, also with
+//! orders of many watt-hours; no money is kept. What it costs is welfare: the halves do not meet.
+//! The lots come from a seed that is recorded, the interval and the orders' names, so that anybody can
+//! draw them again.
+
+use domain::money::Price;
+use domain::order::Side;
+
+use super::merit::{Plan, lot};
+use super::uniform_price::Edges;
+use super::{Decision, Match, PricePolicy, Ties, at, matching};
+use crate::book::{Book, slot};
+use crate::explain::Reason;
+
+pub(super) fn clear(book: &Book, seed: u64) -> super::Outcome {
+    let (_, welfare_max) = Plan::new(book, Ties::Time).volume_and_welfare();
+    let half_of = halves(book, seed);
+    let prices = [0, 1].map(|half| own_price(book, seed, |p| half_of[slot(p)] == half));
+    let mut decision = Decision {
+        price: None,
+        price_interval: None,
+        trades: Vec::new(),
+        filled: vec![0; book.entries().len()],
+        left_out: vec![0; book.entries().len()],
+        welfare_max,
+        reasons: vec![Reason::NoPostedPrice; book.entries().len()],
+    };
+    for half in [0, 1] {
+        if let Some(price) = prices[1 - half] {
+            serve_half(
+                book,
+                seed,
+                price,
+                |p| half_of[slot(p)] == half,
+                &mut decision,
+            );
+        }
+    }
+    decision.into_outcome(book)
+}
+
+/// The half of each participant. It hangs on the least name among its orders, not on who came first.
+fn halves(book: &Book, seed: u64) -> Vec<usize> {
+    let mut names: Vec<Option<[u8; 16]>> = vec![None; book.participants()];
+    for entry in book.entries() {
+        let name = &mut names[slot(entry.participant)];
+        *name = Some(name.map_or(entry.key, |old| old.min(entry.key)));
+    }
+    let draw = |name: Option<[u8; 16]>| {
+        let drawn = lot(book, &half_seed(seed), &name.unwrap_or_default());
+        usize::from(drawn[0] & 1)
+    };
+    names.into_iter().map(draw).collect()
+}
+
+/// The halves are drawn from other lots than the order of service.
+fn half_seed(seed: u64) -> [u8; 9] {
+    let mut bytes = [b'h'; 9];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    bytes
+}
+
+/// The price at which a half would clear alone; where nothing crosses, the middle between its best bid
+/// and its best offer; none where a side is empty.
+fn own_price(book: &Book, seed: u64, takes_part: impl Fn(u32) -> bool) -> Option<Price> {
+    let mut plan = Plan::among(book, Ties::Lottery { seed }, takes_part);
+    let best = |plan: &Plan<'_>, side| Some(plan.limit(*plan.side(side).first()?));
+    let (bid, offer) = (best(&plan, Side::Bid)?, best(&plan, Side::Offer)?);
+    plan.serve_best();
+    match Edges::of(&plan) {
+        Some(edges) => Some(edges.price(PricePolicy::WalrasMid)),
+        None => Some(bid.midpoint_floor(offer)),
+    }
+}
+
+/// Serves those of a half who take the posted price.
+fn serve_half(
+    book: &Book,
+    seed: u64,
+    price: Price,
+    takes_part: impl Fn(u32) -> bool,
+    decision: &mut Decision,
+) {
+    let mut plan = Plan::among(book, Ties::Lottery { seed }, takes_part);
+    let all = [plan.bids.clone(), plan.offers.clone()];
+    plan.bids.retain(|i| book.get(*i).limit >= price);
+    plan.offers.retain(|i| book.get(*i).limit <= price);
+    let sum = |list: &[u32]| -> i64 { list.iter().map(|i| book.get(*i).energy_wh).sum() };
+    let (demand, supply) = (sum(&plan.bids), sum(&plan.offers));
+    let volume = demand.min(supply);
+    for mut list in [plan.bids.clone(), plan.offers.clone()] {
+        list.sort_by_cached_key(|i| lot(book, &seed.to_be_bytes(), &book.get(*i).key));
+        let mut left = volume;
+        for index in list {
+            let part = left.min(at(&plan.energy, index));
+            plan.filled[slot(index)] = part;
+            left -= part;
+        }
+    }
+    plan.leave_out_overlap(volume);
+    let as_match = |(bid, offer, energy_wh)| Match {
+        bid,
+        offer,
+        energy_wh,
+        buyer_price: price,
+        seller_price: price,
+    };
+    decision
+        .trades
+        .extend(matching::pair(&plan).into_iter().map(as_match));
+    for index in all.into_iter().flatten() {
+        let (filled_wh, entry) = (at(&plan.filled, index), book.get(index));
+        let other_wh = if entry.side == Side::Bid {
+            supply
+        } else {
+            demand
+        };
+        decision.filled[slot(index)] = filled_wh;
+        decision.left_out[slot(index)] = entry.energy_wh - at(&plan.energy, index);
+        decision.reasons[slot(index)] = reason(&plan, index, price, other_wh);
+    }
+}
+
+/// Why an order of the half was served as it was.
+fn reason(plan: &Plan<'_>, index: u32, price: Price, other_wh: i64) -> Reason {
+    let entry = plan.book.get(index);
+    let (side, energy_wh) = (entry.side, entry.energy_wh);
+    let filled_wh = at(&plan.filled, index);
+    let left_out_wh = energy_wh - at(&plan.energy, index);
+    let takes_price = plan.side(side).contains(&index);
+    if filled_wh == energy_wh {
+        Reason::Filled
+    } else if left_out_wh > 0 {
+        Reason::OwnCounterpart {
+            filled_wh,
+            own_wh: left_out_wh,
+        }
+    } else if !takes_price {
+        Reason::BeyondPrice {
+            side,
+            price,
+            needed: None,
+        }
+    } else if filled_wh > 0 {
+        Reason::FilledInPart {
+            filled_wh,
+            energy_wh,
+            shared: false,
+        }
+    } else if other_wh == 0 {
+        Reason::NobodyTakesPrice { side, price }
+    } else {
+        Reason::NotDrawn { price }
+    }
+}
