@@ -25,7 +25,7 @@ use simulator::world::World;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::stop_signal;
+use crate::cli::{say, stop_signal};
 use crate::platform;
 use crate::site::{DataDir, Site, write_private};
 use crate::web::{self, Web};
@@ -282,10 +282,4 @@ fn device_words(devices: &[DeviceEndpoint]) -> String {
         "{modbus} Modbus TCP servers on loopback, {} meter over MQTT",
         devices.len() - modbus
     )
-}
-
-/// One line per part, on stdout; a reader that went away (`| head`) is no reason to stop.
-pub(crate) fn say(part: &str, words: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{part:<10} {words}");
 }

@@ -103,6 +103,17 @@ impl ClockState {
             ClockState::Relative => 3,
         }
     }
+
+    /// The word for people.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            ClockState::Unknown => "unknown",
+            ClockState::Informative => "informative",
+            ClockState::Synchronised => "synchronised",
+            ClockState::Relative => "relative",
+        }
+    }
 }
 
 /// When the reading was signed, by which clock.

@@ -1,5 +1,6 @@
 //! `gateway.toml`: which devices there are, what they count for, and where readings go.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use domain::ids::{CommunityId, GatewayId, PointId};
@@ -45,6 +46,9 @@ pub struct Config {
     /// the devices are heard on the platform's broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home_mqtt: Option<HomeMqttConfig>,
+    /// A page for Prometheus; none where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsConfig>,
     /// The devices.
     pub devices: Vec<DeviceConfig>,
 }
@@ -99,6 +103,14 @@ impl std::fmt::Debug for HomeMqttConfig {
         let user = self.user.as_deref().unwrap_or("nobody");
         write!(f, "HomeMqttConfig({user}@{}:{})", self.host, self.port)
     }
+}
+
+/// A page for Prometheus at `/metrics`. It is not protected: listen on loopback, or behind a proxy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Address and port, like `127.0.0.1:9464`.
+    pub listen: SocketAddr,
 }
 
 /// What readings of a device are for.

@@ -24,5 +24,5 @@ pub mod status;
 pub mod toml_file;
 
 pub use config::{Config, point_records};
-pub use service::{Gateway, GatewayError, open_key, run};
+pub use service::{Gateway, GatewayError, known_key_id, open_key, run};
 pub use status::Status;

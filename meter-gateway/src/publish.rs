@@ -249,7 +249,7 @@ impl Publisher {
         match event {
             MqttEvent::Connected => {
                 self.connected.store(true, Ordering::Relaxed);
-                self.status.update(|s| s.connected = true);
+                self.status.link(None, self.clock.now());
                 self.say("online");
                 if let Err(error) = self.spool.forget_sent().await {
                     tracing::error!("{error}");
@@ -258,7 +258,7 @@ impl Publisher {
             MqttEvent::Disconnected { reason } => {
                 tracing::warn!("no broker: {reason}");
                 self.connected.store(false, Ordering::Relaxed);
-                self.status.update(|s| s.connected = false);
+                self.status.link(Some(&reason), self.clock.now());
             }
             MqttEvent::Message {
                 topic,

@@ -134,6 +134,7 @@ impl Recorder {
     /// next sample is measured from there.
     async fn record(&mut self, index: usize, sample: &Sample) -> Result<(), SpoolError> {
         let clock = self.stamp();
+        self.status.update(|s| s.clock = Some(clock));
         let device = &mut self.devices[index];
         let Some(signer) = &device.signer else {
             return Ok(());

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use domain::ids::{DeviceId, to_hex};
-use domain::signed::SigningKey;
+use domain::ids::{DeviceId, KeyId, to_hex};
+use domain::signed::{PublicKey, SigningKey};
 use runtime::clock::Clock;
 use runtime::key_file::{self, KeyError};
+use runtime::metrics;
 use runtime::mqtt::MqttLink;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
-use crate::config::{Config, DeviceConfig, Role};
+use crate::config::{Config, DeviceConfig, MetricsConfig, Role};
 use crate::home::{Home, HomeLink};
 use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
@@ -27,7 +30,9 @@ use crate::publish::{Publisher, Topics, Trust, Warned, link_options};
 use crate::record::{Device, Recorder};
 use crate::sign::Signer;
 use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
-use crate::status::{DeviceStatus, Shared, Status};
+use crate::status::page::page;
+use crate::status::socket::Socket;
+use crate::status::{DeviceStatus, Observer, Shared, Status, Who};
 use crate::toml_file::TomlError;
 
 /// Reports that may wait; a line that has more to say waits until there is room.
@@ -65,6 +70,16 @@ pub enum GatewayError {
     /// Two programs would sign with one chain.
     #[error("another gateway runs with the data directory {}; stop it first", .0.display())]
     Running(PathBuf),
+    /// The metrics have no place.
+    #[error(
+        "the metrics cannot listen on {address} ([metrics] listen in the configuration): {source}"
+    )]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// No random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -93,6 +108,14 @@ pub struct Gateway {
 /// The file cannot be read or written, others can read it, or it holds no key.
 pub fn open_key(dir: &Path) -> Result<SigningKey, KeyError> {
     key_file::open(&dir.join(KEY_FILE))
+}
+
+/// Id of the key in the data folder, if there is one that can be read; none is made.
+#[must_use]
+pub fn known_key_id(dir: &Path) -> Option<KeyId> {
+    let path = dir.join(KEY_FILE);
+    let key = path.exists().then(|| key_file::open(&path));
+    Some(PublicKey::of(&key?.ok()?).id())
 }
 
 /// Runs a gateway until `shutdown`.
@@ -126,13 +149,8 @@ impl Gateway {
             config.interval_length_s,
             clock.speed(),
         );
-        let status = Shared::default();
         let devices = devices(&config, &key, schedule)?;
-        let names = devices.iter().map(|d| DeviceStatus {
-            name: d.config.name.clone(),
-            ..DeviceStatus::default()
-        });
-        status.update(|s| s.devices = names.collect());
+        let status = status_of(&devices);
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let mut tasks = JoinSet::new();
         let mut desk = Desk::default();
@@ -152,6 +170,8 @@ impl Gateway {
                 shutdown.clone(),
             ));
         }
+        let observer = observer(&config, &key, &status, &spool, &clock);
+        show(observer, &config, &mut tasks, &shutdown).await?;
         let listener = listener(&devices, &clock, reports.clone());
         let nobody = Listener::new(Vec::new(), clock.clone(), reports);
         let (at_home, at_platform) = match config.home_mqtt {
@@ -221,6 +241,72 @@ impl Gateway {
         drop(self.lock);
         outcome
     }
+}
+
+fn status_of(devices: &[Device]) -> Shared {
+    let of = |device: &Device| DeviceStatus {
+        name: device.config.name.clone(),
+        profile: device.config.profile.clone(),
+        kind: device.profile.kind.word(),
+        ..DeviceStatus::default()
+    };
+    let status = Shared::default();
+    status.update(|s| s.devices = devices.iter().map(of).collect());
+    status
+}
+
+fn observer(
+    config: &Config,
+    key: &SigningKey,
+    status: &Shared,
+    spool: &Spool,
+    clock: &Clock,
+) -> Observer {
+    let who = Who {
+        community: config.community.to_string(),
+        gateway: config.gateway.to_string(),
+        key: PublicKey::of(key).id(),
+        broker: format!("{}:{}", config.mqtt.host, config.mqtt.port),
+        interval_length_s: config.interval_length_s,
+        started_at: clock.now(),
+    };
+    Observer {
+        who: Arc::new(who),
+        status: status.clone(),
+        spool: spool.clone(),
+        clock: clock.clone(),
+    }
+}
+
+/// Starts what shows the gateway to its owner: the status socket, and the metrics where they are wanted.
+async fn show(
+    observer: Observer,
+    config: &Config,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), GatewayError> {
+    if let Some(MetricsConfig { listen }) = config.metrics {
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.map_err(|source| GatewayError::Listen {
+            address: listen,
+            source,
+        })?;
+        let observer = observer.clone();
+        let page = move || {
+            let observer = observer.clone();
+            async move { page(&observer.report().await) }
+        };
+        tasks.spawn(metrics::serve(listener, page, shutdown.clone()));
+    }
+    // Readings are worth more than a status: without a socket it runs all the same.
+    match Socket::listen(&config.data_dir) {
+        Ok(socket) => _ = tasks.spawn(socket.serve(observer, shutdown.clone())),
+        Err(error) => tracing::warn!(
+            "`commonwatt gateway status` will not find this gateway: no socket in {}: {error}",
+            config.data_dir.display()
+        ),
+    }
+    Ok(())
 }
 
 /// The configured devices, each with its profile and what it signs with.

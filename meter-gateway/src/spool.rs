@@ -21,6 +21,8 @@ use crate::measure;
 use crate::sign::Chain;
 pub use sql::MIGRATIONS;
 
+/// Name of the database in the data folder.
+const FILE: &str = "gateway.db";
 /// Most readings in the outbox. When it is full, nothing is deleted: intervals are no longer made
 /// until there is room, and then one interpolated stretch covers the time between.
 pub const OUTBOX_MAX_ROWS: i64 = 100_000;
@@ -105,6 +107,17 @@ pub struct Outgoing {
     pub attempts: i64,
 }
 
+/// How much is not in the platform's books yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backlog {
+    /// Readings waiting for the platform's word.
+    pub waiting: i64,
+    /// Start of the oldest one's interval.
+    pub oldest_start: Option<Timestamp>,
+    /// Readings that the platform refused.
+    pub refused: i64,
+}
+
 /// The outbox of one gateway.
 #[derive(Clone, Debug)]
 pub struct Spool {
@@ -125,7 +138,7 @@ impl Spool {
     /// # Errors
     /// The database cannot be opened or brought up to date.
     pub async fn open(dir: &Path, max_rows: i64) -> Result<Self, SpoolError> {
-        let path = dir.join("gateway.db");
+        let path = dir.join(FILE);
         let db = Db::open(&path.to_string_lossy()).await?;
         db.migrate(&MIGRATIONS).await?;
         let spool = Spool { db, max_rows };
@@ -323,6 +336,36 @@ impl Spool {
         let (waiting,): (i64,) = self.db.fetch_one(sql::COUNT_OUTBOX, args![]).await?;
         let (refused,): (i64,) = self.db.fetch_one(sql::COUNT_REFUSED, args![]).await?;
         Ok((waiting, refused))
+    }
+
+    /// How much waits, and for how long.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn backlog(&self) -> Result<Backlog, SpoolError> {
+        let (waiting, oldest_s, refused): (i64, Option<i64>, i64) =
+            self.db.fetch_one(sql::BACKLOG, args![]).await?;
+        Ok(Backlog {
+            waiting,
+            oldest_start: oldest_s.map(Timestamp::from_unix_s),
+            refused,
+        })
+    }
+
+    /// The backlog of an outbox that no gateway has open; none where there is no outbox in `dir`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn look(dir: &Path) -> Result<Option<Backlog>, SpoolError> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let db = Db::open(&path.to_string_lossy()).await?;
+        let spool = Spool { db, max_rows: 0 };
+        let backlog = spool.backlog().await;
+        spool.close().await;
+        backlog.map(Some)
     }
 
     /// The refused readings: point, sequence, reason.

@@ -1,5 +1,5 @@
 //! The plumbing that services share, once: one door to SQLite and PostgreSQL, durable virtual time,
-//! ordered start and stop, durable files, key files, an embedded MQTT broker and a client link. Nothing here holds a rule of
+//! ordered start and stop, durable files, key files, an embedded MQTT broker, a client link and a page for Prometheus. Nothing here holds a rule of
 //! the market, of money or of a device.
 
 pub mod broker;
@@ -9,6 +9,7 @@ pub mod clock;
 pub mod db;
 pub mod durable;
 pub mod key_file;
+pub mod metrics;
 pub mod mqtt;
 pub mod shutdown;
 #[cfg(feature = "testing")]

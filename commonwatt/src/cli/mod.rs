@@ -167,6 +167,12 @@ fn read_input(path: &std::path::Path) -> Result<String, CliError> {
         .map_err(|e| CliError::BadInput(format!("cannot read {}: {e}", path.display())))
 }
 
+/// One line per part, on stdout; a reader that went away (`| head`) is no reason to stop.
+pub(crate) fn say(part: &str, words: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{part:<10} {words}");
+}
+
 /// Prints data to stdout; a reader that went away (`| head`) is no error.
 fn print_data(text: &str) -> Result<(), CliError> {
     use std::io::Write;

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use runtime::clock::Clock;
 use runtime::shutdown::Tasks;
 
-use super::{CliError, block_on, chain, read_input, start_logging, stop_signal};
-use crate::demo::{bind_broker, say, start_broker, start_platform};
+use super::{CliError, block_on, chain, read_input, say, start_logging, stop_signal};
+use crate::demo::{bind_broker, start_broker, start_platform};
 use crate::platform;
 use crate::site::{DataDir, Site};
 

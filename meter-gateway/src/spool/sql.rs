@@ -74,6 +74,8 @@ pub(super) const ADD: &str =
     VALUES ($1, $2, $3, $4)";
 pub(super) const COUNT_OUTBOX: &str = "SELECT COUNT(*) FROM gateway_outbox";
 pub(super) const COUNT_REFUSED: &str = "SELECT COUNT(*) FROM gateway_refused";
+pub(super) const BACKLOG: &str = "SELECT (SELECT COUNT(*) FROM gateway_outbox),
+    (SELECT MIN(interval_start_s) FROM gateway_outbox), (SELECT COUNT(*) FROM gateway_refused)";
 pub(super) const COUNT_UNDER_WAY: &str =
     "SELECT COUNT(*) FROM gateway_outbox WHERE due_ms > $1 AND attempts <= 1";
 pub(super) const DUE: &str = "SELECT point, sequence, message, attempts

@@ -58,6 +58,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
             password_file: None,
         },
         home_mqtt: None,
+        metrics: None,
         devices,
     }
 }

@@ -9,3 +9,4 @@ mod home;
 mod job;
 mod line;
 mod platform;
+mod status;
