@@ -8,7 +8,7 @@ use domain::key_record::PointRole;
 use domain::signed::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use crate::profile::{Link, Profile};
+use crate::profile::{Link, Profile, ProfileError};
 use crate::toml_file::{TomlError, parse, wrong_value};
 
 /// Most devices behind one gateway.
@@ -28,6 +28,9 @@ pub struct Config {
     pub gateway: GatewayId,
     /// Where key and outbox are kept; relative to the file.
     pub data_dir: PathBuf,
+    /// Folder with device profiles of the operator's own; relative to the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile_dir: Option<PathBuf>,
     /// Length of an interval.
     #[serde(default = "default_interval_length_s")]
     pub interval_length_s: u32,
@@ -172,6 +175,9 @@ pub struct DeviceConfig {
     /// Its Modbus unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<u8>,
+    /// Which connector of a station with several, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector: Option<u16>,
     /// Topic prefix of an MQTT device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
@@ -194,8 +200,11 @@ impl Config {
     /// Says file, line and key of the first mistake.
     pub fn from_toml(text: &str, file_name: &str) -> Result<Self, TomlError> {
         let mut config: Config = parse(text, file_name)?;
-        config.check(text, file_name)?;
         let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
+        if let Some(path) = &mut config.profile_dir {
+            *path = folder.join(&*path);
+        }
+        config.check(text, file_name)?;
         config.data_dir = folder.join(&config.data_dir);
         if let Some(path) = &mut config.mqtt.password_file {
             *path = folder.join(&*path);
@@ -225,6 +234,18 @@ impl Config {
     pub fn validate(&self) -> Result<(), TomlError> {
         let text = self.to_toml().unwrap_or_default();
         self.check(&text, "the gateway's configuration")
+    }
+
+    /// The profile of a device, for its connector.
+    ///
+    /// # Errors
+    /// There is none of this name, or its file is wrong.
+    pub fn profile_of(&self, device: &DeviceConfig) -> Result<Profile, ProfileError> {
+        let profile = Profile::load(&device.profile, self.profile_dir.as_deref())?;
+        Ok(match device.connector {
+            Some(connector) => profile.at_connector(connector),
+            None => profile,
+        })
     }
 
     fn check(&self, text: &str, file: &str) -> Result<(), TomlError> {
@@ -274,8 +295,18 @@ impl Config {
     ) -> Result<(), (&'static str, String)> {
         let before = || self.devices.iter().take(index);
         let refuse = |key, message: &str| Err((key, message.to_owned()));
-        let profile =
-            Profile::built_in(&device.profile).map_err(|error| ("profile", error.to_string()))?;
+        let profile = self
+            .profile_of(device)
+            .map_err(|error| ("profile", error.to_string()))?;
+        let has_connectors = profile
+            .modbus()
+            .is_some_and(|rules| rules.offset_per_connector.is_some());
+        if has_connectors != device.connector.is_some_and(|number| number > 0) {
+            return refuse(
+                "connector",
+                "a station with several connectors wants one, counted from 1; others have none",
+            );
+        }
         if device.name.is_empty() || device.name.len() > 64 {
             return refuse("name", "a device's name has 1 to 64 bytes");
         }

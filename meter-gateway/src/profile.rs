@@ -1,18 +1,30 @@
 //! Device profiles: what a kind of device calls its values, where they lie and what their signs mean.
-//! A profile is data (`profiles/*.toml`), checked completely when it is loaded, and carries raw dumps
-//! with expected values that a test decodes.
+//! A profile is data (`profiles/*.toml`, or a file of the operator's own), checked completely when it is
+//! loaded, and carries raw dumps with expected values that a test decodes.
+//!
+//! One file may describe several parts of a device, such as the meter, the inverter and the battery
+//! behind one hybrid inverter. What is loaded is always one part, as if it were a device of its own.
 
+mod quantity;
 mod schema;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use domain::ids::digest_parts;
 
-use crate::device::decode::{Exact, WordOrder, WordType};
+use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
+use crate::device::sunspec::table;
 use crate::toml_file::TomlError;
+
+pub use quantity::{Dimension, Quantity};
 
 /// Most registers that one Modbus request may read.
 pub const WORDS_PER_READ_MAX: u16 = 125;
 /// Most points in a profile.
-pub const POINTS_MAX: usize = 64;
+pub const POINTS_MAX: usize = 128;
+/// Longest profile file, in bytes.
+pub const FILE_MAX_BYTES: u64 = 256 * 1024;
 
 /// The profiles that come with the gateway: name and text.
 pub const BUILT_IN: [(&str, &str); 6] = [
@@ -42,6 +54,22 @@ pub enum ProfileError {
     /// The file is wrong.
     #[error("{0}")]
     File(#[from] TomlError),
+    /// A file of the operator's own cannot be read.
+    #[error("cannot read the profile {}: {message}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        message: String,
+    },
+    /// The device has several parts, and none of this name.
+    #[error("`{name}` is none of the parts of this profile; there are: {parts}")]
+    Part {
+        /// What was asked for.
+        name: String,
+        /// The parts as they are written in `gateway.toml`.
+        parts: String,
+    },
     /// No profile has this name.
     #[error("there is no device profile `{name}`; known are: {known}")]
     Unknown {
@@ -79,59 +107,32 @@ impl Kind {
     }
 }
 
-/// What a point tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Quantity {
-    /// Counter of imported energy, seen from the metering point.
-    Import,
-    /// Counter of exported energy, seen from the metering point.
-    Export,
-    /// Active power.
-    Power,
-    /// State of charge.
-    Soc,
-    /// State of operation.
-    State,
-    /// Maker of the device.
-    Maker,
-    /// Model of the device.
-    Model,
-    /// Serial number.
-    Serial,
-    /// Firmware version.
-    Firmware,
-}
-
-impl Quantity {
-    /// Whether the point identifies the device instead of measuring something.
-    #[must_use]
-    pub const fn is_identity(self) -> bool {
-        matches!(
-            self,
-            Quantity::Maker | Quantity::Model | Quantity::Serial | Quantity::Firmware
-        )
-    }
-}
-
 /// Where a point's value is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// A register at a fixed address.
+    /// A register, a coil or a discrete input at a fixed address.
     Register {
-        /// Function code: 3 holding, 4 input.
+        /// The unit, where it is not the device's own.
+        unit: Option<u8>,
+        /// Function code: 1 coil, 2 discrete input, 3 holding register, 4 input register.
         function: u8,
         /// Address on the wire, counted from 0.
         address: u16,
+        /// Address of the power of ten it is to be multiplied with.
+        scale_address: Option<u16>,
+        /// The bits that say that it is negative.
+        negative: Option<SignBits>,
+        /// Whether it belongs to the station and not to one of its connectors.
+        station: bool,
     },
-    /// A register relative to a SunSpec model's ID register.
+    /// A register in a SunSpec model.
     Sunspec {
         /// The model, or none for the profile's own models.
         model: Option<u16>,
-        /// Offset of the value.
-        offset: u16,
-        /// Offset of its scale factor.
-        scale_offset: Option<u16>,
+        /// The group of a repeating model, counted from 1.
+        group: Option<u16>,
+        /// Where it is in there.
+        place: SunspecPlace,
     },
     /// A key of a JSON object on an MQTT topic.
     Json {
@@ -142,6 +143,30 @@ pub enum Source {
     },
 }
 
+/// Bits in another register that turn the sign of a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignBits {
+    /// Address of that register; it is read together with the value.
+    pub address: u16,
+    /// With any of them set, the value is negative.
+    pub bits: u16,
+}
+
+/// Where a value is in a SunSpec model.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SunspecPlace {
+    /// At the first of these points that the model has; type and scale factor are the standard's.
+    Names(Vec<String>),
+    /// At an offset from the model's ID register, for models that the standard does not know.
+    Offset {
+        /// Offset of the value.
+        offset: u16,
+        /// Offset of its scale factor.
+        scale_offset: Option<u16>,
+    },
+}
+
 /// One value of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Point {
@@ -149,24 +174,51 @@ pub struct Point {
     pub quantity: Quantity,
     /// Where it is.
     pub source: Source,
-    /// How it lies in its registers.
-    pub word_type: WordType,
-    /// Its word order.
-    pub word_order: WordOrder,
-    /// Raw value × this = Wh, W or permille in our sign.
+    /// How it lies in its registers; the standard's where it is a named point of SunSpec.
+    pub encoding: Encoding,
+    /// Raw value × this = the unit that the quantity is kept in, in our sign.
     pub scale: Exact,
-    /// Raw values that mean "not available".
-    pub sentinels: Vec<u64>,
-    /// Whether some devices do not have it: exception 2 is then no error.
+    /// Least value that can be true, in that unit and sign.
+    pub min: Option<i64>,
+    /// Largest value that can be true.
+    pub max: Option<i64>,
+    /// Whether some devices do not have it: exception 2 is then no error, and a sum goes without it.
     pub optional: bool,
-    /// Names of states by number.
-    pub states: Vec<(i64, String)>,
+    /// Names of states by what the device says.
+    pub states: Vec<(String, String)>,
+}
+
+/// A framing in which a Modbus device can be spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Modbus TCP.
+    Tcp,
+    /// RTU on a serial line.
+    Rtu,
+    /// RTU frames over a TCP connection.
+    RtuOverTcp,
 }
 
 /// How a Modbus device wants to be spoken to.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModbusRules {
+    /// The framings it knows.
+    #[serde(default = "default_transports")]
+    pub transports: Vec<Transport>,
+    /// Its serial line as it leaves the maker, like `9600 8N1`.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Its unit where the gateway's configuration names none.
+    #[serde(default)]
+    pub unit_id: Option<u8>,
+    /// Function code of points that name none.
+    #[serde(default)]
+    pub function: Option<u8>,
+    /// Word order of points that name none.
+    #[serde(default)]
+    pub word_order: WordOrder,
     /// Most registers per read.
     pub max_words: u16,
     /// Whether each value needs a request of its own.
@@ -175,13 +227,26 @@ pub struct ModbusRules {
     /// Most registers between two values that may be read along without being asked for.
     #[serde(default)]
     pub max_hole_words: u16,
+    /// Pause between connecting and the first request in wall milliseconds.
+    #[serde(default)]
+    pub connect_delay_ms: u64,
     /// Pause between two requests in wall milliseconds.
     pub gap_ms: u64,
     /// How long to wait for an answer in wall milliseconds.
     pub timeout_ms: u64,
+    /// Longest pause between two polls in wall seconds, after which the device gives up on us.
+    #[serde(default)]
+    pub keep_alive_s: Option<u32>,
+    /// How far one connector's registers lie behind those of the one before.
+    #[serde(default)]
+    pub offset_per_connector: Option<u16>,
     /// SunSpec models that hold the values, any of them; empty for plain Modbus.
     #[serde(default)]
     pub models: Vec<u16>,
+}
+
+fn default_transports() -> Vec<Transport> {
+    vec![Transport::Tcp]
 }
 
 /// How an MQTT device reports.
@@ -199,26 +264,28 @@ pub struct MqttRules {
 /// How a device is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Link {
-    /// Modbus TCP with fixed addresses.
+    /// Modbus with fixed addresses.
     Modbus(ModbusRules),
-    /// Modbus TCP with SunSpec models.
+    /// Modbus with SunSpec models, and fixed addresses beside them.
     Sunspec(ModbusRules),
     /// JSON over MQTT.
     Mqtt(MqttRules),
 }
 
-/// A checked profile.
+/// A checked profile of one part of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// Its name.
+    /// Its name; `file/part` where the file has named parts.
     pub name: String,
+    /// Other devices of the file that speak alike.
+    pub also: Vec<String>,
     /// What the device is.
     pub kind: Kind,
     /// How it is reached.
     pub link: Link,
     /// Its values.
     pub points: Vec<Point>,
-    /// First 8 bytes of a digest over the profile's text: which rules made a number.
+    /// First 8 bytes of a digest over the profile's text and part: which rules made a number.
     pub digest: [u8; 8],
     /// Raw examples with what they must decode to.
     pub dumps: Vec<Dump>,
@@ -230,6 +297,9 @@ pub struct Profile {
 pub struct Dump {
     /// Where it comes from.
     pub note: String,
+    /// The part it is of, where the file has several.
+    #[serde(default)]
+    pub part: Option<String>,
     /// Register contents.
     #[serde(default)]
     pub registers: Vec<DumpRegisters>,
@@ -244,6 +314,9 @@ pub struct Dump {
 #[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DumpRegisters {
+    /// The unit, where it is not the device's own.
+    #[serde(default)]
+    pub unit_id: Option<u8>,
     /// Function code they are read with.
     pub function: u8,
     /// Address of the first.
@@ -266,42 +339,157 @@ pub struct Expected {
     pub soc_permille: Option<u16>,
     /// State.
     pub state: Option<String>,
+    /// Maker.
+    pub maker: Option<String>,
+    /// Model.
+    pub model: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
+    /// Firmware.
+    pub firmware: Option<String>,
+    /// Other numbers, in the units that they are kept in.
+    #[serde(default)]
+    pub details: BTreeMap<Quantity, i64>,
+    /// Other texts.
+    #[serde(default)]
+    pub texts: BTreeMap<Quantity, String>,
+}
+
+/// The name of a file and of a part in what `gateway.toml` calls a profile.
+fn file_and_part(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('/') {
+        Some((file, part)) => (file, Some(part)),
+        None => (name, None),
+    }
 }
 
 impl Profile {
-    /// A built-in profile by its name.
+    /// A built-in profile by its name, by the name of a device that speaks alike, or by `file/part`.
     ///
     /// # Errors
-    /// No built-in profile has this name.
+    /// No built-in profile has this name, or it has other parts.
     pub fn built_in(name: &str) -> Result<Self, ProfileError> {
-        match BUILT_IN.iter().find(|(known, _)| *known == name) {
-            Some((_, text)) => Profile::from_toml(text, &format!("{name}.toml")),
-            None => Err(ProfileError::Unknown {
-                name: name.to_owned(),
-                known: BUILT_IN.map(|(known, _)| known).join(", "),
-            }),
+        let (file, part) = file_and_part(name);
+        let named = BUILT_IN.iter().find(|(known, _)| *known == file);
+        if let Some((known, text)) = named {
+            let parts = Profile::all_from_toml(text, &format!("{known}.toml"))?;
+            return Profile::pick(parts, name, part);
         }
+        for (known, text) in BUILT_IN {
+            let parts = Profile::all_from_toml(text, &format!("{known}.toml"))?;
+            let also = parts.first().map(|p| p.also.as_slice()).unwrap_or_default();
+            if also.iter().any(|other| other == file) {
+                return Profile::pick(parts, name, part);
+            }
+        }
+        Err(ProfileError::Unknown {
+            name: name.to_owned(),
+            known: BUILT_IN.map(|(known, _)| known).join(", "),
+        })
     }
 
-    /// Reads and checks a profile.
+    /// A profile from `folder`, where a file `name.toml` lies there, and a built-in one otherwise: so a
+    /// new device needs a new file and no new program.
+    ///
+    /// # Errors
+    /// The file is wrong, or nothing has this name.
+    pub fn load(name: &str, folder: Option<&Path>) -> Result<Self, ProfileError> {
+        let (file, part) = file_and_part(name);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let path = folder
+            .filter(|_| file.chars().all(is_plain))
+            .map(|folder| folder.join(format!("{file}.toml")))
+            .filter(|path| path.exists());
+        let Some(path) = path else {
+            return Profile::built_in(name);
+        };
+        let failed = |message: String| ProfileError::Read {
+            path: path.clone(),
+            message,
+        };
+        let size = std::fs::metadata(&path).map_err(|e| failed(e.to_string()))?;
+        if size.len() > FILE_MAX_BYTES {
+            return Err(failed(format!("more than {FILE_MAX_BYTES} bytes")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
+        let parts = Profile::all_from_toml(&text, &path.display().to_string())?;
+        Profile::pick(parts, name, part)
+    }
+
+    /// Reads and checks a profile of one part.
+    ///
+    /// # Errors
+    /// Says file, line and key of the first mistake, or which parts there are.
+    pub fn from_toml(text: &str, file: &str) -> Result<Self, ProfileError> {
+        Profile::pick(Profile::all_from_toml(text, file)?, file, None)
+    }
+
+    /// Reads and checks all parts of a profile.
     ///
     /// # Errors
     /// Says file, line and key of the first mistake.
-    pub fn from_toml(text: &str, file: &str) -> Result<Self, ProfileError> {
-        let digest = digest_parts("profile", &[text.as_bytes()]);
-        let mut profile = schema::read(text, file)?;
-        profile.digest.copy_from_slice(&digest[..8]);
-        Ok(profile)
+    pub fn all_from_toml(text: &str, file: &str) -> Result<Vec<Self>, ProfileError> {
+        let mut parts = schema::read(text, file)?;
+        for profile in &mut parts {
+            let (_, part) = file_and_part(&profile.name);
+            // The names of SunSpec points mean what the table says.
+            let table = matches!(profile.link, Link::Sunspec(_)).then(table::text);
+            let ruling = [Some(text), part, table];
+            let ruling: Vec<&[u8]> = ruling.iter().flatten().map(|t| t.as_bytes()).collect();
+            profile
+                .digest
+                .copy_from_slice(&digest_parts("profile", &ruling)[..8]);
+        }
+        Ok(parts)
+    }
+
+    /// The part that is meant by `name`.
+    fn pick(parts: Vec<Self>, name: &str, part: Option<&str>) -> Result<Self, ProfileError> {
+        let names: Vec<String> = parts.iter().map(|p| p.name.clone()).collect();
+        let meant = |profile: &Profile| file_and_part(&profile.name).1 == part;
+        parts
+            .into_iter()
+            .find(meant)
+            .ok_or_else(|| ProfileError::Part {
+                name: name.to_owned(),
+                parts: names.join(", "),
+            })
+    }
+
+    /// The profile of one connector of a station, counted from 1: its registers lie further behind.
+    #[must_use]
+    pub fn at_connector(mut self, connector: u16) -> Self {
+        let (Link::Modbus(rules) | Link::Sunspec(rules)) = &self.link else {
+            return self;
+        };
+        let offset = rules.offset_per_connector.unwrap_or(0);
+        let shift = offset.saturating_mul(connector);
+        for point in &mut self.points {
+            if let Source::Register {
+                address,
+                station: false,
+                ..
+            } = &mut point.source
+            {
+                *address = address.saturating_add(shift);
+            }
+        }
+        self
+    }
+
+    /// How it wants to be spoken to over Modbus; none for other links.
+    #[must_use]
+    pub fn modbus(&self) -> Option<&ModbusRules> {
+        match &self.link {
+            Link::Modbus(rules) | Link::Sunspec(rules) => Some(rules),
+            Link::Mqtt(_) => None,
+        }
     }
 
     /// Whether the device has a counter of energy, so that readings can be made of it.
     #[must_use]
     pub fn counts_energy(&self) -> bool {
-        self.points
-            .iter()
-            .any(|p| matches!(p.quantity, Quantity::Import | Quantity::Export))
+        self.points.iter().any(|p| p.quantity.is_counter())
     }
 
     /// The coarsest step of its counters in Wh, as far as the profile can know it.
@@ -310,16 +498,33 @@ impl Profile {
         // A float of 200 MWh steps by 16 Wh; a SunSpec scale factor is hardly ever above 2.
         const FLOAT_STEP_WH: i64 = 16;
         const SUNSPEC_STEP_WH: i64 = 100;
-        let counters = self
-            .points
-            .iter()
-            .filter(|p| matches!(p.quantity, Quantity::Import | Quantity::Export));
-        let step = |p: &Point| match (&p.source, p.word_type) {
+        let counters = self.points.iter().filter(|p| p.quantity.is_counter());
+        let step = |p: &Point| match (&p.source, p.encoding.word_type) {
             (Source::Sunspec { .. }, _) => SUNSPEC_STEP_WH,
             (_, WordType::F32) => FLOAT_STEP_WH,
             _ => p.scale.rounded().unwrap_or(1).abs().max(1),
         };
         counters.map(step).max().unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+impl Point {
+    /// A plain point for tests.
+    pub(crate) fn new(quantity: Quantity) -> Self {
+        Point {
+            quantity,
+            source: Source::Json {
+                topic: String::new(),
+                key: String::new(),
+            },
+            encoding: Encoding::default(),
+            scale: Exact::whole(1),
+            min: None,
+            max: None,
+            optional: false,
+            states: Vec::new(),
+        }
     }
 }
 
@@ -371,12 +576,8 @@ mod tests {
                 "unit = \"V\"",
                 "key `unit`: `V` is no unit of import",
             ),
-            ("type = \"f32\"", "type = \"f23\"", "unknown variant"),
-            (
-                "function = 4",
-                "function = 5",
-                "key `function`: 3 (holding) or 4 (input)",
-            ),
+            ("type = \"f32\"", "type = \"f23\"", "`f23` is no type"),
+            ("function = 4", "function = 5", "key `function`: 1 (coil)"),
             (
                 "positive = \"import\"",
                 "positive = \"charge\"",
@@ -388,6 +589,147 @@ mod tests {
             assert!(
                 error.starts_with("x.toml, line ") && error.contains(expected),
                 "{error}"
+            );
+        }
+    }
+
+    /// Two parts with a shared point; everything that the language can say about a register.
+    const PARTS: &str = r#"
+name = "two-in-one"
+also = ["twin"]
+link = "modbus"
+point = [{ quantity = "serial", address = 5, type = "text(4)", station = true }]
+
+[modbus]
+transports = ["tcp", "rtu", "rtu-over-tcp"]
+serial = "9600 8N1"
+function = 3
+word_order = "low-first"
+max_words = 20
+gap_ms = 0
+timeout_ms = 1000
+connect_delay_ms = 1000
+keep_alive_s = 30
+offset_per_connector = 1000
+
+[missing]
+u64 = ["0xFFFFFFFFFFFFFFFF"]
+
+[[part]]
+name = "meter"
+kind = "meter"
+point = [
+    { quantity = "power", address = 100, type = "u16", unit = "W", positive = "import" },
+    { quantity = "power", address = 101, type = "u16", unit = "W", positive = "export" },
+    { quantity = "voltage-l1", unit_id = 7, function = 4, address = 9, type = "f64", word_order = "high-first", swap_bytes = true, unit = "V", min = "0", max = "500" },
+    { quantity = "import", address = 110, type = "u64", unit = "Wh" },
+]
+
+[[part]]
+name = "battery"
+kind = "battery"
+unit_id = 9
+point = [
+    { quantity = "power", address = 102, scale_address = 104, negative = { address = 103, bits = 2 }, type = "u16", unit = "W", positive = "discharge" },
+    { quantity = "state", function = 1, address = 4, type = "bit", states = { 0 = "off", 1 = "on" } },
+]
+
+[[dump]]
+note = "computed"
+part = "meter"
+expect = {}
+[[dump]]
+note = "computed"
+part = "battery"
+expect = {}
+"#;
+
+    #[test]
+    fn a_file_has_parts_and_a_folder_has_files() {
+        let parts = Profile::all_from_toml(PARTS, "x.toml").unwrap();
+        let names: Vec<_> = parts.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["two-in-one/meter", "two-in-one/battery"]);
+        assert_ne!(parts[0].digest, parts[1].digest);
+        assert_eq!(parts[1].modbus().unwrap().unit_id, Some(9));
+        let addresses = |profile: &Profile| -> Vec<u16> {
+            let address = |p: &Point| match p.source {
+                Source::Register { address, .. } => address,
+                _ => 0,
+            };
+            profile.points.iter().map(address).collect()
+        };
+        let second = parts[1].clone().at_connector(2);
+        assert_eq!(addresses(&second), [5, 2102, 2004]);
+
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("two-in-one.toml"), PARTS).unwrap();
+        let load = |name| Profile::load(name, Some(folder.path()));
+        assert_eq!(load("two-in-one/meter").unwrap(), parts[0]);
+        assert_eq!(load("keba-p30").unwrap().name, "keba-p30");
+        let error = load("two-in-one").unwrap_err().to_string();
+        assert!(
+            error.contains("two-in-one/meter, two-in-one/battery"),
+            "{error}"
+        );
+        assert!(load("../two-in-one/meter").is_err());
+    }
+
+    #[test]
+    fn mistakes_in_parts_are_named_with_line_and_key() {
+        let cases = [
+            (
+                "unit_id = 7, function = 4",
+                "function = 5",
+                "line 28, key `function`: 1",
+            ),
+            (
+                "type = \"f64\"",
+                "type = \"text(8)\"",
+                "line 28, key `type`: this",
+            ),
+            (
+                "type = \"bit\"",
+                "type = \"u16\"",
+                "line 38, key `type`: coils",
+            ),
+            (
+                "address = 103, bits",
+                "address = 133, bits",
+                "line 37, key `type`: the value",
+            ),
+            (
+                "quantity = \"state\"",
+                "quantity = \"power\"",
+                "line 38, key `unit`: `` is no unit of power",
+            ),
+            (
+                "serial = \"9600 8N1\"",
+                "serial = \"9600\"",
+                "line 9, key `serial`",
+            ),
+            (
+                "name = \"battery\"",
+                "name = \"meter\"",
+                "line 34, key `name`: another",
+            ),
+            (
+                "max = \"500\"",
+                "max = \"much\"",
+                "line 28, key `max`: `much`",
+            ),
+            (
+                "max = \"500\"",
+                "maxx = \"500\"",
+                "line 28, key `maxx`: unknown field",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let text = PARTS.replacen(from, to, 1);
+            let error = Profile::all_from_toml(&text, "x.toml").unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.starts_with(&format!("x.toml, {expected}")),
+                "{to}: {error}"
             );
         }
     }

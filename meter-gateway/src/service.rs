@@ -316,7 +316,7 @@ fn devices(
     schedule: Schedule,
 ) -> Result<Vec<Device>, GatewayError> {
     let device = |device: &DeviceConfig| {
-        let profile = Arc::new(Profile::built_in(&device.profile)?);
+        let profile = Arc::new(config.profile_of(device)?);
         let signer = (device.role != Role::LiveOnly).then(|| Signer {
             key: key.clone(),
             community: config.community.clone(),
@@ -371,7 +371,8 @@ fn lines(devices: &[Device]) -> BTreeMap<String, Vec<Poller>> {
     let mut lines: BTreeMap<String, Vec<Poller>> = BTreeMap::new();
     for (index, device) in devices.iter().enumerate() {
         if let Some(address) = &device.config.address {
-            let unit = device.config.unit.unwrap_or(DEFAULT_UNIT);
+            let own = device.profile.modbus().and_then(|rules| rules.unit_id);
+            let unit = device.config.unit.or(own).unwrap_or(DEFAULT_UNIT);
             let poller = Poller::new(index, device.profile.clone(), unit);
             lines.entry(address.clone()).or_default().push(poller);
         }

@@ -21,7 +21,12 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, To
     toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start).min(text.len());
         let line = text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
-        at(text, file, line, error.message().replace('\n', " "))
+        TomlError {
+            file: file.to_owned(),
+            line,
+            key: key_at(text, offset).to_owned(),
+            message: error.message().replace('\n', " "),
+        }
     })
 }
 
@@ -55,18 +60,68 @@ pub(crate) fn wrong_value(
     }
 }
 
-fn at(text: &str, file: &str, line: usize, message: String) -> TomlError {
-    let key = key_of(text.lines().nth(line - 1).unwrap_or_default());
+/// An error at `key` of the table that begins at `span`: an inline table, or one with a header.
+pub(crate) fn wrong_at(
+    text: &str,
+    file: &str,
+    span: std::ops::Range<usize>,
+    key: &str,
+    message: impl Into<String>,
+) -> TomlError {
+    let start = span.start.min(text.len());
+    let rest = text.get(start..).unwrap_or_default();
+    // The span of a table with a header is the header's.
+    let own = if rest.starts_with('{') {
+        text.get(start..span.end).unwrap_or_default()
+    } else {
+        rest.find("\n[").map_or(rest, |end| &rest[..end])
+    };
+    let is_key = |at: usize| {
+        let before = own[..at].chars().next_back();
+        let after = own[at + key.len()..].trim_start();
+        after.starts_with('=') && !before.is_some_and(is_key_char)
+    };
+    let mut found = own.match_indices(key).map(|(at, _)| at);
+    let at = start + found.find(|at| is_key(*at)).unwrap_or(0);
+    let line = text.bytes().take(at).filter(|b| *b == b'\n').count() + 1;
     TomlError {
         file: file.to_owned(),
         line,
         key: key.to_owned(),
-        message,
+        message: message.into(),
+    }
+}
+
+const fn is_key_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+/// The key that stands at, or before, `offset` on its line.
+fn key_at(text: &str, offset: usize) -> &str {
+    let before = text.get(..offset).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let (before, after) = (
+        &before[line_start..],
+        text.get(offset..).unwrap_or_default(),
+    );
+    let own = after.split(|c| !is_key_char(c)).next().unwrap_or_default();
+    let is_key = !own.is_empty() && after[own.len()..].trim_start().starts_with('=');
+    if is_key {
+        return own;
+    }
+    match before.rsplit_once('=') {
+        Some((left, _)) => left
+            .trim_end()
+            .rsplit(|c| !is_key_char(c))
+            .next()
+            .unwrap_or_default(),
+        None => key_of(after.lines().next().unwrap_or_default()),
     }
 }
 
 fn key_of(line: &str) -> &str {
-    line.split('=').next().unwrap_or_default().trim()
+    let key = line.split('=').next().unwrap_or_default();
+    key.trim().trim_start_matches(['{', ' '])
 }
 
 #[cfg(test)]

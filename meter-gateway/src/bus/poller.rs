@@ -163,11 +163,17 @@ async fn fetch(
     let mut known = Vec::with_capacity(plan.blocks.len());
     for block in &plan.blocks {
         match line
-            .read(unit, block.function, block.address, block.count, rules)
+            .read(
+                block.unit.unwrap_or(unit),
+                block.function,
+                block.address,
+                block.count,
+                rules,
+            )
             .await
         {
             Ok(words) => {
-                found.add(block.function, block.address, words);
+                found.add(block, words);
                 known.push(*block);
             }
             Err(ModbusError::Exception(NO_SUCH_ADDRESS)) if block.optional => {}

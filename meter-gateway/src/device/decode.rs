@@ -1,13 +1,19 @@
 //! Register words to exact numbers: nothing is lost on the way from a device's counter to a whole
 //! watt-hour, and what a device calls "not available" is no value, never 0.
 
+use std::str::FromStr;
+
 use serde::Deserialize;
 
+/// Longest text in one value, in words: what one request can bring.
+const TEXT_MAX_WORDS: u16 = 125;
+
 /// How a value lies in its registers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub enum WordType {
     /// Unsigned, one word.
+    #[default]
     U16,
     /// Signed, one word.
     I16,
@@ -21,10 +27,14 @@ pub enum WordType {
     I64,
     /// IEEE 754 single precision, two words.
     F32,
-    /// Text of 8 words.
-    Text8,
-    /// Text of 16 words.
-    Text16,
+    /// IEEE 754 double precision, four words.
+    F64,
+    /// A coil or a discrete input, 0 or 1.
+    Bit,
+    /// One word with an ASCII letter in its low byte.
+    Letter,
+    /// Text in so many words; `text(20)` in a profile is 20 bytes, which are 10 words.
+    Text(u16),
 }
 
 impl WordType {
@@ -32,13 +42,95 @@ impl WordType {
     #[must_use]
     pub const fn words(self) -> u16 {
         match self {
-            WordType::U16 | WordType::I16 => 1,
+            WordType::U16 | WordType::I16 | WordType::Bit | WordType::Letter => 1,
             WordType::U32 | WordType::I32 | WordType::F32 => 2,
-            WordType::U64 | WordType::I64 => 4,
-            WordType::Text8 => 8,
-            WordType::Text16 => 16,
+            WordType::U64 | WordType::I64 | WordType::F64 => 4,
+            WordType::Text(words) => words,
         }
     }
+
+    /// Whether it is text instead of a number.
+    #[must_use]
+    pub const fn is_text(self) -> bool {
+        matches!(self, WordType::Text(_) | WordType::Letter)
+    }
+}
+
+impl FromStr for WordType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = text
+            .strip_prefix("text(")
+            .and_then(|rest| rest.strip_suffix(')')?.parse::<u16>().ok());
+        Ok(match (text, bytes) {
+            ("u16", _) => WordType::U16,
+            ("i16", _) => WordType::I16,
+            ("u32", _) => WordType::U32,
+            ("i32", _) => WordType::I32,
+            ("u64", _) => WordType::U64,
+            ("i64", _) => WordType::I64,
+            ("f32", _) => WordType::F32,
+            ("f64", _) => WordType::F64,
+            ("bit", _) => WordType::Bit,
+            ("letter", _) => WordType::Letter,
+            (_, Some(bytes)) if bytes % 2 == 0 && (1..=TEXT_MAX_WORDS).contains(&(bytes / 2)) => {
+                WordType::Text(bytes / 2)
+            }
+            _ => {
+                return Err(format!(
+                    "`{text}` is no type; there are u16 i16 u32 i32 u64 i64 f32 f64 bit letter, \
+                     and text(20) for 20 bytes, an even number up to 250"
+                ));
+            }
+        })
+    }
+}
+
+impl TryFrom<String> for WordType {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Everything about how a value lies in its registers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Encoding {
+    /// Its type.
+    pub word_type: WordType,
+    /// Its word order.
+    pub word_order: WordOrder,
+    /// Whether the two bytes of each word are the wrong way round.
+    pub swap_bytes: bool,
+    /// The bits that hold the value, which begins at the lowest of them; none means all.
+    pub bits: Option<u64>,
+    /// Raw values, of the whole registers, that mean "not available".
+    pub sentinels: Vec<u64>,
+}
+
+/// Why a point has no value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoValue {
+    /// It was not read: the device does not have it.
+    #[error("the device does not have it")]
+    Absent,
+    /// The device says that it is not available.
+    #[error("the device says: not available")]
+    Sentinel,
+    /// NaN, or an infinite number.
+    #[error("not a number")]
+    NotANumber,
+    /// Its scale factor is not available, or beyond 10^±10.
+    #[error("its scale factor is not available")]
+    NoScale,
+    /// A negative counter, a charge above 100 %, or beyond the bounds in the profile.
+    #[error("out of its range")]
+    OutOfRange,
+    /// Empty text, or no letter.
+    #[error("no text")]
+    NoText,
 }
 
 /// Which word of a value of several words comes first.
@@ -92,6 +184,23 @@ impl Exact {
         })
     }
 
+    /// The exact value of a double; `None` for NaN and infinities.
+    #[must_use]
+    pub fn from_f64_bits(bits: u64) -> Option<Self> {
+        let (exponent, fraction) = ((bits >> 52) & 0x7ff, i128::from(bits & ((1 << 52) - 1)));
+        if exponent == 0x7ff {
+            return None;
+        }
+        let implicit = if exponent == 0 { 0 } else { 1 << 52 };
+        let mantissa = fraction + implicit;
+        let exp2 = i32::try_from(exponent.max(1)).ok()? - 1075;
+        Some(Exact {
+            mantissa: if bits >> 63 == 1 { -mantissa } else { mantissa },
+            exp2,
+            exp10: 0,
+        })
+    }
+
     /// The number that a decimal text like `-12.50` says; `None` for anything else.
     #[must_use]
     pub fn from_decimal(text: &str) -> Option<Self> {
@@ -111,6 +220,17 @@ impl Exact {
             exp2: 0,
             exp10,
         })
+    }
+
+    /// The number as a decimal with up to six digits behind the point; `None` where it does not fit.
+    #[must_use]
+    pub fn decimal(self) -> Option<String> {
+        const UNIT: u64 = 1_000_000;
+        let micro = self.shifted(6).rounded()?;
+        let (whole, rest) = (micro.unsigned_abs() / UNIT, micro.unsigned_abs() % UNIT);
+        let sign = if micro < 0 { "-" } else { "" };
+        let text = format!("{sign}{whole}.{rest:06}");
+        Some(text.trim_end_matches('0').trim_end_matches('.').to_owned())
     }
 
     /// This number × 10^`exponent`.
@@ -169,61 +289,88 @@ fn power(base: i128, exponent: i32) -> Option<i128> {
     base.checked_pow(u32::try_from(exponent).ok()?)
 }
 
-/// The unsigned integer in `words`, most significant first after `order` is applied.
+/// The unsigned integer in `words` once order and bytes are set right.
 #[must_use]
-pub fn raw(words: &[u16], order: WordOrder) -> u64 {
-    let join = |sum: u64, word: &u16| sum << 16 | u64::from(*word);
-    match order {
+pub fn raw(words: &[u16], encoding: &Encoding) -> u64 {
+    let swap = encoding.swap_bytes;
+    let right = |word: u16| if swap { word.swap_bytes() } else { word };
+    let join = |sum: u64, word: &u16| sum << 16 | u64::from(right(*word));
+    match encoding.word_order {
         WordOrder::HighFirst => words.iter().fold(0, join),
         WordOrder::LowFirst => words.iter().rev().fold(0, join),
     }
 }
 
-/// The number in `words`: `None` for a wrong number of words, a sentinel, NaN, infinity, and text.
-#[must_use]
-pub fn number(
-    words: &[u16],
-    word_type: WordType,
-    order: WordOrder,
-    sentinels: &[u64],
-) -> Option<Exact> {
-    if words.len() != usize::from(word_type.words()) || words.len() > 4 {
-        return None;
+/// The number in `words`.
+///
+/// # Errors
+/// A wrong number of words, a sentinel, NaN, infinity, text, or a number beyond `i64`.
+pub fn number(words: &[u16], encoding: &Encoding) -> Result<Exact, NoValue> {
+    let word_type = encoding.word_type;
+    if words.len() != usize::from(word_type.words()) {
+        return Err(NoValue::Absent);
     }
-    let raw = raw(words, order);
-    if sentinels.contains(&raw) {
-        return None;
+    if word_type.is_text() || words.len() > 4 {
+        return Err(NoValue::NotANumber);
+    }
+    let raw = raw(words, encoding);
+    if encoding.sentinels.contains(&raw) {
+        return Err(NoValue::Sentinel);
+    }
+    if let Some(bits) = encoding.bits {
+        let value = (raw & bits) >> bits.trailing_zeros().min(63);
+        return Ok(whole(value));
     }
     let bytes = raw.to_be_bytes();
-    let low2 = [bytes[6], bytes[7]];
-    let low4 = [bytes[4], bytes[5], bytes[6], bytes[7]];
-    let whole = |mantissa: i128| {
-        Some(Exact {
-            mantissa,
-            exp2: 0,
-            exp10: 0,
-        })
+    let [.., b4, b5, b6, b7] = bytes;
+    let number = match word_type {
+        WordType::U16 | WordType::U32 | WordType::U64 => Some(whole(raw)),
+        WordType::Bit => Some(whole(raw & 1)),
+        WordType::I16 => Some(whole(i16::from_be_bytes([b6, b7]))),
+        WordType::I32 => Some(whole(i32::from_be_bytes([b4, b5, b6, b7]))),
+        WordType::I64 => Some(whole(i64::from_be_bytes(bytes))),
+        WordType::F32 => Exact::from_f32_bits(u32::from_be_bytes([b4, b5, b6, b7])),
+        WordType::F64 => Exact::from_f64_bits(raw),
+        WordType::Letter | WordType::Text(_) => None,
     };
-    match word_type {
-        WordType::U16 | WordType::U32 | WordType::U64 => whole(i128::from(raw)),
-        WordType::I16 => whole(i128::from(i16::from_be_bytes(low2))),
-        WordType::I32 => whole(i128::from(i32::from_be_bytes(low4))),
-        WordType::I64 => whole(i128::from(i64::from_be_bytes(bytes))),
-        WordType::F32 => Exact::from_f32_bits(u32::from_be_bytes(low4)),
-        WordType::Text8 | WordType::Text16 => None,
+    number.ok_or(NoValue::NotANumber)
+}
+
+fn whole(value: impl Into<i128>) -> Exact {
+    Exact {
+        mantissa: value.into(),
+        exp2: 0,
+        exp10: 0,
     }
 }
 
-/// The text in `words` up to the first zero byte, without blanks at its ends; control characters
-/// and what is not ASCII are left out.
-#[must_use]
-pub fn text(words: &[u16]) -> String {
-    let bytes = words
-        .iter()
-        .flat_map(|word| word.to_be_bytes())
-        .take_while(|b| *b != 0);
-    let printable = bytes.filter(|b| (0x20..0x7f).contains(b)).map(char::from);
-    printable.collect::<String>().trim().to_owned()
+/// The printable text in `words`, up to the first zero byte; of a letter's word, the letter.
+///
+/// # Errors
+/// A wrong number of words, nothing printable, or no letter.
+pub fn text(words: &[u16], encoding: &Encoding) -> Result<String, NoValue> {
+    if words.len() != usize::from(encoding.word_type.words()) {
+        return Err(NoValue::Absent);
+    }
+    let swap = encoding.swap_bytes;
+    let right = |word: &u16| if swap { word.swap_bytes() } else { *word };
+    let bytes: Vec<u8> = words.iter().flat_map(|w| right(w).to_be_bytes()).collect();
+    if encoding.word_type == WordType::Letter {
+        return match bytes.as_slice() {
+            [_, letter] if letter.is_ascii_uppercase() => Ok(char::from(*letter).to_string()),
+            _ => Err(NoValue::NoText),
+        };
+    }
+    let said = bytes.into_iter().take_while(|b| *b != 0);
+    let printable: String = said
+        .filter(|b| (0x20..0x7f).contains(b))
+        .map(char::from)
+        .collect();
+    let text = printable.trim();
+    if text.is_empty() {
+        return Err(NoValue::NoText);
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -248,7 +395,14 @@ mod tests {
 
     #[test]
     fn integers_take_their_width_sign_and_order() {
-        let get = |words: &[u16], t, order| number(words, t, order, &[])?.rounded();
+        let get = |words: &[u16], word_type, word_order| {
+            let encoding = Encoding {
+                word_type,
+                word_order,
+                ..Encoding::default()
+            };
+            number(words, &encoding).ok()?.rounded()
+        };
         let (high, low) = (WordOrder::HighFirst, WordOrder::LowFirst);
         assert_eq!(get(&[0xffff], WordType::I16, high), Some(-1));
         assert_eq!(get(&[1, 2], WordType::U32, high), Some(65_538));
@@ -257,7 +411,6 @@ mod tests {
         assert_eq!(get(&[0, 0, 1, 0], WordType::I64, high), Some(65_536));
         assert_eq!(get(&[0xffff; 4], WordType::U64, high), None, "does not fit");
         assert_eq!(get(&[1], WordType::U32, high), None, "a word is missing");
-        assert_eq!(number(&[0x8000], WordType::I16, high, &[0x8000]), None);
     }
 
     #[test]
@@ -272,9 +425,37 @@ mod tests {
     }
 
     #[test]
-    fn text_ends_at_zero() {
-        assert_eq!(text(&[0x4142, 0x4320, 0x0041]), "ABC");
-        assert_eq!(text(&[0, 0]), "");
+    fn text_ends_at_zero_and_a_letter_is_one() {
+        let get = |words: &[u16], word_type: &str, swap_bytes| {
+            let encoding = Encoding {
+                word_type: word_type.parse().unwrap(),
+                swap_bytes,
+                ..Encoding::default()
+            };
+            text(words, &encoding)
+        };
+        let is = |text: &str| Ok(text.to_owned());
+        assert_eq!(get(&[0x4142, 0x4320, 0x0041], "text(6)", false), is("ABC"));
+        assert_eq!(get(&[0x4241, 0x2043], "text(4)", true), is("ABC"));
+        assert_eq!(get(&[0, 0], "text(4)", false), Err(NoValue::NoText));
+        assert_eq!(get(&[0x0043], "letter", false), is("C"));
+        assert_eq!(get(&[0x0003], "letter", false), Err(NoValue::NoText));
+        for bad in ["text(5)", "text(0)", "text(252)", "text16", "f23"] {
+            assert!(bad.parse::<WordType>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn some_bits_of_a_register_are_a_value_of_their_own() {
+        let encoding = Encoding {
+            word_type: WordType::U32,
+            bits: Some(0x7f00),
+            sentinels: vec![0xffff_ffff],
+            ..Encoding::default()
+        };
+        let get = |words: &[u16]| number(words, &encoding).map(|n| n.rounded());
+        assert_eq!(get(&[0xffff, 0x84ff]), Ok(Some(4)));
+        assert_eq!(get(&[0xffff, 0xffff]), Err(NoValue::Sentinel));
     }
 
     proptest! {

@@ -1,9 +1,12 @@
 //! SunSpec: finding the chain of models in a device's registers. Lengths are taken from the device
-//! (some announce others than the standard says), unknown models are skipped.
+//! (some announce others than the standard says), unknown models are skipped. What is in the models
+//! is in [`table`].
+
+pub mod table;
 
 use super::Read;
 use super::modbus::{Line, ModbusError};
-use crate::profile::{ModbusRules, Point, Source};
+use crate::profile::{ModbusRules, Point, Source, SunspecPlace};
 
 /// Where the chain may begin.
 pub const BASES: [u16; 3] = [40000, 50000, 0];
@@ -116,35 +119,51 @@ async fn follow(
     Err(ModbusError::NoSunspec)
 }
 
-/// Where `point` is on a device whose values are in `models[main]`; `None` where the device's model
-/// is too short for it. The common model is the nearest in front: a meter behind an inverter has its own.
+/// Where `point` is on a device whose values are in `models[main]`; `None` where the device does not
+/// have its model, or that is too short for it. The common model is the nearest in front: a meter
+/// behind an inverter has its own.
 pub(super) fn locate(point: &Point, models: &[Model], main: usize) -> Option<Read> {
     let Source::Sunspec {
         model,
-        offset,
-        scale_offset,
-    } = point.source
+        group,
+        place,
+    } = &point.source
     else {
         return None;
     };
     let holder = match model {
         None => models.get(main)?,
         Some(COMMON) => models.get(..main)?.iter().rev().find(|m| m.id == COMMON)?,
-        Some(id) => models.iter().find(|m| m.id == id)?,
+        Some(id) => models.iter().find(|m| m.id == *id)?,
+    };
+    let (encoding, offset, scale_offset) = match place {
+        SunspecPlace::Offset {
+            offset,
+            scale_offset,
+        } => (point.encoding.clone(), *offset, *scale_offset),
+        SunspecPlace::Names(names) => {
+            let table = table::table(holder.id)?;
+            let find = |name: &String| table.find(*group, name);
+            let (found, offset) = names.iter().find_map(find)?;
+            (found.encoding(), offset, table.scale_offset(found))
+        }
     };
     let size = holder.length.checked_add(2)?;
-    let last = offset.checked_add(point.word_type.words())?;
+    let last = offset.checked_add(encoding.word_type.words())?;
     if last > size || scale_offset.is_some_and(|scale| scale >= size) {
         return None;
     }
     Some(Read {
         point: point.clone(),
+        encoding,
+        unit: None,
         function: 3,
         address: holder.address.checked_add(offset)?,
         scale_address: match scale_offset {
             Some(scale) => Some(holder.address.checked_add(scale)?),
             None => None,
         },
+        negative: None,
     })
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn device_config(name: &str, profile: &str, address: Option<&str>) ->
         rating_w: RATING_W,
         address: address.map(Into::into),
         unit: None,
+        connector: None,
         prefix: None,
     }
 }
@@ -46,6 +47,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
         community: CommunityId::new(COMMUNITY).unwrap(),
         gateway: GatewayId::new(GATEWAY).unwrap(),
         data_dir: dir.to_owned(),
+        profile_dir: None,
         interval_length_s: INTERVAL_S,
         poll_interval_s: 10,
         clock_error_ms: 1000,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::time::Timestamp;
 use meter_gateway::bus::{Desk, JOBS_MAX, Place, Poller, Schedule, Step, run_line};
+use meter_gateway::device::decode::WordOrder;
 use meter_gateway::device::modbus::{Line, ModbusError};
 use meter_gateway::profile::{ModbusRules, Profile};
 use runtime::clock::Clock;
@@ -14,6 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::by_hand::{Act, Asked, ByHand, Framing};
 
 const RULES: ModbusRules = ModbusRules {
+    transports: Vec::new(),
+    serial: None,
+    unit_id: None,
+    function: None,
+    word_order: WordOrder::HighFirst,
+    connect_delay_ms: 0,
+    keep_alive_s: None,
+    offset_per_connector: None,
     max_words: 125,
     one_value_per_read: false,
     max_hole_words: 0,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::energy::{Energy, Power};
 use domain::time::Timestamp;
 use meter_gateway::bus::Poller;
+use meter_gateway::device::decode::WordOrder;
 use meter_gateway::device::modbus::{Line, ModbusError};
 use meter_gateway::profile::{ModbusRules, Profile};
 use runtime::clock::Clock;
@@ -16,6 +17,14 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::device::{Device, Fault, Make, POWER_W};
 
 const RULES: ModbusRules = ModbusRules {
+    transports: Vec::new(),
+    serial: None,
+    unit_id: None,
+    function: None,
+    word_order: WordOrder::HighFirst,
+    connect_delay_ms: 0,
+    keep_alive_s: None,
+    offset_per_connector: None,
     max_words: 125,
     one_value_per_read: false,
     max_hole_words: 0,
@@ -219,7 +228,7 @@ async fn exception_2_on_an_optional_point_is_no_error() {
     let text = r#"
 name = "test"
 kind = "meter"
-link = "modbus-tcp"
+link = "modbus"
 dump = []
 [modbus]
 max_words = 10

@@ -1,0 +1,251 @@
+//! What a device said at one time: decoded numbers and text to values, and what has none to nothing.
+
+use std::collections::BTreeMap;
+
+use domain::energy::{Energy, Power};
+use domain::ids::digest_parts;
+
+use super::decode::{Exact, NoValue};
+use crate::profile::{Dimension, Point, Quantity};
+
+/// What one point says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decoded {
+    /// A number, in the unit that its quantity is kept in.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+impl std::fmt::Display for Decoded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Decoded::Number(number) => number.fmt(f),
+            Decoded::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Point {
+    /// The value of a raw number, in our unit and sign.
+    ///
+    /// # Errors
+    /// A counter below zero, a charge above 100 %, or a value beyond the point's bounds.
+    pub fn value_of(&self, raw: Exact) -> Result<i64, NoValue> {
+        let value = raw.times(self.scale).and_then(Exact::rounded);
+        let value = value.ok_or(NoValue::OutOfRange)?;
+        let (low, high) = match self.quantity.dimension() {
+            Dimension::Counter | Dimension::Energy => (0, i64::MAX),
+            Dimension::Permille => (0, 1000),
+            _ => (i64::MIN, i64::MAX),
+        };
+        let low = self.min.map_or(low, |min| min.max(low));
+        let high = self.max.map_or(high, |max| max.min(high));
+        if (low..=high).contains(&value) {
+            Ok(value)
+        } else {
+            Err(NoValue::OutOfRange)
+        }
+    }
+
+    /// What a raw number means.
+    pub(super) fn decoded(&self, raw: Exact) -> Result<Decoded, NoValue> {
+        let value = self.value_of(raw)?;
+        Ok(match self.quantity.dimension() {
+            Dimension::Text => Decoded::Text(self.named(&value.to_string(), "state ")),
+            _ => Decoded::Number(value),
+        })
+    }
+
+    /// What a text means.
+    pub(super) fn decoded_text(&self, text: &str) -> Decoded {
+        Decoded::Text(self.named(text, ""))
+    }
+
+    /// The profile's name for what a device says; without one, what it says.
+    fn named(&self, said: &str, unknown: &str) -> String {
+        let named = self.states.iter().find(|(known, _)| known == said);
+        match named {
+            Some((_, name)) => name.clone(),
+            None if self.quantity == Quantity::State => format!("{unknown}{said}"),
+            None => said.to_owned(),
+        }
+    }
+}
+
+/// What a device said at one time. What it did not say is `None`, never 0.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Values {
+    /// Counter of imported energy.
+    pub import: Option<Energy>,
+    /// Counter of exported energy.
+    pub export: Option<Energy>,
+    /// Power; the device's kind says what positive means.
+    pub power: Option<Power>,
+    /// State of charge.
+    pub soc_permille: Option<u16>,
+    /// State of operation.
+    pub state: Option<String>,
+    /// Everything else that is a number; its quantity's [`Dimension`] says in which unit.
+    pub details: BTreeMap<Quantity, i64>,
+    /// Everything else that is text.
+    pub texts: BTreeMap<Quantity, String>,
+}
+
+impl Values {
+    /// The values of several points. Points of the same quantity are added up; where one of them has
+    /// no value, the sum has none, unless that point is optional.
+    pub fn of<'a>(points: impl Iterator<Item = (&'a Point, Result<Decoded, NoValue>)>) -> Self {
+        let mut sums: BTreeMap<Quantity, Option<Decoded>> = BTreeMap::new();
+        for (point, outcome) in points {
+            if outcome.is_err() && point.optional {
+                continue;
+            }
+            match sums.entry(point.quantity) {
+                std::collections::btree_map::Entry::Vacant(empty) => {
+                    empty.insert(outcome.ok());
+                }
+                std::collections::btree_map::Entry::Occupied(mut sum) => {
+                    let added = match (sum.get(), outcome) {
+                        (Some(Decoded::Number(a)), Ok(Decoded::Number(b))) => a.checked_add(b),
+                        _ => None,
+                    };
+                    sum.insert(added.map(Decoded::Number));
+                }
+            }
+        }
+        let mut values = Values::default();
+        for (quantity, sum) in sums {
+            if let Some(decoded) = sum {
+                values.put(quantity, decoded);
+            }
+        }
+        values
+    }
+
+    /// Takes in one raw value.
+    pub(crate) fn set(&mut self, point: &Point, raw: Exact) {
+        if let Ok(decoded) = point.decoded(raw) {
+            self.put(point.quantity, decoded);
+        }
+    }
+
+    fn put(&mut self, quantity: Quantity, decoded: Decoded) {
+        match (quantity, decoded) {
+            (Quantity::Import, Decoded::Number(wh)) => self.import = Some(Energy::from_wh(wh)),
+            (Quantity::Export, Decoded::Number(wh)) => self.export = Some(Energy::from_wh(wh)),
+            (Quantity::Power, Decoded::Number(w)) => self.power = Some(Power::from_w(w)),
+            (Quantity::Soc, Decoded::Number(permille)) => {
+                self.soc_permille = u16::try_from(permille).ok();
+            }
+            (Quantity::State, Decoded::Text(text)) => self.state = Some(text),
+            (quantity, _) if quantity.is_identity() => {}
+            (quantity, Decoded::Number(number)) => {
+                self.details.insert(quantity, number);
+            }
+            (quantity, Decoded::Text(text)) => {
+                self.texts.insert(quantity, text);
+            }
+        }
+    }
+}
+
+/// What identifies a device; empty text where it does not say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Identity {
+    /// Maker.
+    pub maker: String,
+    /// Model.
+    pub model: String,
+    /// Serial number.
+    pub serial: String,
+    /// Firmware version.
+    pub firmware: String,
+}
+
+impl Identity {
+    /// Digest over maker, model, serial and firmware, as it is signed.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 8] {
+        short_digest(&[&self.maker, &self.model, &self.serial, &self.firmware])
+    }
+
+    /// Digest over maker, model and serial: another one is another meter.
+    #[must_use]
+    pub fn body(&self) -> [u8; 8] {
+        short_digest(&[&self.maker, &self.model, &self.serial])
+    }
+
+    pub(super) fn set(&mut self, quantity: Quantity, text: String) {
+        match quantity {
+            Quantity::Maker => self.maker = text,
+            Quantity::Model => self.model = text,
+            Quantity::Serial => self.serial = text,
+            Quantity::Firmware => self.firmware = text,
+            _ => {}
+        }
+    }
+}
+
+fn short_digest(parts: &[&String]) -> [u8; 8] {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    let mut short = [0; 8];
+    short.copy_from_slice(&digest_parts("meter", &parts)[..8]);
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firmware_update_is_no_other_meter() {
+        let old = Identity {
+            serial: "1".into(),
+            firmware: "a".into(),
+            ..Identity::default()
+        };
+        let new = Identity {
+            firmware: "b".into(),
+            ..old.clone()
+        };
+        assert!(old.body() == new.body() && old.hash() != new.hash());
+    }
+
+    fn point(quantity: Quantity, optional: bool) -> Point {
+        Point {
+            optional,
+            ..Point::new(quantity)
+        }
+    }
+
+    #[test]
+    fn a_sum_lacks_nothing_but_what_may_be_lacking() {
+        let (must, may) = (point(Quantity::Power, false), point(Quantity::Power, true));
+        let power = |said: [(&Point, Result<i64, NoValue>); 2]| {
+            let decoded = said.map(|(point, value)| (point, value.map(Decoded::Number)));
+            Values::of(decoded.into_iter()).power.map(Power::w)
+        };
+        let missing = Err(NoValue::Sentinel);
+        assert_eq!(power([(&must, Ok(5)), (&must, Ok(-7))]), Some(-2));
+        assert_eq!(power([(&must, Ok(5)), (&must, missing)]), None);
+        assert_eq!(power([(&must, missing), (&must, Ok(5))]), None);
+        assert_eq!(power([(&must, Ok(5)), (&may, missing)]), Some(5));
+        assert_eq!(power([(&may, missing), (&may, missing)]), None);
+        assert_eq!(power([(&must, Ok(i64::MAX)), (&must, Ok(1))]), None);
+    }
+
+    #[test]
+    fn states_have_names_by_number_and_by_text() {
+        let mut state = point(Quantity::State, false);
+        state.states = vec![("3".into(), "charging".into()), ("C2".into(), "on".into())];
+        let text = |decoded| match decoded {
+            Decoded::Text(text) => text,
+            Decoded::Number(number) => panic!("{number} is no text"),
+        };
+        assert_eq!(text(state.decoded(Exact::whole(3)).unwrap()), "charging");
+        assert_eq!(text(state.decoded(Exact::whole(4)).unwrap()), "state 4");
+        assert_eq!(text(state.decoded_text("C2")), "on");
+        assert_eq!(text(state.decoded_text("F")), "F");
+    }
+}
