@@ -28,8 +28,10 @@ impl Quality {
     pub const OUT_OF_RANGE: Quality = Quality(1 << 8);
     /// A person entered the value.
     pub const MANUAL: Quality = Quality(1 << 9);
+    /// The gateway's clock was set, forwards or backwards, in the interval.
+    pub const CLOCK_STEP: Quality = Quality(1 << 10);
 
-    const NAMES: [(Quality, &'static str); 10] = [
+    const NAMES: [(Quality, &'static str); 11] = [
         (Quality::MEASURED, "measured"),
         (Quality::INTERPOLATED_EDGE, "interpolated_edge"),
         (Quality::ESTIMATED, "estimated"),
@@ -40,12 +42,13 @@ impl Quality {
         (Quality::ROLL_OVER, "roll_over"),
         (Quality::OUT_OF_RANGE, "out_of_range"),
         (Quality::MANUAL, "manual"),
+        (Quality::CLOCK_STEP, "clock_step"),
     ];
 
     /// Marks from their bits; `None` where an unknown bit is set.
     #[must_use]
     pub const fn from_bits(bits: u16) -> Option<Self> {
-        if bits < 1 << 10 {
+        if bits < 1 << 11 {
             Some(Quality(bits))
         } else {
             None

@@ -8,7 +8,7 @@ use domain::key_record::PointRole;
 use domain::signed::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use crate::profile::{Link, Profile, ProfileError};
+use crate::profile::{Link, Profile, ProfileError, Quantity};
 use crate::toml_file::{TomlError, parse, wrong_value};
 
 /// Most devices behind one gateway.
@@ -181,6 +181,9 @@ pub struct DeviceConfig {
     /// Topic prefix of an MQTT device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// That a device without a counter is settled by its integrated power, which is an estimate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settle_integrated_power: bool,
 }
 
 /// A metering point as it must be enrolled: point, role, rating in watts.
@@ -314,12 +317,7 @@ impl Config {
             return refuse("name", "another device has this name already");
         }
         let signs = |d: &DeviceConfig| d.role != Role::LiveOnly;
-        if signs(device) && !profile.counts_energy() {
-            return refuse(
-                "role",
-                "this device has no counter of energy: its role is live_only",
-            );
-        }
+        check_counter(device, &profile)?;
         if signs(device) && before().any(|other| signs(other) && other.point == device.point) {
             return refuse(
                 "point",
@@ -349,6 +347,37 @@ impl Config {
             }
             _ => refuse("address", "a Modbus device has an address, and no prefix"),
         }
+    }
+}
+
+/// Where there is no counter, power is integrated; what is settled so is the operator's choice.
+fn check_counter(device: &DeviceConfig, profile: &Profile) -> Result<(), (&'static str, String)> {
+    let refuse = |key, message: &str| Err((key, message.to_owned()));
+    let has_power = profile
+        .points
+        .iter()
+        .any(|point| point.quantity == Quantity::Power);
+    if profile.counts_energy() {
+        return match device.settle_integrated_power {
+            true => refuse(
+                "settle_integrated_power",
+                "this device has a counter of energy: leave this key out",
+            ),
+            false => Ok(()),
+        };
+    }
+    match device.role {
+        Role::LiveOnly => Ok(()),
+        _ if !has_power => refuse(
+            "role",
+            "this device has no counter of energy and no power: its role is live_only",
+        ),
+        Role::Connection | Role::Feeder if !device.settle_integrated_power => refuse(
+            "role",
+            "this device has no counter of energy, so its readings are estimates integrated from \
+             power: its role is submeter or live_only, or say settle_integrated_power = true",
+        ),
+        Role::Submeter | Role::Connection | Role::Feeder => Ok(()),
     }
 }
 
@@ -482,8 +511,13 @@ address = "127.0.0.1:1503"
             ),
             (
                 "\"live_only\"",
-                "\"submeter\"",
+                "\"connection\"",
                 "line 26, key `role`: this device has no counter",
+            ),
+            (
+                "rating_w = 17000",
+                "rating_w = 17000\nsettle_integrated_power = true",
+                "line 19, key `settle_integrated_power`: this device has a counter",
             ),
             (
                 "\"battery\"",
@@ -533,6 +567,25 @@ address = "127.0.0.1:1503"
         let text = format!("{TEXT}\n{home}user = \"x\"\npassword = \"hidden\"\n");
         let config = Config::from_toml(&text, "g.toml").unwrap();
         assert!(!format!("{config:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_device_without_a_counter_is_settled_only_where_the_operator_says_so() {
+        let own_point = TEXT.replacen(
+            "sunspec-battery-802\"\npoint = \"home-1\"",
+            "sunspec-battery-802\"\npoint = \"home-1.battery\"",
+            1,
+        );
+        let submeter = own_point.replacen("live_only", "submeter", 1);
+        assert!(Config::from_toml(&submeter, "g.toml").is_ok());
+        let settled = own_point.replacen(
+            "\"live_only\"",
+            "\"connection\"\nsettle_integrated_power = true",
+            1,
+        );
+        let config = Config::from_toml(&settled, "g.toml").unwrap();
+        let again = Config::from_toml(&config.to_toml().unwrap(), "g.toml").unwrap();
+        assert!(again.devices[1].settle_integrated_power);
     }
 
     #[test]

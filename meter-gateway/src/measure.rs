@@ -3,25 +3,41 @@
 //!
 //! Between two good samples a register is taken to run linearly; its value at an interval's edge is
 //! the end of one interval and the start of the next, so the intervals add up to the register's
-//! difference over any outage. A sample that does not fit (a step back, a jump beyond the rating) is
-//! put aside, and so is one that lacks a register; if [`CONFIRM_SAMPLES`] in a row fit each other, the
-//! counter was reset or exchanged, or the register is gone: a new era begins, and what passed unseen in between is left out; so it is when the clock is set
-//! back by more than an interval. A device whose counters stand
-//! still while it claims power is not fresh, and its samples do not count.
+//! difference over any outage. Registers are kept in mWh, and only what is signed is rounded.
+//!
+//! A sample is good when the next one has confirmed it. What does not fit (a step back, a jump beyond
+//! the rating, a register that is missing) is put aside. [`CONFIRM_SAMPLES`] in a row that fit each
+//! other decide what it was:
+//!
+//! | they | so |
+//! |---|---|
+//! | go on from the last good sample, after a gap or a standstill | it is bridged and marked |
+//! | go on from it once the counter's range, or the session before, is added | the register is lifted by that and goes on rising in its era, marked `ROLL_OVER` or `RESET` |
+//! | do neither, or are another meter's | a new era begins, and what passed unseen in between is left out |
+//!
+//! A device whose counters stand still while it claims power is not fresh, and its samples do not
+//! count. Where there is no counter, `integral` makes one from power.
 
+mod aside;
+mod counter;
 mod edge;
+mod integral;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod truth;
 
-use domain::energy::Energy;
 use domain::quality::Quality;
-use domain::reading::Register;
+use domain::reading::{MeasurementClass, Register};
 use domain::time::{Interval, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use edge::{Edge, Mark, fits, measured};
+pub use counter::{Counter, CounterEnd};
+use edge::{About, Edge, Lifts, Mark, fits, measured};
+use integral::Integral;
 
-/// Samples in a row that must fit each other before a new era begins (and before the first one does).
+/// Samples in a row that must fit each other before a gap is bridged, a counter is lifted, or an era
+/// begins.
 pub const CONFIRM_SAMPLES: usize = 5;
 /// A step between two samples above rating × time × this is implausible.
 pub const PLAUSIBLE_PERMILLE: i128 = 1250;
@@ -29,11 +45,12 @@ pub const PLAUSIBLE_PERMILLE: i128 = 1250;
 pub const JITTER_MS: i64 = 5000;
 /// Most intervals that one outage may span; after a longer one a new era begins.
 pub const OUTAGE_INTERVALS_MAX: i64 = 3000;
-/// Energy in Wh that must be missing on a standing counter before it counts as frozen.
-const FROZEN_WH: i64 = 50;
+/// Energy in mWh that must be missing on a standing counter before it counts as frozen.
+const FROZEN_MWH: i64 = 50_000;
 /// Power in W below which nothing is concluded from a standing counter.
 const FROZEN_W: i64 = 50;
-const MS_PER_HOUR: i128 = 3_600_000;
+/// Watt-milliseconds in a milliwatt-hour.
+const WMS_PER_MWH: i128 = 3600;
 
 /// What is known about a metering point beforehand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,14 +63,20 @@ pub struct Limits {
     pub rating_w: u32,
     /// Coarsest step of the counters.
     pub resolution_wh: i64,
+    /// Whether the registers are counters, or power is integrated.
+    pub class: MeasurementClass,
 }
 
 impl Limits {
     /// The largest energy that `ms` can bring.
-    fn plausible_wh(&self, ms: i64) -> i128 {
+    fn plausible_mwh(&self, ms: i64) -> i128 {
         let time_ms = i128::from(ms.saturating_add(JITTER_MS));
-        let wh = i128::from(self.rating_w) * time_ms * PLAUSIBLE_PERMILLE / (MS_PER_HOUR * 1000);
-        wh + 2 * i128::from(self.resolution_wh)
+        let mwh = i128::from(self.rating_w) * time_ms * PLAUSIBLE_PERMILLE / (WMS_PER_MWH * 1000);
+        mwh + 2 * i128::from(self.resolution_mwh())
+    }
+
+    fn resolution_mwh(&self) -> i64 {
+        self.resolution_wh.saturating_mul(1000)
     }
 
     fn length_ms(&self) -> i64 {
@@ -67,14 +90,18 @@ pub struct CounterSample {
     /// When they were read.
     pub read_at: Timestamp,
     /// Import counter.
-    pub import: Option<Energy>,
+    pub import: Option<Counter>,
     /// Export counter.
-    pub export: Option<Energy>,
+    pub export: Option<Counter>,
     /// Power in watts, import positive.
     pub import_w: Option<i64>,
     /// Digest that changes when another meter answers, and the one that is signed; none where it
     /// was not asked for.
     pub meter: Option<MeterMark>,
+    /// Time since the sample before, by a clock that nobody sets; none for the first one.
+    pub waited_ms: Option<i64>,
+    /// Whether the clock that stamps the samples was set since then.
+    pub clock_stepped: bool,
 }
 
 /// Two digests over what a meter says about itself.
@@ -99,6 +126,8 @@ pub struct Measured {
     pub quality: Quality,
     /// Which meter it was.
     pub meter_hash: [u8; 8],
+    /// Whether the registers are the meter's or were made from power.
+    pub class: MeasurementClass,
 }
 
 /// A finished interval whose end has not come yet, as plain numbers.
@@ -112,33 +141,74 @@ struct Held {
 }
 
 /// A span of time that leaves a mark on the intervals it touches.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Span {
-    quality: Quality,
+    quality: u16,
     from_ms: i64,
     until_ms: i64,
+}
+
+impl Span {
+    fn new(quality: Quality, from_ms: i64, until_ms: i64) -> Self {
+        Span {
+            quality: quality.bits(),
+            from_ms,
+            until_ms,
+        }
+    }
+}
+
+/// A sample that follows the last good one and waits for the next to confirm it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Pending {
+    mark: Mark,
+    lifts: Lifts,
+    spans: Vec<Span>,
 }
 
 /// Everything that must be remembered of a point between two samples; kept with its readings.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     era: u32,
-    /// The last good sample.
+    /// The last good sample, lifted.
     last: Option<Mark>,
+    #[serde(default)]
+    pending: Option<Pending>,
+    /// What belongs to `last`.
+    #[serde(default)]
+    lifts: Lifts,
     /// When a register moved last.
     moved_at_ms: i64,
-    /// Least power claimed towards a counter since then.
-    least_power_w: i64,
+    /// When power was claimed towards a counter last, and how many watts.
+    #[serde(default)]
+    claimed: (i64, i64),
+    /// Energy claimed since a register moved last, in watt-milliseconds.
+    #[serde(default)]
+    claimed_wms: i64,
     /// Since when the counters are frozen.
     frozen_since_ms: Option<i64>,
     /// The last edge: the start of the open interval.
     edge: Option<Edge>,
     /// Marks on the open interval.
     open_marks: u16,
-    /// Samples that fit each other but not `last`.
+    /// Samples that fit each other but not what came before, as the device showed them.
     aside: Vec<Mark>,
+    /// The other meter that they are of.
+    #[serde(default)]
+    aside_meter: Option<[u8; 8]>,
+    /// From when until when samples were put aside since the newest that followed.
+    #[serde(default)]
+    odd_ms: Option<(i64, i64)>,
     held: Option<Held>,
     meter: Option<MeterMark>,
+    /// Time since the newest sample that followed, by a clock that nobody sets.
+    #[serde(default)]
+    waited_ms: i64,
+    /// Whether the clock was set since then.
+    #[serde(default)]
+    clock_stepped: bool,
+    #[serde(default)]
+    integral: Integral,
 }
 
 impl State {
@@ -161,151 +231,190 @@ impl State {
 
     /// Takes in a sample and returns the intervals that it completes, oldest first.
     pub fn push(&mut self, sample: &CounterSample, limits: &Limits) -> Vec<Measured> {
-        let mark = Mark::of(sample);
         let mut done = Vec::new();
-        let back_ms = self
-            .last
-            .map_or(i64::MIN, |last| last.at_ms.saturating_sub(mark.at_ms));
-        let is_late = (0..=limits.length_ms()).contains(&back_ms);
-        if is_late || mark.is_empty() {
+        let waited_ms = sample.waited_ms.unwrap_or(0).max(0);
+        self.waited_ms = self.waited_ms.saturating_add(waited_ms);
+        self.clock_stepped |= sample.clock_stepped;
+        if limits.class == MeasurementClass::IntegratedPower {
+            self.integrate(sample, limits, &mut done);
             return done;
         }
-        self.release(mark.at_ms, limits, &mut done);
-        let other_meter = self
+        let at_ms = sample.read_at.unix_ms();
+        let back_ms = self
+            .newest()
+            .map_or(i64::MIN, |newest| newest.at_ms.saturating_sub(at_ms));
+        let is_late = (0..=limits.length_ms()).contains(&back_ms);
+        if is_late || Mark::of(sample).is_empty() {
+            return done;
+        }
+        self.release(at_ms, limits, &mut done);
+        let is_other_meter = self
             .meter
             .zip(sample.meter)
             .is_some_and(|(a, b)| a.body != b.body);
-        if other_meter {
-            self.begin_era(vec![mark], limits, &mut done);
-        } else if let Some(last) = self.last {
-            self.follow(last, mark, sample.import_w, limits, &mut done);
-        } else {
-            self.put_aside(mark, limits, &mut done);
+        if is_other_meter || !self.follow(sample, limits, &mut done) {
+            self.put_aside(sample, is_other_meter, limits, &mut done);
         }
-        self.meter = sample.meter.or(self.meter);
+        if !is_other_meter {
+            self.meter = sample.meter.or(self.meter);
+        }
         done
     }
 
+    /// The newest sample that follows what was before.
+    fn newest(&self) -> Option<Mark> {
+        self.pending.as_ref().map(|p| p.mark).or(self.last)
+    }
+
+    /// What belongs to [`State::newest`].
+    fn newest_lifts(&self) -> Lifts {
+        self.pending.as_ref().map_or(self.lifts, |p| p.lifts)
+    }
+
+    /// Takes in a sample that goes on from the one before without anything unusual, or where the
+    /// counters are frozen; false for any other.
     fn follow(
         &mut self,
-        last: Mark,
-        mark: Mark,
-        import_w: Option<i64>,
+        sample: &CounterSample,
         limits: &Limits,
         done: &mut Vec<Measured>,
-    ) {
-        // A register is gone for now or for good, or the clock was ahead and has been set right.
-        if mark.lacks(&last) || mark.at_ms <= last.at_ms {
-            self.put_aside(mark, limits, done);
-            return;
+    ) -> bool {
+        let Some(base) = self.newest() else {
+            return false;
+        };
+        let lifts = self.newest_lifts();
+        if self.is_frozen(&base, &lifts, sample, limits) {
+            self.frozen_since_ms.get_or_insert(base.at_ms);
+            return true;
+        }
+        let Some(mark) = self.next_after(&base, &lifts, sample, limits) else {
+            return false;
+        };
+        let odd = self.take_odd();
+        self.accept(mark, lifts, odd.into_iter().collect(), limits, done);
+        true
+    }
+
+    /// The sample as it follows `base`, if it does so at once.
+    fn next_after(
+        &self,
+        base: &Mark,
+        lifts: &Lifts,
+        sample: &CounterSample,
+        limits: &Limits,
+    ) -> Option<Mark> {
+        let shown = Mark::of(sample);
+        let waited_ms = shown.at_ms.checked_sub(base.at_ms)?;
+        let mark = shown.lifted(lifts).without_rounding(base, limits);
+        let is_gap = waited_ms > limits.max_gap_ms;
+        if waited_ms <= 0 || is_gap || shown.lacks(base) || lifts.may_resume(base, sample) {
+            return None;
         }
         // A meter that refreshes its counters slowly jumps after standing still for a while.
         let since_ms = self
             .moved_at_ms
-            .clamp(last.at_ms - limits.max_gap_ms, last.at_ms);
-        let read = mark;
-        let mark = read.without_rounding(&last, limits);
-        if !fits(&last, &mark, mark.at_ms - since_ms, limits) {
-            self.put_aside(read, limits, done);
-            return;
-        }
-        if self.is_frozen(&last, &mark, import_w, limits) {
-            self.frozen_since_ms.get_or_insert(last.at_ms);
-            return;
-        }
-        let mut spans = Vec::new();
-        let mut span = |quality, from_ms, until_ms| {
-            spans.push(Span {
-                quality,
-                from_ms,
-                until_ms,
-            })
-        };
-        if mark.at_ms - last.at_ms > limits.max_gap_ms {
-            span(Quality::GAP, last.at_ms, mark.at_ms);
-        }
-        if let Some(since_ms) = self.frozen_since_ms.take() {
-            span(Quality::STALE, since_ms, mark.at_ms);
-        }
-        // A sample that only lacks a register was not out of range.
-        let mut odd = self.aside.iter().filter(|mark| !mark.lacks(&last));
-        if let Some(first) = odd.next() {
-            let newest = odd.next_back().unwrap_or(first);
-            span(Quality::OUT_OF_RANGE, first.at_ms, newest.at_ms + 1);
-        }
-        self.aside.clear();
-        self.advance(last, mark, &spans, limits, done);
+            .clamp(base.at_ms.saturating_sub(limits.max_gap_ms), base.at_ms);
+        fits(base, &mark, mark.at_ms - since_ms, limits).then_some(mark)
     }
 
-    /// Whether the counters stand still although the device has claimed power for so long that they
-    /// should have moved. Power that no counter of the device counts proves nothing.
+    /// Whether the counters stand still although the device has claimed so much energy that they should
+    /// have moved. Power that no counter of the device counts proves nothing.
     fn is_frozen(
         &mut self,
-        last: &Mark,
-        mark: &Mark,
-        import_w: Option<i64>,
+        base: &Mark,
+        lifts: &Lifts,
+        sample: &CounterSample,
         limits: &Limits,
     ) -> bool {
-        let counted_w = match import_w {
-            Some(w) if w > 0 && mark.import_wh.is_some() => w,
-            Some(w) if w < 0 && mark.export_wh.is_some() => w.saturating_neg(),
+        let mark = Mark::of(sample)
+            .lifted(lifts)
+            .without_rounding(base, limits);
+        let counted_w = match sample.import_w {
+            Some(w) if w > 0 && mark.import_mwh.is_some() => w,
+            Some(w) if w < 0 && mark.export_mwh.is_some() => w.saturating_neg(),
             _ => 0,
         };
-        let moved = mark.import_wh != last.import_wh || mark.export_wh != last.export_wh;
-        if moved {
-            self.moved_at_ms = mark.at_ms;
-            self.least_power_w = counted_w;
+        let before = std::mem::replace(&mut self.claimed, (mark.at_ms, counted_w));
+        if mark.has_moved_since(base) {
+            self.claimed_wms = 0;
             return false;
         }
-        self.least_power_w = self.least_power_w.min(counted_w);
-        let still_ms = i128::from(mark.at_ms - self.moved_at_ms);
-        let missing_wh = i128::from(self.least_power_w) * still_ms / MS_PER_HOUR;
-        let floor_w = FROZEN_W.max(i64::from(limits.rating_w) / 100);
-        let floor_wh = FROZEN_WH.max(limits.resolution_wh.saturating_mul(3));
-        self.least_power_w >= floor_w && missing_wh > i128::from(floor_wh)
+        // The lesser of two neighbours: a glitch of the power alone claims nothing.
+        let surely_w = before.1.min(counted_w).min(i64::from(limits.rating_w));
+        if surely_w >= FROZEN_W.max(i64::from(limits.rating_w) / 100) {
+            let time_ms = mark.at_ms.saturating_sub(before.0.max(base.at_ms)).max(0);
+            let wms = surely_w.saturating_mul(time_ms);
+            self.claimed_wms = self.claimed_wms.saturating_add(wms);
+        }
+        let floor_mwh = FROZEN_MWH.max(limits.resolution_mwh().saturating_mul(3));
+        i128::from(self.claimed_wms) / WMS_PER_MWH > i128::from(floor_mwh)
     }
 
-    /// Keeps a sample that does not fit, together with those before it that it fits.
-    fn put_aside(&mut self, mut mark: Mark, limits: &Limits, done: &mut Vec<Measured>) {
-        match self.aside.last() {
-            Some(before) if mark.at_ms <= before.at_ms => return,
-            Some(before) => {
-                let time_ms = mark.at_ms - before.at_ms;
-                let level = mark.without_rounding(before, limits);
-                let is_alike = !mark.lacks(before) && !before.lacks(&mark);
-                if is_alike && fits(before, &level, time_ms, limits) {
-                    mark = level;
-                } else {
-                    self.aside.clear();
-                }
+    /// Takes in a sample that follows; the one before it is thereby confirmed.
+    fn accept(
+        &mut self,
+        mark: Mark,
+        lifts: Lifts,
+        mut spans: Vec<Span>,
+        limits: &Limits,
+        done: &mut Vec<Measured>,
+    ) {
+        self.confirm(limits, done);
+        if let Some(last) = self.last {
+            if mark.at_ms - last.at_ms > limits.max_gap_ms {
+                spans.push(Span::new(Quality::GAP, last.at_ms, mark.at_ms));
             }
-            None => {}
+            if let Some(since_ms) = self.frozen_since_ms.take() {
+                spans.push(Span::new(Quality::STALE, since_ms, mark.at_ms));
+            }
+            if self.clock_stepped {
+                spans.push(Span::new(Quality::CLOCK_STEP, last.at_ms, mark.at_ms + 1));
+            }
+            if mark.has_moved_since(&last) {
+                self.moved_at_ms = mark.at_ms;
+            }
         }
-        if self.aside.len() >= CONFIRM_SAMPLES {
-            self.aside.pop();
-        }
-        self.aside.push(mark);
-        // A counter that says nothing but 0 after it has counted is more likely broken than new. And
-        // without a register that has counted, its energy would read as none: better no reading.
-        let believable = self
-            .last
-            .is_none_or(|last| mark.is_above_zero() && !mark.lacks(&last));
-        if self.aside.len() >= CONFIRM_SAMPLES && believable {
-            let chain = std::mem::take(&mut self.aside);
-            self.begin_era(chain, limits, done);
+        (self.waited_ms, self.clock_stepped) = (0, false);
+        let lifts = lifts.counted_to(&mark);
+        self.pending = Some(Pending { mark, lifts, spans });
+    }
+
+    /// The pending sample is good.
+    fn confirm(&mut self, limits: &Limits, done: &mut Vec<Measured>) {
+        let Some(pending) = self.pending.take() else {
+            return;
+        };
+        self.lifts = pending.lifts;
+        match self.last {
+            Some(last) => self.advance(last, pending.mark, &pending.spans, limits, done),
+            None => self.begin(pending.mark, limits),
         }
     }
 
-    /// Ends the era with its last known registers and begins the next with those of `chain`.
-    fn begin_era(&mut self, chain: Vec<Mark>, limits: &Limits, done: &mut Vec<Measured>) {
+    /// The first good sample of an era.
+    fn begin(&mut self, first: Mark, limits: &Limits) {
+        (self.last, self.moved_at_ms, self.claimed_wms) = (Some(first), first.at_ms, 0);
+        if first.at_ms.rem_euclid(limits.length_ms()) == 0 {
+            self.edge = Some(Edge {
+                mark: first,
+                exact: true,
+            });
+        }
+    }
+
+    /// Ends the era with its last known registers.
+    fn end_era(&mut self, next_at_ms: i64, limits: &Limits, done: &mut Vec<Measured>) {
+        self.confirm(limits, done);
         if let Some(last) = self.last.take() {
-            let goes_on = chain.first().is_some_and(|first| first.at_ms > last.at_ms);
+            let goes_on = next_at_ms > last.at_ms;
             let open = self
                 .edge
                 .take()
                 .filter(|e| goes_on && last.at_ms > e.mark.at_ms);
             if let Some(start) = open {
-                let marks = self.open_marks | Quality::RESET.with(Quality::GAP).bits();
+                let clock = self.clock_stepped.then_some(Quality::CLOCK_STEP);
+                let lost = Quality::RESET.with(Quality::GAP);
+                let marks = self.open_marks | lost.with(clock.unwrap_or_default()).bits();
                 let (era, meter_hash) = (self.era, self.meter.unwrap_or_default().hash);
                 self.held = Some(Held {
                     start,
@@ -318,32 +427,8 @@ impl State {
             self.era = self.era.saturating_add(1);
         }
         (self.edge, self.open_marks, self.frozen_since_ms) = (None, 0, None);
-        self.aside.clear();
-        if let Some(newest) = chain.last() {
-            self.release(newest.at_ms, limits, done);
-        }
-        let mut marks = chain.into_iter();
-        let Some(mut before) = marks.next() else {
-            return;
-        };
-        (self.last, self.moved_at_ms, self.least_power_w) = (Some(before), before.at_ms, 0);
-        if before.at_ms.rem_euclid(limits.length_ms()) == 0 {
-            self.edge = Some(Edge {
-                mark: before,
-                exact: true,
-            });
-        }
-        for mark in marks {
-            let gap = Span {
-                quality: Quality::GAP,
-                from_ms: before.at_ms,
-                until_ms: mark.at_ms,
-            };
-            let is_gap = mark.at_ms - before.at_ms > limits.max_gap_ms;
-            let spans = if is_gap { vec![gap] } else { Vec::new() };
-            self.advance(before, mark, &spans, limits, done);
-            before = mark;
-        }
+        (self.waited_ms, self.clock_stepped) = (0, false);
+        self.lifts = Lifts::default();
     }
 
     /// Hands out the last interval of an era once its end has passed.
@@ -358,15 +443,12 @@ impl State {
                 mark: held.end,
                 exact: true,
             };
-            let quality = Quality::from_bits(held.quality).unwrap_or_default();
-            done.extend(measured(
-                &held.start,
-                &end,
-                held.era,
-                quality,
-                held.meter_hash,
-                limits,
-            ));
+            let about = About {
+                era: held.era,
+                quality: Quality::from_bits(held.quality).unwrap_or_default(),
+                meter_hash: held.meter_hash,
+            };
+            done.extend(measured(&held.start, &end, about, limits));
         }
     }
 
@@ -384,17 +466,20 @@ impl State {
             let hit = spans
                 .iter()
                 .filter(|s| s.from_ms < start_ms + length_ms && s.until_ms > start_ms);
-            hit.fold(marks, |marks, span| marks | span.quality.bits())
+            hit.fold(marks, |marks, span| marks | span.quality)
         };
         let mut start_ms = from.at_ms - from.at_ms.rem_euclid(length_ms);
         while start_ms + length_ms <= to.at_ms {
             let end = Edge::between(&from, &to, start_ms + length_ms);
             let marks = touching(start_ms, self.open_marks);
-            let quality = Quality::from_bits(marks).unwrap_or_default();
-            let hash = self.meter.unwrap_or_default().hash;
+            let about = About {
+                era: self.era,
+                quality: Quality::from_bits(marks).unwrap_or_default(),
+                meter_hash: self.meter.unwrap_or_default().hash,
+            };
             // After a change of the interval's length the old edge starts none of the new intervals.
             if let Some(start) = self.edge.filter(|edge| edge.mark.at_ms == start_ms) {
-                done.extend(measured(&start, &end, self.era, quality, hash, limits));
+                done.extend(measured(&start, &end, about, limits));
             }
             (self.edge, self.open_marks) = (Some(end), 0);
             start_ms += length_ms;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::energy::Power;
+use domain::energy::{Energy, Power};
 use domain::reading::{ClockStamp, ClockState};
 use runtime::clock::Clock;
 use tokio::sync::{Notify, mpsc};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Report, Schedule};
 use crate::config::DeviceConfig;
 use crate::live::{Live, LiveDevice};
-use crate::measure::{CounterSample, Limits, MeterMark};
+use crate::measure::{Counter, CounterSample, Limits, MeterMark};
 use crate::poll::{LastSeen, Sample};
 use crate::profile::{Kind, Profile};
 use crate::sign::Signer;
@@ -31,14 +31,18 @@ pub(crate) struct Device {
     pub(crate) last: LastSeen,
 }
 
+fn counter(shown: Energy) -> Option<Counter> {
+    shown.wh().checked_mul(1000).map(Counter::open)
+}
+
 impl Device {
     fn counters(&self, sample: &Sample) -> CounterSample {
         let values = &sample.values;
         let power_w = values.power.map(Power::w);
         CounterSample {
             read_at: sample.read_at,
-            import: values.import,
-            export: values.export,
+            import: values.import.and_then(counter),
+            export: values.export.and_then(counter),
             import_w: match self.profile.kind {
                 Kind::Meter | Kind::Charger => power_w,
                 Kind::Inverter | Kind::Battery => power_w.map(i64::saturating_neg),
@@ -47,6 +51,8 @@ impl Device {
                 body: identity.body(),
                 hash: identity.hash(),
             }),
+            waited_ms: None,
+            clock_stepped: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use domain::ids::{DeviceId, KeyId, to_hex};
+use domain::reading::MeasurementClass;
 use domain::signed::{PublicKey, SigningKey};
 use runtime::clock::Clock;
 use runtime::key_file::{self, KeyError};
@@ -363,6 +364,11 @@ fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: S
         max_gap_ms: report_ms.max(schedule.poll_ms) * GAP_POLLS,
         rating_w: device.rating_w,
         resolution_wh: profile.resolution_wh(),
+        class: if profile.counts_energy() {
+            MeasurementClass::MeterCounter
+        } else {
+            MeasurementClass::IntegratedPower
+        },
     }
 }
 

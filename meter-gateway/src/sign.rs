@@ -2,7 +2,7 @@
 //! filled in here.
 
 use domain::ids::{CommunityId, DeviceId, Digest32, PointId};
-use domain::reading::{ClockStamp, MeasurementClass, Reading};
+use domain::reading::{ClockStamp, Reading};
 use domain::signed::{Signed, SigningKey};
 
 use crate::measure::Measured;
@@ -60,7 +60,7 @@ impl Signer {
             quality: measured.quality,
             clock,
             meter_hash: measured.meter_hash,
-            class: MeasurementClass::MeterCounter,
+            class: measured.class,
             previous: chain.previous,
             profile: self.profile,
         };
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use domain::energy::Energy;
     use domain::quality::Quality;
-    use domain::reading::{ClockState, Obis, Register};
+    use domain::reading::{ClockState, MeasurementClass, Obis, Register};
     use domain::signed::PublicKey;
     use domain::time::{Interval, Timestamp};
 
@@ -102,6 +102,7 @@ mod tests {
             era: 0,
             quality: Quality::MEASURED,
             meter_hash: [3; 8],
+            class: MeasurementClass::MeterCounter,
         };
         let signed_at = Timestamp::from_unix_s(901);
         let clock = ClockStamp {

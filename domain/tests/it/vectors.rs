@@ -45,11 +45,22 @@ fn made_here() -> Value {
     let unmarked = Signed::sign(&key(3), &street(), &unmarked)
         .as_bytes()
         .to_vec();
+    let mut marked = reading(18, 250);
+    marked.quality = Quality::from_bits((1 << 11) - 1).unwrap();
+    let marked = Signed::sign(&key(3), &street(), &marked)
+        .as_bytes()
+        .to_vec();
     let trailing = [good.as_slice(), &[0]].concat();
     let untagged = good[1..].to_vec();
     json!([
         vector("a reading", "reading", &good, true),
         vector("an order", "order", &signed_order, true),
+        vector(
+            "a reading with every mark of quality",
+            "reading",
+            &marked,
+            true
+        ),
         vector(
             "a reading with one bit of its signature flipped",
             "reading",

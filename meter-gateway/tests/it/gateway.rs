@@ -39,6 +39,7 @@ pub(crate) fn device_config(name: &str, profile: &str, address: Option<&str>) ->
         unit: None,
         connector: None,
         prefix: None,
+        settle_integrated_power: false,
     }
 }
 
@@ -134,7 +135,8 @@ async fn suffer(device: &Device, platform: &Platform) {
         });
         sleep(Duration::from_millis(ms)).await;
         device.set(Fault::None);
-        sleep(Duration::from_millis(500)).await;
+        // Five samples in a row confirm what came after a gap.
+        sleep(Duration::from_millis(1700)).await;
     }
 }
 
