@@ -14,9 +14,12 @@ mod error;
 mod open;
 mod value;
 
+#[cfg(feature = "postgres")]
+use sqlx::Postgres;
+#[cfg(feature = "postgres")]
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{FromRow, Postgres, Sqlite, Transaction};
+use sqlx::{FromRow, Sqlite, Transaction};
 use std::sync::Arc;
 
 pub use error::DbError;
@@ -27,10 +30,19 @@ type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A row type that can be read from both databases: tuples of `i64`, `String`, `Vec<u8>` and their
 /// `Option`s, or a type with both `FromRow` impls.
+#[cfg(feature = "postgres")]
 pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
+#[cfg(feature = "postgres")]
 impl<R> Row for R where R: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
 {}
+
+/// A row type that can be read: a tuple of `i64`, `String`, `Vec<u8>` and their `Option`s.
+#[cfg(not(feature = "postgres"))]
+pub trait Row: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
+
+#[cfg(not(feature = "postgres"))]
+impl<R> Row for R where R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
 
 /// One step of a database's history. Each crate owns a range of versions: 1000s gateway,
 /// 2000s market, 3000s settlement, 4000s commonwatt.
@@ -59,6 +71,7 @@ enum Pools {
         writer: SqlitePool,
         readers: SqlitePool,
     },
+    #[cfg(feature = "postgres")]
     Postgres(PgPool),
 }
 
@@ -100,6 +113,7 @@ impl Db {
                 Pools::Sqlite { writer, .. } => {
                     writer.begin_with("BEGIN IMMEDIATE").await.map(Tx::sqlite)
                 }
+                #[cfg(feature = "postgres")]
                 Pools::Postgres(pool) => pool.begin().await.map(Tx::postgres),
             };
             begun.map_err(|source| DbError::Begin {
@@ -153,6 +167,7 @@ impl Db {
                     readers.close().await;
                     writer.close().await;
                 }
+                #[cfg(feature = "postgres")]
                 Pools::Postgres(pool) => pool.close().await,
             }
         });
@@ -172,6 +187,7 @@ impl Db {
                     let query = sqlx::query_with(sql, value::sqlite(args, sql)?);
                     query.fetch_all(readers).await.map(Rows::Sqlite)
                 }
+                #[cfg(feature = "postgres")]
                 Pools::Postgres(pool) => {
                     let query = sqlx::query_with(sql, value::postgres(args, sql)?);
                     query.fetch_all(pool).await.map(Rows::Postgres)
@@ -194,6 +210,7 @@ pub struct Tx {
 #[derive(Debug)]
 enum TxInner {
     Sqlite(Transaction<'static, Sqlite>),
+    #[cfg(feature = "postgres")]
     Postgres(Transaction<'static, Postgres>),
 }
 
@@ -204,6 +221,7 @@ impl Tx {
         }
     }
 
+    #[cfg(feature = "postgres")]
     fn postgres(tx: Transaction<'static, Postgres>) -> Self {
         Tx {
             inner: TxInner::Postgres(tx),
@@ -219,6 +237,7 @@ impl Tx {
         let committing: BoxFuture<'static, _> = Box::pin(async move {
             match self.inner {
                 TxInner::Sqlite(tx) => tx.commit().await,
+                #[cfg(feature = "postgres")]
                 TxInner::Postgres(tx) => tx.commit().await,
             }
             .map_err(DbError::Commit)
@@ -233,11 +252,16 @@ impl Tx {
     /// # Errors
     /// [`DbError::Query`] when the connection fails.
     pub async fn exclusive(&mut self, key: i64) -> Result<(), DbError> {
-        if matches!(self.inner, TxInner::Postgres(_)) {
-            self.execute("SELECT pg_advisory_xact_lock($1)", crate::args![key])
-                .await?;
+        if self.has_one_writer() {
+            return Ok(());
         }
+        self.execute("SELECT pg_advisory_xact_lock($1)", crate::args![key])
+            .await?;
         Ok(())
+    }
+
+    fn has_one_writer(&self) -> bool {
+        matches!(self.inner, TxInner::Sqlite(_))
     }
 
     /// Runs a statement and returns the number of rows it changed.
@@ -258,6 +282,7 @@ impl Tx {
                         .await
                         .map(|done| done.rows_affected())
                 }
+                #[cfg(feature = "postgres")]
                 TxInner::Postgres(tx) => {
                     let query = sqlx::query_with(sql, value::postgres(args, sql)?);
                     query
@@ -312,6 +337,7 @@ impl Tx {
                     let query = sqlx::query_with(sql, value::sqlite(args, sql)?);
                     query.fetch_all(&mut **tx).await.map(Rows::Sqlite)
                 }
+                #[cfg(feature = "postgres")]
                 TxInner::Postgres(tx) => {
                     let query = sqlx::query_with(sql, value::postgres(args, sql)?);
                     query.fetch_all(&mut **tx).await.map(Rows::Postgres)
@@ -324,6 +350,7 @@ impl Tx {
 
 enum Rows {
     Sqlite(Vec<SqliteRow>),
+    #[cfg(feature = "postgres")]
     Postgres(Vec<PgRow>),
 }
 
@@ -331,6 +358,7 @@ impl Rows {
     fn decode<R: Row>(&self, sql: &'static str) -> Result<Vec<R>, DbError> {
         let rows: Result<Vec<R>, sqlx::Error> = match self {
             Rows::Sqlite(rows) => rows.iter().map(R::from_row).collect(),
+            #[cfg(feature = "postgres")]
             Rows::Postgres(rows) => rows.iter().map(R::from_row).collect(),
         };
         rows.map_err(|source| DbError::Query { sql, source })

@@ -12,7 +12,7 @@ use meter_gateway::config::Config;
 use runtime::clock::Clock;
 use runtime::shutdown::Tasks;
 
-use super::{CliError, block_on, read_input, say, start_logging, stop_signal};
+use super::{CliError, block_on_two, read_input, say, start_logging, stop_signal};
 
 /// Run a gateway.
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     // Clap has seen to it that there is one.
     let config = configuration(&args.config.unwrap_or_default())?;
     start_logging(false);
-    block_on(work(config))
+    block_on_two(work(config))
 }
 
 fn configuration(path: &Path) -> Result<Config, CliError> {

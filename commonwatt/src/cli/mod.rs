@@ -2,13 +2,19 @@
 //!
 //! Exit codes: 0 ok, 1 the check failed, 2 usage or bad input, 3 the environment is in the way.
 
+#[cfg(feature = "platform")]
 mod clear;
+#[cfg(feature = "platform")]
 mod demo;
 mod gateway;
+#[cfg(feature = "platform")]
 mod keys;
+#[cfg(feature = "platform")]
 #[allow(dead_code, reason = "the commands that post are next")]
 mod operator;
+#[cfg(feature = "platform")]
 mod serve;
+#[cfg(feature = "platform")]
 mod verify;
 
 use std::process::ExitCode;
@@ -26,18 +32,26 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a ten-home street with simulated devices, real protocols and a live page.
+    #[cfg(feature = "platform")]
     Demo(demo::Args),
     /// Run the platform of a community: broker, market, settlement, log and page.
+    #[cfg(feature = "platform")]
     Serve(serve::Args),
     /// Run a gateway: read devices, sign what they counted, deliver it to the platform.
     Gateway(gateway::Args),
     /// See and change which keys a community's gateways may sign with.
+    #[cfg(feature = "platform")]
     Keys(keys::Args),
     /// Clear a file of orders and print price, trades and every order's fill.
+    #[cfg(feature = "platform")]
     Clear(clear::Args),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
+    #[cfg(feature = "platform")]
     Verify(verify::Args),
 }
+
+/// Threads of a service that one core could carry; the second one goes on while the first computes.
+const SMALL_SERVICE_THREADS: usize = 2;
 
 /// How a command prints its data.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,11 +110,16 @@ impl From<anyhow::Error> for CliError {
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        #[cfg(feature = "platform")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "platform")]
         Command::Serve(args) => serve::run(args),
         Command::Gateway(args) => gateway::run(args),
+        #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
+        #[cfg(feature = "platform")]
         Command::Clear(args) => clear::run(&args),
+        #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
     };
     match result {
@@ -144,8 +163,24 @@ fn start_logging(quiet: bool) {
 }
 
 /// Runs a service's future on all cores until it ends.
+#[cfg(feature = "platform")]
 fn block_on<F: Future<Output = anyhow::Result<()>>>(service: F) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    run_on(&mut threads, service)
+}
+
+/// Runs a small service's future on two threads, however many cores there are: every thread takes
+/// memory, and on a small machine that is what is short.
+fn block_on_two<F: Future<Output = anyhow::Result<()>>>(service: F) -> Result<(), CliError> {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    run_on(threads.worker_threads(SMALL_SERVICE_THREADS), service)
+}
+
+fn run_on<F: Future<Output = anyhow::Result<()>>>(
+    threads: &mut tokio::runtime::Builder,
+    service: F,
+) -> Result<(), CliError> {
+    let runtime = threads
         .enable_all()
         .build()
         .map_err(|e| anyhow::anyhow!("the async runtime did not start: {e}"))?;

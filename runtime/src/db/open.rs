@@ -1,31 +1,40 @@
 //! Opening a database and bringing its schema up to date.
 
 use std::path::Path;
+#[cfg(feature = "postgres")]
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrationType, Migrator};
+#[cfg(feature = "postgres")]
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqlSafeStr, error::BoxDynError};
+#[cfg(feature = "postgres")]
+use sqlx::{ConnectOptions, Connection};
+use sqlx::{SqlSafeStr, error::BoxDynError};
 
 use super::{Db, DbError, Migration, Pools};
 
 /// Connections that read a SQLite file beside its one writer.
 const SQLITE_READERS: u32 = 4;
 /// Connections to PostgreSQL; more callers wait.
+#[cfg(feature = "postgres")]
 const POSTGRES_CONNECTIONS: u32 = 8;
 /// How long SQLite waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a free connection before it gets an error.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long opening PostgreSQL may take.
+#[cfg(feature = "postgres")]
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn open(url: &str) -> Result<Db, DbError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        #[cfg(feature = "postgres")]
         return open_postgres(url).await;
+        #[cfg(not(feature = "postgres"))]
+        return Err(not_built_in());
     }
     let path = url.strip_prefix("sqlite:").unwrap_or(url);
     if let Some((scheme, _)) = path.split_once("://") {
@@ -109,6 +118,18 @@ fn sqlite_advice(file: &Path) -> String {
     )
 }
 
+/// This program has only SQLite.
+#[cfg(not(feature = "postgres"))]
+fn not_built_in() -> DbError {
+    let reason: BoxDynError = "this program was built without PostgreSQL".into();
+    DbError::Open {
+        target: "postgres://…".to_owned(),
+        advice: "name a file for SQLite, or build it with the feature `postgres`".to_owned(),
+        source: sqlx::Error::Configuration(reason),
+    }
+}
+
+#[cfg(feature = "postgres")]
 async fn open_postgres(url: &str) -> Result<Db, DbError> {
     let options = PgConnectOptions::from_str(url).map_err(|source| DbError::Open {
         // The text may hold a password, so it is not repeated.
@@ -166,6 +187,7 @@ pub(super) async fn migrate(db: &Db, migrations: &[Migration]) -> Result<(), DbE
     migrator.set_ignore_missing(true);
     let done = match &db.pools {
         Pools::Sqlite { writer, .. } => migrator.run(writer).await,
+        #[cfg(feature = "postgres")]
         Pools::Postgres(pool) => migrator.run(pool).await,
     };
     done.map_err(|source| DbError::Migrate {

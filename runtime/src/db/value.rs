@@ -1,6 +1,7 @@
 //! Values bound to a statement: the three column types that both databases share.
 
 use sqlx::Arguments;
+#[cfg(feature = "postgres")]
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
 
@@ -123,6 +124,7 @@ pub(super) fn sqlite(args: Args, sql: &'static str) -> Result<SqliteArguments, D
     Ok(bound)
 }
 
+#[cfg(feature = "postgres")]
 pub(super) fn postgres(args: Args, sql: &'static str) -> Result<PgArguments, DbError> {
     let mut bound = PgArguments::default();
     for value in args {
