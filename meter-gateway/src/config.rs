@@ -304,7 +304,11 @@ impl Config {
         let has_connectors = profile
             .modbus()
             .is_some_and(|rules| rules.offset_per_connector.is_some());
-        if has_connectors != device.connector.is_some_and(|number| number > 0) {
+        let is_right = match device.connector {
+            Some(number) => number > 0 && (has_connectors || profile.has_channels()),
+            None => !has_connectors,
+        };
+        if !is_right {
             return refuse(
                 "connector",
                 "a station with several connectors wants one, counted from 1; others have none",

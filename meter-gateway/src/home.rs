@@ -115,6 +115,7 @@ impl Home {
                 tracing::warn!("no broker at home: {reason}");
                 self.status.count_error("home_broker");
                 self.connections.send_replace(0);
+                self.devices.lost();
             }
             MqttEvent::Message {
                 topic,

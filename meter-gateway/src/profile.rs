@@ -5,6 +5,7 @@
 //! One file may describe several parts of a device, such as the meter, the inverter and the battery
 //! behind one hybrid inverter. What is loaded is always one part, as if it were a device of its own.
 
+pub mod mqtt;
 mod quantity;
 mod schema;
 
@@ -17,6 +18,7 @@ use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
 use crate::device::sunspec::table;
 use crate::toml_file::TomlError;
 
+pub use mqtt::{MessagePlace, MqttRules};
 pub use quantity::{Dimension, Quantity};
 
 /// Most registers that one Modbus request may read.
@@ -27,15 +29,44 @@ pub const POINTS_MAX: usize = 128;
 pub const FILE_MAX_BYTES: u64 = 256 * 1024;
 
 /// The profiles that come with the gateway: name and text.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 17] = [
     (
         "eastron-sdm630",
         include_str!("profiles/eastron-sdm630.toml"),
     ),
+    (
+        "go-e-charger-mqtt",
+        include_str!("profiles/go-e-charger-mqtt.toml"),
+    ),
     ("keba-p30", include_str!("profiles/keba-p30.toml")),
+    ("openevse", include_str!("profiles/openevse.toml")),
+    (
+        "shelly-3em-gen1",
+        include_str!("profiles/shelly-3em-gen1.toml"),
+    ),
+    (
+        "shelly-em-gen1",
+        include_str!("profiles/shelly-em-gen1.toml"),
+    ),
+    (
+        "shelly-pm-gen2",
+        include_str!("profiles/shelly-pm-gen2.toml"),
+    ),
+    (
+        "shelly-pm1-gen2",
+        include_str!("profiles/shelly-pm1-gen2.toml"),
+    ),
     (
         "shelly-pro-3em",
         include_str!("profiles/shelly-pro-3em.toml"),
+    ),
+    (
+        "shelly-pro-3em-monophase",
+        include_str!("profiles/shelly-pro-3em-monophase.toml"),
+    ),
+    (
+        "shelly-pro-3em-rpc",
+        include_str!("profiles/shelly-pro-3em-rpc.toml"),
     ),
     (
         "sunspec-battery-802",
@@ -46,6 +77,15 @@ pub const BUILT_IN: [(&str, &str); 6] = [
         include_str!("profiles/sunspec-inverter.toml"),
     ),
     ("sunspec-meter", include_str!("profiles/sunspec-meter.toml")),
+    (
+        "tasmota-energy",
+        include_str!("profiles/tasmota-energy.toml"),
+    ),
+    ("tasmota-sml", include_str!("profiles/tasmota-sml.toml")),
+    (
+        "zigbee2mqtt-meter",
+        include_str!("profiles/zigbee2mqtt-meter.toml"),
+    ),
 ];
 
 /// Why a profile could not be used.
@@ -134,13 +174,8 @@ pub enum Source {
         /// Where it is in there.
         place: SunspecPlace,
     },
-    /// A key of a JSON object on an MQTT topic.
-    Json {
-        /// Topic behind the device's prefix.
-        topic: String,
-        /// Key in the object.
-        key: String,
-    },
+    /// A place in messages over MQTT.
+    Message(MessagePlace),
 }
 
 /// Bits in another register that turn the sign of a value.
@@ -249,18 +284,6 @@ fn default_transports() -> Vec<Transport> {
     vec![Transport::Tcp]
 }
 
-/// How an MQTT device reports.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MqttRules {
-    /// Topic behind the prefix that says whether the device is there.
-    pub presence_topic: String,
-    /// Payload on it when the device is there.
-    pub presence_up: String,
-    /// Longest time between two reports of its counters in seconds.
-    pub report_interval_s: u32,
-}
-
 /// How a device is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Link {
@@ -268,7 +291,7 @@ pub enum Link {
     Modbus(ModbusRules),
     /// Modbus with SunSpec models, and fixed addresses beside them.
     Sunspec(ModbusRules),
-    /// JSON over MQTT.
+    /// Messages over MQTT.
     Mqtt(MqttRules),
 }
 
@@ -486,6 +509,13 @@ impl Profile {
         }
     }
 
+    /// Whether it is for any of several channels of a device that reports over MQTT.
+    #[must_use]
+    pub fn has_channels(&self) -> bool {
+        let has = |p: &Point| matches!(&p.source, Source::Message(place) if place.has_channel());
+        self.points.iter().any(has)
+    }
+
     /// Whether the device has a counter of energy, so that readings can be made of it.
     #[must_use]
     pub fn counts_energy(&self) -> bool {
@@ -501,6 +531,10 @@ impl Profile {
         let counters = self.points.iter().filter(|p| p.quantity.is_counter());
         let step = |p: &Point| match (&p.source, p.encoding.word_type) {
             (Source::Sunspec { .. }, _) => SUNSPEC_STEP_WH,
+            (Source::Message(place), _) => {
+                let step = p.scale.times(place.step).and_then(Exact::rounded);
+                step.unwrap_or(1).abs().max(1)
+            }
             (_, WordType::F32) => FLOAT_STEP_WH,
             _ => p.scale.rounded().unwrap_or(1).abs().max(1),
         };
@@ -514,9 +548,13 @@ impl Point {
     pub(crate) fn new(quantity: Quantity) -> Self {
         Point {
             quantity,
-            source: Source::Json {
-                topic: String::new(),
-                key: String::new(),
+            source: Source::Register {
+                unit: None,
+                function: 3,
+                address: 0,
+                scale_address: None,
+                negative: None,
+                station: false,
             },
             encoding: Encoding::default(),
             scale: Exact::whole(1),
@@ -710,7 +748,7 @@ expect = {}
             (
                 "name = \"battery\"",
                 "name = \"meter\"",
-                "line 34, key `name`: another",
+                "line 33, key `name`: another",
             ),
             (
                 "max = \"500\"",

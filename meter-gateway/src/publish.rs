@@ -258,6 +258,7 @@ impl Publisher {
             MqttEvent::Disconnected { reason } => {
                 tracing::warn!("no broker: {reason}");
                 self.connected.store(false, Ordering::Relaxed);
+                self.devices.lost();
                 self.status.link(Some(&reason), self.clock.now());
             }
             MqttEvent::Message {

@@ -402,12 +402,8 @@ fn password(written: Option<&String>, file: Option<&PathBuf>) -> Result<String, 
 /// The devices that speak over MQTT by themselves.
 fn listener(devices: &[Device], clock: &Clock, reports: mpsc::Sender<Report>) -> Listener {
     let heard = devices.iter().enumerate().filter_map(|(device, d)| {
-        let (profile, prefix) = (d.profile.clone(), d.config.prefix.clone()?);
-        Some(MqttDevice {
-            device,
-            profile,
-            prefix,
-        })
+        let prefix = d.config.prefix.as_deref()?;
+        MqttDevice::new(device, &d.profile, prefix, d.config.connector)
     });
     Listener::new(heard.collect(), clock.clone(), reports)
 }

@@ -252,6 +252,29 @@ impl Exact {
         })
     }
 
+    /// The sum of both; `None` where it does not fit.
+    #[must_use]
+    pub fn plus(self, other: Exact) -> Option<Self> {
+        let (exp2, exp10) = (self.exp2.min(other.exp2), self.exp10.min(other.exp10));
+        let aligned = |number: Exact| {
+            let twos = power(2, number.exp2.checked_sub(exp2)?)?;
+            let tens = power(10, number.exp10.checked_sub(exp10)?)?;
+            number.mantissa.checked_mul(twos)?.checked_mul(tens)
+        };
+        let mantissa = aligned(self)?.checked_add(aligned(other)?)?;
+        Some(Exact {
+            mantissa,
+            exp2,
+            exp10,
+        })
+    }
+
+    /// Whether it is more than 0.
+    #[must_use]
+    pub const fn is_positive(self) -> bool {
+        self.mantissa > 0
+    }
+
     /// The nearest whole number, halves towards plus infinity; `None` where it does not fit.
     ///
     /// Rounding never turns the order of two numbers round, so a counter stays monotone.
@@ -411,6 +434,23 @@ mod tests {
         assert_eq!(get(&[0, 0, 1, 0], WordType::I64, high), Some(65_536));
         assert_eq!(get(&[0xffff; 4], WordType::U64, high), None, "does not fit");
         assert_eq!(get(&[1], WordType::U32, high), None, "a word is missing");
+    }
+
+    #[test]
+    fn sums_lose_nothing() {
+        let sum = |a: &str, b: &str| {
+            let (a, b) = (Exact::from_decimal(a)?, Exact::from_decimal(b)?);
+            a.plus(b)?.shifted(3).rounded()
+        };
+        assert_eq!(sum("0.1", "0.2"), Some(300));
+        assert_eq!(sum("1500", "-400.4"), Some(1_099_600));
+        assert_eq!(sum("999999999999999999999999999999", "0.001"), None);
+        let half = Exact::from_f32_bits(0.5f32.to_bits()).unwrap();
+        let tenth = Exact::from_decimal("0.1").unwrap();
+        assert_eq!(
+            half.plus(tenth).and_then(|n| n.shifted(3).rounded()),
+            Some(600)
+        );
     }
 
     #[test]

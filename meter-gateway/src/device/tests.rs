@@ -48,17 +48,16 @@ fn decode_dump(profile: &Profile, dump: &Dump) -> (Values, Identity) {
         };
         device.add(&block, words);
     }
-    let mut values = Values::default();
-    for (topic, payload) in &dump.messages {
-        mqtt::decode(profile, topic, payload.as_bytes(), &mut values).unwrap();
-    }
     let plans = match &profile.link {
         Link::Modbus(_) => Plan::fixed(profile),
         Link::Sunspec(_) => {
             let models = sunspec::walk(|address, count| device.get(None, 3, address, count));
             Plan::sunspec(profile, &models.unwrap()).unwrap()
         }
-        Link::Mqtt(_) => return (values, Identity::default()),
+        Link::Mqtt(_) => {
+            let sample = crate::listen::tests::decode_messages(profile, &dump.messages);
+            return (sample.values, sample.identity.unwrap_or_default());
+        }
     };
     // A block without any word in the dump is one that this device does not have.
     let fetch = |plan: &Plan| {

@@ -32,7 +32,11 @@ impl Point {
     /// # Errors
     /// A counter below zero, a charge above 100 %, or a value beyond the point's bounds.
     pub fn value_of(&self, raw: Exact) -> Result<i64, NoValue> {
-        let value = raw.times(self.scale).and_then(Exact::rounded);
+        self.bounded(raw.times(self.scale))
+    }
+
+    fn bounded(&self, value: Option<Exact>) -> Result<i64, NoValue> {
+        let value = value.and_then(Exact::rounded);
         let value = value.ok_or(NoValue::OutOfRange)?;
         let (low, high) = match self.quantity.dimension() {
             Dimension::Counter | Dimension::Energy => (0, i64::MAX),
@@ -50,7 +54,12 @@ impl Point {
 
     /// What a raw number means.
     pub(super) fn decoded(&self, raw: Exact) -> Result<Decoded, NoValue> {
-        let value = self.value_of(raw)?;
+        self.kept(raw.times(self.scale))
+    }
+
+    /// What a number means that is in our unit and sign already; none is one that does not fit.
+    pub(crate) fn kept(&self, value: Option<Exact>) -> Result<Decoded, NoValue> {
+        let value = self.bounded(value)?;
         Ok(match self.quantity.dimension() {
             Dimension::Text => Decoded::Text(self.named(&value.to_string(), "state ")),
             _ => Decoded::Number(value),
@@ -58,7 +67,7 @@ impl Point {
     }
 
     /// What a text means.
-    pub(super) fn decoded_text(&self, text: &str) -> Decoded {
+    pub(crate) fn decoded_text(&self, text: &str) -> Decoded {
         Decoded::Text(self.named(text, ""))
     }
 
@@ -123,13 +132,6 @@ impl Values {
         values
     }
 
-    /// Takes in one raw value.
-    pub(crate) fn set(&mut self, point: &Point, raw: Exact) {
-        if let Ok(decoded) = point.decoded(raw) {
-            self.put(point.quantity, decoded);
-        }
-    }
-
     fn put(&mut self, quantity: Quantity, decoded: Decoded) {
         match (quantity, decoded) {
             (Quantity::Import, Decoded::Number(wh)) => self.import = Some(Energy::from_wh(wh)),
@@ -176,7 +178,7 @@ impl Identity {
         short_digest(&[&self.maker, &self.model, &self.serial])
     }
 
-    pub(super) fn set(&mut self, quantity: Quantity, text: String) {
+    pub(crate) fn set(&mut self, quantity: Quantity, text: String) {
         match quantity {
             Quantity::Maker => self.maker = text,
             Quantity::Model => self.model = text,

@@ -220,6 +220,8 @@ quantities! {
     MaxChargePower "max-charge-power" Power,
     /// Largest power that it discharges with.
     MaxDischargePower "max-discharge-power" Power,
+    /// How far the device's own clock is ahead of ours. It is never believed, only shown.
+    ClockOffset "clock-offset" Time,
     /// The maker's number of what is wrong.
     Error "error" Code,
     /// The maker's number for where the cable is plugged in.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::mqtt::{self, JsonPath, MessagePlace, MqttRules, Topic};
 use super::{
-    Dimension, Dump, Kind, Link, ModbusRules, MqttRules, POINTS_MAX, Point, Profile, Quantity,
-    SignBits, Source, SunspecPlace, WORDS_PER_READ_MAX,
+    Dimension, Dump, Kind, Link, ModbusRules, POINTS_MAX, Point, Profile, Quantity, SignBits,
+    Source, SunspecPlace, WORDS_PER_READ_MAX,
 };
 use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
 use crate::device::sunspec::table;
@@ -17,7 +18,7 @@ use crate::toml_file::{TomlError, parse, wrong_at, wrong_value};
 #[serde(rename_all = "kebab-case")]
 enum LinkKind {
     Modbus,
-    MqttJson,
+    Mqtt,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +68,9 @@ struct RawPoint {
     sunspec: Option<Names>,
     offset: Option<u16>,
     scale_offset: Option<u16>,
-    topic: Option<String>,
-    json: Option<String>,
+    topic: Option<Topic>,
+    json: Option<JsonPath>,
+    step: Option<String>,
     #[serde(rename = "type")]
     word_type: Option<WordType>,
     word_order: Option<WordOrder>,
@@ -214,6 +216,9 @@ fn check_part(raw: &RawProfile, part: RawPart, place: &Place<'_>) -> Result<Prof
         }
         points.push(point);
     }
+    if let Err((key, rule)) = mqtt::check_together(&points) {
+        return place.wrong(key, rule);
+    }
     let is_own = |dump: &&Dump| dump.part == part.name;
     Ok(Profile {
         name: match &part.name {
@@ -267,12 +272,13 @@ fn link_of(raw: &RawProfile, part: &RawPart, place: &Place<'_>) -> Result<Link, 
                 Link::Sunspec(rules)
             })
         }
-        (LinkKind::MqttJson, None, Some(rules)) if part.models.is_empty() => {
-            Ok(Link::Mqtt(rules.clone()))
-        }
+        (LinkKind::Mqtt, None, Some(rules)) if part.models.is_empty() => match rules.check() {
+            Ok(()) => Ok(Link::Mqtt(rules.clone())),
+            Err((key, rule)) => place.inside_file().wrong(key, rule),
+        },
         _ => place
             .inside_file()
-            .wrong("link", "modbus wants [modbus], mqtt-json wants [mqtt]"),
+            .wrong("link", "modbus wants [modbus], mqtt wants [mqtt]"),
     }
 }
 
@@ -375,7 +381,10 @@ fn encoding_of(
         return Ok(Encoding::default());
     };
     if !is_given {
-        return place.wrong("type", "JSON values and named SunSpec points have no type");
+        return place.wrong(
+            "type",
+            "values in messages and named SunSpec points have no type",
+        );
     }
     let dimension = raw.quantity.dimension();
     if word_type.is_text() && dimension != Dimension::Text {
@@ -441,25 +450,25 @@ fn check_span(
 fn source_of(raw: &RawPoint, link: &Link, place: &Place<'_>) -> Result<Source, TomlError> {
     let is_register = raw.address.is_some();
     let is_model = raw.sunspec.is_some() || raw.offset.is_some();
-    let is_json = raw.topic.is_some() || raw.json.is_some();
+    let is_json = raw.topic.is_some() || raw.json.is_some() || raw.step.is_some();
     match (link, is_register, is_model, is_json) {
         (Link::Modbus(rules) | Link::Sunspec(rules), true, false, false) => {
             register_of(raw, rules, place)
         }
         (Link::Sunspec(_), false, true, false) => sunspec_of(raw, place),
-        (Link::Mqtt(_), false, false, true) => match (&raw.topic, &raw.json) {
-            (Some(topic), Some(key)) => Ok(Source::Json {
-                topic: topic.clone(),
-                key: key.clone(),
-            }),
-            _ => place.wrong("topic", "mqtt-json wants topic and json"),
-        },
+        (Link::Mqtt(_), false, false, true) => {
+            let step = raw.step.as_deref();
+            match MessagePlace::new(raw.topic.as_ref(), raw.json.as_ref(), step) {
+                Ok(place) => Ok(Source::Message(place)),
+                Err((key, rule)) => place.wrong(key, rule),
+            }
+        }
         (Link::Modbus(_), ..) => place.wrong("address", "modbus wants an address"),
         (Link::Sunspec(_), ..) => place.wrong(
             "sunspec",
             "a part with models wants sunspec, an offset or an address, one of them",
         ),
-        (Link::Mqtt(_), ..) => place.wrong("topic", "mqtt-json wants topic and json"),
+        (Link::Mqtt(_), ..) => place.wrong("topic", "mqtt wants a topic, and no register"),
     }
 }
 
@@ -530,6 +539,9 @@ fn sunspec_of(raw: &RawPoint, place: &Place<'_>) -> Result<Source, TomlError> {
 fn scale_of(raw: &RawPoint, kind: Kind, place: &Place<'_>) -> Result<(Exact, Exact), TomlError> {
     let unit = raw.unit.as_deref().unwrap_or("");
     let word = raw.quantity.word();
+    if unit == "Wmin" && raw.quantity.is_counter() {
+        return place.wrong("unit", mqtt::NO_COUNTER);
+    }
     let Some(factor) = raw.quantity.dimension().factor(unit) else {
         return place.wrong("unit", format!("`{unit}` is no unit of {word}"));
     };

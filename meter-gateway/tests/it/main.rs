@@ -8,5 +8,6 @@ mod gateway;
 mod home;
 mod job;
 mod line;
+mod mqtt;
 mod platform;
 mod status;
