@@ -134,18 +134,9 @@ impl fmt::Display for Reason {
                 let other = if *own { " else" } else { "" };
                 write!(f, "not filled: nobody{other} on the other side")
             }
-            Reason::NoPostedPrice => {
-                f.write_str("not filled: the other half of the market gives no price")
+            Reason::NoPostedPrice | Reason::NotDrawn { .. } | Reason::NobodyTakesPrice { .. } => {
+                self.write_of_halves(f)
             }
-            Reason::NotDrawn { price } => write!(
-                f,
-                "not filled: it takes the posted price {price}, but by lot others came first"
-            ),
-            Reason::NobodyTakesPrice { side, price } => write!(
-                f,
-                "not filled: no {} in its half of the market takes the posted price {price}",
-                side.opposite().word()
-            ),
             Reason::AllDropped => f.write_str(
                 "not filled: nothing traded, all dropped out with the price-setting pair",
             ),
@@ -170,6 +161,27 @@ impl fmt::Display for Reason {
                 part(f, *filled_wh, *energy_wh)?;
                 f.write_str(": the other side was shortened by the pair that dropped out")
             }
+        }
+    }
+}
+
+impl Reason {
+    /// The reasons of a market in two halves (`muda`).
+    fn write_of_halves(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not filled: ")?;
+        match self {
+            Reason::NotDrawn { price } => {
+                write!(
+                    f,
+                    "it takes the posted price {price}, but by lot others came first"
+                )
+            }
+            Reason::NobodyTakesPrice { side, price } => write!(
+                f,
+                "no {} in its half of the market takes the posted price {price}",
+                side.opposite().word()
+            ),
+            _ => f.write_str("the other half of the market gives no price"),
         }
     }
 }
