@@ -14,11 +14,13 @@
 //! | traded beside metered | [`delivery::Delivery`] | settlement `deliver` |
 //! | money and energy moved | [`posting::Posting`] | settlement `settle`, `post` |
 //! | what a household keeps | [`receipt::Receipt`] | settlement `prove` |
+//! | a device's set-point on lease | [`command::Command`], [`command::Ack`] | the operator, meter-gateway `control` |
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
 //! half-open intervals), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
 
 pub mod acceptance;
+pub mod command;
 pub mod delivery;
 pub mod energy;
 pub mod ids;

@@ -29,6 +29,10 @@ pub enum Kind {
     Receipt,
     /// A key and what it may sign for.
     Key,
+    /// A command to a device.
+    Command,
+    /// A gateway's answer to a command.
+    Ack,
 }
 
 impl Kind {
@@ -40,6 +44,8 @@ impl Kind {
             Kind::Order => "order",
             Kind::Receipt => "receipt",
             Kind::Key => "key",
+            Kind::Command => "command",
+            Kind::Ack => "ack",
         }
     }
 

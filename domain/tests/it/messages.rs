@@ -1,6 +1,7 @@
 //! Properties of signed messages: round trip, one encoding, nothing else verifies.
 
 use domain::acceptance::Acceptance;
+use domain::command::{Ack, Act, Command, End, Limit, Outcome, Refusal, Revert, SetPoint};
 use domain::energy::Energy;
 use domain::ids::{CommunityId, DeviceId, Digest32, GatewayId, ParticipantId, PointId};
 use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
@@ -88,6 +89,33 @@ fn key_record() -> KeyRecord {
     }
 }
 
+pub(crate) fn command(act: Act) -> Command {
+    Command {
+        gateway: GatewayId::new("gw-03").unwrap(),
+        device: "battery".into(),
+        sequence: 1_782_036_913_000,
+        issued_at: Timestamp::from_unix_ms(1_782_036_913_000),
+        act,
+    }
+}
+
+pub(crate) fn discharge() -> Command {
+    command(Act::Set {
+        set_point: SetPoint::BatteryPowerW,
+        value: 2000,
+        expires_at: Timestamp::from_unix_ms(1_782_037_813_000),
+    })
+}
+
+pub(crate) fn ack(outcome: Outcome) -> Ack {
+    Ack {
+        gateway: GatewayId::new("gw-03").unwrap(),
+        command: Digest32([5; 32]),
+        at: Timestamp::from_unix_ms(1_782_036_914_000),
+        outcome,
+    }
+}
+
 fn round_trips<T: Message + PartialEq + std::fmt::Debug>(message: &T) {
     let signed = Signed::sign(&key(3), &street(), message);
     let again = Signed::<T>::from_bytes(signed.as_bytes().to_vec());
@@ -102,6 +130,58 @@ fn every_kind_of_message_round_trips() {
     round_trips(&order());
     round_trips(&acceptance());
     round_trips(&key_record());
+    round_trips(&discharge());
+    for set_point in SetPoint::ALL {
+        round_trips(&command(Act::Release { set_point }));
+        assert_eq!(SetPoint::from_word(set_point.word()), Some(set_point));
+    }
+}
+
+#[test]
+fn every_answer_to_a_command_round_trips() {
+    let mut outcomes = vec![
+        Outcome::Accepted {
+            value: Some(-5),
+            clamped_by: None,
+        },
+        Outcome::Accepted {
+            value: None,
+            clamped_by: None,
+        },
+        Outcome::Confirmed { value: 0 },
+        Outcome::NotConfirmed { value: Some(7) },
+        Outcome::NotConfirmed { value: None },
+    ];
+    let clamped = |limit: &Limit| Outcome::Accepted {
+        value: Some(1),
+        clamped_by: Some(*limit),
+    };
+    outcomes.extend(Limit::ALL.iter().map(clamped));
+    outcomes.extend(Refusal::ALL.iter().map(|reason| Outcome::Refused(*reason)));
+    for why in End::ALL {
+        let ended = |revert: &Revert| Outcome::Ended {
+            why: *why,
+            revert: *revert,
+        };
+        outcomes.extend(Revert::ALL.iter().map(ended));
+    }
+    for outcome in outcomes {
+        round_trips(&ack(outcome));
+    }
+}
+
+#[test]
+fn half_a_lease_is_no_command() {
+    let good = discharge().to_cbor();
+    let (whole, cut) = (good[0], good.len() - 10);
+    assert_eq!(
+        (whole, good[cut]),
+        (0xa8, 8),
+        "eight pairs, the end of the lease last"
+    );
+    let endless = [&[0xa7], &good[1..cut]].concat();
+    let error = Command::from_cbor(&endless).unwrap_err().to_string();
+    assert!(error.contains("without an end"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! `COMMONWATT_WRITE_VECTORS=1 cargo test -p domain` writes them anew after a change of format.
 
+use domain::command::{Ack, Command, Outcome};
 use domain::ids::{CommunityId, from_hex, to_hex};
 use domain::order::Order;
 use domain::quality::Quality;
@@ -9,7 +10,7 @@ use domain::reading::Reading;
 use domain::signed::{Message, PublicKey, Signed};
 use serde_json::{Value, json};
 
-use crate::messages::{key, order, reading, street};
+use crate::messages::{ack, discharge, key, order, reading, street};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
 
@@ -52,6 +53,8 @@ fn made_here() -> Value {
         .to_vec();
     let trailing = [good.as_slice(), &[0]].concat();
     let untagged = good[1..].to_vec();
+    let command = Signed::sign(&key(3), &street(), &discharge());
+    let answer = Signed::sign(&key(3), &street(), &ack(Outcome::Confirmed { value: 2000 }));
     json!([
         vector("a reading", "reading", &good, true),
         vector("an order", "order", &signed_order, true),
@@ -98,6 +101,14 @@ fn made_here() -> Value {
             &signed_order,
             false
         ),
+        vector("a command", "command", command.as_bytes(), true),
+        vector("an answer to a command", "ack", answer.as_bytes(), true),
+        vector(
+            "a command presented as an answer",
+            "ack",
+            command.as_bytes(),
+            false
+        ),
     ])
 }
 
@@ -127,6 +138,8 @@ fn the_committed_vectors_hold() {
     for v in committed.as_array().unwrap() {
         let valid = match v["kind"].as_str().unwrap() {
             "reading" => verifies::<Reading>(v),
+            "command" => verifies::<Command>(v),
+            "ack" => verifies::<Ack>(v),
             _ => verifies::<Order>(v),
         };
         assert_eq!(valid, v["valid"].as_bool().unwrap(), "{}", v["name"]);
