@@ -8,6 +8,7 @@ use domain::key_record::PointRole;
 use domain::signed::PublicKey;
 use serde::{Deserialize, Serialize};
 
+use crate::control::limits::LimitsConfig;
 use crate::profile::{Link, Profile, ProfileError, Quantity};
 use crate::toml_file::{TomlError, parse, wrong_value};
 
@@ -184,6 +185,9 @@ pub struct DeviceConfig {
     /// That a device without a counter is settled by its integrated power, which is an estimate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub settle_integrated_power: bool,
+    /// What may be done to it at all; without limits it is not controlled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsConfig>,
 }
 
 /// A metering point as it must be enrolled: point, role, rating in watts.
@@ -330,6 +334,9 @@ impl Config {
         }
         if device.rating_w == 0 {
             return refuse("rating_w", "the largest power in watts, more than 0");
+        }
+        if let Some(limits) = &device.limits {
+            limits.check(&profile, device.rating_w)?;
         }
         match (&profile.link, &device.address, &device.prefix) {
             (Link::Mqtt(_), None, Some(prefix)) if device.unit.is_none() => {

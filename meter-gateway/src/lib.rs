@@ -4,10 +4,12 @@
 //! In flow order: [`profile`] (what a device's registers mean) → [`bus`] and [`device`] (who talks on
 //! a line, and when) → [`poll`] (a sample: values and their time) → [`measure`] (intervals) →
 //! [`sign`] → [`spool`] (kept until the platform's signed word) → [`publish`]. [`service`] runs them.
+//! The other way round, [`control`] writes set-points to devices, on lease and within local limits.
 
 pub mod bus;
 pub mod commission;
 pub mod config;
+pub mod control;
 pub mod device;
 pub mod home;
 pub mod listen;

@@ -5,6 +5,7 @@
 //! One file may describe several parts of a device, such as the meter, the inverter and the battery
 //! behind one hybrid inverter. What is loaded is always one part, as if it were a device of its own.
 
+pub mod control;
 pub mod mqtt;
 mod quantity;
 mod schema;
@@ -312,6 +313,8 @@ pub struct Profile {
     pub digest: [u8; 8],
     /// Raw examples with what they must decode to.
     pub dumps: Vec<Dump>,
+    /// The set-points that it takes.
+    pub controls: Vec<control::Control>,
 }
 
 /// Raw data of a device and the values in it.
@@ -497,6 +500,7 @@ impl Profile {
                 *address = address.saturating_add(shift);
             }
         }
+        self.controls.retain_mut(|control| control.shift(shift));
         self
     }
 

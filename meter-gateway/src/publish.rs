@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::control::service::Incoming;
 use crate::listen::Listener;
 use crate::live::Live;
 use crate::spool::{Outgoing, Spool, SpoolError};
@@ -40,6 +41,10 @@ pub struct Topics {
     pub live: String,
     /// Acceptances, from the platform.
     pub receipt: String,
+    /// Commands, from the platform.
+    pub cmd: String,
+    /// Answers to commands.
+    pub ack: String,
 }
 
 impl Topics {
@@ -52,6 +57,8 @@ impl Topics {
             state: topic("state"),
             live: topic("live"),
             receipt: topic("receipt"),
+            cmd: topic("cmd"),
+            ack: topic("ack"),
         }
     }
 }
@@ -66,7 +73,10 @@ pub fn link_options(
     boot_id: &str,
     devices: &Listener,
 ) -> MqttOptions {
-    let mut subscriptions = vec![(topics.receipt.clone(), QoS::AtLeastOnce)];
+    let mut subscriptions = vec![
+        (topics.receipt.clone(), QoS::AtLeastOnce),
+        (topics.cmd.clone(), QoS::AtLeastOnce),
+    ];
     subscriptions.extend(devices.subscriptions());
     let offline = json!({ "state": "offline", "boot_id": boot_id });
     let last_will = Some(LastWill {
@@ -118,6 +128,8 @@ pub struct Publisher {
     pub trust: Trust,
     /// Devices that are heard on this broker.
     pub devices: Listener,
+    /// Where commands go; none where nobody takes them.
+    pub commands: Option<mpsc::Sender<Incoming>>,
     /// Rung when there is something new in the outbox.
     pub wake: Arc<Notify>,
     /// What the status page shows.
@@ -268,6 +280,8 @@ impl Publisher {
             } => {
                 if topic == self.topics.receipt {
                     self.believe(payload).await;
+                } else if topic == self.topics.cmd {
+                    self.pass_on(Incoming { payload, retain });
                 } else {
                     self.devices.hear(&topic, &payload, retain).await;
                 }
@@ -280,6 +294,15 @@ impl Publisher {
                 tracing::warn!("the broker refused the subscription to {filter}: {reason}");
                 self.status.count_error("subscribe_refused");
             }
+        }
+    }
+
+    /// Never waits: what finds no room is sent again by who wants it done.
+    fn pass_on(&self, command: Incoming) {
+        let sent = self.commands.as_ref().map(|to| to.try_send(command));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::warn!("a command was dropped: too many at once");
+            self.status.count_error("command_dropped");
         }
     }
 

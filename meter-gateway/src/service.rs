@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
 use crate::config::{Config, DeviceConfig, MetricsConfig, Role};
+use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
+use crate::control::store::Store;
 use crate::home::{Home, HomeLink};
 use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
@@ -182,7 +184,11 @@ impl Gateway {
         if let Some((home, _link)) = home(&config, at_home, &status)? {
             tasks.spawn(home.run(shutdown.clone()));
         }
-        let publisher = publisher(&config, &clock, &devices, at_platform, &spool, &status)?;
+        let mut publisher = publisher(&config, &clock, &devices, at_platform, &spool, &status)?;
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        publisher.commands = Some(commands);
+        let controller = controller(&config, &clock, &devices, key, &desk, &publisher).await?;
+        tasks.spawn(controller.run(inbox, shutdown.clone()));
         let recorder = Recorder {
             clock,
             clock_error_ms: config.clock_error_ms,
@@ -338,6 +344,46 @@ fn devices(
     config.devices.iter().map(device).collect()
 }
 
+/// The task that keeps leases, with those that were open when the gateway stopped.
+async fn controller(
+    config: &Config,
+    clock: &Clock,
+    devices: &[Device],
+    key: SigningKey,
+    desk: &Desk,
+    publisher: &Publisher,
+) -> Result<Controller, GatewayError> {
+    let parties = Parties {
+        community: config.community.clone(),
+        gateway: config.gateway.clone(),
+        operator_key: config.operator_key,
+        key,
+    };
+    let answers = Answers {
+        handle: publisher.handle.clone(),
+        topic: publisher.topics.ack.clone(),
+    };
+    let store = Store::open(publisher.spool.db()).await;
+    let store = store.map_err(SpoolError::from)?;
+    let ends = (desk.clone(), answers, publisher.status.clone());
+    let opening = Controller::open(clock.clone(), parties, controlled(devices), store, ends);
+    Ok(opening.await.map_err(SpoolError::from)?)
+}
+
+/// The devices that may be controlled, by their position.
+fn controlled(devices: &[Device]) -> BTreeMap<usize, Controlled> {
+    let one = |(index, device): (usize, &Device)| {
+        let limits = device.config.limits.as_ref()?;
+        let controlled = Controlled {
+            name: device.config.name.clone(),
+            rules: limits.rules(device.config.rating_w),
+            controls: device.profile.controls.clone(),
+        };
+        Some((index, controlled))
+    };
+    devices.iter().enumerate().filter_map(one).collect()
+}
+
 /// Makes sure that no other program signs with this key and chain.
 fn lock(config: &Config) -> Result<File, GatewayError> {
     let path = config.data_dir.join("gateway.lock");
@@ -467,6 +513,7 @@ fn publisher(
         topics,
         trust,
         devices: heard,
+        commands: None,
         wake: Arc::new(Notify::new()),
         status: status.clone(),
         clock: clock.clone(),

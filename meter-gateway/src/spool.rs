@@ -146,6 +146,11 @@ impl Spool {
         Ok(spool)
     }
 
+    /// The database, for what else a gateway must not forget.
+    pub(crate) fn db(&self) -> Db {
+        self.db.clone()
+    }
+
     /// Closes the database.
     pub async fn close(&self) {
         self.db.close().await;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::control::{RawControl, check_controls};
 use super::mqtt::{self, JsonPath, MessagePlace, MqttRules, Topic};
 use super::{
     Dimension, Dump, Kind, Link, ModbusRules, POINTS_MAX, Point, Profile, Quantity, SignBits,
@@ -38,6 +39,8 @@ struct RawProfile {
     #[serde(default)]
     part: Vec<Spanned<RawPart>>,
     dump: Vec<Dump>,
+    #[serde(default)]
+    control: Vec<RawControl>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -220,6 +223,8 @@ fn check_part(raw: &RawProfile, part: RawPart, place: &Place<'_>) -> Result<Prof
         return place.wrong(key, rule);
     }
     let is_own = |dump: &&Dump| dump.part == part.name;
+    let (part_name, whole) = (part.name.as_deref(), (place.text, place.file));
+    let controls = check_controls(&raw.control, part.kind, part_name, whole)?;
     Ok(Profile {
         name: match &part.name {
             Some(name) => format!("{}/{name}", raw.name),
@@ -231,6 +236,7 @@ fn check_part(raw: &RawProfile, part: RawPart, place: &Place<'_>) -> Result<Prof
         points,
         digest: [0; 8],
         dumps: raw.dump.iter().filter(is_own).cloned().collect(),
+        controls,
     })
 }
 

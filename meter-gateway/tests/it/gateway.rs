@@ -40,6 +40,7 @@ pub(crate) fn device_config(name: &str, profile: &str, address: Option<&str>) ->
         connector: None,
         prefix: None,
         settle_integrated_power: false,
+        limits: None,
     }
 }
 
