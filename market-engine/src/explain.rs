@@ -186,27 +186,6 @@ impl Reason {
     }
 }
 
-impl Reason {
-    /// The reasons of a market in two halves (`muda`).
-    fn write_of_halves(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not filled: ")?;
-        match self {
-            Reason::NotDrawn { price } => {
-                write!(
-                    f,
-                    "it takes the posted price {price}, but by lot others came first"
-                )
-            }
-            Reason::NobodyTakesPrice { side, price } => write!(
-                f,
-                "no {} in its half of the market takes the posted price {price}",
-                side.opposite().word()
-            ),
-            _ => f.write_str("the other half of the market gives no price"),
-        }
-    }
-}
-
 fn write_reach(
     f: &mut fmt::Formatter<'_>,
     side: Side,
