@@ -19,6 +19,7 @@ use runtime::broker::{AccessList, Broker, Limits, Policy};
 use runtime::clock::{Clock, ClockFile};
 use runtime::shutdown::Tasks;
 use serde::{Deserialize, Serialize};
+use simulator::journal::Journal;
 use simulator::scenario::Scenario;
 use simulator::street::{BrokerAccess, DeviceEndpoint, Endpoint, Street};
 use simulator::world::World;
@@ -76,8 +77,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         tasks.start("clock", STOP_LIMIT, |stop| keeper.keep(stop));
     }
     let password = start_broker(&mut tasks, broker, &users, &site)?;
-    let world = World::new(&scenario, options.seed);
-    let devices = start_devices(&mut tasks, world, &clock, broker_at, &members).await?;
+    let mut world = World::new(&scenario, options.seed);
+    let (journal, told) = Journal::open(&data.join("told.jsonl"))?;
+    world.replay(told);
+    let street = (world, journal);
+    let devices = start_devices(&mut tasks, street, &clock, broker_at, &members).await?;
     let db = platform::database_or_file(named, &data).await?;
     let platform = platform::open(site.clone(), &data, db, clock.clone()).await?;
     start_platform(&mut tasks, platform, listener, broker_at, password);
@@ -105,7 +109,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
 /// The street's devices; they answer until the tasks that were started after them have stopped.
 async fn start_devices(
     tasks: &mut Tasks,
-    world: World,
+    (world, journal): (World, Journal),
     clock: &Clock,
     broker: SocketAddr,
     members: &street::Members,
@@ -120,7 +124,8 @@ async fn start_devices(
     // Where the start fails half-way, what has started stops too.
     let guard = stop_devices.clone().drop_guard();
     let world = Arc::new(Mutex::new(world));
-    let street = Street::start(world, clock.clone(), access, stop_devices).await?;
+    let starting = Street::start(world, clock.clone(), access, Some(journal), stop_devices);
+    let street = starting.await?;
     tasks.start("devices", STOP_LIMIT, |stop| async move {
         stop.cancelled().await;
         drop(guard);

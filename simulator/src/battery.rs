@@ -56,19 +56,26 @@ impl BatteryState {
     }
 
     /// One step: `deficit_w` is what the home lacks without battery and car (negative: has left over),
-    /// `ev_w` what its car draws. Gives the AC power, discharging positive.
+    /// `ev_w` what its car draws, `window_w` the least and the largest power that it was told to have.
+    /// Gives the AC power, discharging positive.
     ///
     /// The battery does not feed the car: moving energy from one battery to another only loses some.
-    pub(crate) fn step(&mut self, deficit_w: i64, ev_w: i64) -> i64 {
+    pub(crate) fn step(&mut self, deficit_w: i64, ev_w: i64, (least_w, most_w): (i64, i64)) -> i64 {
         let surplus_w = -(deficit_w + ev_w);
-        self.power_w = if surplus_w > 0 {
-            -self.charge(surplus_w)
+        let wanted_w = if surplus_w > 0 {
+            -surplus_w
         } else if deficit_w > 0 || ev_w == 0 {
             let to_street = ev_w == 0 && self.soc_per_mille() > STREET_RESERVE_PER_MILLE;
             let to_street_w = if to_street { self.street_w } else { 0 };
-            self.discharge(deficit_w.max(0) + to_street_w)
+            deficit_w.max(0) + to_street_w
         } else {
             0
+        };
+        let wanted_w = wanted_w.clamp(least_w, most_w);
+        self.power_w = if wanted_w < 0 {
+            -self.charge(-wanted_w)
+        } else {
+            self.discharge(wanted_w)
         };
         let capacity_ws = self.capacity_wh * 3600;
         assert!(
@@ -110,6 +117,9 @@ mod tests {
     use super::*;
     use crate::random::Stream;
 
+    /// As much as it can, either way.
+    const FREE: (i64, i64) = (-3000, 3000);
+
     fn battery(efficiency: f64) -> BatteryState {
         let scenario = BatteryScenario {
             capacity_wh: 5000,
@@ -123,38 +133,57 @@ mod tests {
     #[test]
     fn it_charges_from_surplus_covers_deficit_and_feeds_the_street() {
         let mut b = battery(0.9);
-        assert_eq!(b.step(-1000, 0), -1000);
-        assert_eq!(b.step(-9000, 0), -3000);
+        assert_eq!(b.step(-1000, 0, FREE), -1000);
+        assert_eq!(b.step(-9000, 0, FREE), -3000);
         assert_eq!(
-            b.step(600, 0),
+            b.step(600, 0, FREE),
             1000,
             "600 W for the home and 400 W for the street"
         );
         assert_eq!(
-            b.step(600, 7000),
+            b.step(600, 7000, FREE),
             600,
             "nothing for the car, nothing past it"
         );
-        assert_eq!(b.step(-600, 7000), 0, "the car takes the surplus");
+        assert_eq!(b.step(-600, 7000, FREE), 0, "the car takes the surplus");
         b.stored_ws = 5000 * 36 * 20;
         assert_eq!(
-            b.step(600, 0),
+            b.step(600, 0, FREE),
             600,
             "at 20 % it keeps the rest for its own home"
         );
     }
 
     #[test]
+    fn it_does_what_it_is_told_as_far_as_it_can() {
+        let mut b = battery(0.9);
+        assert_eq!(
+            b.step(-1000, 0, (1200, 1200)),
+            1200,
+            "in spite of a surplus"
+        );
+        assert_eq!(b.step(600, 0, (-800, -800)), -800, "in spite of a need");
+        assert_eq!(b.step(600, 0, (0, 0)), 0);
+        assert_eq!(b.step(-9000, 0, (-500, 3000)), -500, "no more than that");
+        b.stored_ws = 0;
+        assert_eq!(
+            b.step(600, 0, (1200, 1200)),
+            0,
+            "nothing comes from nothing"
+        );
+    }
+
+    #[test]
     fn a_full_cycle_loses_what_the_efficiency_says() {
         let mut b = battery(0.9);
-        while b.step(20_000, 0) > 0 {}
+        while b.step(20_000, 0, FREE) > 0 {}
         let (in_0, out_0) = (b.in_ws, b.out_ws);
-        while b.step(-3000, 0) < 0 {}
+        while b.step(-3000, 0, FREE) < 0 {}
         assert_eq!(
             b.soc_per_mille(),
             999 + i64::from(b.stored_ws == 18_000_000)
         );
-        while b.step(20_000, 0) > 0 {}
+        while b.step(20_000, 0, FREE) > 0 {}
         let per_mille = (b.out_ws - out_0) * 1000 / (b.in_ws - in_0);
         assert!((895..=900).contains(&per_mille), "{per_mille}");
     }
@@ -169,7 +198,7 @@ mod tests {
             let before = b.clone();
             for (deficit_w, ev_w) in steps {
                 let loss_ws = b.loss_ws;
-                let power_w = b.step(deficit_w, ev_w);
+                let power_w = b.step(deficit_w, ev_w, FREE);
                 prop_assert!(power_w.abs() <= 3000);
                 prop_assert!(b.loss_ws >= loss_ws);
             }

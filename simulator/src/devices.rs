@@ -1,5 +1,5 @@
 //! The devices of the street. Each file turns a state into what the real device would show: register
-//! images for Modbus, JSON for MQTT. Nothing here changes the world; all devices are read-only.
+//! images for Modbus, JSON for MQTT. What a device can be told, it says here too; the meters are read-only.
 
 mod electric;
 mod keba;
@@ -10,6 +10,7 @@ mod sunspec;
 
 use tokio_modbus::ExceptionCode;
 
+use crate::journal::{Asset, Told};
 use crate::world::World;
 
 /// Most registers in one Modbus answer.
@@ -68,7 +69,8 @@ impl ModbusDevice {
             (ModbusDevice::Keba(home), Table::Holding) => {
                 let charger = world.home(home).charger.as_ref();
                 let charger = charger.ok_or(ExceptionCode::ServerDeviceFailure)?;
-                keba::read(charger, address, count)
+                let setting = &world.home(home).settings.charger;
+                keba::read((charger, setting, world.now().unix_s()), address, count)
             }
             (ModbusDevice::Sdm630(_), Table::Holding) | (_, Table::Input) => {
                 Err(ExceptionCode::IllegalFunction)
@@ -82,13 +84,44 @@ impl ModbusDevice {
         }
     }
 
+    /// What the writes of a request mean to the world; a device that takes none knows no such function.
+    pub(crate) fn told(
+        self,
+        now_s: i64,
+        address: u16,
+        words: &[u16],
+    ) -> Result<Vec<Told>, ExceptionCode> {
+        let (home, asset, first) = match self {
+            ModbusDevice::Keba(_) if words.len() != 1 => {
+                return Err(ExceptionCode::IllegalFunction);
+            }
+            ModbusDevice::Keba(home) => (home, Asset::Charger, 0),
+            ModbusDevice::Inverter(home) => (home, Asset::Inverter, sunspec::LIMIT_AT),
+            ModbusDevice::Battery(home) => (home, Asset::Battery, sunspec::RATES_AT),
+            ModbusDevice::HomeMeter(_) | ModbusDevice::FeederMeter | ModbusDevice::Sdm630(_) => {
+                return Err(ExceptionCode::IllegalFunction);
+            }
+        };
+        let offset = address.checked_sub(first);
+        let offset = offset.ok_or(ExceptionCode::IllegalDataAddress)?;
+        let one = |(register, word): (u16, &u16)| Told {
+            at_s: now_s,
+            home,
+            asset,
+            register,
+            word: *word,
+        };
+        Ok((offset..=u16::MAX).zip(words).map(one).collect())
+    }
+
     fn sunspec_words(self, world: &World) -> Option<Vec<u16>> {
         match self {
             ModbusDevice::Inverter(index) => {
                 let home = world.home(index);
+                let limit = (&home.settings.inverter, world.now().unix_s());
                 home.pv
                     .as_ref()
-                    .map(|pv| sunspec::inverter_words(home.id.as_str(), pv))
+                    .map(|pv| sunspec::inverter_words(home.id.as_str(), pv, limit))
             }
             ModbusDevice::HomeMeter(index) => {
                 let home = world.home(index);
@@ -104,9 +137,10 @@ impl ModbusDevice {
             }
             ModbusDevice::Battery(index) => {
                 let home = world.home(index);
+                let rates = (&home.settings.battery, world.now().unix_s());
                 home.battery
                     .as_ref()
-                    .map(|b| sunspec::battery_words(home.id.as_str(), b))
+                    .map(|b| sunspec::battery_words(home.id.as_str(), b, rates))
             }
             ModbusDevice::Sdm630(_) | ModbusDevice::Keba(_) => None,
         }

@@ -13,6 +13,10 @@ const CHANGE_OF_DAY_S: i64 = 9 * 3600;
 const DRIVE_SHARE: f64 = 0.85;
 /// Time that car and charger need to agree before power flows.
 const HANDSHAKE_S: i64 = 10;
+/// With less current than this, no car charges.
+const CURRENT_MIN_MA: i64 = 6_000;
+/// Volts times phases: what turns a current into a power.
+pub(crate) const THREE_PHASE_V: i64 = 690;
 
 /// What a charger says it is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,8 +99,9 @@ impl Charger {
         })
     }
 
-    /// One step beginning at a second of the street's clock; gives the power into the car.
-    pub(crate) fn step(&mut self, local_s: i64) -> i64 {
+    /// One step beginning at a second of the street's clock, with so much current allowed in each
+    /// phase; gives the power into the car.
+    pub(crate) fn step(&mut self, local_s: i64, limit_ma: i64) -> i64 {
         let day = (local_s - CHANGE_OF_DAY_S).div_euclid(DAY_S);
         if self.known_day != Some(day) {
             self.known_day = Some(day);
@@ -116,7 +121,12 @@ impl Charger {
         let open_ws = session.need_ws - state.session_ws;
         let agreed = local_s - session.arrival_s >= HANDSHAKE_S;
         state.power_w = if agreed {
-            (open_ws / STEP_S).min(state.power_max_w)
+            let allowed_w = if limit_ma < CURRENT_MIN_MA {
+                0
+            } else {
+                limit_ma * THREE_PHASE_V / 1000
+            };
+            (open_ws / STEP_S).min(state.power_max_w).min(allowed_w)
         } else {
             0
         };
@@ -160,7 +170,7 @@ mod tests {
             let (start_ws, noon_s) = (charger.state.energy_ws, day * DAY_S + 12 * 3600);
             let mut seen = Vec::new();
             for step in 0..DAY_S / STEP_S {
-                let power_w = charger.step(noon_s + step * STEP_S);
+                let power_w = charger.step(noon_s + step * STEP_S, 63_000);
                 assert!((0..=11_000).contains(&power_w));
                 if seen.last() != Some(&charger.state.state) {
                     seen.push(charger.state.state);

@@ -9,6 +9,7 @@ use crate::load::Load;
 use crate::pv::{self, Sun};
 use crate::random::Stream;
 use crate::scenario::{HomeScenario, MeterKind, PvScenario};
+use crate::setpoint::Settings;
 use crate::weather::Sky;
 use crate::world::{MINUTE_STEPS, STEP_S};
 
@@ -74,6 +75,8 @@ pub struct HomeState {
     pub battery: Option<BatteryState>,
     /// Its charger.
     pub charger: Option<ChargerState>,
+    /// What its devices were told from outside.
+    pub settings: Settings,
 }
 
 /// A home with what makes it run.
@@ -129,6 +132,7 @@ impl Home {
                 pv,
                 battery,
                 charger: charger.as_ref().map(|c| c.state.clone()),
+                settings: Settings::default(),
             },
             charger,
         }
@@ -147,27 +151,29 @@ impl Home {
         }
     }
 
-    /// One step; gives the power at the connection point, import positive.
-    pub(crate) fn step(&mut self, local_s: i64, step_of_minute: i64) -> i64 {
+    /// One step that begins at `now_s` of unix time; gives the power at the connection point, import positive.
+    pub(crate) fn step(&mut self, now_s: i64, local_s: i64, step_of_minute: i64) -> i64 {
         let state = &mut self.state;
+        let settings = state.settings;
         let load_w = state.load_w;
         state.load_ws += load_w * STEP_S;
         let mut pv_w = 0;
         if let Some(pv) = &mut state.pv {
             let change_w = self.pv_to_w - self.pv_from_w;
-            pv_w = self.pv_from_w + change_w * step_of_minute / MINUTE_STEPS;
+            let limit_w = settings.inverter.limit_w(pv.rating_w, now_s);
+            pv_w = (self.pv_from_w + change_w * step_of_minute / MINUTE_STEPS).min(limit_w);
             pv.power_w = pv_w;
             pv.energy_ws += pv_w * STEP_S;
         }
         let mut ev_w = 0;
         if let (Some(charger), Some(shown)) = (&mut self.charger, &mut state.charger) {
-            ev_w = charger.step(local_s);
+            ev_w = charger.step(local_s, settings.charger.limit_ma(now_s));
             shown.clone_from(&charger.state);
         }
-        let battery_w = state
-            .battery
-            .as_mut()
-            .map_or(0, |b| b.step(load_w - pv_w, ev_w));
+        let battery_w = state.battery.as_mut().map_or(0, |b| {
+            let window_w = settings.battery.window_w(b.power_max_w, now_s);
+            b.step(load_w - pv_w, ev_w, window_w)
+        });
         let net_w = load_w + ev_w - pv_w - battery_w;
         state.meter.count(net_w);
         net_w

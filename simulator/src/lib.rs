@@ -6,17 +6,20 @@
 //! | [`scenario`] | TOML | site, feeder, homes |
 //! | [`world`] | scenario × seed × instant | the registers of every meter |
 //! | [`home`], [`battery`], [`ev`] | sun, load, habits | power and energy of one home |
+//! | [`setpoint`], [`journal`] | what devices are told | limits in the physics, and their record |
 //! | [`street`] | world × clock | devices on their wires |
 
 pub mod battery;
 mod devices;
 pub mod ev;
 pub mod home;
+pub mod journal;
 mod load;
 mod number;
 mod pv;
 mod random;
 pub mod scenario;
+pub mod setpoint;
 pub mod street;
 mod weather;
 pub mod world;

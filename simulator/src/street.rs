@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::devices::ModbusDevice;
 use crate::devices::server::{self, LiveWorld};
 use crate::devices::shelly::Shelly;
+use crate::journal::Journal;
 use crate::scenario::MeterKind;
 use crate::world::World;
 
@@ -111,7 +112,8 @@ pub enum StreetError {
 
 impl Street {
     /// Brings the world to the clock's present, opens a port for every Modbus device, and starts to
-    /// publish the Shelly meters at the broker. All stops with `shutdown`.
+    /// publish the Shelly meters at the broker. Chargers, batteries and inverters can be told limits where
+    /// there is a record of it. All stops with `shutdown`.
     ///
     /// # Errors
     /// A port could not be opened. A broker that is away is no error: the meters keep trying.
@@ -119,9 +121,14 @@ impl Street {
         world: Arc<Mutex<World>>,
         clock: Clock,
         broker: BrokerAccess,
+        journal: Option<Journal>,
         shutdown: CancellationToken,
     ) -> Result<Street, StreetError> {
-        let live = LiveWorld { world, clock };
+        let live = LiveWorld {
+            world,
+            clock,
+            journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
+        };
         let first = live.clone();
         // After a restart this can be days of street life: not on a thread that serves others.
         let plan = tokio::task::spawn_blocking(move || first.look(devices_of)).await?;

@@ -1,13 +1,18 @@
 //! The street as a whole: all homes on one 5-second grid, and the feeder that carries their sum and
-//! its losses. The same scenario, seed and instant always give the same registers, to the watt-second.
+//! its losses. The same scenario, seed, instant and record of what devices were told always give the
+//! same registers, to the watt-second.
+
+use std::collections::VecDeque;
 
 use domain::time::Timestamp;
 
 use crate::home::{Home, HomeState, Light, MeterState};
+use crate::journal::Told;
 use crate::number::POWER_MAX_W;
 use crate::pv::Sun;
 use crate::random::Stream;
 use crate::scenario::{FeederScenario, Scenario, Site};
+use crate::setpoint::Settings;
 use crate::weather::Weather;
 
 /// Length of a step in seconds; steps are aligned to unix time.
@@ -37,6 +42,8 @@ pub struct World {
     done_s: i64,
     minute: Option<i64>,
     minute_end: Option<(i64, Light)>,
+    /// What devices will have been told, from a record.
+    told: VecDeque<Told>,
 }
 
 impl World {
@@ -67,15 +74,37 @@ impl World {
             done_s: start_s - start_s.rem_euclid(STEP_S),
             minute: None,
             minute_end: None,
+            told: VecDeque::new(),
         }
     }
 
     /// Runs the street up to the last step boundary not after `now`. An instant in the past changes
     /// nothing; asking twice changes nothing.
     pub fn advance_to(&mut self, now: Timestamp) {
+        self.take_told();
         while self.done_s.saturating_add(STEP_S) <= now.unix_s() {
             self.step();
+            self.take_told();
         }
+    }
+
+    /// What devices were told before, in the order of time: it comes into force when its time comes.
+    pub fn replay(&mut self, told: Vec<Told>) {
+        self.told = told.into();
+    }
+
+    fn take_told(&mut self) {
+        while let Some(told) = self.told.pop_front_if(|told| told.at_s <= self.done_s) {
+            if let Some(home) = self.homes.get_mut(told.home) {
+                // Only what a device has taken is in a record.
+                let _ = home.state.settings.tell(&told);
+            }
+        }
+    }
+
+    /// Puts what the devices of a home were told into force, from the next step on.
+    pub(crate) fn set(&mut self, home: usize, settings: Settings) {
+        self.homes[home].state.settings = settings;
     }
 
     /// The instant up to which the registers count.
@@ -113,7 +142,7 @@ impl World {
         let step_of_minute = self.done_s.rem_euclid(60) / STEP_S;
         let mut net_w = 0;
         for home in &mut self.homes {
-            net_w += home.step(local_s, step_of_minute);
+            net_w += home.step(self.done_s, local_s, step_of_minute);
         }
         assert!(
             net_w.abs() < POWER_MAX_W,

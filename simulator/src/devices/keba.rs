@@ -1,12 +1,13 @@
 //! KEBA P30 charger: every value is 32 bits in two holding registers, and one read gets exactly one
-//! value. Writing is refused: nobody steers the simulated chargers yet.
+//! value. Written are single registers: current, enable, and the fail-safe for when nobody writes.
 
 use tokio_modbus::ExceptionCode;
 
 use super::electric;
 use super::split_u32;
-use crate::ev::{ChargeState, ChargerState};
+use crate::ev::{ChargeState, ChargerState, THREE_PHASE_V};
 use crate::number::saturate;
+use crate::setpoint::ChargerSetting;
 
 /// The unit id a KEBA listens to.
 pub(super) const UNIT: u8 = 255;
@@ -15,24 +16,30 @@ const PRODUCT: i64 = 304_110;
 /// Firmware 3.10.57.
 const FIRMWARE: i64 = 31_057;
 const SERIAL: i64 = 21_062_026;
-/// Volts times phases: what turns a power into a current.
-const THREE_PHASE_V: i64 = 690;
 
 /// Answers a read of holding registers.
 pub(super) fn read(
-    charger: &ChargerState,
+    (charger, setting, now_s): (&ChargerState, &ChargerSetting, i64),
     address: u16,
     count: u16,
 ) -> Result<Vec<u16>, ExceptionCode> {
     if count != 2 {
         return Err(ExceptionCode::IllegalDataAddress);
     }
-    let value = value(charger, address).ok_or(ExceptionCode::IllegalDataAddress)?;
+    let allowed_ma = setting.limit_ma(now_s);
+    let value = value(charger, allowed_ma, setting.fail_safe(), address)
+        .ok_or(ExceptionCode::IllegalDataAddress)?;
     Ok(split_u32(saturate(value)).to_vec())
 }
 
 /// The value at an address; `None` where the charger has none.
-fn value(charger: &ChargerState, address: u16) -> Option<i64> {
+fn value(
+    charger: &ChargerState,
+    allowed_ma: i64,
+    (fail_safe_ma, fail_safe_s): (i64, i64),
+    address: u16,
+) -> Option<i64> {
+    let hardware_ma = charger.power_max_w * 1000 / THREE_PHASE_V;
     let phases = electric::phases(charger.power_w);
     Some(match address {
         1000 => match charger.state {
@@ -56,11 +63,14 @@ fn value(charger: &ChargerState, address: u16) -> Option<i64> {
         1042 => phases[1].voltage_dv / 10,
         1044 => phases[2].voltage_dv / 10,
         1046 => 1000,
-        1100 | 1110 => charger.power_max_w * 1000 / THREE_PHASE_V,
+        1100 => hardware_ma.min(allowed_ma),
+        1110 => hardware_ma,
         1502 => charger.session_ws / 360,
         1552 => 1,
-        // No error, no card, no source of phase switching, no fail-safe set.
-        1006 | 1500 | 1550 | 1600 | 1602 => 0,
+        1600 => fail_safe_ma,
+        1602 => fail_safe_s,
+        // No error, no card, no source of phase switching.
+        1006 | 1500 | 1550 => 0,
         _ => return None,
     })
 }
@@ -78,8 +88,9 @@ mod tests {
             energy_ws: 1_234_567 * 3600 + 400,
             session_ws: 2500 * 3600,
         };
+        let setting = ChargerSetting::default();
         let check = |address, expect: u32| {
-            let words = read(&charger, address, 2).unwrap();
+            let words = read((&charger, &setting, 0), address, 2).unwrap();
             assert_eq!(
                 u32::from(words[0]) << 16 | u32::from(words[1]),
                 expect,
@@ -93,6 +104,7 @@ mod tests {
         check(1036, 12_345_671);
         check(1502, 25_000);
         check(1110, 15_942);
+        check(1100, 15_942);
         for (address, count) in [
             (1000, 1),
             (1000, 4),
@@ -101,7 +113,7 @@ mod tests {
             (5004, 2),
             (0, 2),
         ] {
-            let answer = read(&charger, address, count);
+            let answer = read((&charger, &setting, 0), address, count);
             assert_eq!(
                 answer,
                 Err(ExceptionCode::IllegalDataAddress),

@@ -15,6 +15,8 @@ use tokio_modbus::{ExceptionCode, Request, Response, SlaveRequest};
 use tokio_util::sync::CancellationToken;
 
 use super::{ModbusDevice, Table};
+use crate::journal::Journal;
+use crate::setpoint::NotTaken;
 use crate::world::World;
 
 /// Most connections one device keeps open; a further one is closed at once, like real devices do.
@@ -27,6 +29,8 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct LiveWorld {
     pub(crate) world: Arc<Mutex<World>>,
     pub(crate) clock: Clock,
+    /// Where what devices are told is recorded; without a record they take nothing.
+    pub(crate) journal: Option<Arc<Mutex<Journal>>>,
 }
 
 impl LiveWorld {
@@ -36,6 +40,32 @@ impl LiveWorld {
         let mut world = self.world.lock().ok()?;
         world.advance_to(self.clock.now());
         Some(at(&world))
+    }
+
+    /// Lets a device be told something: recorded first, so that a restarted street knows it too.
+    fn tell(&self, device: ModbusDevice, address: u16, words: &[u16]) -> Result<(), ExceptionCode> {
+        let journal = self.journal.as_ref();
+        let journal = journal.ok_or(ExceptionCode::IllegalFunction)?;
+        let broken = ExceptionCode::ServerDeviceFailure;
+        let (Ok(mut world), Ok(mut journal)) = (self.world.lock(), journal.lock()) else {
+            return Err(broken);
+        };
+        world.advance_to(self.clock.now());
+        let told = device.told(world.now().unix_s(), address, words)?;
+        let home = told.first().ok_or(ExceptionCode::IllegalDataValue)?.home;
+        let mut settings = world.home(home).settings;
+        for one in &told {
+            settings.tell(one).map_err(|not_taken| match not_taken {
+                NotTaken::Address => ExceptionCode::IllegalDataAddress,
+                NotTaken::Value => ExceptionCode::IllegalDataValue,
+            })?;
+        }
+        journal.add(&told).map_err(|error| {
+            tracing::error!(?device, "nothing was told: {error}");
+            broken
+        })?;
+        world.set(home, settings);
+        Ok(())
     }
 }
 
@@ -63,6 +93,16 @@ impl Connection {
             }
             Request::ReadInputRegisters(address, count) => {
                 read(Table::Input, address, count).map(Response::ReadInputRegisters)
+            }
+            Request::WriteSingleRegister(address, word) => {
+                self.live.tell(self.device, address, &[word])?;
+                Ok(Response::WriteSingleRegister(address, word))
+            }
+            Request::WriteMultipleRegisters(address, ref words) => {
+                self.live.tell(self.device, address, words)?;
+                // A request has at most 123 words.
+                let count = u16::try_from(words.len()).unwrap_or(0);
+                Ok(Response::WriteMultipleRegisters(address, count))
             }
             _ => Err(ExceptionCode::IllegalFunction),
         }

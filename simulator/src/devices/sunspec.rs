@@ -9,6 +9,7 @@ use crate::battery::BatteryState;
 use crate::home::{MeterState, PvState};
 use crate::number::saturate;
 use crate::pv::INVERTER_PER_MILLE;
+use crate::setpoint::{LimitSetting, StorageSetting};
 
 /// Address of the marker.
 pub(super) const BASE: u16 = 40_000;
@@ -87,8 +88,18 @@ fn unit_of(scale: i16) -> i64 {
     (0..scale).fold(1, |unit, _| unit * 10)
 }
 
-/// Marker, common model, `model`, end.
-fn chain(device: &str, owner: &str, model: Model) -> Vec<u16> {
+/// Words of a model with its ID and length.
+const fn whole(length: u16) -> u16 {
+    length + 2
+}
+
+/// Where the model of an inverter's limit begins, which is the last one of its chain.
+pub(super) const LIMIT_AT: u16 = BASE + 2 + whole(66) + whole(50) + whole(30);
+/// Where the model of a battery's rates begins, which is the last one of its chain.
+pub(super) const RATES_AT: u16 = BASE + 2 + whole(66) + whole(62);
+
+/// Marker, common model, `models`, end.
+fn chain(device: &str, owner: &str, models: &[Model]) -> Vec<u16> {
     let common = Model::new(1, 66, 0)
         .text(2, 32, MANUFACTURER)
         .text(18, 32, device)
@@ -96,17 +107,23 @@ fn chain(device: &str, owner: &str, model: Model) -> Vec<u16> {
         .text(50, 32, &format!("{device}-{owner}"))
         .uint(66, 1)
         .fill(67..68, NI_INT);
-    [&MARKER[..], &common.words, &model.words, &END].concat()
+    let models = models.iter().flat_map(|model| &model.words).copied();
+    let chain = MARKER.into_iter().chain(common.words).chain(models);
+    chain.chain(END).collect()
 }
 
-/// A three-phase inverter, model 103.
-pub(super) fn inverter_words(owner: &str, pv: &PvState) -> Vec<u16> {
+/// A three-phase inverter, model 103, with its rating (121) and its limit (123).
+pub(super) fn inverter_words(
+    owner: &str,
+    pv: &PvState,
+    (limit, now_s): (&LimitSetting, i64),
+) -> Vec<u16> {
     // An inverter feeds in: its voltage is that of an export.
     let phases = electric::phases(-pv.power_w);
     let centi_amps = phases.map(|phase| phase.current_ma / 10);
     let status = match pv.power_w {
         0 => 2,
-        full if full >= pv.rating_w => 5,
+        full if full >= limit.limit_w(pv.rating_w, now_s) => 5,
         _ => 4,
     };
     let model = Model::new(103, 50, NI_UINT)
@@ -137,7 +154,20 @@ pub(super) fn inverter_words(owner: &str, pv: &PvState) -> Vec<u16> {
         .fill(33..38, NI_INT)
         .uint(38, status)
         .fill(40..42, 0);
-    chain("inverter", owner, model)
+    let rating = Model::new(121, 30, NI_UINT)
+        .uint(2, pv.rating_w)
+        .fill(8..12, NI_INT)
+        .scale(22, 0)
+        .fill(23..32, NI_INT);
+    let (share, revert_s) = limit.registers();
+    let limits = Model::new(123, 24, NI_UINT)
+        .uint(4, 1)
+        .uint(5, i64::from(share))
+        .uint(7, i64::from(revert_s))
+        .uint(9, i64::from(limit.is_enabled(now_s)))
+        .scale(23, -2)
+        .fill(24..26, NI_INT);
+    chain("inverter", owner, &[model, rating, limits])
 }
 
 /// A three-phase meter, model 203; import positive.
@@ -173,11 +203,15 @@ pub(super) fn meter_words(owner: &str, meter: &MeterState, w_sf: i16) -> Vec<u16
         .fill(55..71, 0)
         .fill(72..104, 0)
         .fill(105..107, 0);
-    chain("meter", owner, model)
+    chain("meter", owner, &[model])
 }
 
-/// A battery, model 802; discharging positive.
-pub(super) fn battery_words(owner: &str, battery: &BatteryState) -> Vec<u16> {
+/// A battery, model 802, discharging positive, with its rates (124).
+pub(super) fn battery_words(
+    owner: &str,
+    battery: &BatteryState,
+    (setting, now_s): (&StorageSetting, i64),
+) -> Vec<u16> {
     const DECIVOLTS: i64 = 512;
     let soc_per_mille = battery.soc_per_mille();
     let charge_state = match (battery.power_w, soc_per_mille) {
@@ -211,7 +245,18 @@ pub(super) fn battery_words(owner: &str, battery: &BatteryState) -> Vec<u16> {
         .scale(59, -1)
         .scale(61, -1)
         .scale(63, 0);
-    chain("battery", owner, model)
+    let (out_rate, in_rate, revert_s) = setting.registers();
+    let rates = Model::new(124, 24, NI_UINT)
+        .uint(2, battery.power_max_w)
+        .uint(5, i64::from(setting.mode(now_s)))
+        .int(12, i64::from(out_rate))
+        .int(13, i64::from(in_rate))
+        .uint(15, i64::from(revert_s))
+        .uint(17, 1)
+        .scale(18, 0)
+        .fill(19..25, NI_INT)
+        .scale(25, -2);
+    chain("battery", owner, &[model, rates])
 }
 
 #[cfg(test)]
@@ -252,11 +297,13 @@ mod tests {
             power_w: 0,
             energy_ws: 0,
         };
-        let words = inverter_words("home-02", &pv);
+        let words = inverter_words("home-02", &pv, (&LimitSetting::default(), 0));
         let common = model(&words, 1);
         assert_eq!(text(&common[2..18]), "Commonwatt Sim");
         assert_eq!(text(&common[50..66]), "inverter-home-02");
-        assert_eq!(words.len(), 2 + 68 + 52 + 2);
+        assert_eq!(words.len(), 2 + 68 + 52 + 32 + 26 + 2);
+        let limit_at = usize::from(LIMIT_AT - BASE);
+        assert_eq!(words[limit_at..limit_at + 2], [123, 24]);
         assert_eq!(words[words.len() - 2..], END);
     }
 
@@ -268,7 +315,10 @@ mod tests {
                 power_w,
                 energy_ws: 7_654_321 * 3600 + 9,
             };
-            let m = model(&inverter_words("x", &pv), 103);
+            let m = model(
+                &inverter_words("x", &pv, (&LimitSetting::default(), 0)),
+                103,
+            );
             assert_eq!((i64::from(m[14]), m[15], m[38]), (power_w, 0, status));
             assert_eq!((long(&m[24..26]), m[26]), (7_654_321, 0));
             assert_eq!((m[16], m[17]), (5000, 0xFFFE));
@@ -314,7 +364,10 @@ mod tests {
         let world = crate::world::World::new(&street, 1);
         let mut battery = world.home(0).battery.clone().unwrap();
         battery.power_w = -1280;
-        let m = model(&battery_words("home-01", &battery), 802);
+        let words = battery_words("home-01", &battery, (&StorageSetting::default(), 0));
+        let rates_at = usize::from(RATES_AT - BASE);
+        assert_eq!(words[rates_at..rates_at + 2], [124, 24]);
+        let m = model(&words, 802);
         assert_eq!((m[3], m[53]), (1000, 1), "10,000 Wh as 1000 × 10");
         assert_eq!((m[47], m[44], m[16]), (signed(-1280), signed(-250), 4));
         assert_eq!((i64::from(m[11]), m[56]), (battery.soc_per_mille(), 0xFFFF));

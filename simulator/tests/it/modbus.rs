@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use domain::time::Timestamp;
+use simulator::scenario::Scenario;
 use simulator::street::{CONNECTIONS_MAX, DeviceKind};
+use simulator::world::World;
 use tokio_modbus::ExceptionCode;
 use tokio_modbus::client::Writer;
 
-use crate::support::{ANSWER_LIMIT, Client, long, scaled, signed, standing_street, start};
+use crate::support::{
+    ANSWER_LIMIT, Client, long, scaled, signed, standing_street, start, start_recorded,
+};
 
 #[tokio::test]
 async fn every_device_of_the_street_is_there() {
@@ -99,7 +104,7 @@ async fn an_sdm630_shows_the_world_in_floats() {
 }
 
 #[tokio::test]
-async fn a_keba_shows_one_value_a_read_and_takes_no_orders() {
+async fn a_keba_shows_one_value_a_read_and_takes_no_orders_without_a_record() {
     // A quarter past one on the street's clock, or a little later: the car of home-03 is home.
     let run = start(5 * 3600 + 45 * 60, 1).await;
     let charger = run.world.lock().unwrap().home(2).charger.clone().unwrap();
@@ -139,7 +144,7 @@ async fn wrong_units_and_addresses_are_refused() {
         Err(ExceptionCode::GatewayTargetDevice)
     );
     let mut client = Client::connect(addr, unit).await;
-    let last = 40_000 + 2 + 68 + 52 + 2 - 1;
+    let last = 40_000 + 2 + 68 + 52 + 32 + 26 + 2 - 1;
     assert_eq!(client.holding(last, 1).await, Ok(vec![0]));
     assert_eq!(
         client.holding(last, 2).await,
@@ -225,4 +230,145 @@ async fn devices_stop_with_the_token() {
     })
     .await
     .expect("a stopped device must close its connections");
+}
+
+/// A folder for a record; gone with the test.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("street-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left there harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How far into its day the street is when the car of home-03 has just begun to charge.
+fn charging_ahead_s() -> i64 {
+    let mut scenario = Scenario::street_10().unwrap();
+    scenario.site.start = "2026-06-21T07:00:00Z".parse().unwrap();
+    let mut world = World::new(&scenario, 17);
+    let is_charging = |ahead_s: &i64| {
+        world.advance_to(scenario.site.start.plus_s(*ahead_s));
+        world.home(2).charger.as_ref().unwrap().power_w > 6_500
+    };
+    (0..48 * 3600).step_by(60).find(is_charging).unwrap()
+}
+
+async fn write(client: &mut Client, address: u16, word: u16) -> Result<(), ExceptionCode> {
+    let call = client.context().write_single_register(address, word);
+    call.await.unwrap()
+}
+
+#[tokio::test]
+async fn told_devices_do_it_and_a_restarted_street_remembers() {
+    let folder = Folder::new("told");
+    let record = folder.0.join("told.jsonl");
+    let run = start_recorded(charging_ahead_s(), 1, Some(&record)).await;
+    let mut charger = run.client(Some("home-03"), "charger").await;
+    for (address, word) in [(5016, 6_000), (5018, 300), (5004, 8_000)] {
+        write(&mut charger, address, word).await.unwrap();
+    }
+    let refused = write(&mut charger, 5004, 5_999).await;
+    assert_eq!(refused, Err(ExceptionCode::IllegalDataValue));
+    let refused = write(&mut charger, 1100, 8_000).await;
+    assert_eq!(refused, Err(ExceptionCode::IllegalDataAddress));
+    let several = charger
+        .context()
+        .write_multiple_registers(5004, &[8_000, 0]);
+    assert_eq!(several.await.unwrap(), Err(ExceptionCode::IllegalFunction));
+    let mut value = async |address| i64::from(long(&charger.holding(address, 2).await.unwrap()));
+    assert_eq!(
+        (value(1100).await, value(1600).await, value(1602).await),
+        (8_000, 6_000, 300)
+    );
+
+    let mut battery = run.client(Some("home-04"), "battery").await;
+    let rates_at = 40_000 + 2 + 68 + 64;
+    let minus = (-3_000_i16).cast_unsigned();
+    let rates = [3_000, minus];
+    let telling = battery
+        .context()
+        .write_multiple_registers(rates_at + 12, &rates);
+    telling.await.unwrap().unwrap();
+    write(&mut battery, rates_at + 5, 3).await.unwrap();
+    let shown = battery.sunspec_model(124).await;
+    assert_eq!(
+        (shown[5], shown[12], signed(shown[13]), signed(shown[25])),
+        (3, 3_000, -3_000, -2)
+    );
+
+    let mut inverter = run.client(Some("home-02"), "inverter").await;
+    let limit_at = 40_000 + 2 + 68 + 52 + 32;
+    write(&mut inverter, limit_at + 5, 1_000).await.unwrap();
+    write(&mut inverter, limit_at + 9, 1).await.unwrap();
+    let mut meter = run.client(Some("home-02"), "meter").await;
+    let refused = write(&mut meter, 40_072, 1).await;
+    assert_eq!(refused, Err(ExceptionCode::IllegalFunction));
+
+    let later = {
+        let mut world = run.world.lock().unwrap();
+        let told_at = world.now();
+        world.advance_to(told_at.plus_s(60));
+        let charging = world.home(2).charger.as_ref().unwrap().power_w;
+        assert_eq!(
+            charging,
+            8_000 * 690 / 1000,
+            "the car charges with what it was told"
+        );
+        let battery = world.home(3).battery.as_ref().unwrap();
+        assert_eq!(battery.power_w, battery.power_max_w * 3 / 10);
+        let pv = world.home(1).pv.as_ref().unwrap();
+        assert!(pv.power_w <= pv.rating_w / 10);
+        world.advance_to(told_at.plus_s(400));
+        let charging = world.home(2).charger.as_ref().unwrap().power_w;
+        assert_eq!(
+            charging,
+            6_000 * 690 / 1000,
+            "nobody has talked to it: its fail-safe"
+        );
+        told_at.plus_s(7_200)
+    };
+    let start: Timestamp = "2026-06-21T07:00:00Z".parse().unwrap();
+    let ahead_s = later.unix_s() - start.unix_s();
+    run.world.lock().unwrap().advance_to(later);
+    let again = start_recorded(ahead_s, 1, Some(&record)).await;
+    let (before, after) = (run.world.lock().unwrap(), again.world.lock().unwrap());
+    assert!(
+        before.homes().eq(after.homes()),
+        "the same street, to the watt-second"
+    );
+    assert_eq!(before.feeder(), after.feeder());
+}
+
+#[tokio::test]
+async fn an_inverter_generates_no_more_than_it_was_told() {
+    let folder = Folder::new("limit");
+    let run = start_recorded(4 * 3600, 1, Some(&folder.0.join("told.jsonl"))).await;
+    let mut inverter = run.client(Some("home-02"), "inverter").await;
+    let limit_at = 40_000 + 2 + 68 + 52 + 32;
+    for (offset, word) in [(5, 1_000), (7, 60), (9, 1)] {
+        write(&mut inverter, limit_at + offset, word).await.unwrap();
+    }
+    let mut world = run.world.lock().unwrap();
+    let free = world.home(1).pv.clone().unwrap();
+    assert!(free.power_w > free.rating_w / 5, "noon in June");
+    let told_at = world.now();
+    world.advance_to(told_at.plus_s(30));
+    assert_eq!(
+        world.home(1).pv.as_ref().unwrap().power_w,
+        free.rating_w / 10
+    );
+    world.advance_to(told_at.plus_s(70));
+    assert!(
+        world.home(1).pv.as_ref().unwrap().power_w > free.rating_w / 5,
+        "its time is over"
+    );
 }

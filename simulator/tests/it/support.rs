@@ -1,11 +1,13 @@
 //! A running street and a Modbus client that decodes what it reads.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runtime::broker::{Access, AccessList, Broker, Limits};
 use runtime::clock::Clock;
+use simulator::journal::Journal;
 use simulator::scenario::Scenario;
 use simulator::street::{BrokerAccess, DeviceKind, Endpoint, Street};
 use simulator::world::World;
@@ -63,9 +65,19 @@ pub(crate) async fn standing_street() -> Running {
 
 /// A street that is `ahead_s` into its day, with a clock that starts at the scenario's start.
 pub(crate) async fn start(ahead_s: i64, speed: u32) -> Running {
+    start_recorded(ahead_s, speed, None).await
+}
+
+/// The same, where devices can be told something.
+pub(crate) async fn start_recorded(ahead_s: i64, speed: u32, record: Option<&Path>) -> Running {
+    let record = record.map(|path| Journal::open(path).unwrap());
     let mut scenario = Scenario::street_10().unwrap();
     scenario.site.start = "2026-06-21T07:00:00Z".parse().unwrap();
     let mut world = World::new(&scenario, 17);
+    let journal = record.map(|(journal, told)| {
+        world.replay(told);
+        journal
+    });
     world.advance_to(scenario.site.start.plus_s(ahead_s));
     let world = Arc::new(Mutex::new(world));
     let clock = Clock::scaled(scenario.site.start, speed);
@@ -75,6 +87,7 @@ pub(crate) async fn start(ahead_s: i64, speed: u32) -> Running {
         Arc::clone(&world),
         clock.clone(),
         broker.clone(),
+        journal,
         shutdown.clone(),
     );
     let street = starting.await.unwrap();
