@@ -29,64 +29,57 @@ pub const POINTS_MAX: usize = 128;
 /// Longest profile file, in bytes.
 pub const FILE_MAX_BYTES: u64 = 256 * 1024;
 
+/// Name and text of profiles, by the names of their files.
+macro_rules! files {
+    ($($name:literal,)*) => {
+        &[$(($name, include_str!(concat!("profiles/", $name, ".toml"))),)*]
+    };
+}
+
 /// The profiles that come with the gateway: name and text.
-pub const BUILT_IN: [(&str, &str); 17] = [
-    (
-        "eastron-sdm630",
-        include_str!("profiles/eastron-sdm630.toml"),
-    ),
-    (
-        "go-e-charger-mqtt",
-        include_str!("profiles/go-e-charger-mqtt.toml"),
-    ),
-    ("keba-p30", include_str!("profiles/keba-p30.toml")),
-    ("openevse", include_str!("profiles/openevse.toml")),
-    (
-        "shelly-3em-gen1",
-        include_str!("profiles/shelly-3em-gen1.toml"),
-    ),
-    (
-        "shelly-em-gen1",
-        include_str!("profiles/shelly-em-gen1.toml"),
-    ),
-    (
-        "shelly-pm-gen2",
-        include_str!("profiles/shelly-pm-gen2.toml"),
-    ),
-    (
-        "shelly-pm1-gen2",
-        include_str!("profiles/shelly-pm1-gen2.toml"),
-    ),
-    (
-        "shelly-pro-3em",
-        include_str!("profiles/shelly-pro-3em.toml"),
-    ),
-    (
-        "shelly-pro-3em-monophase",
-        include_str!("profiles/shelly-pro-3em-monophase.toml"),
-    ),
-    (
-        "shelly-pro-3em-rpc",
-        include_str!("profiles/shelly-pro-3em-rpc.toml"),
-    ),
-    (
-        "sunspec-battery-802",
-        include_str!("profiles/sunspec-battery-802.toml"),
-    ),
-    (
-        "sunspec-inverter",
-        include_str!("profiles/sunspec-inverter.toml"),
-    ),
-    ("sunspec-meter", include_str!("profiles/sunspec-meter.toml")),
-    (
-        "tasmota-energy",
-        include_str!("profiles/tasmota-energy.toml"),
-    ),
-    ("tasmota-sml", include_str!("profiles/tasmota-sml.toml")),
-    (
-        "zigbee2mqtt-meter",
-        include_str!("profiles/zigbee2mqtt-meter.toml"),
-    ),
+pub const BUILT_IN: &[(&str, &str)] = files![
+    "abb-terra-ac",
+    "alfen-eve",
+    "carlo-gavazzi-em111",
+    "carlo-gavazzi-em24-rs485",
+    "carlo-gavazzi-em340",
+    "chint-dtsu666",
+    "eastron-sdm120",
+    "eastron-sdm630",
+    "fronius-gen24",
+    "go-e-charger",
+    "go-e-charger-mqtt",
+    "goodwe-et-hybrid",
+    "heidelberg-energy-control",
+    "huawei-sun2000-hybrid",
+    "janitza-b23",
+    "keba-p30",
+    "keba-p40-before-1.2.1",
+    "mennekes-amtron-compact",
+    "openevse",
+    "phoenix-contact-charx",
+    "phoenix-contact-em-eth",
+    "phoenix-contact-ev-eth",
+    "schneider-iem3000",
+    "shelly-3em-gen1",
+    "shelly-em-gen1",
+    "shelly-pm-gen2",
+    "shelly-pm1-gen2",
+    "shelly-pro-3em",
+    "shelly-pro-3em-monophase",
+    "shelly-pro-3em-rpc",
+    "sma-tripower-se-hybrid",
+    "solaredge-hybrid",
+    "sungrow-sh-hybrid",
+    "sunspec-battery-802",
+    "sunspec-der",
+    "sunspec-inverter",
+    "sunspec-meter",
+    "tasmota-energy",
+    "tasmota-sml",
+    "victron-ev-charging-station",
+    "victron-gx",
+    "zigbee2mqtt-meter",
 ];
 
 /// Why a profile could not be used.
@@ -220,6 +213,8 @@ pub struct Point {
     pub max: Option<i64>,
     /// Whether some devices do not have it: exception 2 is then no error, and a sum goes without it.
     pub optional: bool,
+    /// Whether it changes so slowly that it is asked for as seldom as the identification.
+    pub seldom: bool,
     /// Names of states by what the device says.
     pub states: Vec<(String, String)>,
 }
@@ -396,8 +391,7 @@ impl Profile {
     /// No built-in profile has this name, or it has other parts.
     pub fn built_in(name: &str) -> Result<Self, ProfileError> {
         let (file, part) = file_and_part(name);
-        let named = BUILT_IN.iter().find(|(known, _)| *known == file);
-        if let Some((known, text)) = named {
+        if let Some((known, text)) = BUILT_IN.iter().find(|(known, _)| *known == file) {
             let parts = Profile::all_from_toml(text, &format!("{known}.toml"))?;
             return Profile::pick(parts, name, part);
         }
@@ -410,7 +404,11 @@ impl Profile {
         }
         Err(ProfileError::Unknown {
             name: name.to_owned(),
-            known: BUILT_IN.map(|(known, _)| known).join(", "),
+            known: BUILT_IN
+                .iter()
+                .map(|(known, _)| *known)
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -565,6 +563,7 @@ impl Point {
             min: None,
             max: None,
             optional: false,
+            seldom: false,
             states: Vec::new(),
         }
     }
@@ -574,9 +573,10 @@ impl Point {
 mod tests {
     use super::*;
 
+    const SDM630: &str = include_str!("profiles/eastron-sdm630.toml");
+
     fn error_of(change: impl Fn(&str) -> String) -> String {
-        let (_, text) = BUILT_IN[0];
-        Profile::from_toml(&change(text), "x.toml")
+        Profile::from_toml(&change(SDM630), "x.toml")
             .unwrap_err()
             .to_string()
     }
@@ -584,15 +584,29 @@ mod tests {
     #[test]
     fn all_built_in_profiles_load_and_differ() {
         let mut digests = Vec::new();
-        for (name, _) in BUILT_IN {
-            let profile = Profile::built_in(name).unwrap();
-            assert_eq!(profile.name, name);
-            assert!(!profile.dumps.is_empty(), "{name} has no dump");
-            digests.push(profile.digest);
+        let mut names = Vec::new();
+        for (file, text) in BUILT_IN {
+            for profile in Profile::all_from_toml(text, file).unwrap() {
+                assert_eq!(file_and_part(&profile.name).0, *file);
+                assert_eq!(Profile::built_in(&profile.name).as_ref(), Ok(&profile));
+                digests.push(profile.digest);
+                names.extend(profile.also.iter().map(|also| {
+                    let part = file_and_part(&profile.name).1;
+                    part.map_or(also.clone(), |part| format!("{also}/{part}"))
+                }));
+                names.push(profile.name);
+            }
         }
+        for name in &names {
+            let found = Profile::built_in(name);
+            assert!(found.is_ok(), "{name}: {found:?}");
+        }
+        let (all, different) = (names.len(), digests.len());
+        names.sort_unstable();
+        names.dedup();
         digests.sort_unstable();
         digests.dedup();
-        assert_eq!(digests.len(), BUILT_IN.len());
+        assert_eq!((names.len(), digests.len()), (all, different));
         let unknown = Profile::built_in("sdm").unwrap_err().to_string();
         assert!(
             unknown.contains("`sdm`") && unknown.contains("keba-p30"),

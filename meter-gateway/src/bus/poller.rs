@@ -7,7 +7,7 @@ use runtime::clock::Clock;
 
 use crate::device::modbus::{Line, ModbusError};
 use crate::device::sunspec::{self, Model};
-use crate::device::{Identity, Plan, Registers};
+use crate::device::{Identity, Plan, Registers, Values};
 use crate::poll::Sample;
 use crate::profile::{Link, ModbusRules, Profile};
 
@@ -106,8 +106,10 @@ impl Poller {
         session: &mut Session,
         clock: &Clock,
     ) -> Result<Sample, ModbusError> {
+        let mut seldom = Values::default();
         if session.polls.is_multiple_of(IDENTITY_EVERY_POLLS) {
             let found = fetch(line, unit, rules, &mut session.identification).await?;
+            seldom = found.values(&session.identification);
             let identity = found.identity(&session.identification);
             // Without a serial number one meter cannot be told from another of its kind.
             session.identity = Some(identity).filter(|id| !id.serial.is_empty());
@@ -116,7 +118,8 @@ impl Poller {
         let asked = clock.now();
         let found = fetch(line, unit, rules, &mut session.values).await?;
         let read_at = asked.plus_ms(clock.now().ms_since(asked) / 2);
-        let values = found.values(&session.values);
+        let mut values = found.values(&session.values);
+        values.add_details(seldom);
         let identity = session.identity.clone();
         Ok(Sample {
             read_at,

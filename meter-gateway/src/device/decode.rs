@@ -514,5 +514,65 @@ mod tests {
             let back = Exact::whole(scaled).shifted(-exponent).rounded();
             prop_assert_eq!(back, Some(i64::from(value)));
         }
+
+        #[test]
+        fn integers_come_back_from_any_order(
+            value in any::<i64>(),
+            low_first in any::<bool>(),
+            swap_bytes in any::<bool>(),
+        ) {
+            let word_order = if low_first { WordOrder::LowFirst } else { WordOrder::HighFirst };
+            let there_and_back = |word_type: WordType, value: i64| {
+                let bytes = value.to_be_bytes();
+                let width = usize::from(word_type.words()) * 2;
+                let mut words: Vec<u16> = bytes[8 - width..]
+                    .chunks(2)
+                    .map(|b| if swap_bytes { [b[1], b[0]] } else { [b[0], b[1]] })
+                    .map(u16::from_be_bytes)
+                    .collect();
+                if low_first {
+                    words.reverse();
+                }
+                let encoding = Encoding { word_type, word_order, swap_bytes, ..Encoding::default() };
+                number(&words, &encoding).ok()?.rounded()
+            };
+            let [.., a, b] = value.to_be_bytes();
+            let low16 = i64::from(u16::from_be_bytes([a, b]));
+            let low32 = value & 0xffff_ffff;
+            prop_assert_eq!(there_and_back(WordType::U16, low16), Some(low16));
+            prop_assert_eq!(there_and_back(WordType::U32, low32), Some(low32));
+            prop_assert_eq!(there_and_back(WordType::U64, value & i64::MAX), Some(value & i64::MAX));
+            let sign16 = i64::from(i16::from_be_bytes([a, b]));
+            prop_assert_eq!(there_and_back(WordType::I16, sign16), Some(sign16));
+            let sign32 = (value << 32) >> 32;
+            prop_assert_eq!(there_and_back(WordType::I32, sign32), Some(sign32));
+            prop_assert_eq!(there_and_back(WordType::I64, value), Some(value));
+        }
+
+        #[test]
+        fn doubles_of_whole_numbers_are_exact(value in -(1i64 << 53)..(1i64 << 53)) {
+            #[allow(clippy::cast_precision_loss, reason = "within 53 bits")]
+            let bits = (value as f64).to_bits();
+            prop_assert_eq!(Exact::from_f64_bits(bits).unwrap().rounded(), Some(value));
+        }
+
+        #[test]
+        fn any_words_decode_without_panic_and_no_sentinel_to_a_value(
+            words in prop::collection::vec(any::<u16>(), 0..6),
+            code in 0usize..10,
+            exponent in -12i32..12,
+        ) {
+            let types = ["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "bit", "letter"];
+            let mut encoding = Encoding {
+                word_type: types[code].parse().unwrap(),
+                ..Encoding::default()
+            };
+            let _ = text(&words, &encoding);
+            if let Ok(exact) = number(&words, &encoding) {
+                let _ = (exact.shifted(exponent).rounded(), exact.shifted(exponent).decimal());
+                encoding.sentinels = vec![raw(&words, &encoding)];
+                prop_assert_eq!(number(&words, &encoding), Err(NoValue::Sentinel));
+            }
+        }
     }
 }

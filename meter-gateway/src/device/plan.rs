@@ -134,7 +134,8 @@ impl Plan {
         plan
     }
 
-    /// The plans of a profile with fixed addresses: for the values, and for the identification.
+    /// The plans of a profile with fixed addresses: for the values, and for the identification with what
+    /// is seldom read.
     #[must_use]
     pub fn fixed(profile: &Profile) -> (Plan, Plan) {
         let Link::Modbus(rules) = &profile.link else {
@@ -169,8 +170,8 @@ fn both<'a>(
     profile: &'a Profile,
     plan: impl Fn(Box<dyn Iterator<Item = &'a Point> + 'a>) -> Plan,
 ) -> (Plan, Plan) {
-    let points = |identity: bool| {
-        let wanted = move |p: &&Point| p.quantity.is_identity() == identity;
+    let points = |seldom: bool| {
+        let wanted = move |p: &&Point| (p.seldom || p.quantity.is_identity()) == seldom;
         Box::new(profile.points.iter().filter(wanted))
     };
     (plan(points(false)), plan(points(true)))

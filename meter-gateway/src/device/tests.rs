@@ -1,16 +1,21 @@
 //! Every dump in every profile, and what a plan asks for.
 
 use domain::energy::{Energy, Power};
+use proptest::prelude::*;
 
+use super::decode::WordType;
 use super::*;
 use crate::profile::{BUILT_IN, Dump, Expected, Link, Profile, Quantity, Source};
 
-/// All parts of all profiles.
+const SDM630: &str = include_str!("../profiles/eastron-sdm630.toml");
+
+/// All parts of all profiles; of a station with several connectors, the first.
 fn all() -> Vec<Profile> {
-    let parts = |(name, text): (&str, &str)| {
+    let parts = |(name, text): &(&str, &str)| {
         Profile::all_from_toml(text, &format!("{name}.toml")).unwrap_or_else(|e| panic!("{e}"))
     };
-    BUILT_IN.into_iter().flat_map(parts).collect()
+    let first = |profile: Profile| profile.at_connector(1);
+    BUILT_IN.iter().flat_map(parts).map(first).collect()
 }
 
 /// `5375 'Acme'*16 0000*3`: hex words, text in a number of words, and repetitions.
@@ -72,10 +77,10 @@ fn decode_dump(profile: &Profile, dump: &Dump) -> (Values, Identity) {
         }
         fetched
     };
-    (
-        fetch(&plans.0).values(&plans.0),
-        fetch(&plans.1).identity(&plans.1),
-    )
+    let (often, seldom) = (fetch(&plans.0), fetch(&plans.1));
+    let mut values = often.values(&plans.0);
+    values.add_details(seldom.values(&plans.1));
+    (values, seldom.identity(&plans.1))
 }
 
 #[test]
@@ -160,7 +165,9 @@ fn no_two_points_of_a_part_lie_on_each_other() {
             .collect();
         spans.sort_unstable();
         for pair in spans.windows(2) {
-            let apart = (pair[0].0, pair[0].1) != (pair[1].0, pair[1].1) || pair[0].3 <= pair[1].2;
+            // A phase's power may be a part of the whole's, too.
+            let (a, b) = (pair[0], pair[1]);
+            let apart = (a.0, a.1) != (b.0, b.1) || a.3 <= b.2 || (a.2, a.3) == (b.2, b.3);
             assert!(apart, "{}: {pair:?}", profile.name);
         }
     }
@@ -194,25 +201,146 @@ fn requests_are_few_and_never_tear_a_value() {
             .map(|b| (b.address, b.count))
             .collect::<Vec<_>>()
     };
-    assert_eq!(blocks("eastron-sdm630"), [(0x34, 24)]);
-    assert_eq!(blocks("keba-p30"), [(1000, 2), (1020, 2), (1036, 2)]);
-    let narrow = BUILT_IN[0].1.replacen("max_words = 80", "max_words = 3", 1);
+    assert_eq!(blocks("eastron-sdm630"), [(0, 76)]);
+    let one_by_one = [1000, 1008, 1010, 1012, 1020, 1036, 1502, 1500];
+    assert_eq!(blocks("keba-p30"), one_by_one.map(|address| (address, 2)));
+    let narrow = SDM630.replacen("max_words = 80", "max_words = 3", 1);
     let (plan, _) = Plan::fixed(&Profile::from_toml(&narrow, "x").unwrap());
     let counts: Vec<u16> = plan.blocks.iter().map(|b| b.count).collect();
-    assert_eq!(counts, [2, 2, 2], "a float is two words and stays whole");
+    assert_eq!(counts, [2; 25], "a float is two words and stays whole");
 }
 
 #[test]
 fn an_optional_point_is_asked_for_alone() {
-    let address = "address = 0x004A\n";
-    let text = BUILT_IN[0]
-        .1
-        .replacen(address, "address = 0x004A\noptional = true\n", 1);
+    let text = SDM630.replacen("address = 0x004A,", "address = 0x004A, optional = true,", 1);
     let (plan, _) = Plan::fixed(&Profile::from_toml(&text, "x").unwrap());
     let kinds: Vec<_> = plan
         .blocks
         .iter()
         .map(|b| (b.address, b.optional))
         .collect();
-    assert_eq!(kinds, [(0x34, false), (0x4a, true)]);
+    assert_eq!(kinds, [(0, false), (0x4a, true)]);
+}
+
+/// Words that a device might answer with: often zero, all ones, or something near.
+fn word() -> impl Strategy<Value = u16> {
+    prop_oneof![
+        any::<u16>(),
+        Just(0),
+        Just(0xffff),
+        Just(0x8000),
+        Just(0x7fff),
+        Just(0x7fc0)
+    ]
+}
+
+/// A device of one part whose registers hold any words: what its plan would fetch from it.
+fn answers(plan: &Plan, words: &[u16]) -> Registers {
+    let mut fetched = Registers::default();
+    let mut source = words.iter().copied().cycle();
+    for block in &plan.blocks {
+        let words = source.by_ref().take(usize::from(block.count)).collect();
+        fetched.add(block, words);
+    }
+    fetched
+}
+
+/// The plans of a profile; a SunSpec device has every model that is known, with two groups.
+fn plans(profile: &Profile) -> (Plan, Plan) {
+    if matches!(profile.link, Link::Modbus(_)) {
+        return Plan::fixed(profile);
+    }
+    let mut models = Vec::new();
+    let mut address = 2;
+    for table in sunspec::table::tables() {
+        for id in &table.ids {
+            let model = sunspec::Model {
+                id: *id,
+                address,
+                length: 160,
+            };
+            address += 162;
+            models.push(model);
+        }
+    }
+    Plan::sunspec(profile, &models).unwrap_or_default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_content_of_registers_makes_a_value_of_a_sentinel(words in prop::collection::vec(word(), 1..300)) {
+        for profile in all() {
+            let (often, seldom) = plans(&profile);
+            for plan in [&often, &seldom] {
+                let device = answers(plan, &words);
+                let values = device.values(plan);
+                let _ = device.identity(plan);
+                prop_assert!(values.import.is_none_or(|e| e.wh() >= 0));
+                prop_assert!(values.soc_permille.is_none_or(|p| p <= 1000));
+                for explained in device.explain(plan) {
+                    let Some(read) = explained.read else {
+                        prop_assert!(explained.outcome.is_err());
+                        continue;
+                    };
+                    let encoding = &read.encoding;
+                    if encoding.word_type.is_text() {
+                        continue;
+                    }
+                    let raw = decode::raw(&explained.words, encoding);
+                    let is_float = matches!(encoding.word_type, WordType::F32 | WordType::F64);
+                    let is_nan = is_float && decode::number(&explained.words, encoding).is_err();
+                    if encoding.sentinels.contains(&raw) || is_nan {
+                        prop_assert!(explained.outcome.is_err(), "{}: {explained:?}", profile.name);
+                    }
+                    if read.scale_address.is_some() && explained.scale_word == Some(0x8000) {
+                        prop_assert!(explained.outcome.is_err(), "{}: {explained:?}", profile.name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_content_of_registers_breaks_the_walk(
+        words in prop::collection::vec(word(), 1..2000),
+        base in prop::sample::select(sunspec::BASES.to_vec()),
+    ) {
+        let mut words = words;
+        words.splice(0..0, sunspec::MARKER);
+        let get = |address: u16, count: u16| {
+            let start = usize::from(address.checked_sub(base)?);
+            words.get(start..start + usize::from(count))
+        };
+        for model in sunspec::walk(get).unwrap_or_default() {
+            let own = get(model.address, 2).unwrap();
+            prop_assert_eq!(own, [model.id, model.length]);
+            let start = usize::from(model.address - base);
+            let _ = sunspec::table::show(&model, &words[start..]);
+        }
+    }
+}
+
+#[test]
+fn a_value_is_explained_with_its_words() {
+    let profile = Profile::built_in("eastron-sdm630").unwrap();
+    let (plan, _) = Plan::fixed(&profile);
+    let mut words = vec![0; 76];
+    words[0x34..0x36].copy_from_slice(&[0xc452, 0xa000]);
+    words[0x48] = 0x7fc0;
+    let mut device = Registers::default();
+    device.add(&plan.blocks[0], words);
+    let explained = device.explain(&plan);
+    let of = |quantity| explained.iter().find(|e| e.quantity() == quantity).unwrap();
+    let power = of(Quantity::Power);
+    assert_eq!(
+        (power.place().as_str(), &power.words[..]),
+        ("4:52", &[0xc452, 0xa000][..])
+    );
+    assert_eq!(power.outcome, Ok(Decoded::Number(-842)));
+    assert_eq!(
+        of(Quantity::Import).outcome,
+        Err(decode::NoValue::NotANumber)
+    );
 }

@@ -132,6 +132,12 @@ impl Values {
         values
     }
 
+    /// Adds details and texts that were read with others.
+    pub(crate) fn add_details(&mut self, seldom: Values) {
+        self.details.extend(seldom.details);
+        self.texts.extend(seldom.texts);
+    }
+
     fn put(&mut self, quantity: Quantity, decoded: Decoded) {
         match (quantity, decoded) {
             (Quantity::Import, Decoded::Number(wh)) => self.import = Some(Energy::from_wh(wh)),

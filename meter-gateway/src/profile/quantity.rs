@@ -238,6 +238,8 @@ quantities! {
     MeterType "meter-type" Code,
     /// How many charging points the station has.
     Connectors "connectors" Code,
+    /// Whether it may charge, as it was told.
+    Enabled "enabled" Code,
     /// The card that the session was begun with. Personal: for the session's bill, never for show.
     Tag "tag" Text,
     /// What the vehicle calls itself. Personal: for the session's bill, never for show.

@@ -90,6 +90,8 @@ struct RawPoint {
     #[serde(default)]
     optional: bool,
     #[serde(default)]
+    seldom: bool,
+    #[serde(default)]
     states: BTreeMap<String, String>,
 }
 
@@ -335,6 +337,16 @@ fn check_point(
     link: &Link,
     place: &Place<'_>,
 ) -> Result<Point, TomlError> {
+    let is_main = matches!(
+        raw.quantity.dimension(),
+        Dimension::Counter | Dimension::WholePower | Dimension::Permille
+    );
+    if raw.seldom && (is_main || raw.quantity == Quantity::State) {
+        return place.wrong(
+            "seldom",
+            "counters, power, charge and state are always read",
+        );
+    }
     let (scale, factor) = scale_of(raw, kind, place)?;
     let source = source_of(raw, link, place)?;
     let encoding = encoding_of(raw, file, link, &source, place)?;
@@ -357,6 +369,7 @@ fn check_point(
         min: bound("min", &raw.min)?,
         max: bound("max", &raw.max)?,
         optional: raw.optional,
+        seldom: raw.seldom,
         states: raw
             .states
             .iter()
