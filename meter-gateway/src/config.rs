@@ -50,6 +50,9 @@ pub struct Config {
     /// the devices are heard on the platform's broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home_mqtt: Option<HomeMqttConfig>,
+    /// Shows the devices to Home Assistant at the home's broker; not where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_assistant: Option<HomeAssistantConfig>,
     /// A page for Prometheus; none where this is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsConfig>,
@@ -107,6 +110,15 @@ impl std::fmt::Debug for HomeMqttConfig {
         let user = self.user.as_deref().unwrap_or("nobody");
         write!(f, "HomeMqttConfig({user}@{}:{})", self.host, self.port)
     }
+}
+
+/// How devices are shown to Home Assistant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HomeAssistantConfig {
+    /// The topic that its MQTT integration discovers under.
+    #[serde(default = "default_discovery_prefix")]
+    pub discovery_prefix: String,
 }
 
 /// A page for Prometheus at `/metrics`. It is not protected: listen on loopback, or behind a proxy.
@@ -283,6 +295,9 @@ impl Config {
                 return wrong("[home_mqtt]", "a password belongs to a user");
             }
         }
+        if let Some((key, message)) = self.wrong_home_assistant() {
+            return wrong(key, message);
+        }
         if self.devices.is_empty() || self.devices.len() > DEVICES_MAX {
             return wrong("devices", "a gateway has 1 to 64 [[devices]]");
         }
@@ -293,6 +308,19 @@ impl Config {
             self.check_device(index, device).map_err(wrong)?;
         }
         Ok(())
+    }
+
+    fn wrong_home_assistant(&self) -> Option<(&'static str, &'static str)> {
+        let prefix = &self.home_assistant.as_ref()?.discovery_prefix;
+        if self.home_mqtt.is_none() {
+            let message =
+                "Home Assistant listens at the home's broker: add [home_mqtt] with its host";
+            return Some(("[home_assistant]", message));
+        }
+        let is_plain = !prefix.contains(['+', '#']) && !prefix.ends_with('/');
+        let is_wrong = prefix.is_empty() || prefix.len() > PREFIX_MAX_BYTES || !is_plain;
+        let message = "a topic without + and # and without / at its end";
+        is_wrong.then_some(("discovery_prefix", message))
     }
 
     fn check_device(
@@ -402,6 +430,10 @@ fn default_poll_interval_s() -> u32 {
 
 fn default_clock_error_ms() -> u32 {
     1000
+}
+
+fn default_discovery_prefix() -> String {
+    "homeassistant".to_owned()
 }
 
 fn default_mqtt_port() -> u16 {
@@ -597,6 +629,25 @@ address = "127.0.0.1:1503"
         let config = Config::from_toml(&settled, "g.toml").unwrap();
         let again = Config::from_toml(&config.to_toml().unwrap(), "g.toml").unwrap();
         assert!(again.devices[1].settle_integrated_power);
+    }
+
+    #[test]
+    fn home_assistant_needs_the_homes_broker_and_a_plain_prefix() {
+        let assistant = "[home_assistant]\n";
+        let text = format!("{TEXT}\n{assistant}");
+        let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
+        assert!(
+            error.contains("line 30") && error.contains("add [home_mqtt]"),
+            "{error}"
+        );
+        let home = "[home_mqtt]\nhost = \"10.0.0.2\"\n";
+        let text = format!("{TEXT}\n{home}{assistant}");
+        let config = Config::from_toml(&text, "g.toml").unwrap();
+        let prefix = config.home_assistant.unwrap().discovery_prefix;
+        assert_eq!(prefix, "homeassistant");
+        let text = format!("{text}discovery_prefix = \"home/#\"\n");
+        let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
+        assert!(error.contains("line 33, key `discovery_prefix`"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod home;
+mod home_assistant;
 pub mod listen;
 pub mod live;
 pub mod measure;

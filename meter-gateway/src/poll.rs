@@ -1,10 +1,13 @@
 //! A sample: what was read from a device, and when. Freshness is a type: a value is never without
 //! the time at which it was read, and an old value is asked for in vain.
 
+use std::collections::BTreeMap;
+
 use domain::energy::{Energy, Power};
 use domain::time::Timestamp;
 
 use crate::device::{Identity, Values};
+use crate::profile::Quantity;
 
 /// What one poll, or one message, brought.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +38,11 @@ impl<T> Fresh<T> {
         (now.ms_since(self.read_at) <= max_age_ms).then_some(&self.value)
     }
 
+    /// The same value in another form.
+    pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Fresh<U> {
+        Fresh::new(form(self.value), self.read_at)
+    }
+
     /// When it was read.
     pub const fn read_at(&self) -> Timestamp {
         self.read_at
@@ -54,6 +62,8 @@ pub struct LastSeen {
     pub soc_permille: Option<Fresh<u16>>,
     /// State of operation.
     pub state: Option<Fresh<String>>,
+    /// Everything else that is a number.
+    pub details: BTreeMap<Quantity, Fresh<i64>>,
 }
 
 impl LastSeen {
@@ -70,6 +80,21 @@ impl LastSeen {
         take(&mut self.power, values.power.as_ref(), at);
         take(&mut self.soc_permille, values.soc_permille.as_ref(), at);
         take(&mut self.state, values.state.as_ref(), at);
+        for (quantity, value) in &values.details {
+            self.details.insert(*quantity, Fresh::new(*value, at));
+        }
+    }
+
+    /// A number by its quantity, in the unit that this is kept in.
+    #[must_use]
+    pub fn number(&self, quantity: Quantity) -> Option<Fresh<i64>> {
+        match quantity {
+            Quantity::Import => self.import.map(|seen| seen.map(Energy::wh)),
+            Quantity::Export => self.export.map(|seen| seen.map(Energy::wh)),
+            Quantity::Power => self.power.map(|seen| seen.map(Power::w)),
+            Quantity::Soc => self.soc_permille.map(|seen| seen.map(i64::from)),
+            _ => self.details.get(&quantity).copied(),
+        }
     }
 
     /// When anything was read last.
@@ -82,7 +107,8 @@ impl LastSeen {
             self.soc_permille.as_ref().map(Fresh::read_at),
             self.state.as_ref().map(Fresh::read_at),
         ];
-        times.into_iter().flatten().max()
+        let details = self.details.values().map(Fresh::read_at);
+        times.into_iter().flatten().chain(details).max()
     }
 }
 

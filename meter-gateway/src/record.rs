@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Report, Schedule};
 use crate::config::DeviceConfig;
+use crate::home_assistant::HomeAssistant;
 use crate::live::{Live, LiveDevice};
 use crate::measure::{Counter, CounterSample, Limits, MeterMark};
 use crate::poll::{LastSeen, Sample};
@@ -67,6 +68,7 @@ pub(crate) struct Recorder {
     pub(crate) status: Shared,
     pub(crate) devices: Vec<Device>,
     pub(crate) schedule: Schedule,
+    pub(crate) home_assistant: Option<HomeAssistant>,
 }
 
 impl Recorder {
@@ -90,6 +92,9 @@ impl Recorder {
                             self.show(index);
                         }
                     }
+                    if let Some(assistant) = &mut self.home_assistant {
+                        assistant.describe();
+                    }
                     look_at = self.schedule.next(self.clock.now());
                 }
             }
@@ -101,6 +106,11 @@ impl Recorder {
         match report.outcome {
             Ok(sample) => {
                 self.devices[index].last.update(&sample);
+                if let (Some(assistant), Some(identity)) =
+                    (&mut self.home_assistant, &sample.identity)
+                {
+                    assistant.identify(index, identity);
+                }
                 self.status.update(|s| {
                     s.devices[index].samples += 1;
                     s.devices[index].last_read_at = Some(sample.read_at);
@@ -118,7 +128,11 @@ impl Recorder {
         self.show(index);
     }
 
-    fn show(&self, index: usize) {
+    fn show(&mut self, index: usize) {
+        let now = self.clock.now();
+        if let Some(assistant) = &mut self.home_assistant {
+            assistant.show(index, &self.devices[index], now);
+        }
         let Device {
             config,
             profile,
@@ -133,7 +147,7 @@ impl Recorder {
             role: config.role.word(),
             max_age_ms: limits.max_gap_ms,
         };
-        self.live.publish(device, last, self.clock.now());
+        self.live.publish(device, last, now);
     }
 
     /// Measures, signs and stores. What cannot be stored has not happened: the state stays, and the

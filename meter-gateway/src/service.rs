@@ -25,6 +25,7 @@ use crate::config::{Config, DeviceConfig, MetricsConfig, Role};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
 use crate::home::{Home, HomeLink};
+use crate::home_assistant::{self, HomeAssistant};
 use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
 use crate::poll::LastSeen;
@@ -156,23 +157,7 @@ impl Gateway {
         let status = status_of(&devices);
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let mut tasks = JoinSet::new();
-        let mut desk = Desk::default();
-        for (address, pollers) in lines(&devices) {
-            let (sender, jobs) = mpsc::channel(JOBS_MAX);
-            for poller in &pollers {
-                desk.add(poller.device(), sender.clone());
-            }
-            let (clock, reports) = (clock.clone(), reports.clone());
-            tasks.spawn(run_line(
-                address,
-                pollers,
-                schedule,
-                clock,
-                reports,
-                jobs,
-                shutdown.clone(),
-            ));
-        }
+        let desk = start_lines(&devices, schedule, &clock, &reports, &mut tasks, &shutdown);
         let observer = observer(&config, &key, &status, &spool, &clock);
         show(observer, &config, &mut tasks, &shutdown).await?;
         let listener = listener(&devices, &clock, reports.clone());
@@ -181,9 +166,10 @@ impl Gateway {
             Some(_) => (listener, nobody),
             None => (nobody, listener),
         };
-        if let Some((home, _link)) = home(&config, at_home, &status)? {
+        let home_link = home(&config, at_home, &status)?.map(|(home, link)| {
             tasks.spawn(home.run(shutdown.clone()));
-        }
+            link
+        });
         let mut publisher = publisher(&config, &clock, &devices, at_platform, &spool, &status)?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         publisher.commands = Some(commands);
@@ -196,6 +182,7 @@ impl Gateway {
             live: publisher.live(),
             wake: publisher.wake.clone(),
             status: status.clone(),
+            home_assistant: home_link.and_then(|link| home_assistant(&config, link, &devices)),
             devices,
             schedule,
         };
@@ -418,6 +405,34 @@ fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: S
     }
 }
 
+/// Starts a task for every line; the desk brings jobs to them.
+fn start_lines(
+    devices: &[Device],
+    schedule: Schedule,
+    clock: &Clock,
+    reports: &mpsc::Sender<Report>,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Desk {
+    let mut desk = Desk::default();
+    for (address, pollers) in lines(devices) {
+        let (sender, jobs) = mpsc::channel(JOBS_MAX);
+        for poller in &pollers {
+            desk.add(poller.device(), sender.clone());
+        }
+        tasks.spawn(run_line(
+            address,
+            pollers,
+            schedule,
+            clock.clone(),
+            reports.clone(),
+            jobs,
+            shutdown.clone(),
+        ));
+    }
+    desk
+}
+
 /// The Modbus devices by the line they hang on.
 fn lines(devices: &[Device]) -> BTreeMap<String, Vec<Poller>> {
     let mut lines: BTreeMap<String, Vec<Poller>> = BTreeMap::new();
@@ -466,6 +481,17 @@ fn home(
     let password = password(broker.password.as_ref(), broker.password_file.as_ref())?;
     let names = (&config.community, &config.gateway);
     Ok(Some(Home::start(broker, password, names, devices, status)))
+}
+
+/// Shows the devices to Home Assistant, or takes back what was shown when it was wanted.
+fn home_assistant(config: &Config, link: HomeLink, devices: &[Device]) -> Option<HomeAssistant> {
+    let wanted = config.home_assistant.as_ref();
+    if wanted.is_none() && !home_assistant::was_used(&config.data_dir) {
+        return None;
+    }
+    let prefix = wanted.map(|wanted| wanted.discovery_prefix.as_str());
+    let (gateway, dir) = (&config.gateway, &config.data_dir);
+    Some(HomeAssistant::new(link, prefix, gateway, devices, dir))
 }
 
 fn publisher(

@@ -9,4 +9,5 @@
 
 mod clear;
 mod demo;
+mod status;
 mod tidy;

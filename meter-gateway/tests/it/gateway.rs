@@ -62,6 +62,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
             password_file: None,
         },
         home_mqtt: None,
+        home_assistant: None,
         metrics: None,
         devices,
     }

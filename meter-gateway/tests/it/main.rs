@@ -6,6 +6,7 @@ mod by_hand;
 mod device;
 mod gateway;
 mod home;
+mod home_assistant;
 mod job;
 mod line;
 mod mqtt;
