@@ -218,12 +218,9 @@ impl Config {
     /// # Errors
     /// Says file, line and key of the first mistake.
     pub fn from_toml(text: &str, file_name: &str) -> Result<Self, TomlError> {
-        let mut config: Config = parse(text, file_name)?;
-        let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
-        if let Some(path) = &mut config.profile_dir {
-            *path = folder.join(&*path);
-        }
+        let mut config = Config::unchecked(text, file_name)?;
         config.check(text, file_name)?;
+        let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
         config.data_dir = folder.join(&config.data_dir);
         if let Some(path) = &mut config.mqtt.password_file {
             *path = folder.join(&*path);
@@ -233,6 +230,25 @@ impl Config {
             ..
         }) = &mut config.home_mqtt
         {
+            *path = folder.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// All mistakes in a configuration, as far as one does not hide another: what is no configuration
+    /// at all has one, and each device is looked at up to its first.
+    #[must_use]
+    pub fn mistakes_in(text: &str, file_name: &str) -> Vec<TomlError> {
+        match Config::unchecked(text, file_name) {
+            Ok(config) => config.mistakes(text, file_name),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn unchecked(text: &str, file_name: &str) -> Result<Self, TomlError> {
+        let mut config: Config = parse(text, file_name)?;
+        let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
+        if let Some(path) = &mut config.profile_dir {
             *path = folder.join(&*path);
         }
         Ok(config)
@@ -268,6 +284,23 @@ impl Config {
     }
 
     fn check(&self, text: &str, file: &str) -> Result<(), TomlError> {
+        self.mistakes(text, file)
+            .into_iter()
+            .next()
+            .map_or(Ok(()), Err)
+    }
+
+    fn mistakes(&self, text: &str, file: &str) -> Vec<TomlError> {
+        let mut all: Vec<TomlError> = self.check_gateway(text, file).err().into_iter().collect();
+        for (index, device) in self.devices.iter().enumerate() {
+            if let Err((key, message)) = self.check_device(index, device) {
+                all.push(wrong_value(text, file, ("devices", index), key, message));
+            }
+        }
+        all
+    }
+
+    fn check_gateway(&self, text: &str, file: &str) -> Result<(), TomlError> {
         let wrong = |key: &str, message: &str| Err(wrong_value(text, file, ("", 0), key, message));
         if self.interval_length_s == 0 || 3600 % self.interval_length_s != 0 {
             return wrong(
@@ -300,12 +333,6 @@ impl Config {
         }
         if self.devices.is_empty() || self.devices.len() > DEVICES_MAX {
             return wrong("devices", "a gateway has 1 to 64 [[devices]]");
-        }
-        for (index, device) in self.devices.iter().enumerate() {
-            let wrong = |(key, message): (&str, String)| {
-                wrong_value(text, file, ("devices", index), key, message)
-            };
-            self.check_device(index, device).map_err(wrong)?;
         }
         Ok(())
     }
@@ -592,6 +619,23 @@ address = "127.0.0.1:1503"
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn all_mistakes_are_listed() {
+        let text = TEXT
+            .replace("poll_interval_s = 5", "poll_interval_s = 0")
+            .replace("rating_w = 17000", "rating_w = 0")
+            .replace("127.0.0.1:1503", "127.0.0.1");
+        let found = Config::mistakes_in(&text, "g.toml");
+        let keys: Vec<_> = found.iter().map(|m| (m.line, m.key.as_str())).collect();
+        assert_eq!(
+            keys,
+            [(5, "poll_interval_s"), (18, "rating_w"), (28, "address")]
+        );
+        assert_eq!(Config::from_toml(&text, "g.toml").unwrap_err(), found[0]);
+        assert_eq!(Config::mistakes_in("community = 1", "g.toml").len(), 1);
+        assert_eq!(Config::mistakes_in(TEXT, "g.toml"), []);
     }
 
     #[test]

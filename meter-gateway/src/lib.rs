@@ -16,6 +16,7 @@ mod home_assistant;
 pub mod listen;
 pub mod live;
 pub mod measure;
+pub mod outline;
 pub mod poll;
 pub mod profile;
 pub mod publish;

@@ -80,9 +80,10 @@ impl MqttDevice {
     }
 
     /// The topics it is heard on.
-    fn subscriptions(&self) -> impl Iterator<Item = &String> {
+    #[must_use]
+    pub fn topics(&self) -> BTreeSet<String> {
         let topics = self.leaves.iter().map(|leaf| &leaf.topic);
-        topics.chain(&self.presence_filter)
+        topics.chain(&self.presence_filter).cloned().collect()
     }
 
     /// What a message says; nothing where it is not about this device, or says nothing new.
@@ -211,11 +212,8 @@ impl Listener {
     /// The topics that the devices are heard on.
     #[must_use]
     pub fn subscriptions(&self) -> Vec<(String, QoS)> {
-        let filters = self.devices.iter().flat_map(MqttDevice::subscriptions);
-        let each: BTreeSet<&String> = filters.collect();
-        each.into_iter()
-            .map(|f| (f.clone(), QoS::AtMostOnce))
-            .collect()
+        let each: BTreeSet<String> = self.devices.iter().flat_map(MqttDevice::topics).collect();
+        each.into_iter().map(|f| (f, QoS::AtMostOnce)).collect()
     }
 
     /// Takes in a message from the broker; those of other senders say nothing.

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 ok, 1 the check failed, 2 usage or bad input, 3 the environment is in the way.
 
+mod check;
 #[cfg(feature = "platform")]
 mod clear;
 #[cfg(feature = "platform")]
@@ -39,6 +40,8 @@ enum Command {
     Serve(serve::Args),
     /// Run a gateway: read devices, sign what they counted, deliver it to the platform.
     Gateway(gateway::Args),
+    /// Check a gateway's configuration, and say what it means.
+    Check(check::Args),
     /// See and change which keys a community's gateways may sign with.
     #[cfg(feature = "platform")]
     Keys(keys::Args),
@@ -115,6 +118,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Serve(args) => serve::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::Check(args) => check::run(&args),
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
         #[cfg(feature = "platform")]
