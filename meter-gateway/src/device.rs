@@ -2,6 +2,7 @@
 //! The wires themselves are in the modules beside them.
 
 pub mod decode;
+pub mod dump;
 pub mod modbus;
 pub mod mqtt;
 pub mod plan;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use domain::ids::digest_parts;
 
 use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
+use crate::device::dump;
 use crate::device::sunspec::table;
 use crate::toml_file::TomlError;
 
@@ -94,6 +95,14 @@ pub enum ProfileError {
         /// The file.
         path: PathBuf,
         /// The system's error.
+        message: String,
+    },
+    /// A file of the operator's own does not do what its dumps expect.
+    #[error("{}: {message}", path.display())]
+    Dump {
+        /// The file.
+        path: PathBuf,
+        /// Which dump, and how it differs.
         message: String,
     },
     /// The device has several parts, and none of this name.
@@ -413,10 +422,11 @@ impl Profile {
     }
 
     /// A profile from `folder`, where a file `name.toml` lies there, and a built-in one otherwise: so a
-    /// new device needs a new file and no new program.
+    /// new device needs a new file and no new program. The dumps in such a file are decoded here; those
+    /// of the built-in ones are in the tests.
     ///
     /// # Errors
-    /// The file is wrong, or nothing has this name.
+    /// The file is wrong, a dump in it does not decode to what it says, or nothing has this name.
     pub fn load(name: &str, folder: Option<&Path>) -> Result<Self, ProfileError> {
         let (file, part) = file_and_part(name);
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -437,7 +447,11 @@ impl Profile {
         }
         let text = std::fs::read_to_string(&path).map_err(|e| failed(e.to_string()))?;
         let parts = Profile::all_from_toml(&text, &path.display().to_string())?;
-        Profile::pick(parts, name, part)
+        let profile = Profile::pick(parts, name, part)?;
+        match dump::mismatch(&profile) {
+            None => Ok(profile),
+            Some(message) => Err(ProfileError::Dump { path, message }),
+        }
     }
 
     /// Reads and checks a profile of one part.
@@ -718,7 +732,8 @@ expect = {}
         assert_eq!(addresses(&second), [5, 2102, 2004]);
 
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("two-in-one.toml"), PARTS).unwrap();
+        let file = folder.path().join("two-in-one.toml");
+        std::fs::write(&file, PARTS).unwrap();
         let load = |name| Profile::load(name, Some(folder.path()));
         assert_eq!(load("two-in-one/meter").unwrap(), parts[0]);
         assert_eq!(load("keba-p30").unwrap().name, "keba-p30");
@@ -728,6 +743,13 @@ expect = {}
             "{error}"
         );
         assert!(load("../two-in-one/meter").is_err());
+        std::fs::write(
+            &file,
+            PARTS.replace("expect = {}", "expect = { power_w = 3 }"),
+        )
+        .unwrap();
+        let error = load("two-in-one/meter").unwrap_err().to_string();
+        assert!(error.contains("dump `computed`: expected"), "{error}");
     }
 
     #[test]

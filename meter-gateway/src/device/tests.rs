@@ -1,11 +1,10 @@
 //! Every dump in every profile, and what a plan asks for.
 
-use domain::energy::{Energy, Power};
 use proptest::prelude::*;
 
 use super::decode::WordType;
 use super::*;
-use crate::profile::{BUILT_IN, Dump, Expected, Link, Profile, Quantity, Source};
+use crate::profile::{BUILT_IN, Dump, Link, Profile, Quantity, Source};
 
 const SDM630: &str = include_str!("../profiles/eastron-sdm630.toml");
 
@@ -18,69 +17,12 @@ fn all() -> Vec<Profile> {
     BUILT_IN.iter().flat_map(parts).map(first).collect()
 }
 
-/// `5375 'Acme'*16 0000*3`: hex words, text in a number of words, and repetitions.
-fn words_of(text: &str) -> Vec<u16> {
-    let mut out = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let quoted = rest.strip_prefix('\'').and_then(|r| r.split_once('\''));
-        let (content, tail) = quoted.unwrap_or(("", &rest[4..]));
-        let (item, after) = tail.split_once(char::is_whitespace).unwrap_or((tail, ""));
-        let count: usize = item.strip_prefix('*').map_or(1, |n| n.parse().unwrap());
-        if quoted.is_some() {
-            let mut bytes = content.as_bytes().to_vec();
-            bytes.resize(count * 2, 0);
-            out.extend(bytes.chunks(2).map(|b| u16::from_be_bytes([b[0], b[1]])));
-        } else {
-            let word = u16::from_str_radix(&rest[..4], 16).unwrap();
-            out.extend(std::iter::repeat_n(word, count));
-        }
-        rest = after.trim();
-    }
-    out
-}
-
 fn decode_dump(profile: &Profile, dump: &Dump) -> (Values, Identity) {
-    let mut device = Registers::default();
-    for run in &dump.registers {
-        let words = words_of(&run.words);
-        let block = Block {
-            unit: run.unit_id,
-            function: run.function,
-            address: run.address,
-            count: u16::try_from(words.len()).unwrap(),
-            optional: false,
-        };
-        device.add(&block, words);
+    if matches!(profile.link, Link::Mqtt(_)) {
+        let sample = crate::listen::tests::decode_messages(profile, &dump.messages);
+        return (sample.values, sample.identity.unwrap_or_default());
     }
-    let plans = match &profile.link {
-        Link::Modbus(_) => Plan::fixed(profile),
-        Link::Sunspec(_) => {
-            let models = sunspec::walk(|address, count| device.get(None, 3, address, count));
-            Plan::sunspec(profile, &models.unwrap()).unwrap()
-        }
-        Link::Mqtt(_) => {
-            let sample = crate::listen::tests::decode_messages(profile, &dump.messages);
-            return (sample.values, sample.identity.unwrap_or_default());
-        }
-    };
-    // A block without any word in the dump is one that this device does not have.
-    let fetch = |plan: &Plan| {
-        let mut fetched = Registers::default();
-        for block in &plan.blocks {
-            let word = |i| device.get(block.unit, block.function, block.address + i, 1);
-            let words: Vec<_> = (0..block.count).map(word).collect();
-            if words.iter().any(Option::is_some) {
-                let words = words.into_iter().map(|w| w.map_or(0xdead, |w| w[0]));
-                fetched.add(block, words.collect());
-            }
-        }
-        fetched
-    };
-    let (often, seldom) = (fetch(&plans.0), fetch(&plans.1));
-    let mut values = often.values(&plans.0);
-    values.add_details(seldom.values(&plans.1));
-    (values, seldom.identity(&plans.1))
+    dump::decode(profile, dump).unwrap()
 }
 
 #[test]
@@ -89,20 +31,7 @@ fn every_dump_in_every_profile_decodes_to_its_expected_values() {
         assert!(!profile.dumps.is_empty(), "{} has no dump", profile.name);
         for dump in &profile.dumps {
             let (values, identity) = decode_dump(&profile, dump);
-            let said = |text: String| Some(text).filter(|text| !text.is_empty());
-            let found = Expected {
-                import_wh: values.import.map(Energy::wh),
-                export_wh: values.export.map(Energy::wh),
-                power_w: values.power.map(Power::w),
-                soc_permille: values.soc_permille,
-                state: values.state,
-                maker: said(identity.maker),
-                model: said(identity.model),
-                serial: said(identity.serial),
-                firmware: said(identity.firmware),
-                details: values.details,
-                texts: values.texts,
-            };
+            let found = dump::found(values, identity);
             assert_eq!(found, dump.expect, "{}: {}", profile.name, dump.note);
         }
     }

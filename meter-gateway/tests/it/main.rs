@@ -11,4 +11,5 @@ mod job;
 mod line;
 mod mqtt;
 mod platform;
+mod profiles;
 mod status;
