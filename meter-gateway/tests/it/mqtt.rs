@@ -345,3 +345,75 @@ async fn energy_of_mqtt_devices_is_counted_to_the_watt_hour_at_mosquitto() {
         live_through(mosquitto).await;
     }
 }
+
+/// A client of Mosquitto at the home's broker, in the older protocol that devices speak.
+fn foreign_client(program: &str, address: SocketAddr, rest: &[&str]) -> Command {
+    let port = address.port().to_string();
+    let mut command = Command::new(program);
+    command.args([
+        "-V",
+        "311",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-u",
+        "home",
+        "-P",
+        "secret",
+    ]);
+    command
+        .args(rest)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_of_the_older_protocol_is_heard_and_its_last_will_is_its_absence() {
+    if Command::new("mosquitto_pub")
+        .arg("--help")
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: mosquitto_pub is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let home_broker = HomeBroker::own().await;
+    let address = home_broker.address();
+    let platform = platform(dir.path()).await;
+    let mut shelly = device_config("home-1", "shelly-pro-3em", None);
+    shelly.prefix = Some("shelly".into());
+    let mut config = config(dir.path(), &platform, vec![shelly]);
+    config.home_mqtt = Some(home_broker.config());
+    let stop = CancellationToken::new();
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    let will = ["-t", "shelly/command", "-i", "shelly", "-k", "5"];
+    let mut device = foreign_client("mosquitto_sub", address, &will)
+        .args([
+            "--will-topic",
+            "shelly/online",
+            "--will-payload",
+            "false",
+            "--will-retain",
+        ])
+        .spawn()
+        .unwrap();
+    let report = r#"{"id":0,"total_act":1000.5,"total_act_ret":0.0}"#;
+    until("samples", || {
+        let message = ["-t", "shelly/status/emdata:0", "-m", report];
+        let said = foreign_client("mosquitto_pub", address, &message).status();
+        said.unwrap().success() && gateway.status().devices[0].samples > 2
+    })
+    .await;
+    assert_eq!(gateway.status().devices[0].errors.get("offline"), None);
+    device.kill().unwrap();
+    device.wait().unwrap();
+    until("the last will", || {
+        gateway.status().devices[0].errors.contains_key("offline")
+    })
+    .await;
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
