@@ -18,6 +18,7 @@ use domain::time::{Interval, Timestamp};
 use runtime::broker::{AccessList, Broker, Limits, Policy};
 use runtime::clock::{Clock, ClockFile};
 use runtime::shutdown::Tasks;
+use runtime::tls::ServerTls;
 use serde::{Deserialize, Serialize};
 use simulator::journal::Journal;
 use simulator::scenario::Scenario;
@@ -76,6 +77,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(keeper) = keeper {
         tasks.start("clock", STOP_LIMIT, |stop| keeper.keep(stop));
     }
+    say("broker", &format!("mqtt://{broker_at}"));
     let password = start_broker(&mut tasks, broker, &users, &site)?;
     let mut world = World::new(&scenario, options.seed);
     let (journal, told) = Journal::open(&data.join("told.jsonl"))?;
@@ -135,6 +137,22 @@ async fn start_devices(
     Ok(street.devices)
 }
 
+/// The embedded broker as a site describes it, and where gateways reach it: with TLS there, and then
+/// plainly for the platform alone, on a port of its own that no other computer can reach.
+pub(crate) async fn bind_site_broker(
+    site: &Site,
+) -> anyhow::Result<(Broker, Arc<AccessList>, String)> {
+    let Some(files) = &site.mqtt_tls else {
+        let (broker, users) = bind_broker(site.mqtt_listen).await?;
+        let address = format!("mqtt://{}", broker.local_addr());
+        return Ok((broker, users, address));
+    };
+    let tls = ServerTls::open(files).context("[mqtt.tls] in the site file")?;
+    let (mut broker, users) = bind_broker((Ipv4Addr::LOCALHOST, 0).into()).await?;
+    let address = broker.bind_tls(site.mqtt_listen, tls).await?;
+    Ok((broker, users, format!("mqtts://{address}")))
+}
+
 /// Takes the embedded broker's port. Nobody may log in yet.
 pub(crate) async fn bind_broker(listen: SocketAddr) -> anyhow::Result<(Broker, Arc<AccessList>)> {
     let users = Arc::new(AccessList::new());
@@ -155,7 +173,6 @@ pub(crate) fn start_broker(
 ) -> anyhow::Result<String> {
     let password = random_password()?;
     platform::admit(users, site, password.as_bytes())?;
-    say("broker", &format!("mqtt://{}", broker.local_addr()));
     tasks.start("broker", STOP_LIMIT, |stop| async move {
         broker.run(stop).await;
         Ok::<_, Infallible>(())

@@ -12,6 +12,7 @@ use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
 use domain::time::Interval;
+use runtime::tls::{OwnCertificate, ServerFiles};
 use serde::{Deserialize, Serialize};
 use settlement::tariff::Tariff;
 
@@ -60,6 +61,23 @@ struct TariffFile {
 #[serde(deny_unknown_fields)]
 struct MqttFile {
     listen: SocketAddr,
+    /// Whether gateways may come over a network in plain text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    allow_plaintext: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsFile>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsFile {
+    /// PEM file of the broker's certificate; relative to the site file, as the others.
+    cert_file: PathBuf,
+    /// PEM file of its private key.
+    key_file: PathBuf,
+    /// PEM file of the authority of the gateways' certificates, where these are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,8 +101,9 @@ struct GatewayFile {
     id: String,
     /// Ed25519 public key in base64, as `commonwatt gateway` prints it at its first start.
     public_key: String,
-    /// SHA-256 of the MQTT password in hex.
-    password_sha256: String,
+    /// SHA-256 of the MQTT password in hex; none where a certificate says who the gateway is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_sha256: Option<String>,
     /// Device topics this gateway may read besides its own, `shellypro3em-home-10/#` say.
     #[serde(default)]
     device_topics: Vec<String>,
@@ -116,6 +135,8 @@ pub(crate) struct Site {
     pub(crate) gate_closure_s: u32,
     pub(crate) tariff: Tariff,
     pub(crate) mqtt_listen: SocketAddr,
+    pub(crate) mqtt_allow_plaintext: bool,
+    pub(crate) mqtt_tls: Option<ServerFiles>,
     pub(crate) web_listen: SocketAddr,
     pub(crate) participants: Vec<Participant>,
     pub(crate) gateways: Vec<Gateway>,
@@ -135,7 +156,7 @@ pub(crate) struct Participant {
 pub(crate) struct Gateway {
     pub(crate) id: GatewayId,
     pub(crate) key: PublicKey,
-    pub(crate) password_sha256: [u8; 32],
+    pub(crate) password_sha256: Option<[u8; 32]>,
     pub(crate) device_topics: Vec<String>,
     pub(crate) points: Vec<PointRecord>,
 }
@@ -180,11 +201,7 @@ impl Site {
             "the connection of participant",
             owners.map(ParticipantId::as_str),
         )?;
-        for gateway in &self.gateways {
-            if gateway.id.as_str() == BROKER_USER {
-                bail!("a gateway cannot be called {BROKER_USER}: that is the platform's own name");
-            }
-        }
+        self.is_reachable_safely()?;
         for participant in &self.participants {
             if self.connection_of(&participant.id).is_none() {
                 bail!(
@@ -202,12 +219,52 @@ impl Site {
         Ok(())
     }
 
-    /// Reads and checks a `site.toml`.
+    /// How gateways come in: not as the platform, not unprotected, and each with something to prove
+    /// who it is.
+    fn is_reachable_safely(&self) -> anyhow::Result<()> {
+        if self.mqtt_tls.is_none()
+            && !self.mqtt_listen.ip().is_loopback()
+            && !self.mqtt_allow_plaintext
+        {
+            bail!(
+                "mqtt.listen is {}, which other computers can reach, and without [mqtt.tls] passwords and \
+                 readings would cross the network in plain text: add [mqtt.tls], or allow_plaintext = true",
+                self.mqtt_listen
+            );
+        }
+        let by_certificate = self
+            .mqtt_tls
+            .as_ref()
+            .is_some_and(|t| t.client_ca_file.is_some());
+        for gateway in &self.gateways {
+            if gateway.id.as_str() == BROKER_USER {
+                bail!("a gateway cannot be called {BROKER_USER}: that is the platform's own name");
+            }
+            if gateway.password_sha256.is_none() && !by_certificate {
+                bail!(
+                    "gateway {} has no password_sha256, and there is no client_ca_file in [mqtt.tls] for \
+                     certificates instead",
+                    gateway.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and checks a `site.toml`. Paths in it become relative to where it lies.
     pub(crate) fn from_toml(text: &str, file: &Path) -> anyhow::Result<Site> {
         let raw: SiteFile = toml::from_str(text)
             .with_context(|| format!("{} is not a valid site", file.display()))?;
-        raw.check()
-            .with_context(|| format!("{} is not a valid site", file.display()))
+        let mut site = raw
+            .check()
+            .with_context(|| format!("{} is not a valid site", file.display()))?;
+        if let Some(tls) = &mut site.mqtt_tls {
+            let folder = file.parent().unwrap_or(Path::new(""));
+            tls.own.cert_file = folder.join(&tls.own.cert_file);
+            tls.own.key_file = folder.join(&tls.own.key_file);
+            tls.client_ca_file = tls.client_ca_file.take().map(|path| folder.join(path));
+        }
+        Ok(site)
     }
 
     /// The `site.toml` that describes this site.
@@ -245,6 +302,8 @@ impl SiteFile {
             gate_closure_s: self.gate_closure_s,
             tariff,
             mqtt_listen: self.mqtt.listen,
+            mqtt_allow_plaintext: self.mqtt.allow_plaintext,
+            mqtt_tls: self.mqtt.tls.map(TlsFile::files),
             web_listen: self.web.listen,
             participants: self
                 .participants
@@ -273,12 +332,34 @@ impl SiteFile {
             },
             mqtt: MqttFile {
                 listen: site.mqtt_listen,
+                allow_plaintext: site.mqtt_allow_plaintext,
+                tls: site.mqtt_tls.as_ref().map(TlsFile::of),
             },
             web: WebFile {
                 listen: site.web_listen,
             },
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
             gateways: site.gateways.iter().map(GatewayFile::of).collect(),
+        }
+    }
+}
+
+impl TlsFile {
+    fn files(self) -> ServerFiles {
+        ServerFiles {
+            own: OwnCertificate {
+                cert_file: self.cert_file,
+                key_file: self.key_file,
+            },
+            client_ca_file: self.client_ca_file,
+        }
+    }
+
+    fn of(files: &ServerFiles) -> TlsFile {
+        TlsFile {
+            cert_file: files.own.cert_file.clone(),
+            key_file: files.own.key_file.clone(),
+            client_ca_file: files.client_ca_file.clone(),
         }
     }
 }
@@ -316,8 +397,10 @@ impl GatewayFile {
             .collect::<anyhow::Result<_>>();
         Ok(Gateway {
             key: parse_public_key(&self.public_key).with_context(|| place("public_key"))?,
-            password_sha256: domain::ids::from_hex(&self.password_sha256)
-                .with_context(|| place("password_sha256"))?,
+            password_sha256: self
+                .password_sha256
+                .map(|hex| domain::ids::from_hex(&hex).with_context(|| place("password_sha256")))
+                .transpose()?,
             device_topics: self.device_topics,
             points: points.with_context(|| place("points"))?,
             id,
@@ -328,7 +411,9 @@ impl GatewayFile {
         GatewayFile {
             id: gateway.id.to_string(),
             public_key: public_key_text(gateway.key),
-            password_sha256: domain::ids::to_hex(&gateway.password_sha256),
+            password_sha256: gateway
+                .password_sha256
+                .map(|hash| domain::ids::to_hex(&hash)),
             device_topics: gateway.device_topics.clone(),
             points: gateway.points.iter().map(PointFile::of).collect(),
         }
@@ -492,6 +577,23 @@ mod tests {
     }
 
     #[test]
+    fn gateways_with_certificates_need_no_password() {
+        let tls = "[mqtt.tls]\ncert_file = \"b.pem\"\nkey_file = \"/k/b.key\"\nclient_ca_file = \"c.pem\"\n";
+        let text = text()
+            .replace(
+                "listen = \"127.0.0.1:0\"\n[web]",
+                &format!("listen = \"0.0.0.0:0\"\n{tls}[web]"),
+            )
+            .replace(&format!("password_sha256 = \"{}\"\n", "0".repeat(64)), "");
+        let site = Site::from_toml(&text, Path::new("/etc/cw/site.toml")).unwrap();
+        let files = site.mqtt_tls.as_ref().unwrap();
+        assert_eq!(files.own.cert_file, Path::new("/etc/cw/b.pem"));
+        assert_eq!(files.own.key_file, Path::new("/k/b.key"));
+        let again = Site::from_toml(&site.to_toml().unwrap(), Path::new("site.toml")).unwrap();
+        assert_eq!(again.mqtt_tls, site.mqtt_tls);
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused_with_its_name() {
         let check = |from: &str, to: &str, expect: &str| {
             let changed = text().replacen(from, to, 1);
@@ -535,5 +637,9 @@ mod tests {
             "gate_closure_s",
         );
         check("[tariff]", "interval_length_s = 700\n[tariff]", "700");
+        let afar = "[mqtt]\nlisten = \"0.0.0.0:0\"";
+        check("[mqtt]\nlisten = \"127.0.0.1:0\"", afar, "plain text");
+        let password = format!("password_sha256 = \"{}\"\n", "0".repeat(64));
+        check(&password, "", "gateway gw-1 has no password_sha256");
     }
 }

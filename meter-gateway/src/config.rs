@@ -1,5 +1,7 @@
 //! `gateway.toml`: which devices there are, what they count for, and where readings go.
 
+mod mqtt;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::limits::LimitsConfig;
 use crate::profile::{Link, Profile, ProfileError, Quantity};
 use crate::toml_file::{TomlError, parse, wrong_value};
+pub use mqtt::{MqttConfig, TlsConfig};
 
 /// Most devices behind one gateway.
 pub const DEVICES_MAX: usize = 64;
@@ -58,31 +61,6 @@ pub struct Config {
     pub metrics: Option<MetricsConfig>,
     /// The devices.
     pub devices: Vec<DeviceConfig>,
-}
-
-/// Where the broker is, and who we are there.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MqttConfig {
-    /// Host.
-    pub host: String,
-    /// Port.
-    #[serde(default = "default_mqtt_port")]
-    pub port: u16,
-    /// User name; the broker lets it write under this gateway's topics only.
-    pub user: String,
-    /// Password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
-    /// File with the password, instead of writing it here; relative to the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for MqttConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "MqttConfig({}@{}:{})", self.user, self.host, self.port)
-    }
 }
 
 /// A broker in the home; it needs to know MQTT 5.
@@ -222,9 +200,7 @@ impl Config {
         config.check(text, file_name)?;
         let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
         config.data_dir = folder.join(&config.data_dir);
-        if let Some(path) = &mut config.mqtt.password_file {
-            *path = folder.join(&*path);
-        }
+        config.mqtt.resolve(folder);
         if let Some(HomeMqttConfig {
             password_file: Some(path),
             ..
@@ -314,11 +290,8 @@ impl Config {
                 "between 1 s and the length of an interval",
             );
         }
-        if self.mqtt.password.is_some() && self.mqtt.password_file.is_some() {
-            return wrong(
-                "password_file",
-                "either password or password_file, not both",
-            );
+        if let Err((key, message)) = self.mqtt.check() {
+            return wrong(key, message);
         }
         if let Some(home) = &self.home_mqtt {
             if home.password.is_some() && home.password_file.is_some() {
@@ -546,7 +519,7 @@ address = "127.0.0.1:1503"
     fn it_reads_what_it_writes() {
         let config = Config::from_toml(TEXT, "/etc/gateway/gateway.toml").unwrap();
         assert_eq!(config.data_dir, Path::new("/etc/gateway/state"));
-        assert_eq!((config.interval_length_s, config.mqtt.port), (900, 1883));
+        assert_eq!((config.interval_length_s, config.mqtt.port()), (900, 1883));
         let again = Config::from_toml(&config.to_toml().unwrap(), "gateway.toml").unwrap();
         assert_eq!(again, config);
         let points = point_records(&config);

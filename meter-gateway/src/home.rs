@@ -57,6 +57,7 @@ impl Home {
             user: broker.user.clone().unwrap_or_default(),
             password,
             subscriptions: devices.subscriptions(),
+            tls: None,
             last_will: Some(LastWill {
                 topic: state_topic.clone(),
                 payload: b"offline".to_vec(),
@@ -122,6 +123,8 @@ impl Home {
                 payload,
                 retain,
             } => self.devices.hear(&topic, &payload, retain).await,
+            // Nothing goes there that waits for an answer.
+            MqttEvent::Answered { .. } => {}
             MqttEvent::PublishRefused { reason } => {
                 tracing::warn!("the home's broker refused a message: {reason}");
                 self.status.count_error("home_publish_refused");

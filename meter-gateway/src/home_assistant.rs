@@ -339,6 +339,7 @@ unit = "V"
             user: String::new(),
             password: String::new(),
             subscriptions: Vec::new(),
+            tls: None,
             last_will: None,
             keep_alive_s: 5,
             max_packet_bytes: 1000,

@@ -43,7 +43,7 @@ fn gateway(config: &Config) -> Outline {
             "reads its devices every {} s and signs what they counted every {} s",
             config.poll_interval_s, config.interval_length_s
         ),
-        format!("delivers to {}:{} as {}", mqtt.host, mqtt.port, mqtt.user),
+        format!("delivers to {}:{} as {}", mqtt.host, mqtt.port(), mqtt.user),
     ];
     if let Some(home) = &config.home_mqtt {
         let user = home.user.as_deref().unwrap_or("nobody");

@@ -11,6 +11,7 @@ use domain::ids::{CommunityId, GatewayId, PointId};
 use domain::signed::{PublicKey, Signed};
 use runtime::clock::Clock;
 use runtime::mqtt::{LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
+use runtime::tls::ClientTls;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -67,7 +68,7 @@ impl Topics {
 #[must_use]
 pub fn link_options(
     topics: &Topics,
-    (host, port): (String, u16),
+    (host, port, tls): (String, u16, Option<ClientTls>),
     (user, password): (String, String),
     client_id: String,
     boot_id: &str,
@@ -91,6 +92,7 @@ pub fn link_options(
         client_id,
         user,
         password,
+        tls,
         subscriptions,
         last_will,
         keep_alive_s: KEEP_ALIVE_S,
@@ -286,6 +288,7 @@ impl Publisher {
                     self.devices.hear(&topic, &payload, retain).await;
                 }
             }
+            MqttEvent::Answered { .. } => {}
             MqttEvent::PublishRefused { reason } => {
                 tracing::warn!("the broker refused a message: {reason}");
                 self.status.count_error("publish_refused");

@@ -14,6 +14,7 @@ use runtime::clock::Clock;
 use runtime::key_file::{self, KeyError};
 use runtime::metrics;
 use runtime::mqtt::MqttLink;
+use runtime::tls::{ClientTls, TlsError};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -84,6 +85,9 @@ pub enum GatewayError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[error("[mqtt.tls]: {0}")]
+    Tls(#[from] TlsError),
     /// No random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -260,7 +264,7 @@ fn observer(
         community: config.community.to_string(),
         gateway: config.gateway.to_string(),
         key: PublicKey::of(key).id(),
-        broker: format!("{}:{}", config.mqtt.host, config.mqtt.port),
+        broker: format!("{}:{}", config.mqtt.host, config.mqtt.port()),
         interval_length_s: config.interval_length_s,
         started_at: clock.now(),
     };
@@ -507,7 +511,9 @@ fn publisher(
     let boot_id = to_hex(&random);
     let topics = Topics::new(&config.community, &config.gateway);
     let mqtt = &config.mqtt;
-    let host = (mqtt.host.clone(), mqtt.port);
+    let tls = mqtt.tls.as_ref();
+    let tls = tls.map(|tls| ClientTls::open(&tls.files(), &mqtt.host));
+    let host = (mqtt.host.clone(), mqtt.port(), tls.transpose()?);
     let client_id = format!("cw-{}-{}", config.community, config.gateway);
     let options = link_options(
         &topics,

@@ -7,8 +7,11 @@
 //! What it does not do: no QoS 2 (MQTT 5 clients are told, 3.1.1 clients that publish with it are
 //! disconnected, subscriptions are granted QoS 1), no persistent sessions (a session ends with its
 //! connection, and what was queued for it is lost and counted), no resend (a connection that loses
-//! bytes is closed by TCP), no topic aliases, no subscription identifiers, no TLS. At-least-once
-//! across a reconnect is the job of the sender's outbox. Retained messages are kept in memory only.
+//! bytes is closed by TCP), no topic aliases, no subscription identifiers. At-least-once across a
+//! reconnect is the job of the sender's outbox. Retained messages are kept in memory only.
+//!
+//! Beside its plain listener it can have one for TLS; with client certificates there, the name in the
+//! certificate is the user, and no password is asked for.
 //!
 //! Every message is compared with every subscription: good for hundreds of clients with a few
 //! subscriptions each. Beyond that, use a broker made for it.
@@ -23,17 +26,20 @@ mod policy;
 mod topic;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::tls::ServerTls;
 pub use counters::Counters;
 pub use policy::{Access, AccessError, AccessList, Identity, Policy};
+pub(crate) use wire::{body, take_frame};
 
 /// How long to wait when no connection can be accepted, e.g. because files have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -132,6 +138,7 @@ impl Shared {
 pub struct Broker {
     listener: TcpListener,
     local_addr: SocketAddr,
+    secure: Option<(TcpListener, ServerTls)>,
     shared: Arc<Shared>,
 }
 
@@ -145,14 +152,27 @@ impl Broker {
         policy: Arc<dyn Policy>,
         limits: Limits,
     ) -> Result<Broker, BrokerError> {
-        let refuse = |source| BrokerError::Bind { addr, source };
-        let listener = TcpListener::bind(addr).await.map_err(refuse)?;
-        let local_addr = listener.local_addr().map_err(refuse)?;
+        let (listener, local_addr) = listen(addr).await?;
         Ok(Broker {
             listener,
             local_addr,
+            secure: None,
             shared: Arc::new(Shared::new(policy, limits)),
         })
+    }
+
+    /// Binds to a second address, where clients must speak TLS; returns where they reach it.
+    ///
+    /// # Errors
+    /// The address is taken or not of this machine.
+    pub async fn bind_tls(
+        &mut self,
+        addr: SocketAddr,
+        tls: ServerTls,
+    ) -> Result<SocketAddr, BrokerError> {
+        let (listener, local_addr) = listen(addr).await?;
+        self.secure = Some((listener, tls));
+        Ok(local_addr)
     }
 
     /// Where clients reach it.
@@ -172,38 +192,58 @@ impl Broker {
         tracing::info!(addr = %self.local_addr, "the broker accepts connections");
         let mut connections = JoinSet::new();
         loop {
-            tokio::select! {
+            let (accepted, tls) = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "a connection ended in a panic");
                     }
+                    continue;
                 }
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) if connections.len() < self.shared.limits.max_connections => {
-                        let shared = Arc::clone(&self.shared);
-                        let shutdown = shutdown.child_token();
-                        connections.spawn(serve_tcp(stream, peer, shared, shutdown));
-                    }
-                    Ok((_, peer)) => {
-                        Counters::add(&self.shared.counters.refused_connections, 1);
-                        tracing::warn!(%peer, "closed: the limit of connections is reached");
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "no connection could be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                accepted = self.listener.accept() => (accepted, None),
+                (accepted, tls) = accept(&self.secure) => (accepted, Some(tls)),
+            };
+            match accepted {
+                Ok((stream, peer)) if connections.len() < self.shared.limits.max_connections => {
+                    let shared = Arc::clone(&self.shared);
+                    connections.spawn(serve(stream, peer, tls, shared, shutdown.child_token()));
+                }
+                Ok((_, peer)) => {
+                    Counters::add(&self.shared.counters.refused_connections, 1);
+                    tracing::warn!(%peer, "closed: the limit of connections is reached");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
-        drop(self.listener);
+        drop((self.listener, self.secure));
         while connections.join_next().await.is_some() {}
     }
 }
 
-async fn serve_tcp(
+async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerError> {
+    let refuse = |source| BrokerError::Bind { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(refuse)?;
+    let local_addr = listener.local_addr().map_err(refuse)?;
+    Ok((listener, local_addr))
+}
+
+type Accepted = std::io::Result<(TcpStream, SocketAddr)>;
+
+/// A connection to the TLS listener; never one where there is none.
+async fn accept(secure: &Option<(TcpListener, ServerTls)>) -> (Accepted, ServerTls) {
+    match secure {
+        Some((listener, tls)) => (listener.accept().await, tls.clone()),
+        None => std::future::pending().await,
+    }
+}
+
+async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: Option<ServerTls>,
     shared: Arc<Shared>,
     shutdown: CancellationToken,
 ) {
@@ -211,7 +251,44 @@ async fn serve_tcp(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "nodelay could not be set");
     }
-    connection::serve(stream, peer.ip(), shared, shutdown).await;
+    let Some(tls) = tls else {
+        let client = Peer::plain(peer.ip());
+        return connection::serve(stream, client, shared, shutdown).await;
+    };
+    let limit = Duration::from_millis(shared.limits.connect_within_ms);
+    let shaken = tokio::select! {
+        shaken = timeout(limit, tls.accept(stream)) => shaken,
+        () = shutdown.cancelled() => return,
+    };
+    let refused = match shaken {
+        Ok(Ok((stream, certified))) => {
+            let client = Peer {
+                address: peer.ip(),
+                certified,
+            };
+            return connection::serve(stream, client, shared, shutdown).await;
+        }
+        Ok(Err(reason)) => reason,
+        Err(_) => "no handshake in time".to_owned(),
+    };
+    Counters::add(&shared.counters.refused_tls, 1);
+    tracing::info!(%peer, reason = refused, "no TLS connection");
+}
+
+/// Where a connection comes from.
+struct Peer {
+    address: IpAddr,
+    /// The name in its certificate, where it has brought one.
+    certified: Option<String>,
+}
+
+impl Peer {
+    fn plain(address: IpAddr) -> Self {
+        Peer {
+            address,
+            certified: None,
+        }
+    }
 }
 
 /// Why a broker could not start.

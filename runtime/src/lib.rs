@@ -1,6 +1,6 @@
 //! The plumbing that services share, once: one door to SQLite and PostgreSQL, durable virtual time,
-//! ordered start and stop, durable files, key files, an embedded MQTT broker, a client link and a page for Prometheus. Nothing here holds a rule of
-//! the market, of money or of a device.
+//! ordered start and stop, durable files, key files, an embedded MQTT broker and a client link, both with TLS, and a page for
+//! Prometheus. Nothing here holds a rule of the market, of money or of a device.
 
 pub mod broker;
 #[cfg(test)]
@@ -14,3 +14,4 @@ pub mod mqtt;
 pub mod shutdown;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tls;

@@ -1,26 +1,28 @@
-//! The link of a service to an MQTT 5 broker: it connects, subscribes, and does both again after
-//! every break, for as long as the service runs.
+//! The link of a service to an MQTT 5 broker: it connects, over TLS or plainly, subscribes, and does
+//! both again after every break, for as long as the service runs.
 //!
 //! At-least-once is the caller's outbox, not this link: a message that was queued or in flight when
 //! the connection broke may be lost, QoS 1 or not. Keep it until the receiver's receipt is here.
 //!
-//! Every connection gets a new client and event loop of rumqttc: its old ones keep packet ids of a
-//! session that the broker has forgotten, and can then hang in `CollisionTimeout` for ever.
+//! The packets are rumqttc's, its client is not: that one takes no stream of ours (for TLS), does not
+//! say which message an answer is about, and keeps packet ids across connections that the broker has
+//! forgotten, which can hang it for ever. Here a connection starts with nothing and resends nothing.
 
+mod connect;
 mod talk;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS as WireQos;
-use rumqttc::v5::mqttbytes::v5;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use talk::{Connection, converse, pump};
+use crate::tls::ClientTls;
+use connect::connect;
+use talk::{Ended, Talk};
 
 /// Messages that may wait to be sent, also while there is no connection; beyond it
 /// [`MqttHandle::publish`] says [`QueueFull`].
@@ -29,14 +31,12 @@ pub const PUBLISH_QUEUE: usize = 1024;
 /// that lasts longer than the keep-alive, the connection breaks and is made again.
 pub const EVENT_QUEUE: usize = 1024;
 /// Unacknowledged messages in each direction.
-const MAX_IN_FLIGHT: u16 = 100;
-/// Requests between this link and rumqttc's event loop.
-const REQUEST_QUEUE: usize = 64;
+const IN_FLIGHT_MAX: u16 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long the last messages and the DISCONNECT may take at the end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
-/// rumqttc refuses shorter ones.
+/// Shorter ones would be noise on the line.
 const SHORTEST_KEEP_ALIVE_S: u16 = 5;
 
 /// How sure a delivery is within one connection.
@@ -79,10 +79,12 @@ pub struct MqttOptions {
     pub port: u16,
     /// One connection at a time of a user has this id; a second one ends the first.
     pub client_id: String,
-    /// User name; empty where the broker asks for none.
+    /// User name; empty where the broker asks for none, or a certificate says it all.
     pub user: String,
     /// Password.
     pub password: String,
+    /// Encrypts the connection and verifies the broker; without it everything goes in plain text.
+    pub tls: Option<ClientTls>,
     /// Filters to subscribe to on every connection (`$share/group/filter` works).
     pub subscriptions: Vec<(String, QoS)>,
     /// Published by the broker when the connection breaks.
@@ -123,9 +125,17 @@ pub enum MqttEvent {
         /// Whether it was published before the subscription.
         retain: bool,
     },
-    /// The broker did not take a message (not authorised, too large, over a quota).
+    /// The broker's answer to a message of [`MqttHandle::publish_tracked`]. A message without one
+    /// before the next [`MqttEvent::Disconnected`] may or may not have arrived.
+    Answered {
+        /// The ticket that was given with the message.
+        ticket: u64,
+        /// What became of it.
+        answer: Answer,
+    },
+    /// The broker did not take a message without a ticket (not authorised, too large, over a quota).
     PublishRefused {
-        /// Why.
+        /// Its topic and why.
         reason: String,
     },
     /// The broker refused a subscription: nothing will be received from that filter.
@@ -135,6 +145,38 @@ pub enum MqttEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// What became of a message, as far as the broker knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It is on its way to at least one subscriber.
+    Taken,
+    /// Nobody subscribes to its topic (0x10): nobody got it.
+    Nobody,
+    /// This user may not write there (0x87).
+    NotAuthorized,
+    /// Somebody's limit is reached (0x97).
+    QuotaExceeded,
+    /// It is larger than what the broker takes; it was not sent.
+    TooLarge,
+    /// Something else, by the broker's word.
+    Refused(&'static str),
+}
+
+impl Answer {
+    /// A name for counters.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Answer::Taken => "taken",
+            Answer::Nobody => "no_subscriber",
+            Answer::NotAuthorized => "not_authorized",
+            Answer::QuotaExceeded => "quota_exceeded",
+            Answer::TooLarge => "too_large",
+            Answer::Refused(name) => name,
+        }
+    }
 }
 
 /// [`PUBLISH_QUEUE`] messages are waiting, or the link has ended: try again later.
@@ -154,6 +196,7 @@ struct Publish {
     payload: Vec<u8>,
     qos: QoS,
     retain: bool,
+    ticket: Option<u64>,
 }
 
 impl MqttHandle {
@@ -173,6 +216,27 @@ impl MqttHandle {
             payload: payload.into(),
             qos,
             retain,
+            ticket: None,
+        };
+        self.queue.try_send(publish).map_err(|_| QueueFull)
+    }
+
+    /// The same for a message of QoS 1 whose answer, an [`MqttEvent::Answered`], names `ticket`.
+    ///
+    /// # Errors
+    /// [`QueueFull`]: nothing was queued.
+    pub fn publish_tracked(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Vec<u8>>,
+        ticket: u64,
+    ) -> Result<(), QueueFull> {
+        let publish = Publish {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            ticket: Some(ticket),
         };
         self.queue.try_send(publish).map_err(|_| QueueFull)
     }
@@ -211,35 +275,23 @@ impl MqttLink {
     async fn run(mut self, shutdown: CancellationToken) {
         let mut failures = 0;
         loop {
-            let (client, mut event_loop) = AsyncClient::new(self.wire_options(), REQUEST_QUEUE);
-            let state = Connection::default();
             let overtime = async {
                 shutdown.cancelled().await;
                 tokio::time::sleep(GOODBYE_LIMIT).await;
             };
+            let mut was_connected = false;
             let ended = tokio::select! {
-                ended = converse(&mut event_loop, &client, &self.options, &self.events, &state) => {
-                    ended
-                }
-                gone = pump(&mut self.queue, &client, &self.events, &state, &shutdown) => Err(gone),
+                ended = self.converse(&mut was_connected, &shutdown) => ended,
                 () = overtime => return,
             };
             if shutdown.is_cancelled() {
                 return;
             }
-            let Ok(reason) = ended else { return };
-            failures = if state.was_connected() {
-                0
-            } else {
-                failures + 1
-            };
+            let Ended::Broken(reason) = ended else { return };
+            failures = if was_connected { 0 } else { failures + 1 };
             tracing::info!(client = self.options.client_id, reason, "MQTT link is down");
-            if self
-                .events
-                .send(MqttEvent::Disconnected { reason })
-                .await
-                .is_err()
-            {
+            let told = self.events.send(MqttEvent::Disconnected { reason }).await;
+            if told.is_err() {
                 return;
             }
             tokio::select! {
@@ -249,28 +301,22 @@ impl MqttLink {
         }
     }
 
-    fn wire_options(&self) -> rumqttc::v5::MqttOptions {
-        let own = &self.options;
-        let mut options = rumqttc::v5::MqttOptions::new(&own.client_id, &own.host, own.port);
-        let keep_alive_s = own.keep_alive_s.max(SHORTEST_KEEP_ALIVE_S);
-        options
-            .set_keep_alive(Duration::from_secs(u64::from(keep_alive_s)))
-            .set_clean_start(true)
-            .set_receive_maximum(Some(MAX_IN_FLIGHT))
-            .set_max_packet_size(Some(own.max_packet_bytes))
-            .set_outgoing_inflight_upper_limit(MAX_IN_FLIGHT);
-        if !own.user.is_empty() {
-            options.set_credentials(&own.user, &own.password);
+    /// One connection from its start to its end.
+    async fn converse(&mut self, was_connected: &mut bool, shutdown: &CancellationToken) -> Ended {
+        let connected = tokio::select! {
+            connected = connect(&self.options) => connected,
+            () = shutdown.cancelled() => return Ended::NobodyListens,
+        };
+        let (stream, welcome) = match connected {
+            Ok(connected) => connected,
+            Err(reason) => return Ended::Broken(reason),
+        };
+        *was_connected = true;
+        if self.events.send(MqttEvent::Connected).await.is_err() {
+            return Ended::NobodyListens;
         }
-        let mut network = rumqttc::NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options.set_network_options(network);
-        if let Some(will) = &own.last_will {
-            let (topic, payload) = (will.topic.clone(), will.payload.clone());
-            let will = v5::LastWill::new(topic, payload, will.qos.into(), will.retain, None);
-            options.set_last_will(will);
-        }
-        options
+        let mut talk = Talk::new(&self.options, &self.events, welcome);
+        talk.run(stream, &mut self.queue, shutdown).await
     }
 }
 
@@ -325,6 +371,7 @@ mod tests {
             client_id: "a".into(),
             user: "a".into(),
             password: "a".into(),
+            tls: None,
             subscriptions: vec![],
             last_will: None,
             keep_alive_s: 5,

@@ -7,7 +7,7 @@ use runtime::clock::Clock;
 use runtime::shutdown::Tasks;
 
 use super::{CliError, block_on, chain, read_input, say, start_logging, stop_signal};
-use crate::demo::{bind_broker, start_broker, start_platform};
+use crate::demo::{bind_site_broker, start_broker, start_platform};
 use crate::platform;
 use crate::site::{DataDir, Site};
 
@@ -45,7 +45,7 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
         .with_context(|| {
             format!("the page cannot listen on {listen} (web.listen in the site file)")
         })?;
-    let (broker, users) = bind_broker(site.mqtt_listen).await?;
+    let (broker, users, gateways_at) = bind_site_broker(&site).await?;
     let broker_at = broker.local_addr();
     let named = platform::named_database(args.database.as_deref()).await?;
     let (data, _lock) = DataDir::take(&args.data_dir)?;
@@ -58,6 +58,7 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
     let db = platform::database_or_file(named, &data).await?;
     let mut tasks = Tasks::new();
     let platform = platform::open(site.clone(), &data, db, Clock::system()).await?;
+    say("broker", &gateways_at);
     let password = start_broker(&mut tasks, broker, &users, &site)?;
     let page = listener.local_addr()?;
     start_platform(&mut tasks, platform, listener, broker_at, password);

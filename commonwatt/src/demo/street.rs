@@ -133,6 +133,8 @@ pub(super) fn site(
         gate_closure_s: 300,
         tariff: Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?,
         mqtt_listen,
+        mqtt_allow_plaintext: false,
+        mqtt_tls: None,
         web_listen,
         participants,
         gateways: members
@@ -141,7 +143,7 @@ pub(super) fn site(
             .map(|g| Gateway {
                 id: g.id.clone(),
                 key: g.key,
-                password_sha256: Digest32::of(g.password.as_bytes()).0,
+                password_sha256: Some(Digest32::of(g.password.as_bytes()).0),
                 device_topics: g.device_topics.clone(),
                 points: g.points.clone(),
             })

@@ -52,11 +52,11 @@ pub(crate) fn admit(
         let mut read = own(&["cmd", "receipt"]);
         read.extend(gateway.device_topics.iter().cloned());
         let write = own(&["reading", "state", "ack", "live"]);
-        list.add_hashed(
-            gateway.id.as_str(),
-            gateway.password_sha256,
-            Access { read, write },
-        )
+        let (user, access) = (gateway.id.as_str(), Access { read, write });
+        match gateway.password_sha256 {
+            Some(hash) => list.add_hashed(user, hash, access),
+            None => list.add_certified(user, access),
+        }
         .with_context(|| format!("gateway {}", gateway.id))?;
     }
     Ok(())
@@ -75,6 +75,7 @@ pub(crate) fn options(site: &Site, host: &str, port: u16, password: &str) -> Mqt
         client_id: BROKER_USER.to_owned(),
         user: BROKER_USER.to_owned(),
         password: password.to_owned(),
+        tls: None,
         last_will: None,
         keep_alive_s: 30,
         max_packet_bytes: PACKET_MAX_BYTES,
@@ -149,7 +150,7 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
         MqttEvent::SubscribeRefused { filter, reason } => {
             tracing::error!(%filter, %reason, "the broker refuses a subscription: nothing comes from there");
         }
-        MqttEvent::Connected => {}
+        MqttEvent::Connected | MqttEvent::Answered { .. } => {}
     }
 }
 

@@ -56,10 +56,12 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
         operator_key: PublicKey::of(&platform.operator),
         mqtt: MqttConfig {
             host: platform.address.ip().to_string(),
-            port: platform.address.port(),
+            port: Some(platform.address.port()),
             user: GATEWAY.into(),
             password: Some("secret".into()),
             password_file: None,
+            allow_plaintext: false,
+            tls: None,
         },
         home_mqtt: None,
         home_assistant: None,

@@ -47,6 +47,7 @@ pub(crate) fn somebody_at(
         subscriptions: subscriptions
             .map(|s| ((*s).into(), QoS::AtLeastOnce))
             .collect(),
+        tls: None,
         last_will: None,
         keep_alive_s: 5,
         max_packet_bytes: 65_536,

@@ -97,6 +97,7 @@ pub(crate) fn link(
             .iter()
             .map(|s| ((*s).into(), QoS::AtLeastOnce))
             .collect(),
+        tls: None,
         last_will: None,
         keep_alive_s: 5,
         max_packet_bytes: 65_536,

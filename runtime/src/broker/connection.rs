@@ -1,7 +1,6 @@
 //! One client's connection: its packets in, its messages out, its end.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::counters::Counters;
 use super::hub::{Delivery, Routed, Stop};
 use super::login::{Client, login};
@@ -22,6 +20,7 @@ use super::policy::Identity;
 use super::topic::{is_filter, split_share};
 use super::wire::write::{self, Written};
 use super::wire::{self, Filter, Incoming, Message, Version, WireError};
+use super::{Peer, Shared};
 
 /// How many packets of one kind are handled before the other direction gets its turn.
 const PACKETS_PER_TURN: usize = 64;
@@ -77,7 +76,7 @@ struct Connection<S> {
 /// Serves one connection until it ends.
 pub(super) async fn serve<S>(
     mut stream: S,
-    peer: IpAddr,
+    peer: Peer,
     shared: Arc<Shared>,
     shutdown: CancellationToken,
 ) where
@@ -85,12 +84,12 @@ pub(super) async fn serve<S>(
 {
     let mut input = BytesMut::with_capacity(INPUT_BYTES);
     let client = tokio::select! {
-        client = login(&mut stream, &mut input, peer, &shared) => client,
+        client = login(&mut stream, &mut input, &peer, &shared) => client,
         () = shutdown.cancelled() => None,
     };
     if let Some(client) = client {
         Counters::add(&shared.counters.connections, 1);
-        tracing::debug!(%peer, client = client.id, user = client.identity.user(), "connected");
+        tracing::debug!(peer = %peer.address, client = client.id, user = client.identity.user(), "connected");
         Connection::new(stream, input, client, shared)
             .run(shutdown)
             .await;

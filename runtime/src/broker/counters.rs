@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     pub(super) connections: AtomicU64,
     pub(super) refused_connections: AtomicU64,
+    pub(super) refused_tls: AtomicU64,
     pub(super) takeovers: AtomicU64,
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
@@ -28,10 +29,11 @@ impl Counters {
 
     /// Every counter with its name.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 14] {
+    pub fn all(&self) -> [(&'static str, u64); 15] {
         [
             ("connections", &self.connections),
             ("refused_connections", &self.refused_connections),
+            ("refused_tls", &self.refused_tls),
             ("takeovers", &self.takeovers),
             ("received", &self.received),
             ("sent", &self.sent),

@@ -1,6 +1,5 @@
 //! The first packet of a connection: who it is, and whether it may stay.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +8,12 @@ use rumqttc::v5::mqttbytes::v5::ConnectReturnCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use super::Shared;
 use super::counters::Counters;
 use super::hub::{Joined, SessionKey};
 use super::policy::Identity;
 use super::wire::write::{Welcome, refuse, welcome};
 use super::wire::{Connect, Version, WireError, read_connect, take_frame};
+use super::{Peer, Shared};
 
 /// How long the old connection of a taken-over client id has to end.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
@@ -36,7 +35,7 @@ pub(super) struct Client {
 pub(super) async fn login<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     input: &mut BytesMut,
-    peer: IpAddr,
+    peer: &Peer,
     shared: &Arc<Shared>,
 ) -> Option<Client> {
     let limit = Duration::from_millis(shared.limits.connect_within_ms);
@@ -52,14 +51,14 @@ pub(super) async fn login<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(WireError::Qos2)) => (Version::V5, ConnectReturnCode::QoSNotSupported),
         Ok(Err(error)) => {
             // Not MQTT, or not enough of it to answer.
-            tracing::debug!(%peer, %error, "no login");
+            tracing::debug!(peer = %peer.address, %error, "no login");
             Counters::add(&shared.counters.refused_connections, 1);
             return None;
         }
         Err(_) => return None,
     };
     Counters::add(&shared.counters.refused_connections, 1);
-    tracing::info!(%peer, ?code, "connection refused");
+    tracing::info!(peer = %peer.address, ?code, "connection refused");
     let mut out = BytesMut::new();
     refuse(version, code, &mut out);
     let _ = timeout(limit, async {
@@ -88,13 +87,13 @@ async fn first_packet<S: AsyncRead + Unpin>(
 
 async fn admit(
     connect: Connect,
-    peer: IpAddr,
+    peer: &Peer,
     shared: &Arc<Shared>,
 ) -> Result<Client, (Version, ConnectReturnCode)> {
     let version = connect.version;
     let no = |code| (version, code);
-    let (user, password) = (connect.user.as_deref(), connect.password.as_deref());
-    if shared.gate.is_shut(peer, user, Instant::now()) {
+    let user = connect.user.as_deref().or(peer.certified.as_deref());
+    if shared.gate.is_shut(peer.address, user, Instant::now()) {
         return Err(no(ConnectReturnCode::ConnectionRateExceeded));
     }
     if connect.auth_method {
@@ -104,12 +103,8 @@ async fn admit(
     if connect.client_id.contains('\0') || (nameless && version == Version::V4 && !connect.clean) {
         return Err(no(ConnectReturnCode::ClientIdentifierNotValid));
     }
-    let identity =
-        shared
-            .policy
-            .authenticate(&connect.client_id, user, password.map(str::as_bytes));
-    let Some(identity) = identity else {
-        shared.gate.failed(peer, user, Instant::now());
+    let Some(identity) = identify(&connect, peer, shared) else {
+        shared.gate.failed(peer.address, user, Instant::now());
         return Err(no(ConnectReturnCode::BadUserNamePassword));
     };
     let will_topic = connect.will.as_ref().map(|will| will.topic.as_str());
@@ -142,6 +137,22 @@ async fn admit(
         silence_limit,
         out,
     })
+}
+
+/// Who it is: by its certificate where it has one, else by its password.
+fn identify(connect: &Connect, peer: &Peer, shared: &Shared) -> Option<Identity> {
+    let user = connect.user.as_deref();
+    match &peer.certified {
+        // Another name than that of the certificate is a mistake, not a second identity.
+        Some(name) if user.is_some_and(|user| user != name) => None,
+        Some(name) => shared.policy.certified(name),
+        None => {
+            let password = connect.password.as_deref().map(str::as_bytes);
+            shared
+                .policy
+                .authenticate(&connect.client_id, user, password)
+        }
+    }
 }
 
 /// How long the client may be silent (1.5 times its keep-alive), and the keep-alive that an MQTT 5

@@ -35,6 +35,10 @@ pub trait Policy: Send + Sync {
         password: Option<&[u8]>,
     ) -> Option<Identity>;
 
+    /// Who this is that has proved by its certificate that its name is `name`, or `None` to refuse
+    /// the connection.
+    fn certified(&self, name: &str) -> Option<Identity>;
+
     /// Whether `identity` may publish to `topic` (asked for every message, and for a last will).
     fn may_publish(&self, identity: &Identity, topic: &str) -> bool;
 
@@ -64,7 +68,8 @@ pub struct AccessList {
 
 #[derive(Debug)]
 struct User {
-    password_sha256: [u8; 32],
+    /// None: only a certificate lets this user in.
+    password_sha256: Option<[u8; 32]>,
     access: Access,
 }
 
@@ -94,6 +99,23 @@ impl AccessList {
         &self,
         user: &str,
         password_sha256: [u8; 32],
+        access: Access,
+    ) -> Result<(), AccessError> {
+        self.insert(user, Some(password_sha256), access)
+    }
+
+    /// The same for a user whom only a certificate of that name lets in.
+    ///
+    /// # Errors
+    /// See [`AccessList::add`].
+    pub fn add_certified(&self, user: &str, access: Access) -> Result<(), AccessError> {
+        self.insert(user, None, access)
+    }
+
+    fn insert(
+        &self,
+        user: &str,
+        password_sha256: Option<[u8; 32]>,
         access: Access,
     ) -> Result<(), AccessError> {
         let printable = !user.chars().any(|c| c.is_control() || "+#/%$".contains(c));
@@ -145,10 +167,15 @@ impl Policy for AccessList {
         let (user, password) = (user?, password?);
         let given: [u8; 32] = Sha256::digest(password).into();
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let known = users.get(user);
+        let known = users.get(user).and_then(|entry| entry.password_sha256);
         // An unknown user costs the same comparison as a known one.
-        let expected = known.map_or([0; 32], |entry| entry.password_sha256);
+        let expected = known.unwrap_or_default();
         (same(&given, &expected) && known.is_some()).then(|| Identity::new(user))
+    }
+
+    fn certified(&self, name: &str) -> Option<Identity> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.contains_key(name).then(|| Identity::new(name))
     }
 
     fn may_publish(&self, identity: &Identity, topic: &str) -> bool {
@@ -229,6 +256,20 @@ mod tests {
                 "{user:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_user_without_a_password_comes_by_certificate_only() {
+        let list = AccessList::new();
+        list.add_certified("gw1", gateway()).unwrap();
+        for password in [&b""[..], &[0; 32]] {
+            assert!(
+                list.authenticate("any", Some("gw1"), Some(password))
+                    .is_none()
+            );
+        }
+        assert_eq!(list.certified("gw1"), Some(Identity::new("gw1")));
+        assert_eq!(list.certified("gw2"), None);
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(super) enum Incoming {
 
 /// Why a connection must end: the client broke the protocol or went over a limit.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     #[error("malformed packet: {0}")]
     Malformed(String),
     #[error("a packet that is not allowed here: {0}")]
@@ -116,7 +116,7 @@ fn malformed(error: impl std::fmt::Display) -> WireError {
 }
 
 /// Cuts the next whole packet off the front of `buffer`; `None` until it has all arrived.
-pub(super) fn take_frame(
+pub(crate) fn take_frame(
     buffer: &mut BytesMut,
     max_bytes: usize,
 ) -> Result<Option<BytesMut>, WireError> {
@@ -140,7 +140,7 @@ pub(super) fn take_frame(
 }
 
 /// What follows the fixed header of a whole frame.
-fn body(frame: &[u8]) -> &[u8] {
+pub(crate) fn body(frame: &[u8]) -> &[u8] {
     let length_bytes = frame
         .iter()
         .skip(1)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 use runtime::broker::{Access, AccessList, Broker, Counters, Limits};
+use runtime::tls::ServerTls;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A running broker with the users `gw1`, `gw2`, `settle` and `all`, each with its name as password.
 pub(crate) struct TestBroker {
     pub(crate) port: u16,
+    pub(crate) tls_port: u16,
     pub(crate) counters: Arc<Counters>,
     pub(crate) users: Arc<AccessList>,
     stop: CancellationToken,
@@ -24,6 +26,11 @@ pub(crate) struct TestBroker {
 
 impl TestBroker {
     pub(crate) async fn start(port: u16, limits: Limits) -> Self {
+        TestBroker::start_with(port, limits, None).await
+    }
+
+    /// The same with a TLS listener too, whose port is `tls_port`.
+    pub(crate) async fn start_with(port: u16, limits: Limits, tls: Option<ServerTls>) -> Self {
         let users = Arc::new(AccessList::new());
         let lists = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let gateway = Access {
@@ -47,14 +54,20 @@ impl TestBroker {
                 },
             )
             .unwrap();
-        let broker = Broker::bind(([127, 0, 0, 1], port).into(), users.clone(), limits)
+        let mut broker = Broker::bind(([127, 0, 0, 1], port).into(), users.clone(), limits)
             .await
             .unwrap();
+        let tls_port = match tls {
+            Some(tls) => broker.bind_tls(([127, 0, 0, 1], 0).into(), tls).await,
+            None => Ok(([127, 0, 0, 1], 0).into()),
+        };
+        let tls_port = tls_port.unwrap().port();
         let (port, counters) = (broker.local_addr().port(), broker.counters());
         let stop = CancellationToken::new();
         let task = tokio::spawn(broker.run(stop.clone()));
         TestBroker {
             port,
+            tls_port,
             counters,
             users,
             stop,

@@ -1,14 +1,15 @@
 //! The client link against the broker, also across the broker's restart.
 
 use runtime::broker::Limits;
-use runtime::mqtt::{LastWill, MqttEvent, MqttLink, MqttOptions, QoS};
+use runtime::mqtt::{Answer, LastWill, MqttEvent, MqttLink, MqttOptions, QoS};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{PATIENCE, TestBroker};
 
-fn options(port: u16, user: &str, filters: &[&str]) -> MqttOptions {
+pub(crate) fn options(port: u16, user: &str, filters: &[&str]) -> MqttOptions {
     MqttOptions {
         host: "127.0.0.1".into(),
         port,
@@ -19,13 +20,14 @@ fn options(port: u16, user: &str, filters: &[&str]) -> MqttOptions {
             .iter()
             .map(|f| ((*f).to_owned(), QoS::AtLeastOnce))
             .collect(),
+        tls: None,
         last_will: None,
         keep_alive_s: 5,
         max_packet_bytes: 1 << 20,
     }
 }
 
-async fn next(events: &mut Receiver<MqttEvent>) -> MqttEvent {
+pub(crate) async fn next(events: &mut Receiver<MqttEvent>) -> MqttEvent {
     timeout(PATIENCE, events.recv())
         .await
         .expect("no event")
@@ -33,11 +35,11 @@ async fn next(events: &mut Receiver<MqttEvent>) -> MqttEvent {
 }
 
 /// Skips everything before the next connection.
-async fn connected(events: &mut Receiver<MqttEvent>) {
+pub(crate) async fn connected(events: &mut Receiver<MqttEvent>) {
     while next(events).await != MqttEvent::Connected {}
 }
 
-fn message(topic: &str, payload: &str) -> MqttEvent {
+pub(crate) fn message(topic: &str, payload: &str) -> MqttEvent {
     MqttEvent::Message {
         topic: topic.into(),
         payload: payload.into(),
@@ -91,9 +93,13 @@ async fn refusals_are_events() {
         ("cw/gw2/cmd", "NotAuthorized")
     );
     for (topic, payload, said) in [
-        ("cw/gw2/reading", vec![0; 10], "NotAuthorized"),
-        ("cw/gw1/reading", vec![0; 300_000], "more than"),
-        ("cw/+/reading", vec![0; 10], ""),
+        (
+            "cw/gw2/reading",
+            vec![0; 10],
+            "cw/gw2/reading: not_authorized",
+        ),
+        ("cw/gw1/reading", vec![0; 300_000], "too_large"),
+        ("cw/+/reading", vec![0; 10], "topic_name_invalid"),
     ] {
         gateway
             .publish(topic, payload, QoS::AtLeastOnce, false)
@@ -112,6 +118,60 @@ async fn refusals_are_events() {
         panic!()
     };
     assert!(reason.contains("BadUserNamePassword"), "{reason}");
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn every_tracked_message_gets_its_own_answer() {
+    let broker = TestBroker::start(0, Limits::default()).await;
+    let stop = CancellationToken::new();
+    let (_, mut readings) = MqttLink::start(
+        options(broker.port, "settle", &["cw/+/reading"]),
+        stop.clone(),
+    );
+    connected(&mut readings).await;
+    let (gateway, mut events) = MqttLink::start(options(broker.port, "gw1", &[]), stop.clone());
+    connected(&mut events).await;
+    let messages = [
+        ("cw/gw1/state", 10, Answer::Nobody),
+        ("cw/gw2/reading", 10, Answer::NotAuthorized),
+        ("cw/gw1/reading", 300_000, Answer::TooLarge),
+        ("cw/gw1/reading", 10, Answer::Taken),
+    ];
+    for (ticket, (topic, bytes, _)) in (0..).zip(messages) {
+        gateway
+            .publish_tracked(topic, vec![0; bytes], ticket)
+            .unwrap();
+    }
+    let mut answers = [None; 4];
+    for _ in 0..4 {
+        let MqttEvent::Answered { ticket, answer } = next(&mut events).await else {
+            panic!()
+        };
+        answers[usize::try_from(ticket).unwrap()] = Some(answer);
+    }
+    assert_eq!(answers, messages.map(|(_, _, answer)| Some(answer)));
+    stop.cancel();
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_link_stays_and_a_dead_broker_is_noticed() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let (_, mut events) = MqttLink::start(options(port, "gw1", &[]), CancellationToken::new());
+    let (mut stream, _) = silent.accept().await.unwrap();
+    // A CONNACK of MQTT 5 without properties, and then nothing.
+    stream.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    connected(&mut events).await;
+    let broker = TestBroker::start(0, Limits::default()).await;
+    let (_, mut idle) = MqttLink::start(options(broker.port, "gw2", &[]), CancellationToken::new());
+    connected(&mut idle).await;
+    let MqttEvent::Disconnected { reason } = next(&mut events).await else {
+        panic!()
+    };
+    assert!(reason.contains("silent for"), "{reason}");
+    assert!(idle.try_recv().is_err(), "kept alive by pings");
     broker.stop().await;
 }
 

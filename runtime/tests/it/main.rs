@@ -12,3 +12,4 @@ mod client;
 mod db;
 mod link;
 mod mosquitto;
+mod tls;

@@ -45,6 +45,7 @@ impl Shelly {
             user: broker.user.clone(),
             password: broker.password.clone(),
             subscriptions: Vec::new(),
+            tls: None,
             last_will: Some(LastWill {
                 topic: self.topic("online"),
                 payload: b"false".to_vec(),

@@ -27,6 +27,7 @@ impl Reader {
             user: "reader".to_owned(),
             password: "secret".to_owned(),
             subscriptions: vec![("shelly/#".to_owned(), QoS::AtLeastOnce)],
+            tls: None,
             last_will: None,
             keep_alive_s: 10,
             max_packet_bytes: 65_536,
