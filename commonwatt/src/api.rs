@@ -1,11 +1,12 @@
 //! The API's resources for programs. What only the operator may do is a message signed with the
 //! operator's key in the body of a POST: the signature is the permission, wherever it comes from.
 
+mod commands;
 mod keys;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use domain::signed::PublicKey;
 
@@ -17,6 +18,8 @@ pub(crate) fn routes() -> Router<Web> {
     Router::new()
         .route("/api/v1/platform", get(platform))
         .route("/api/v1/keys", get(keys::list))
+        .route("/api/v1/commands", post(commands::command))
+        .route("/api/v1/commands/{command}", get(commands::look))
 }
 
 /// Whose platform this is, and what time it is there.

@@ -197,6 +197,7 @@ pub(crate) fn start_platform(
         commands,
         street,
         mut core,
+        forwards,
     } = platform;
     let (tell, told) = platform::told_queue();
     core.tell(tell);
@@ -209,7 +210,7 @@ pub(crate) fn start_platform(
     );
     let (state, inbox) = (Arc::clone(&shared), commands.clone());
     tasks.start("ingest", STOP_LIMIT, |stop| {
-        platform::ingest(state, link, inbox, told, stop)
+        platform::ingest(state, link, inbox, (told, forwards), stop)
     });
     tasks.start("web", STOP_LIMIT, |stop| {
         web::serve(listener, Web::new(shared, commands, street, stop))

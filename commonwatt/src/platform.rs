@@ -3,6 +3,7 @@
 //! One task writes to the database (`core`); everything else asks it over a bounded queue. It decides
 //! nothing that a rule of the market or of settlement decides.
 
+pub(crate) mod control;
 mod core;
 mod ingest;
 mod snapshot;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) live: Live,
+    /// Commands to devices on their way to the broker.
+    pub(crate) control: control::Desk,
     /// The participants' keys: the platform runs their autopilots.
     participants: Vec<(ParticipantId, SigningKey)>,
     /// Why the autopilots placed their last orders, for the page.
@@ -80,6 +83,7 @@ pub(crate) struct Platform {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) street: watch::Receiver<Arc<view::Street>>,
     pub(crate) core: core::Core,
+    pub(crate) forwards: mpsc::Receiver<control::Forward>,
 }
 
 /// Connects to the database that is named, if one is: before anything is written, as it may be refused.
@@ -107,6 +111,7 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Platform> {
     db.migrate(market_engine::store::MIGRATIONS).await?;
     db.migrate(settlement::store::MIGRATIONS).await?;
+    db.migrate(control::MIGRATIONS).await?;
     refuse_other_books(&db, &site, clock.now()).await?;
     settlement::service::check_books(&db).await.context(
         "the books do not add up, so nothing was started; restore a backup of the database",
@@ -132,6 +137,7 @@ pub(crate) async fn open(
         ..Rules::default()
     };
     let (live, reasons) = (Live::default(), Mutex::default());
+    let (control, forwards) = control::desk();
     let shared = Arc::new(Shared {
         site,
         community,
@@ -139,6 +145,7 @@ pub(crate) async fn open(
         db,
         clock,
         live,
+        control,
         participants,
         reasons,
     });
@@ -155,6 +162,7 @@ pub(crate) async fn open(
         commands,
         street,
         core,
+        forwards,
     })
 }
 

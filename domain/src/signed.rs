@@ -213,6 +213,19 @@ impl<T> Signed<T> {
             .map_err(|_| SignedError::NotDeterministic)
     }
 
+    /// The message in bytes that were verified before they were stored.
+    ///
+    /// # Errors
+    /// They are not such a message any more.
+    pub fn stored(&self) -> Result<T, SignedError>
+    where
+        T: Message,
+    {
+        let parsed = self.parse()?;
+        let payload = parsed.payload.as_deref().ok_or(SignedError::Malformed)?;
+        T::from_cbor(payload).map_err(|e| SignedError::Payload(e.to_string()))
+    }
+
     fn parse(&self) -> Result<CoseSign1, SignedError> {
         if self.bytes.len() > MESSAGE_MAX_BYTES {
             return Err(SignedError::TooLarge(self.bytes.len()));

@@ -41,7 +41,8 @@ pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
 pub use proof::receipt;
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};
 pub use registry::{
-    EnrolOutcome, enrol, forget, gateway_of_key, participant_key, registered_points,
+    EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, participant_key,
+    registered_points,
 };
 
 use crate::tariff::Tariff;

@@ -5,6 +5,7 @@
 mod check;
 #[cfg(feature = "platform")]
 mod clear;
+mod control;
 #[cfg(feature = "platform")]
 mod demo;
 mod gateway;
@@ -45,6 +46,8 @@ enum Command {
     /// See and change which keys a community's gateways may sign with.
     #[cfg(feature = "platform")]
     Keys(keys::Args),
+    /// Give a battery, charger or inverter a set-point for a time, or take it back.
+    Control(control::Args),
     /// Clear a file of orders and print price, trades and every order's fill.
     #[cfg(feature = "platform")]
     Clear(clear::Args),
@@ -122,6 +125,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
         #[cfg(feature = "platform")]
+        Command::Control(args) => control::run(&args),
         Command::Clear(args) => clear::run(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),

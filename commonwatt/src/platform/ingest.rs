@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::control::{self, Forward};
 use super::core::{Command, Told};
 use crate::site::Site;
 
@@ -68,6 +69,7 @@ pub(crate) fn options(site: &Site, host: &str, port: u16, password: &str) -> Mqt
     MqttOptions {
         subscriptions: vec![
             (format!("{base}/+/reading"), QoS::AtLeastOnce),
+            (format!("{base}/+/ack"), QoS::AtLeastOnce),
             (format!("{base}/+/live"), QoS::AtMostOnce),
         ],
         host: host.to_owned(),
@@ -87,7 +89,7 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     options: MqttOptions,
     commands: mpsc::Sender<Command>,
-    mut told: mpsc::Receiver<Told>,
+    (mut told, mut forwards): (mpsc::Receiver<Told>, mpsc::Receiver<Forward>),
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (link, mut events) = MqttLink::start(options, shutdown.clone());
@@ -103,6 +105,7 @@ pub(crate) async fn run(
                 }
                 None => return Ok(()),
             },
+            Some(forward) = forwards.recv() => pass_on(&shared, &link, forward),
             event = events.recv() => match event {
                 Some(event) => take(&shared, &commands, event).await,
                 None => bail!("the link to the broker has ended by itself"),
@@ -138,6 +141,11 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
                         .await;
                 }
                 "live" if !retain => shared.live.take(gateway, &payload),
+                "ack" if !retain => {
+                    if let Err(error) = control::hear(shared, &gateway, payload).await {
+                        tracing::warn!(%gateway, "an answer to a command was dropped: {error:#}");
+                    }
+                }
                 _ => {}
             }
         }
@@ -161,6 +169,15 @@ fn split_topic<'t>(shared: &Shared, topic: &'t str) -> Option<(GatewayId, &'t st
         .strip_prefix(shared.site.community.as_str())?;
     let (gateway, kind) = rest.strip_prefix('/')?.split_once('/')?;
     Some((GatewayId::new(gateway).ok()?, kind))
+}
+
+/// A command that finds no room is lost, and its operator sees that nobody answers.
+fn pass_on(shared: &Shared, link: &MqttHandle, forward: Forward) {
+    let Forward { gateway, bytes } = forward;
+    let topic = format!("cw/v1/{}/{gateway}/cmd", shared.site.community);
+    if link.publish(topic, bytes, QoS::AtLeastOnce, false).is_err() {
+        tracing::warn!(%gateway, "a command could not be sent: the link to the broker is full");
+    }
 }
 
 async fn tell(shared: &Shared, link: &MqttHandle, (gateway, point): &Told) -> anyhow::Result<()> {

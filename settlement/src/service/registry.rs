@@ -366,6 +366,18 @@ pub async fn gateway_of_key(db: &Db, kid: KeyId) -> Result<Option<GatewayId>, Se
     Ok(key(&mut &*db, kid).await?.and_then(|key| key.gateway))
 }
 
+/// The gateway that holds a key, with the key.
+///
+/// # Errors
+/// The database failed.
+pub async fn gateway_public_key(
+    db: &Db,
+    kid: KeyId,
+) -> Result<Option<(GatewayId, PublicKey)>, ServiceError> {
+    let key = key(&mut &*db, kid).await?;
+    Ok(key.and_then(|key| Some((key.gateway?, key.public))))
+}
+
 /// The stored number of a role.
 pub(super) const fn role_code(role: PointRole) -> i64 {
     match role {

@@ -159,7 +159,7 @@ async fn wrong_units_and_addresses_are_refused() {
         Err(ExceptionCode::IllegalDataValue)
     );
     assert_eq!(
-        client.holding(40_000, 125).await,
+        client.holding(last - 100, 125).await,
         Err(ExceptionCode::IllegalDataAddress)
     );
     assert_eq!(
