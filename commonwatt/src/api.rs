@@ -18,6 +18,8 @@ pub(crate) fn routes() -> Router<Web> {
     Router::new()
         .route("/api/v1/platform", get(platform))
         .route("/api/v1/keys", get(keys::list))
+        .route("/api/v1/keys/claims", post(keys::claim))
+        .route("/api/v1/keys/revocations", post(keys::revoke))
         .route("/api/v1/commands", post(commands::command))
         .route("/api/v1/commands/{command}", get(commands::look))
 }

@@ -6,6 +6,7 @@
 pub(crate) mod control;
 mod core;
 mod ingest;
+mod keys;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use settlement::log::checkpoint::Log;
 use settlement::service::Community;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use core::{Command, OrderAnswer};
+pub(crate) use core::{Command, KeyAnswer, KeyWord, OrderAnswer};
 pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
 pub(crate) use snapshot::cleared_trades;
 
@@ -206,8 +207,18 @@ async fn enrol_all(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
             gateway: gateway.id.clone(),
             points: gateway.points.clone(),
         };
+        // The site names the key a gateway begins with; the one that came after it is in the registry.
+        let newest = settlement::service::gateway_key(&mut tx, &gateway.id).await?;
+        let begins = match gateway.key {
+            Some(key) if !settlement::service::is_known(&mut tx, key).await? => Some(key),
+            Some(_) | None => newest,
+        };
+        let Some(key) = begins else {
+            tracing::info!(gateway = %gateway.id, "waits for a claim code: `commonwatt keys claim` makes one");
+            continue;
+        };
         let record = KeyRecord {
-            key: gateway.key,
+            key,
             holder,
             valid_from: now,
         };

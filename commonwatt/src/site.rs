@@ -99,8 +99,10 @@ struct ParticipantFile {
 #[serde(deny_unknown_fields)]
 struct GatewayFile {
     id: String,
-    /// Ed25519 public key in base64, as `commonwatt gateway` prints it at its first start.
-    public_key: String,
+    /// Ed25519 public key in base64, as `commonwatt gateway` prints it at its first start. Without one, the
+    /// gateway enrols its key with a claim code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
     /// SHA-256 of the MQTT password in hex; none where a certificate says who the gateway is.
     #[serde(skip_serializing_if = "Option::is_none")]
     password_sha256: Option<String>,
@@ -155,7 +157,8 @@ pub(crate) struct Participant {
 #[derive(Clone, Debug)]
 pub(crate) struct Gateway {
     pub(crate) id: GatewayId,
-    pub(crate) key: PublicKey,
+    /// The key it begins with, unless it enrols one with a claim code.
+    pub(crate) key: Option<PublicKey>,
     pub(crate) password_sha256: Option<[u8; 32]>,
     pub(crate) device_topics: Vec<String>,
     pub(crate) points: Vec<PointRecord>,
@@ -192,7 +195,7 @@ impl Site {
         let keys: Vec<_> = self
             .gateways
             .iter()
-            .map(|g| public_key_text(g.key))
+            .filter_map(|g| g.key.map(public_key_text))
             .collect();
         unique("public_key", keys.iter().map(String::as_str))?;
         let connections = self.points().filter(|p| p.role == PointRole::Connection);
@@ -396,7 +399,11 @@ impl GatewayFile {
             .map(PointFile::check)
             .collect::<anyhow::Result<_>>();
         Ok(Gateway {
-            key: parse_public_key(&self.public_key).with_context(|| place("public_key"))?,
+            key: self
+                .public_key
+                .map(|text| parse_public_key(&text))
+                .transpose()
+                .with_context(|| place("public_key"))?,
             password_sha256: self
                 .password_sha256
                 .map(|hex| domain::ids::from_hex(&hex).with_context(|| place("password_sha256")))
@@ -410,7 +417,7 @@ impl GatewayFile {
     fn of(gateway: &Gateway) -> GatewayFile {
         GatewayFile {
             id: gateway.id.to_string(),
-            public_key: public_key_text(gateway.key),
+            public_key: gateway.key.map(public_key_text),
             password_sha256: gateway
                 .password_sha256
                 .map(|hash| domain::ids::to_hex(&hash)),
@@ -594,6 +601,18 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_may_wait_for_a_claim() {
+        let keyless: String = text()
+            .lines()
+            .filter(|line| !line.starts_with("public_key"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let site = Site::from_toml(&keyless, Path::new("site.toml")).unwrap();
+        assert!(site.gateways.iter().all(|gateway| gateway.key.is_none()));
+        assert!(!site.to_toml().unwrap().contains("public_key"));
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused_with_its_name() {
         let check = |from: &str, to: &str, expect: &str| {
             let changed = text().replacen(from, to, 1);
@@ -616,6 +635,11 @@ mod tests {
             "gateway gw-1 is there twice",
         );
         check("id = \"gw-2\"", "id = \"platform\"", "platform");
+        check(
+            "public_key = \"",
+            "public_key = \"x",
+            "gateway gw-1, public_key",
+        );
         check(
             "home-2.meter",
             "home-1.meter",

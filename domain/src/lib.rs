@@ -18,12 +18,15 @@
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
 //! half-open intervals), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
+//! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
 pub mod acceptance;
+pub mod claim;
 pub mod command;
 pub mod delivery;
 pub mod energy;
 pub mod ids;
+pub mod introduction;
 pub mod key_record;
 pub mod money;
 pub mod order;
@@ -32,6 +35,7 @@ pub mod quality;
 pub mod reading;
 pub mod receipt;
 pub mod rejection;
+pub mod revocation;
 pub mod signed;
 pub mod time;
 pub mod trade;

@@ -33,6 +33,16 @@ pub enum Kind {
     Command,
     /// A gateway's answer to a command.
     Ack,
+    /// The operator's word that a gateway may enrol with a code.
+    Claim,
+    /// A new key's request for itself.
+    KeyRequest,
+    /// A known key's word for a new one.
+    Introduction,
+    /// The operator's word that a key was not let in.
+    KeyRefusal,
+    /// The operator's word that a key counts no longer.
+    Revocation,
 }
 
 impl Kind {
@@ -46,6 +56,11 @@ impl Kind {
             Kind::Key => "key",
             Kind::Command => "command",
             Kind::Ack => "ack",
+            Kind::Claim => "claim",
+            Kind::KeyRequest => "key-request",
+            Kind::Introduction => "introduction",
+            Kind::KeyRefusal => "key-refusal",
+            Kind::Revocation => "revocation",
         }
     }
 

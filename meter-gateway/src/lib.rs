@@ -3,7 +3,8 @@
 //!
 //! In flow order: [`profile`] (what a device's registers mean) → [`bus`] and [`device`] (who talks on
 //! a line, and when) → [`poll`] (a sample: values and their time) → [`measure`] (intervals) →
-//! [`sign`] → [`spool`] (kept until the platform's signed word) → [`publish`]. [`service`] runs them.
+//! [`sign`] → [`spool`] (kept until the platform's signed word) → [`publish`]. [`service`] runs them;
+//! [`enrol`] gets its key to the platform.
 //! The other way round, [`control`] writes set-points to devices, on lease and within local limits.
 
 pub mod bus;
@@ -11,6 +12,7 @@ pub mod commission;
 pub mod config;
 pub mod control;
 pub mod device;
+pub mod enrol;
 pub mod home;
 mod home_assistant;
 pub mod listen;
@@ -28,5 +30,5 @@ pub mod status;
 pub mod toml_file;
 
 pub use config::{Config, point_records};
-pub use service::{Gateway, GatewayError, known_key_id, open_key, run};
+pub use service::{Gateway, GatewayError, known_key_id, open_key, rotate_key, run};
 pub use status::Status;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use domain::acceptance::Acceptance;
 use domain::ids::{CommunityId, GatewayId, PointId};
+use domain::rejection::Rejection;
 use domain::signed::{PublicKey, Signed};
 use runtime::clock::Clock;
 use runtime::mqtt::{LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
@@ -17,7 +18,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::config::{Config, point_records};
 use crate::control::service::Incoming;
+use crate::enrol::{Enrolment, Heard};
 use crate::listen::Listener;
 use crate::live::Live;
 use crate::spool::{Outgoing, Spool, SpoolError};
@@ -46,6 +49,10 @@ pub struct Topics {
     pub cmd: String,
     /// Answers to commands.
     pub ack: String,
+    /// A new key, introduced to the platform.
+    pub enrol: String,
+    /// The platform's answer to that.
+    pub credential: String,
 }
 
 impl Topics {
@@ -60,6 +67,8 @@ impl Topics {
             receipt: topic("receipt"),
             cmd: topic("cmd"),
             ack: topic("ack"),
+            enrol: topic("enrol"),
+            credential: topic("credential"),
         }
     }
 }
@@ -74,10 +83,8 @@ pub fn link_options(
     boot_id: &str,
     devices: &Listener,
 ) -> MqttOptions {
-    let mut subscriptions = vec![
-        (topics.receipt.clone(), QoS::AtLeastOnce),
-        (topics.cmd.clone(), QoS::AtLeastOnce),
-    ];
+    let words = [&topics.receipt, &topics.credential, &topics.cmd];
+    let mut subscriptions = words.map(|t| (t.clone(), QoS::AtLeastOnce)).to_vec();
     subscriptions.extend(devices.subscriptions());
     let offline = json!({ "state": "offline", "boot_id": boot_id });
     let last_will = Some(LastWill {
@@ -113,6 +120,22 @@ pub struct Trust {
     pub points: Vec<PointId>,
 }
 
+impl Trust {
+    /// What a configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Trust {
+            community: config.community.clone(),
+            gateway: config.gateway.clone(),
+            operator_key: config.operator_key,
+            points: point_records(config)
+                .into_iter()
+                .map(|(point, ..)| point)
+                .collect(),
+        }
+    }
+}
+
 /// The task between outbox and broker.
 #[derive(Debug)]
 pub struct Publisher {
@@ -128,6 +151,8 @@ pub struct Publisher {
     pub topics: Topics,
     /// Whose word is believed.
     pub trust: Trust,
+    /// A new key on its way to the platform.
+    pub enrolment: Enrolment,
     /// Devices that are heard on this broker.
     pub devices: Listener,
     /// Where commands go; none where nobody takes them.
@@ -232,6 +257,7 @@ impl Publisher {
         if !self.connected.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.introduce();
         let now_ms = self.now_ms();
         let mut due = self.spool.due(now_ms).await?;
         let publish = |message: &[u8]| {
@@ -265,6 +291,7 @@ impl Publisher {
                 self.connected.store(true, Ordering::Relaxed);
                 self.status.link(None, self.clock.now());
                 self.say("online");
+                self.enrolment.connected();
                 if let Err(error) = self.spool.forget_sent().await {
                     tracing::error!("{error}");
                 }
@@ -284,6 +311,8 @@ impl Publisher {
                     self.believe(payload).await;
                 } else if topic == self.topics.cmd {
                     self.pass_on(Incoming { payload, retain });
+                } else if topic == self.topics.credential {
+                    self.admitted(payload);
                 } else {
                     self.devices.hear(&topic, &payload, retain).await;
                 }
@@ -306,6 +335,51 @@ impl Publisher {
         if !matches!(sent, Some(Ok(()))) {
             tracing::warn!("a command was dropped: too many at once");
             self.status.count_error("command_dropped");
+        }
+    }
+
+    /// Introduces a new key, while the platform has not answered.
+    fn introduce(&mut self) {
+        let Some(message) = self.enrolment.due() else {
+            return;
+        };
+        let topic = &self.topics.enrol;
+        if self
+            .handle
+            .publish(topic, message, QoS::AtLeastOnce, false)
+            .is_ok()
+        {
+            self.enrolment.sent();
+        }
+    }
+
+    /// Takes the platform's answer to an introduction.
+    fn admitted(&mut self, payload: Vec<u8>) {
+        match self.enrolment.hear(payload, &self.trust) {
+            Ok(Heard::Enrolled) => tracing::info!("the platform has enrolled this gateway's key"),
+            Ok(Heard::Refused { reason, detail }) => {
+                tracing::error!(%reason, "the platform did not enrol this gateway's key: {detail}");
+                self.status.count_error(reason.name());
+            }
+            Ok(Heard::Nothing) => {
+                tracing::warn!("an answer about a key is not the operator's word to this gateway");
+                self.status.count_error("credential");
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                self.status.count_error("credential");
+            }
+        }
+    }
+
+    /// What follows from a refusal beyond the one reading.
+    fn heed(&self, reason: Rejection) {
+        if reason != Rejection::KeyRevoked {
+            return;
+        }
+        self.status.count_error("key_revoked");
+        if let Err(error) = self.enrolment.note_revoked() {
+            tracing::error!("{error}");
         }
     }
 
@@ -340,6 +414,7 @@ impl Publisher {
             Ok(refused) => {
                 for (sequence, reason) in refused {
                     tracing::warn!("reading {sequence} of {} was refused: {reason}", word.point);
+                    self.heed(reason);
                 }
                 self.status.update(|s| s.acceptances += 1);
             }

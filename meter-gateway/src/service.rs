@@ -1,17 +1,18 @@
 //! A running gateway: its tasks, their start and their end.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use domain::claim::ClaimCode;
 use domain::ids::{DeviceId, KeyId, to_hex};
 use domain::reading::MeasurementClass;
 use domain::signed::{PublicKey, SigningKey};
 use runtime::clock::Clock;
-use runtime::key_file::{self, KeyError};
 use runtime::metrics;
 use runtime::mqtt::MqttLink;
 use runtime::tls::{ClientTls, TlsError};
@@ -25,6 +26,7 @@ use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
 use crate::config::{Config, DeviceConfig, MetricsConfig, Role};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
+use crate::enrol::{EnrolError, Enrolment, Keys};
 use crate::home::{Home, HomeLink};
 use crate::home_assistant::{self, HomeAssistant};
 use crate::listen::{Listener, MqttDevice};
@@ -42,8 +44,6 @@ use crate::toml_file::TomlError;
 
 /// Reports that may wait; a line that has more to say waits until there is room.
 const REPORTS_MAX: usize = 256;
-/// Name of the key's file in the data folder.
-const KEY_FILE: &str = "gateway.key";
 /// Samples may be so many polls apart before there is a gap, and values so many polls old.
 const GAP_POLLS: i64 = 3;
 /// Modbus unit where the configuration names none.
@@ -60,7 +60,7 @@ pub enum GatewayError {
     Profile(#[from] ProfileError),
     /// There is no key.
     #[error("{0}")]
-    Key(#[from] KeyError),
+    Key(#[from] EnrolError),
     /// There is no outbox.
     #[error("{0}")]
     Spool(#[from] SpoolError),
@@ -110,19 +110,33 @@ pub struct Gateway {
     lock: File,
 }
 
-/// Opens the gateway's key in its data folder; makes it on first use.
+/// Opens the key that the gateway in this data folder signs with; makes it on first use.
 ///
 /// # Errors
-/// The file cannot be read or written, others can read it, or it holds no key.
-pub fn open_key(dir: &Path) -> Result<SigningKey, KeyError> {
-    key_file::open(&dir.join(KEY_FILE))
+/// A file cannot be read or written, others can read it, or it holds no key.
+pub fn open_key(dir: &Path) -> Result<SigningKey, EnrolError> {
+    Keys::in_dir(dir).current()
+}
+
+/// Makes the next key of a gateway that is not running, and the word of the current one for it. The next
+/// start signs with the next key and sends that word.
+///
+/// # Errors
+/// The gateway runs, there is no key yet, or one waits for the platform's answer already.
+pub async fn rotate_key(config: &Config, clock: &Clock) -> Result<PublicKey, GatewayError> {
+    let _lock = lock(config)?;
+    let spool = Spool::open(&config.data_dir, OUTBOX_MAX_ROWS).await?;
+    let keys = Keys::in_dir(&config.data_dir);
+    let next = keys.rotate(config, &spool, clock.now()).await;
+    spool.close().await;
+    Ok(next?)
 }
 
 /// Id of the key in the data folder, if there is one that can be read; none is made.
 #[must_use]
 pub fn known_key_id(dir: &Path) -> Option<KeyId> {
-    let path = dir.join(KEY_FILE);
-    let key = path.exists().then(|| key_file::open(&path));
+    let keys = Keys::in_dir(dir);
+    let key = keys.exist().then(|| keys.current());
     Some(PublicKey::of(&key?.ok()?).id())
 }
 
@@ -148,10 +162,23 @@ impl Gateway {
         clock: Clock,
         shutdown: CancellationToken,
     ) -> Result<Self, GatewayError> {
+        Gateway::start_claiming(config, None, clock, shutdown).await
+    }
+
+    /// Starts all tasks, and enrols the gateway with a claim code if one is given and needed.
+    ///
+    /// # Errors
+    /// Configuration, key, outbox or password cannot be used, or another gateway uses them.
+    pub async fn start_claiming(
+        config: Config,
+        code: Option<ClaimCode>,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) -> Result<Self, GatewayError> {
         config.validate()?;
-        let key = open_key(&config.data_dir)?;
         let lock = lock(&config)?;
         let spool = Spool::open(&config.data_dir, OUTBOX_MAX_ROWS).await?;
+        let key = signing_key(&config, &spool, code.as_ref(), &clock).await?;
         let schedule = Schedule::new(
             config.poll_interval_s,
             config.interval_length_s,
@@ -174,7 +201,8 @@ impl Gateway {
             tasks.spawn(home.run(shutdown.clone()));
             link
         });
-        let mut publisher = publisher(&config, &clock, &devices, at_platform, &spool, &status)?;
+        let enrolment = Enrolment::open(&config.data_dir, PublicKey::of(&key))?;
+        let mut publisher = publisher(&config, &clock, enrolment, at_platform, &spool, &status)?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         publisher.commands = Some(commands);
         let controller = controller(&config, &clock, &devices, key, &desk, &publisher).await?;
@@ -307,6 +335,22 @@ async fn show(
     Ok(())
 }
 
+/// The key to sign with; with a claim code, the one that it is to let in.
+async fn signing_key(
+    config: &Config,
+    spool: &Spool,
+    code: Option<&ClaimCode>,
+    clock: &Clock,
+) -> Result<SigningKey, EnrolError> {
+    let keys = Keys::in_dir(&config.data_dir);
+    if let Some(code) = code
+        && !keys.claim(config, spool, code, clock.now()).await?
+    {
+        tracing::info!("this gateway's key is enrolled already: the claim code was not used");
+    }
+    keys.current()
+}
+
 /// The configured devices, each with its profile and what it signs with.
 fn devices(
     config: &Config,
@@ -378,6 +422,14 @@ fn controlled(devices: &[Device]) -> BTreeMap<usize, Controlled> {
 /// Makes sure that no other program signs with this key and chain.
 fn lock(config: &Config) -> Result<File, GatewayError> {
     let path = config.data_dir.join("gateway.lock");
+    let folder = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir);
+    folder.map_err(|source| GatewayError::File {
+        path: config.data_dir.clone(),
+        source,
+    })?;
     let file = File::create(&path).map_err(|source| GatewayError::File {
         path: path.clone(),
         source,
@@ -501,7 +553,7 @@ fn home_assistant(config: &Config, link: HomeLink, devices: &[Device]) -> Option
 fn publisher(
     config: &Config,
     clock: &Clock,
-    devices: &[Device],
+    enrolment: Enrolment,
     heard: Listener,
     spool: &Spool,
     status: &Shared,
@@ -528,22 +580,14 @@ fn publisher(
     );
     let link = CancellationToken::new();
     let (handle, events) = MqttLink::start(options, link.clone());
-    let trust = Trust {
-        community: config.community.clone(),
-        gateway: config.gateway.clone(),
-        operator_key: config.operator_key,
-        points: devices
-            .iter()
-            .filter_map(|d| Some(d.signer.as_ref()?.point.clone()))
-            .collect(),
-    };
     Ok(Publisher {
         spool: spool.clone(),
         handle,
         events,
         link: link.drop_guard(),
         topics,
-        trust,
+        trust: Trust::of(config),
+        enrolment,
         devices: heard,
         commands: None,
         wake: Arc::new(Notify::new()),

@@ -60,6 +60,11 @@ pub struct PointState {
     pub after: Option<Accepted>,
     /// Whether an accepted reading under another key covers some of its interval.
     pub covered: bool,
+    /// For the first reading of a key whose chain is not linked to another's in the books: where the key
+    /// before it has handed the point over, as sequence and digest of the reading before.
+    pub handover: Option<(u64, Digest32)>,
+    /// Likewise, whether there are readings under another key.
+    pub elsewhere: bool,
 }
 
 /// What follows from the checks.
@@ -208,7 +213,11 @@ fn flags(reading: &Reading, state: &PointState) -> Vec<Rejection> {
             before.sequence.checked_add(1) == Some(reading.sequence)
                 && before.digest == reading.previous
         }
-        None => reading.previous == Digest32([0; 32]),
+        None => match state.handover {
+            Some(handover) => handover == (reading.sequence, reading.previous),
+            // Who begins anew where others have been has lost what came between.
+            None => reading.previous == Digest32([0; 32]) && !state.elsewhere,
+        },
     };
     if !unbroken {
         flags.push(Rejection::ChainBreak);

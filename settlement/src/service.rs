@@ -11,6 +11,7 @@ mod error;
 mod history;
 mod holds;
 mod interval;
+mod introduce;
 mod keys;
 mod logs;
 mod money;
@@ -35,13 +36,17 @@ pub use history::{
 };
 pub use holds::{hold, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
-pub use keys::{GatewayKey, gateway_keys};
+pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce};
+pub use keys::{
+    CLAIM_LIFE_MAX_MS, GatewayKey, OpenClaim, Revoked, RevokedKey, WORD_AGE_MAX_MS, gateway_key,
+    gateway_keys, open_claim, open_claims, revoke,
+};
 pub use logs::{checkpoint, consistency, latest_checkpoint};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
 pub use proof::receipt;
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};
 pub use registry::{
-    EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, participant_key,
+    EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,
     registered_points,
 };
 

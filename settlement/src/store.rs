@@ -21,11 +21,14 @@ macro_rules! append_only {
         concat!(
             "CREATE FUNCTION settle_append_only() RETURNS trigger LANGUAGE plpgsql AS ",
             "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;\n",
-            $(
-                "CREATE TRIGGER ", $table, "_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ",
-                $table, " FOR EACH STATEMENT EXECUTE FUNCTION settle_append_only();\n",
-            )*
+            append_only!(postgres triggers: $($table),*)
         )
+    };
+    (postgres triggers: $($table:literal),*) => {
+        concat!($(
+            "CREATE TRIGGER ", $table, "_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ",
+            $table, " FOR EACH STATEMENT EXECUTE FUNCTION settle_append_only();\n",
+        )*)
     };
 }
 
@@ -49,6 +52,22 @@ pub const MIGRATIONS: &[Migration] = &[
             postgres: "settle_postings", "settle_log_entries", "settle_log_nodes",
             "settle_clearings", "settle_checkpoints", "settle_key_records", "settle_orders",
             "settle_trades", "settle_runs", "settle_lines", "settle_readings", "settle_evidence"
+        ),
+    },
+    Migration {
+        version: 3003,
+        description: "claim codes, handovers and revocations of keys",
+        sqlite: concat!(
+            include_str!("store/keys_sqlite.sql"),
+            append_only!(
+                sqlite: "settle_introductions", "settle_handovers", "settle_revocations"
+            )
+        ),
+        postgres: concat!(
+            include_str!("store/keys_postgres.sql"),
+            append_only!(
+                postgres triggers: "settle_introductions", "settle_handovers", "settle_revocations"
+            )
         ),
     },
 ];
@@ -91,14 +110,20 @@ mod tests {
 
     #[test]
     fn both_databases_have_the_same_tables() {
-        let Migration {
-            sqlite, postgres, ..
-        } = MIGRATIONS[0];
-        let translated = sqlite
-            .replace("INTEGER", "BIGINT")
-            .replace("BLOB", "BYTEA")
-            .replace(" STRICT, WITHOUT ROWID", "");
-        assert_eq!(translated, postgres);
+        let pairs = [
+            (MIGRATIONS[0].sqlite, MIGRATIONS[0].postgres),
+            (
+                include_str!("store/keys_sqlite.sql"),
+                include_str!("store/keys_postgres.sql"),
+            ),
+        ];
+        for (sqlite, postgres) in pairs {
+            let translated = sqlite
+                .replace("INTEGER", "BIGINT")
+                .replace("BLOB", "BYTEA")
+                .replace(" STRICT, WITHOUT ROWID", "");
+            assert_eq!(translated, postgres);
+        }
     }
 
     #[test]

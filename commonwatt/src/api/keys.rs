@@ -1,33 +1,88 @@
-//! `/api/v1/keys`: which keys the gateways sign with.
+//! `/api/v1/keys`: which keys the gateways sign with; below it, the operator's claims and revocations.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use settlement::service::{GatewayKey, gateway_keys};
+use settlement::service::{GatewayKey, OpenClaim, gateway_keys, open_claims};
+use tokio::sync::oneshot;
 
-use crate::web::{Web, broken};
+use crate::platform::{Command, KeyAnswer, KeyWord};
+use crate::web::{Web, broken, problem};
 
-/// Every gateway of the site with its keys, newest last.
+/// Every gateway of the site with its keys, newest last, and the claim code that waits for it.
 pub(super) async fn list(State(web): State<Web>) -> Response {
-    let keys = match gateway_keys(&web.shared.db).await {
-        Ok(keys) => keys,
-        Err(error) => return broken("keys could not be read", &error),
+    let (db, now) = (&web.shared.db, web.shared.clock.now());
+    let (keys, claims) = match (gateway_keys(db).await, open_claims(db, now).await) {
+        (Ok(keys), Ok(claims)) => (keys, claims),
+        (Err(error), _) | (_, Err(error)) => return broken("keys could not be read", &error),
     };
     let gateways = web.shared.site.gateways.iter().map(|gateway| {
         let own = keys.iter().filter(|key| key.gateway == gateway.id);
+        let claim = claims.iter().find(|claim| claim.gateway == gateway.id);
         json!({
             "gateway": gateway.id.as_str(),
             "keys": own.map(shown).collect::<Vec<_>>(),
+            "claim": claim.map(waiting),
         })
     });
     Json(json!({ "gateways": gateways.collect::<Vec<_>>() })).into_response()
 }
 
 fn shown(key: &GatewayKey) -> serde_json::Value {
+    let revoked = key.revoked.as_ref();
     json!({
         "key": key.kid.to_string(),
+        "state": match (revoked, key.replaced) {
+            (Some(_), _) => "revoked",
+            (None, Some(_)) => "replaced",
+            (None, None) => "valid",
+        },
         "enrolled": key.enrolled.to_string(),
         "replaced": key.replaced.map(|at| at.to_string()),
+        "newest_sequence": key.newest_sequence,
+        "revoked": revoked.map(|word| json!({
+            "from_sequence": word.from_sequence,
+            "from": word.from.to_string(),
+            "reason": word.reason,
+        })),
     })
+}
+
+fn waiting(claim: &OpenClaim) -> serde_json::Value {
+    json!({ "expires": claim.expires.to_string(), "wrong_codes": claim.attempts })
+}
+
+/// Takes the operator's word that there is a claim code.
+pub(super) async fn claim(State(web): State<Web>, body: Bytes) -> Response {
+    say(&web, KeyWord::Claim(body.to_vec())).await
+}
+
+/// Takes the operator's word that a key counts no longer.
+pub(super) async fn revoke(State(web): State<Web>, body: Bytes) -> Response {
+    say(&web, KeyWord::Revocation(body.to_vec())).await
+}
+
+async fn say(web: &Web, word: KeyWord) -> Response {
+    let (answer, outcome) = oneshot::channel();
+    if web
+        .commands
+        .try_send(Command::Keys { word, answer })
+        .is_err()
+    {
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The platform has too much to do: try again.",
+        );
+    }
+    match outcome.await {
+        Ok(KeyAnswer::Done(answer)) => Json(answer).into_response(),
+        Ok(KeyAnswer::Refused(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Ok(KeyAnswer::Unavailable) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "It could not be stored: say it again.",
+        ),
+    }
 }

@@ -12,7 +12,6 @@ mod gateway;
 #[cfg(feature = "platform")]
 mod keys;
 #[cfg(feature = "platform")]
-#[allow(dead_code, reason = "the commands that post are next")]
 mod operator;
 #[cfg(feature = "platform")]
 mod serve;

@@ -142,7 +142,7 @@ pub(super) fn site(
             .iter()
             .map(|g| Gateway {
                 id: g.id.clone(),
-                key: g.key,
+                key: Some(g.key),
                 password_sha256: Some(Digest32::of(g.password.as_bytes()).0),
                 device_topics: g.device_topics.clone(),
                 points: g.points.clone(),

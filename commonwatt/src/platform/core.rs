@@ -20,6 +20,8 @@ use settlement::service::ReadingOutcome;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use super::keys::{KeyAnswer, KeyWord};
+use super::keys::{introduce, say};
 use super::{Shared, snapshot};
 use crate::site::Participant;
 use crate::view;
@@ -48,6 +50,13 @@ pub(crate) enum Command {
         bytes: Vec<u8>,
         answer: oneshot::Sender<OrderAnswer>,
     },
+    /// Take in a key that a gateway introduces on its topic.
+    Introduce { gateway: GatewayId, bytes: Vec<u8> },
+    /// Take the operator's word about keys and say what came of it.
+    Keys {
+        word: KeyWord,
+        answer: oneshot::Sender<KeyAnswer>,
+    },
 }
 
 /// What came of an order.
@@ -61,8 +70,14 @@ pub(crate) enum OrderAnswer {
     Unavailable,
 }
 
-/// A point of a gateway whose acceptance has to be told.
-pub(crate) type Told = (GatewayId, PointId);
+/// What a gateway has to be told.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Told {
+    /// What is accepted of this point's readings.
+    Accepted(GatewayId, PointId),
+    /// The answer to a key that it introduced.
+    Key(GatewayId, Vec<u8>),
+}
 
 /// The writer task.
 pub(crate) struct Core {
@@ -139,6 +154,23 @@ impl Core {
                     // Whoever asked may have gone; the order stands all the same.
                     let _ = answer.send(outcome);
                 }
+                Command::Introduce { gateway, bytes } => {
+                    match introduce(&self.shared, gateway, bytes).await {
+                        Ok(told) => self.tell_all(BTreeSet::from([told])),
+                        Err(error) => {
+                            tracing::error!(
+                                "a key could not be enrolled, it will be introduced again: {error:#}"
+                            );
+                        }
+                    }
+                }
+                Command::Keys { word, answer } => {
+                    let outcome = say(&self.shared, word).await.unwrap_or_else(|error| {
+                        tracing::error!("the operator's word could not be stored: {error:#}");
+                        KeyAnswer::Unavailable
+                    });
+                    let _ = answer.send(outcome);
+                }
             }
         }
         match self.take_readings(readings).await {
@@ -181,7 +213,7 @@ impl Core {
                     .await?;
             match outcome {
                 ReadingOutcome::Accepted { point, .. } | ReadingOutcome::Again { point, .. } => {
-                    told.insert((gateway, point));
+                    told.insert(Told::Accepted(gateway, point));
                 }
                 ReadingOutcome::Rejected {
                     point,
@@ -190,7 +222,7 @@ impl Core {
                 } => {
                     let shown = point.as_ref().map_or("unknown point", PointId::as_str);
                     tracing::warn!(%gateway, point = shown, ?sequence, %reason, "reading refused");
-                    told.extend(point.map(|point| (gateway, point)));
+                    told.extend(point.map(|point| Told::Accepted(gateway, point)));
                 }
             }
         }

@@ -22,7 +22,7 @@ pub(crate) const BROKER_USER: &str = "platform";
 /// too large arrives and is refused by name.
 const PACKET_MAX_BYTES: u32 = 512 * 1024;
 
-/// Most points waiting to be told what was accepted.
+/// Most answers waiting to be told.
 const TELL_MAX: usize = 1024;
 
 /// Lets in who may read and write which topics: gateways their own, the platform all.
@@ -39,8 +39,8 @@ pub(crate) fn admit(
             .collect::<Vec<_>>()
     };
     let access = Access {
-        read: all(&["reading", "state", "ack", "live"]),
-        write: all(&["cmd", "receipt"]),
+        read: all(&["reading", "state", "ack", "live", "enrol"]),
+        write: all(&["cmd", "receipt", "credential"]),
     };
     list.add(BROKER_USER, platform_password, access)?;
     for gateway in &site.gateways {
@@ -50,9 +50,9 @@ pub(crate) fn admit(
                 .map(|n| format!("{base}/{}/{n}", gateway.id))
                 .collect::<Vec<_>>()
         };
-        let mut read = own(&["cmd", "receipt"]);
+        let mut read = own(&["cmd", "receipt", "credential"]);
         read.extend(gateway.device_topics.iter().cloned());
-        let write = own(&["reading", "state", "ack", "live"]);
+        let write = own(&["reading", "state", "ack", "live", "enrol"]);
         let (user, access) = (gateway.id.as_str(), Access { read, write });
         match gateway.password_sha256 {
             Some(hash) => list.add_hashed(user, hash, access),
@@ -70,6 +70,7 @@ pub(crate) fn options(site: &Site, host: &str, port: u16, password: &str) -> Mqt
         subscriptions: vec![
             (format!("{base}/+/reading"), QoS::AtLeastOnce),
             (format!("{base}/+/ack"), QoS::AtLeastOnce),
+            (format!("{base}/+/enrol"), QoS::AtLeastOnce),
             (format!("{base}/+/live"), QoS::AtMostOnce),
         ],
         host: host.to_owned(),
@@ -97,10 +98,10 @@ pub(crate) async fn run(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            point = told.recv() => match point {
-                Some(point) => {
-                    if let Err(error) = tell(&shared, &link, &point).await {
-                        tracing::warn!("an acceptance could not be told, it will be asked for again: {error:#}");
+            what = told.recv() => match what {
+                Some(what) => {
+                    if let Err(error) = tell(&shared, &link, what).await {
+                        tracing::warn!("an answer could not be told, it will be asked for again: {error:#}");
                     }
                 }
                 None => return Ok(()),
@@ -114,7 +115,7 @@ pub(crate) async fn run(
     }
 }
 
-/// A queue for [`Told`] points.
+/// A queue for what gateways are [`Told`].
 pub(crate) fn told_queue() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
     mpsc::channel(TELL_MAX)
 }
@@ -139,6 +140,10 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
                             bytes: payload,
                         })
                         .await;
+                }
+                "enrol" if !retain => {
+                    let bytes = payload;
+                    let _ = commands.send(Command::Introduce { gateway, bytes }).await;
                 }
                 "live" if !retain => shared.live.take(gateway, &payload),
                 "ack" if !retain => {
@@ -180,12 +185,19 @@ fn pass_on(shared: &Shared, link: &MqttHandle, forward: Forward) {
     }
 }
 
-async fn tell(shared: &Shared, link: &MqttHandle, (gateway, point): &Told) -> anyhow::Result<()> {
-    let now = shared.clock.now();
-    let signed =
-        settlement::service::acceptance(&mut &shared.db, &shared.community, now, gateway, point)
-            .await?;
-    let topic = format!("cw/v1/{}/{gateway}/receipt", shared.site.community);
-    link.publish(topic, signed.as_bytes().to_vec(), QoS::AtLeastOnce, false)?;
+async fn tell(shared: &Shared, link: &MqttHandle, what: Told) -> anyhow::Result<()> {
+    let Shared { db, community, .. } = shared;
+    let (gateway, topic, bytes) = match what {
+        Told::Accepted(gateway, point) => {
+            let now = shared.clock.now();
+            let signed =
+                settlement::service::acceptance(&mut &*db, community, now, &gateway, &point)
+                    .await?;
+            (gateway, "receipt", signed.as_bytes().to_vec())
+        }
+        Told::Key(gateway, bytes) => (gateway, "credential", bytes),
+    };
+    let topic = format!("cw/v1/{}/{gateway}/{topic}", shared.site.community);
+    link.publish(topic, bytes, QoS::AtLeastOnce, false)?;
     Ok(())
 }

@@ -10,5 +10,6 @@
 mod check;
 mod clear;
 mod demo;
+mod keys;
 mod status;
 mod tidy;

@@ -64,7 +64,11 @@ fn access() -> Arc<AccessList> {
     let list = AccessList::new();
     let all = |filters: &[&str]| filters.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>();
     let gateway = Access {
-        read: all(&["cw/v1/elm-street/%u/receipt", "shelly/#"]),
+        read: all(&[
+            "cw/v1/elm-street/%u/receipt",
+            "cw/v1/elm-street/%u/credential",
+            "shelly/#",
+        ]),
         write: all(&["cw/v1/elm-street/%u/+"]),
     };
     list.add(GATEWAY, b"secret", gateway).unwrap();

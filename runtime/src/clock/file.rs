@@ -87,7 +87,7 @@ fn lease_ms(speed: u32) -> i64 {
 }
 
 fn write_durably(path: &Path, time: Timestamp) -> Result<(), ClockError> {
-    crate::durable::write(path, &format!("{time}\n"), 0o666).map_err(|source| ClockError::Write {
+    crate::durable::write(path, format!("{time}\n"), 0o666).map_err(|source| ClockError::Write {
         path: path.to_owned(),
         source,
     })

@@ -34,6 +34,8 @@ pub enum Kind {
     Line,
     /// A checkpoint of another log.
     Checkpoint,
+    /// A revocation of a key, signed by the operator.
+    Revocation,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Key => 5,
             Kind::Line => 6,
             Kind::Checkpoint => 7,
+            Kind::Revocation => 8,
         }
     }
 }

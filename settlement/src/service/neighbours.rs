@@ -1,5 +1,6 @@
 //! What the books know around a reading: whether its sequence is used, and which readings it lies between.
 
+use domain::ids::{Digest32, KeyId, PointId};
 use domain::reading::{Reading, Register};
 use domain::rejection::Rejection;
 use domain::signed::Verified;
@@ -55,7 +56,16 @@ pub(super) async fn point_state(
             ],
         )
         .await?;
+    let (handover, elsewhere) = match before {
+        Some(_) => (None, false),
+        None => (
+            handover_to(tx, verified).await?,
+            has_other_keys(tx, verified).await?,
+        ),
+    };
     Ok(PointState {
+        handover,
+        elsewhere,
         same: same(tx, verified).await?,
         before: before.map(accepted).transpose()?,
         after: after.map(accepted).transpose()?,
@@ -66,7 +76,7 @@ pub(super) async fn point_state(
 async fn same(
     tx: &mut Tx,
     verified: &Verified<Reading>,
-) -> Result<Option<(domain::ids::Digest32, Option<Rejection>)>, ServiceError> {
+) -> Result<Option<(Digest32, Option<Rejection>)>, ServiceError> {
     let reading = verified.message();
     let row: Option<(Vec<u8>, Option<String>)> = tx
         .fetch_optional(
@@ -106,6 +116,54 @@ async fn chained_to(
         ],
     );
     Ok(row.await?)
+}
+
+/// Where this key took up the point's chain, by the word of the key before it.
+async fn handover_to(
+    tx: &mut Tx,
+    verified: &Verified<Reading>,
+) -> Result<Option<(u64, Digest32)>, ServiceError> {
+    let row: Option<(i64, Vec<u8>)> = tx
+        .fetch_optional(
+            "SELECT first_sequence, previous FROM settle_handovers WHERE point = $1 AND kid = $2",
+            args![verified.message().point.as_str(), verified.signer().0],
+        )
+        .await?;
+    let Some((first, previous)) = row else {
+        return Ok(None);
+    };
+    Ok(Some((
+        number(first, "a sequence")?,
+        registry::digest(&previous)?,
+    )))
+}
+
+/// The first sequence that is not this key's any more, where it has handed the point over.
+pub(super) async fn handed_over_at(
+    tx: &mut Tx,
+    point: &PointId,
+    kid: KeyId,
+) -> Result<Option<i64>, ServiceError> {
+    let row: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT MIN(first_sequence) FROM settle_handovers WHERE point = $1 AND old_kid = $2
+             HAVING COUNT(*) > 0",
+            args![point.as_str(), kid.0],
+        )
+        .await?;
+    Ok(row.map(|(first,)| first))
+}
+
+/// Whether readings of the point are in the books under another key.
+async fn has_other_keys(tx: &mut Tx, verified: &Verified<Reading>) -> Result<bool, ServiceError> {
+    let row: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT sequence FROM settle_readings
+             WHERE point = $1 AND kid <> $2 AND reason IS NULL LIMIT 1",
+            args![verified.message().point.as_str(), verified.signer().0],
+        )
+        .await?;
+    Ok(row.is_some())
 }
 
 type AcceptedRow = (i64, i64, i64, Vec<u8>, i64, Vec<u8>);

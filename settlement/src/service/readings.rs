@@ -13,8 +13,8 @@ use runtime::db::Tx;
 use super::answers::{advance, answer};
 use super::error::{corrupt, stored};
 use super::logs::append;
-use super::neighbours::point_state;
-use super::{Community, ServiceError, note_interval, registry};
+use super::neighbours::{handed_over_at, point_state};
+use super::{Community, ServiceError, keys, note_interval, registry};
 use crate::accept::{PointState, RegisteredPoint, Verdict, check};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
@@ -93,6 +93,7 @@ pub async fn accept_reading(
     let length_s = community.interval_length_s;
     let verdict = match check(verified, gateway_from_topic, point, &state, length_s, now) {
         Verdict::Accept(_) if authentic.early => Verdict::Reject(Rejection::TooLate),
+        Verdict::Accept(_) if authentic.revoked => Verdict::Reject(Rejection::KeyRevoked),
         verdict => verdict,
     };
     let newest = authentic.newest_key;
@@ -169,6 +170,9 @@ struct Authentic {
     newest_key: bool,
     /// Whether the interval was over before the key was enrolled for the point.
     early: bool,
+    /// Whether the reading is beyond the point from which the key is revoked. What was accepted before
+    /// stays accepted when it comes again.
+    revoked: bool,
 }
 
 /// Who signed, and whether that key may sign for this point: before anything is looked up by content.
@@ -194,11 +198,18 @@ async fn authenticate(
     if key.gateway.as_ref() != Some(gateway) {
         return Ok(Err(Rejection::WrongNetwork));
     }
-    if key.replaced.is_some_and(|at| interval.start() >= at) {
-        return Ok(Err(Rejection::KeyRevoked));
-    }
     if reading.sequence > SEQUENCE_MAX {
         return Ok(Err(Rejection::Implausible));
+    }
+    if let Some(at) = key.replaced {
+        // A chain that was handed over ends by sequence, whatever the clock did meanwhile.
+        let ended = match handed_over_at(tx, &reading.point, kid).await? {
+            Some(first) => stored(reading.sequence)? >= first,
+            None => interval.start() >= at,
+        };
+        if ended {
+            return Ok(Err(Rejection::KeyRevoked));
+        }
     }
     let point = registry::point(tx, &reading.point).await?;
     let Some(point) = point.filter(|p| p.gateway == *gateway) else {
@@ -213,7 +224,9 @@ async fn authenticate(
             return Ok(Err(Rejection::WrongNetwork));
         }
     }
+    let revoked = keys::covered_by_revocation(tx, kid, reading.sequence, interval).await?;
     Ok(Ok(Authentic {
+        revoked,
         newest_key: key.replaced.is_none(),
         verified,
         point,

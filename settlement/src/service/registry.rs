@@ -39,6 +39,18 @@ pub async fn enrol(
     now: Timestamp,
     record: KeyRecord,
 ) -> Result<EnrolOutcome, ServiceError> {
+    let replaces_at = record.valid_from;
+    enrol_in_place(tx, community, now, record, replaces_at).await
+}
+
+/// The same for a key that takes the place of the older one at another instant than its own first.
+pub(super) async fn enrol_in_place(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    record: KeyRecord,
+    replaces_at: Timestamp,
+) -> Result<EnrolOutcome, ServiceError> {
     tx.exclusive(LOCK).await?;
     let kid = record.key.id();
     let known = key(tx, kid).await?;
@@ -75,7 +87,7 @@ pub async fn enrol(
     if known.is_some() {
         return Ok(EnrolOutcome::Renewed);
     }
-    insert_key(tx, now, &record).await?;
+    insert_key(tx, now, &record, replaces_at).await?;
     Ok(EnrolOutcome::Enrolled)
 }
 
@@ -102,7 +114,12 @@ async fn register(tx: &mut Tx, record: &KeyRecord) -> Result<(), ServiceError> {
     Ok(())
 }
 
-async fn insert_key(tx: &mut Tx, now: Timestamp, record: &KeyRecord) -> Result<(), ServiceError> {
+async fn insert_key(
+    tx: &mut Tx,
+    now: Timestamp,
+    record: &KeyRecord,
+    replaces_at: Timestamp,
+) -> Result<(), ServiceError> {
     let (gateway, participant) = match &record.holder {
         Holder::Gateway { gateway, .. } => (Some(gateway.to_string()), None),
         Holder::Participant(participant) => (None, Some(participant.to_string())),
@@ -111,7 +128,7 @@ async fn insert_key(tx: &mut Tx, now: Timestamp, record: &KeyRecord) -> Result<(
     tx.execute(
         "UPDATE settle_keys SET replaced_ms = $1 WHERE replaced_ms IS NULL
          AND (gateway = $2 OR participant = $3)",
-        args![from_ms, gateway.clone(), participant.clone()],
+        args![replaces_at.unix_ms(), gateway.clone(), participant.clone()],
     )
     .await?;
     let (kid, public) = (record.key.id().0, record.key.to_bytes());
@@ -138,6 +155,33 @@ pub(super) async fn signed_record(
     Ok(row.await?)
 }
 
+/// All records of a key, in the order of their entry.
+pub(super) async fn records(
+    tx: &mut Tx,
+    community: &Community,
+    kid: KeyId,
+) -> Result<Vec<KeyRecord>, ServiceError> {
+    let rows: Vec<(Vec<u8>,)> = tx
+        .fetch_all(
+            "SELECT signed FROM settle_key_records WHERE kid = $1 ORDER BY log_index",
+            args![kid.0],
+        )
+        .await?;
+    let record = |(signed,)| read_record(community, kid, signed);
+    rows.into_iter().map(record).collect()
+}
+
+fn read_record(
+    community: &Community,
+    kid: KeyId,
+    signed: Vec<u8>,
+) -> Result<KeyRecord, ServiceError> {
+    let verified = Signed::<KeyRecord>::from_bytes(signed)
+        .verify(PublicKey::of(&community.operator), &community.id)
+        .map_err(|e| ServiceError::Corrupt(format!("the record of key {kid}: {e}")))?;
+    Ok(verified.message().clone())
+}
+
 /// The record of a key that counts at `at`.
 pub(super) async fn record_at(
     source: &mut impl Source,
@@ -148,10 +192,7 @@ pub(super) async fn record_at(
     let Some((signed, _)) = signed_record(source, kid, at).await? else {
         return Ok(None);
     };
-    let verified = Signed::<KeyRecord>::from_bytes(signed)
-        .verify(PublicKey::of(&community.operator), &community.id)
-        .map_err(|e| ServiceError::Corrupt(format!("the record of key {kid}: {e}")))?;
-    Ok(Some(verified.message().clone()))
+    read_record(community, kid, signed).map(Some)
 }
 
 async fn register_point(
@@ -336,9 +377,17 @@ pub(super) async fn key(
     }))
 }
 
-fn public_key(stored: &[u8]) -> Result<PublicKey, ServiceError> {
+pub(super) fn public_key(stored: &[u8]) -> Result<PublicKey, ServiceError> {
     PublicKey::from_bytes(&bytes(stored, "a public key")?)
         .map_err(|_| corrupt("a public key is not usable"))
+}
+
+/// Whether a key was ever enrolled, valid or not.
+///
+/// # Errors
+/// The database failed.
+pub async fn is_known(tx: &mut Tx, public: PublicKey) -> Result<bool, ServiceError> {
+    Ok(key(tx, public.id()).await?.is_some())
 }
 
 /// The participant's newest key.

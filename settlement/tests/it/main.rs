@@ -7,6 +7,7 @@
 
 mod books;
 mod interval;
+mod keys;
 mod readings;
 mod receipts;
 mod world;

@@ -1,0 +1,323 @@
+//! A gateway's new key at the door: let in on a claim code, or on the word of the key before it.
+
+use domain::ids::{Digest32, GatewayId, KeyId};
+use domain::introduction::{Introduction, KeyRefused, KeyRequest};
+use domain::key_record::{Holder, KeyRecord, PointRecord};
+use domain::signed::{PublicKey, Signed, SignedError};
+use domain::time::Timestamp;
+use runtime::args;
+use runtime::db::Tx;
+
+use super::error::{corrupt, stored};
+use super::registry::{self, enrol, enrol_in_place, public_key};
+use super::{Community, ServiceError, keys};
+use crate::store::LOCK;
+
+/// Wrong codes that a gateway may try before its claim code is worth nothing.
+pub const CLAIM_ATTEMPTS_MAX: i64 = 10;
+
+/// Why a key was not let in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// By name.
+    pub reason: KeyRefused,
+    /// In a sentence.
+    pub detail: String,
+}
+
+/// What a key is let in on.
+enum Voucher {
+    Claim(ClaimRow),
+    Key(registry::EnrolledKey),
+}
+
+struct ClaimRow {
+    public: PublicKey,
+    gateway: String,
+    expires_ms: i64,
+    attempts: i64,
+    used_ms: Option<i64>,
+}
+
+impl Voucher {
+    fn public(&self) -> PublicKey {
+        match self {
+            Voucher::Claim(claim) => claim.public,
+            Voucher::Key(key) => key.public,
+        }
+    }
+
+    fn is_of(&self, gateway: &GatewayId) -> bool {
+        match self {
+            Voucher::Claim(claim) => claim.gateway == gateway.as_str(),
+            Voucher::Key(key) => key.gateway.as_ref() == Some(gateway),
+        }
+    }
+}
+
+type Answer<T> = Result<Result<T, Refusal>, ServiceError>;
+
+fn refuse<T>(reason: KeyRefused, detail: String) -> Answer<T> {
+    Ok(Err(Refusal { reason, detail }))
+}
+
+fn unreadable(error: &SignedError) -> KeyRefused {
+    match error {
+        SignedError::BadSignature | SignedError::BadKey => KeyRefused::BadSignature,
+        _ => KeyRefused::NotDeterministic,
+    }
+}
+
+/// Enrols the key that a gateway introduces, for the points that the platform has for this gateway, and
+/// returns the operator's record of it; or says why not. The same introduction again gives the record
+/// again.
+///
+/// A refusal is to be committed too, as it counts wrong codes; an error is not.
+///
+/// # Errors
+/// The points cannot be registered, or the database failed.
+pub async fn introduce(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    gateway: &GatewayId,
+    points: &[PointRecord],
+    signed: &Signed<Introduction>,
+) -> Answer<Signed<KeyRecord>> {
+    tx.exclusive(LOCK).await?;
+    let digest = Digest32::of(signed.as_bytes());
+    if let Some(kid) = introduced(tx, digest, gateway).await? {
+        return Ok(Ok(newest_record(tx, kid).await?));
+    }
+    let (voucher, request) = match read(tx, community, gateway, signed).await? {
+        Ok(read) => read,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Err(refusal) = admissible(tx, now, gateway, points, &voucher, &request).await? {
+        return Ok(Err(refusal));
+    }
+    let kid = request.key.id();
+    match &voucher {
+        Voucher::Claim(_) => {
+            let holder = Holder::Gateway {
+                gateway: gateway.clone(),
+                points: points.to_vec(),
+            };
+            let record = KeyRecord {
+                key: request.key,
+                holder,
+                valid_from: now,
+            };
+            enrol(tx, community, now, record).await?;
+            tx.execute(
+                "UPDATE settle_claims SET used_ms = $1 WHERE kid = $2",
+                args![now.unix_ms(), request.introducer.0],
+            )
+            .await?;
+        }
+        Voucher::Key(_) => hand_over(tx, community, now, &request).await?,
+    }
+    tx.execute(
+        "INSERT INTO settle_introductions (digest, kid, introducer, signed, at_ms)
+         VALUES ($1, $2, $3, $4, $5)",
+        args![
+            digest.0,
+            kid.0,
+            request.introducer.0,
+            signed.as_bytes(),
+            now.unix_ms()
+        ],
+    )
+    .await?;
+    Ok(Ok(newest_record(tx, kid).await?))
+}
+
+/// The key that this very introduction has let in for the gateway before.
+async fn introduced(
+    tx: &mut Tx,
+    digest: Digest32,
+    gateway: &GatewayId,
+) -> Result<Option<KeyId>, ServiceError> {
+    let row: Option<(Vec<u8>,)> = tx
+        .fetch_optional(
+            "SELECT settle_introductions.kid FROM settle_introductions
+             JOIN settle_keys ON settle_keys.kid = settle_introductions.kid
+             WHERE digest = $1 AND gateway = $2",
+            args![digest.0, gateway.as_str()],
+        )
+        .await?;
+    row.map(|(kid,)| super::error::bytes(&kid, "a key's name").map(KeyId))
+        .transpose()
+}
+
+async fn newest_record(tx: &mut Tx, kid: KeyId) -> Result<Signed<KeyRecord>, ServiceError> {
+    let last = Timestamp::from_unix_ms(i64::MAX);
+    let record = registry::signed_record(tx, kid, last).await?;
+    let (signed, _) = record.ok_or_else(|| corrupt("a key without a record"))?;
+    Ok(Signed::from_bytes(signed))
+}
+
+/// Who vouches, and what for: both signatures are checked here, and that all of it is about this gateway.
+async fn read(
+    tx: &mut Tx,
+    community: &Community,
+    gateway: &GatewayId,
+    signed: &Signed<Introduction>,
+) -> Answer<(Voucher, KeyRequest)> {
+    let introducer = match signed.claimed_signer() {
+        Ok(kid) => kid,
+        Err(error) => return refuse(unreadable(&error), error.to_string()),
+    };
+    let Some(voucher) = voucher(tx, introducer).await? else {
+        tx.execute(
+            "UPDATE settle_claims SET attempts = attempts + 1 WHERE gateway = $1 AND used_ms IS NULL",
+            args![gateway.as_str()],
+        )
+        .await?;
+        let why = format!(
+            "no claim code of {gateway} fits: make one with `commonwatt keys claim --gateway {gateway}`, \
+             and type it as it is printed"
+        );
+        return refuse(KeyRefused::ClaimUnknown, why);
+    };
+    let introduction = match signed.verify(voucher.public(), &community.id) {
+        Ok(introduction) => introduction,
+        Err(error) => return refuse(unreadable(&error), error.to_string()),
+    };
+    let request = match introduction.message().verify_request(&community.id) {
+        Ok(request) => request.message().clone(),
+        Err(error) => {
+            let why = format!("the new key's request: {error}");
+            return refuse(unreadable(&error), why);
+        }
+    };
+    if request.introducer != introducer {
+        let why = "the request names another key to vouch for it".to_owned();
+        return refuse(KeyRefused::BadSignature, why);
+    }
+    if request.gateway != *gateway || !voucher.is_of(gateway) {
+        let why = format!(
+            "the introduction is for {}, and came as {gateway}",
+            request.gateway
+        );
+        return refuse(KeyRefused::WrongNetwork, why);
+    }
+    Ok(Ok((voucher, request)))
+}
+
+async fn voucher(tx: &mut Tx, kid: KeyId) -> Result<Option<Voucher>, ServiceError> {
+    type Row = (Vec<u8>, String, i64, i64, Option<i64>);
+    let claim: Option<Row> = tx
+        .fetch_optional(
+            "SELECT public, gateway, expires_ms, attempts, used_ms FROM settle_claims WHERE kid = $1",
+            args![kid.0],
+        )
+        .await?;
+    if let Some((public, gateway, expires_ms, attempts, used_ms)) = claim {
+        return Ok(Some(Voucher::Claim(ClaimRow {
+            public: public_key(&public)?,
+            gateway,
+            expires_ms,
+            attempts,
+            used_ms,
+        })));
+    }
+    Ok(registry::key(tx, kid).await?.map(Voucher::Key))
+}
+
+/// Whether who vouches may, and whether the new key can be let in.
+async fn admissible(
+    tx: &mut Tx,
+    now: Timestamp,
+    gateway: &GatewayId,
+    points: &[PointRecord],
+    voucher: &Voucher,
+    request: &KeyRequest,
+) -> Answer<()> {
+    let again = format!("make a new code with `commonwatt keys claim --gateway {gateway}`");
+    let introducer = request.introducer;
+    match voucher {
+        Voucher::Claim(claim) if claim.used_ms.is_some() => {
+            let why = format!("this claim code has let in a key already; {again}");
+            return refuse(KeyRefused::ClaimUsed, why);
+        }
+        Voucher::Claim(claim) if claim.attempts >= CLAIM_ATTEMPTS_MAX => {
+            let why = format!("{CLAIM_ATTEMPTS_MAX} wrong claim codes were tried; {again}");
+            return refuse(KeyRefused::ClaimExhausted, why);
+        }
+        Voucher::Claim(claim) if claim.expires_ms <= now.unix_ms() => {
+            let until = Timestamp::from_unix_ms(claim.expires_ms);
+            let why = format!("this claim code was good until {until}; {again}");
+            return refuse(KeyRefused::ClaimExpired, why);
+        }
+        Voucher::Key(_) if keys::is_revoked(tx, introducer).await? => {
+            let why = format!("the key {introducer} that vouches is revoked; {again}");
+            return refuse(KeyRefused::KeyRevoked, why);
+        }
+        Voucher::Key(key) if key.replaced.is_some() => {
+            let why = format!("the key {introducer} that vouches has a successor already; {again}");
+            return refuse(KeyRefused::KeyReplaced, why);
+        }
+        Voucher::Claim(_) | Voucher::Key(_) => {}
+    }
+    let known = registry::key(tx, request.key.id()).await?;
+    let is_ours = |key: &registry::EnrolledKey| {
+        key.public == request.key && key.gateway.as_ref() == Some(gateway) && key.replaced.is_none()
+    };
+    // A claim may let in once more what is in: the gateway has lost the record of it.
+    let fits = match (&known, voucher) {
+        (None, _) => true,
+        (Some(known), Voucher::Claim(_)) => is_ours(known),
+        (Some(_), Voucher::Key(_)) => false,
+    };
+    if !fits || keys::is_revoked(tx, request.key.id()).await? {
+        let key = request.key.id();
+        let why =
+            format!("the key {key} was revoked, replaced or is somebody else's: make a new one");
+        return refuse(KeyRefused::KeyTaken, why);
+    }
+    let strange = request
+        .points
+        .iter()
+        .find(|start| !points.iter().any(|p| p.point == start.point));
+    if let Some(strange) = strange {
+        let why = format!(
+            "point {} is not among the points of {gateway} in the platform's site.toml",
+            strange.point
+        );
+        return refuse(KeyRefused::PointsRefused, why);
+    }
+    Ok(Ok(()))
+}
+
+/// Enrols the new key for what the old one was enrolled for, from the same times on: what parts the two is
+/// the sequence at which each point's chain passes over, not the clock.
+async fn hand_over(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    request: &KeyRequest,
+) -> Result<(), ServiceError> {
+    for old in registry::records(tx, community, request.introducer).await? {
+        let record = KeyRecord {
+            key: request.key,
+            ..old
+        };
+        enrol_in_place(tx, community, now, record, now).await?;
+    }
+    for start in &request.points {
+        tx.execute(
+            "INSERT INTO settle_handovers (point, kid, old_kid, first_sequence, previous)
+             VALUES ($1, $2, $3, $4, $5)",
+            args![
+                start.point.as_str(),
+                request.key.id().0,
+                request.introducer.0,
+                stored(start.first_sequence)?,
+                start.previous.0
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
