@@ -1,15 +1,18 @@
 //! Properties of signed messages: round trip, one encoding, nothing else verifies.
 
 use domain::acceptance::Acceptance;
+use domain::claim::{Claim, ClaimCode};
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Refusal, Revert, SetPoint};
 use domain::energy::Energy;
 use domain::ids::{CommunityId, DeviceId, Digest32, GatewayId, ParticipantId, PointId};
+use domain::introduction::{Introduction, KeyRefusal, KeyRefused, KeyRequest, PointStart};
 use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
 use domain::rejection::Rejection;
+use domain::revocation::Revocation;
 use domain::signed::{Message, PublicKey, Signed, SignedError, SigningKey};
 use domain::time::{Interval, Timestamp};
 use proptest::prelude::*;
@@ -63,7 +66,7 @@ pub(crate) fn order() -> Order {
     }
 }
 
-fn acceptance() -> Acceptance {
+pub(crate) fn acceptance() -> Acceptance {
     Acceptance {
         gateway: GatewayId::new("gw-03").unwrap(),
         point: PointId::new("home-03.meter").unwrap(),
@@ -74,7 +77,7 @@ fn acceptance() -> Acceptance {
     }
 }
 
-fn key_record() -> KeyRecord {
+pub(crate) fn key_record() -> KeyRecord {
     let gateway = GatewayId::new("gw-03").unwrap();
     let points = vec![PointRecord {
         point: PointId::new("home-03.meter").unwrap(),
@@ -116,6 +119,60 @@ pub(crate) fn ack(outcome: Outcome) -> Ack {
     }
 }
 
+pub(crate) fn claim() -> Claim {
+    let gateway = GatewayId::new("gw-03").unwrap();
+    let code = ClaimCode::from_random([5; 16]);
+    Claim {
+        key: PublicKey::of(&code.key(&street(), &gateway)),
+        gateway,
+        issued_at: Timestamp::from_unix_ms(1_782_000_000_000),
+        expires_at: Timestamp::from_unix_ms(1_782_086_400_000),
+    }
+}
+
+/// Key 5's request, for which the key of seed `introducer` is to vouch.
+pub(crate) fn key_request(introducer: u8) -> KeyRequest {
+    KeyRequest {
+        key: PublicKey::of(&key(5)),
+        gateway: GatewayId::new("gw-03").unwrap(),
+        introducer: PublicKey::of(&key(introducer)).id(),
+        points: vec![PointStart {
+            point: PointId::new("home-03.meter").unwrap(),
+            first_sequence: 18,
+            previous: Digest32([9; 32]),
+        }],
+        made_at: Timestamp::from_unix_ms(1_782_036_950_000),
+    }
+}
+
+pub(crate) fn introduction(introducer: u8) -> Introduction {
+    Introduction {
+        key: PublicKey::of(&key(5)),
+        request: Signed::sign(&key(5), &street(), &key_request(introducer)),
+    }
+}
+
+pub(crate) fn key_refusal() -> KeyRefusal {
+    KeyRefusal {
+        gateway: GatewayId::new("gw-03").unwrap(),
+        introduction: Digest32([4; 32]),
+        reason: KeyRefused::ClaimExpired,
+        detail: "this claim code was good until yesterday".to_owned(),
+        issued_at: Timestamp::from_unix_ms(1_782_036_960_000),
+    }
+}
+
+pub(crate) fn revocation() -> Revocation {
+    Revocation {
+        key: PublicKey::of(&key(5)).id(),
+        gateway: GatewayId::new("gw-03").unwrap(),
+        from_sequence: 18,
+        from: Timestamp::from_unix_ms(1_782_037_000_000),
+        reason: "the box was stolen".to_owned(),
+        issued_at: Timestamp::from_unix_ms(1_782_040_000_000),
+    }
+}
+
 fn round_trips<T: Message + PartialEq + std::fmt::Debug>(message: &T) {
     let signed = Signed::sign(&key(3), &street(), message);
     let again = Signed::<T>::from_bytes(signed.as_bytes().to_vec());
@@ -135,6 +192,9 @@ fn every_kind_of_message_round_trips() {
         round_trips(&command(Act::Release { set_point }));
         assert_eq!(SetPoint::from_word(set_point.word()), Some(set_point));
     }
+    round_trips(&claim());
+    round_trips(&key_refusal());
+    round_trips(&revocation());
 }
 
 #[test]

@@ -2,22 +2,30 @@
 //!
 //! `COMMONWATT_WRITE_VECTORS=1 cargo test -p domain` writes them anew after a change of format.
 
-use domain::command::{Ack, Command, Outcome};
+use domain::acceptance::Acceptance;
+use domain::claim::Claim;
+use domain::command::{Ack, Act, Command, End, Limit, Outcome, Revert};
 use domain::ids::{CommunityId, from_hex, to_hex};
+use domain::introduction::{Introduction, KeyRefusal, KeyRequest};
+use domain::key_record::{Holder, KeyRecord};
 use domain::order::Order;
 use domain::quality::Quality;
 use domain::reading::Reading;
-use domain::signed::{Message, PublicKey, Signed};
+use domain::revocation::Revocation;
+use domain::signed::{Kind, Message, PublicKey, Signed, Verified};
 use serde_json::{Value, json};
 
-use crate::messages::{ack, discharge, key, order, reading, street};
+use crate::messages::{
+    acceptance, ack, claim, discharge, introduction, key, key_record, key_refusal, key_request,
+    order, reading, revocation, street,
+};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
 
-fn vector(name: &str, kind: &str, bytes: &[u8], valid: bool) -> Value {
+fn vector(name: &str, kind: Kind, bytes: &[u8], valid: bool) -> Value {
     json!({
         "name": name,
-        "kind": kind,
+        "kind": kind.word(),
         "community": "street-10",
         "public_key": to_hex(&PublicKey::of(&key(3)).to_bytes()),
         "message": to_hex(bytes),
@@ -25,102 +33,213 @@ fn vector(name: &str, kind: &str, bytes: &[u8], valid: bool) -> Value {
     })
 }
 
-fn made_here() -> Value {
-    let good = Signed::sign(&key(3), &street(), &reading(17, 250))
-        .as_bytes()
-        .to_vec();
-    let signed_order = Signed::sign(&key(3), &street(), &order())
-        .as_bytes()
-        .to_vec();
-    let foreign = CommunityId::new("street-11").unwrap();
-    let foreign = Signed::sign(&key(3), &foreign, &reading(17, 250))
-        .as_bytes()
-        .to_vec();
-    let other_key = Signed::sign(&key(4), &street(), &reading(17, 250))
-        .as_bytes()
-        .to_vec();
-    let mut bad_signature = good.clone();
-    *bad_signature.last_mut().unwrap() ^= 1;
-    let mut unmarked = reading(17, 250);
-    unmarked.quality = Quality::default();
-    let unmarked = Signed::sign(&key(3), &street(), &unmarked)
-        .as_bytes()
-        .to_vec();
-    let mut marked = reading(18, 250);
-    marked.quality = Quality::from_bits((1 << 11) - 1).unwrap();
-    let marked = Signed::sign(&key(3), &street(), &marked)
-        .as_bytes()
-        .to_vec();
-    let trailing = [good.as_slice(), &[0]].concat();
-    let untagged = good[1..].to_vec();
-    let command = Signed::sign(&key(3), &street(), &discharge());
-    let answer = Signed::sign(&key(3), &street(), &ack(Outcome::Confirmed { value: 2000 }));
-    json!([
-        vector("a reading", "reading", &good, true),
-        vector("an order", "order", &signed_order, true),
-        vector(
-            "a reading with every mark of quality",
-            "reading",
-            &marked,
-            true
-        ),
-        vector(
-            "a reading with one bit of its signature flipped",
-            "reading",
-            &bad_signature,
-            false
-        ),
-        vector("a reading of another community", "reading", &foreign, false),
-        vector(
-            "a reading signed with another key",
-            "reading",
-            &other_key,
-            false
-        ),
-        vector(
-            "a reading with a byte behind its end",
-            "reading",
-            &trailing,
-            false
-        ),
-        vector(
-            "a reading without the COSE_Sign1 tag",
-            "reading",
-            &untagged,
-            false
-        ),
-        vector(
-            "a reading without a mark of its quality",
-            "reading",
-            &unmarked,
-            false
-        ),
-        vector(
-            "an order presented as a reading",
-            "reading",
-            &signed_order,
-            false
-        ),
-        vector("a command", "command", command.as_bytes(), true),
-        vector("an answer to a command", "ack", answer.as_bytes(), true),
-        vector(
-            "a command presented as an answer",
-            "ack",
-            command.as_bytes(),
-            false
-        ),
-    ])
+fn signed<T: Message>(message: &T) -> Vec<u8> {
+    let signed = Signed::sign(&key(3), &street(), message);
+    signed.as_bytes().to_vec()
 }
 
-fn verifies<T: Message>(v: &Value) -> bool {
+fn valid<T: Message>(name: &str, message: &T) -> Value {
+    vector(name, T::KIND, &signed(message), true)
+}
+
+fn invalid<T: Message>(name: &str, message: &T) -> Value {
+    vector(name, T::KIND, &signed(message), false)
+}
+
+/// A reading's payload that no `Reading` has, for the checker to refuse.
+struct RawReading(Vec<u8>);
+
+impl Message for RawReading {
+    const KIND: Kind = Kind::Reading;
+
+    fn to_cbor(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn from_cbor(_: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        Err(minicbor::decode::Error::message("only for writing"))
+    }
+}
+
+fn raw_reading(change: impl Fn(&mut Vec<u8>)) -> RawReading {
+    let mut payload = reading(17, 250).to_cbor();
+    change(&mut payload);
+    RawReading(payload)
+}
+
+/// Messages of every kind, as they should be.
+fn good() -> Vec<Value> {
+    vec![
+        valid("a reading", &reading(17, 250)),
+        valid(
+            "a reading with every mark of quality",
+            &Reading {
+                quality: Quality::from_bits((1 << 11) - 1).unwrap(),
+                ..reading(18, 250)
+            },
+        ),
+        valid("an order", &order()),
+        valid("an acceptance", &acceptance()),
+        valid(
+            "an acceptance of nothing yet",
+            &Acceptance {
+                accepted_up_to: None,
+                missing: Vec::new(),
+                rejected: Vec::new(),
+                ..acceptance()
+            },
+        ),
+        valid("a gateway's key record", &key_record()),
+        valid(
+            "a participant's key record",
+            &KeyRecord {
+                holder: Holder::Participant(order().participant),
+                ..key_record()
+            },
+        ),
+        valid("a claim", &claim()),
+        valid("a new key's request", &key_request(3)),
+        valid("an introduction", &introduction(3)),
+        valid("a refused key", &key_refusal()),
+        valid("a revocation", &revocation()),
+        valid("a command", &discharge()),
+        valid(
+            "a command that ends a lease",
+            &Command {
+                act: Act::Release {
+                    set_point: discharge().act.set_point(),
+                },
+                ..discharge()
+            },
+        ),
+        valid(
+            "an answer to a command",
+            &ack(Outcome::Confirmed { value: 2000 }),
+        ),
+        valid(
+            "a lowered value in an answer to a command",
+            &ack(Outcome::Accepted {
+                value: Some(1500),
+                clamped_by: Some(Limit::Rating),
+            }),
+        ),
+        valid(
+            "the end of a lease in an answer to a command",
+            &ack(Outcome::Ended {
+                why: End::Expired,
+                revert: Revert::Pending,
+            }),
+        ),
+    ]
+}
+
+/// Messages whose envelope is not as it should be.
+fn bad_envelopes() -> Vec<Value> {
+    let good = signed(&reading(17, 250));
+    let foreign = CommunityId::new("street-11").unwrap();
+    let foreign = Signed::sign(&key(3), &foreign, &reading(17, 250));
+    let other_key = Signed::sign(&key(4), &street(), &reading(17, 250));
+    let mut bad_signature = good.clone();
+    *bad_signature.last_mut().unwrap() ^= 1;
+    let bad = |name: &str, bytes: &[u8]| vector(name, Kind::Reading, bytes, false);
+    vec![
+        bad(
+            "a reading with one bit of its signature flipped",
+            &bad_signature,
+        ),
+        bad("a reading of another community", foreign.as_bytes()),
+        bad("a reading signed with another key", other_key.as_bytes()),
+        bad(
+            "a reading with a byte behind its end",
+            &[good.as_slice(), &[0]].concat(),
+        ),
+        bad("a reading without the COSE_Sign1 tag", &good[1..]),
+        bad("an order presented as a reading", &signed(&order())),
+        vector(
+            "a command presented as an answer",
+            Kind::Ack,
+            &signed(&discharge()),
+            false,
+        ),
+    ]
+}
+
+/// Messages with a good signature under what must not be said, or not be said so.
+fn bad_payloads() -> Vec<Value> {
+    let unmarked = Reading {
+        quality: Quality::default(),
+        ..reading(17, 250)
+    };
+    let mut descending = reading(17, 250);
+    descending.registers.reverse();
+    let twice = KeyRequest {
+        points: [key_request(3).points, key_request(3).points].concat(),
+        ..key_request(3)
+    };
+    let unsaid = Revocation {
+        reason: String::new(),
+        ..revocation()
+    };
+    vec![
+        invalid("a reading without a mark of its quality", &unmarked),
+        invalid("a reading whose registers descend", &descending),
+        invalid(
+            "a reading whose version takes two bytes",
+            &raw_reading(|payload| drop(payload.splice(2..3, [0x18, 0x01]))),
+        ),
+        invalid(
+            "a reading in a map of indefinite length",
+            &raw_reading(|payload| {
+                payload[0] = 0xbf;
+                payload.push(0xff);
+            }),
+        ),
+        invalid(
+            "a reading with a claim that is not in the table",
+            &raw_reading(|payload| {
+                payload[0] += 1;
+                payload.extend([0x10, 0x00]);
+            }),
+        ),
+        invalid("a request with the same point twice", &twice),
+        invalid(
+            "an introduction of a request that names another introducer",
+            &introduction(4),
+        ),
+        invalid(
+            "an introduction of a request that another key signed",
+            &Introduction {
+                key: PublicKey::of(&key(6)),
+                ..introduction(3)
+            },
+        ),
+        invalid("a revocation without a reason", &unsaid),
+    ]
+}
+
+fn made_here() -> Value {
+    Value::Array([good(), bad_envelopes(), bad_payloads()].concat())
+}
+
+fn verifies<T: Message>(v: &Value, also: fn(&Verified<T>, &CommunityId) -> bool) -> bool {
     let text = |name: &str| v[name].as_str().unwrap().to_owned();
     let public = PublicKey::from_bytes(&from_hex::<32>(&text("public_key")).unwrap()).unwrap();
     let hex = text("message");
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     let bytes = (0..hex.len()).step_by(2).map(byte).collect();
-    Signed::<T>::from_bytes(bytes)
-        .verify(public, &text("community").parse().unwrap())
-        .is_ok()
+    let community = text("community").parse().unwrap();
+    let verified = Signed::<T>::from_bytes(bytes).verify(public, &community);
+    verified.is_ok_and(|verified| also(&verified, &community))
+}
+
+fn fine<T>(_: &Verified<T>, _: &CommunityId) -> bool {
+    true
+}
+
+/// An introduction holds only with the request in it.
+fn introduces(introduction: &Verified<Introduction>, community: &CommunityId) -> bool {
+    let request = introduction.message().verify_request(community);
+    request.is_ok_and(|request| request.message().introducer == introduction.signer())
 }
 
 #[test]
@@ -137,11 +256,35 @@ fn the_committed_vectors_hold() {
     );
     for v in committed.as_array().unwrap() {
         let valid = match v["kind"].as_str().unwrap() {
-            "reading" => verifies::<Reading>(v),
-            "command" => verifies::<Command>(v),
-            "ack" => verifies::<Ack>(v),
-            _ => verifies::<Order>(v),
+            "reading" => verifies::<Reading>(v, fine),
+            "order" => verifies::<Order>(v, fine),
+            "receipt" => verifies::<Acceptance>(v, fine),
+            "key" => verifies::<KeyRecord>(v, fine),
+            "claim" => verifies::<Claim>(v, fine),
+            "key-request" => verifies::<KeyRequest>(v, fine),
+            "introduction" => verifies::<Introduction>(v, introduces),
+            "key-refusal" => verifies::<KeyRefusal>(v, fine),
+            "revocation" => verifies::<Revocation>(v, fine),
+            "command" => verifies::<Command>(v, fine),
+            "ack" => verifies::<Ack>(v, fine),
+            other => panic!("no such kind: {other}"),
         };
         assert_eq!(valid, v["valid"].as_bool().unwrap(), "{}", v["name"]);
     }
+}
+
+/// The other language: `domain/FORMAT.md` is all that `verify.py` knows.
+#[test]
+fn an_independent_program_agrees_on_every_vector() {
+    let python = |args: &[&str]| std::process::Command::new("python3").args(args).output();
+    match python(&["-c", "import cbor2, cryptography"]) {
+        Ok(found) if found.status.success() => {}
+        _ => return eprintln!("skipped: no python3 with cbor2 and cryptography here"),
+    }
+    let program = FILE.replace("signed.json", "verify.py");
+    let checked = python(&[&program, FILE]).unwrap();
+    let told = String::from_utf8_lossy(&checked.stdout);
+    let wrong = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{told}{wrong}");
+    assert!(told.contains("an introduction: valid"), "{told}");
 }
