@@ -278,7 +278,7 @@ mod tests {
     use crate::device::Values;
     use crate::measure::Limits;
     use crate::poll::{LastSeen, Sample};
-    use crate::profile::{BUILT_IN, Profile};
+    use crate::profile::Profile;
     use domain::reading::MeasurementClass;
     use runtime::mqtt::{MqttLink, MqttOptions};
     use tokio::sync::watch;
@@ -298,21 +298,8 @@ role = "connection"
 rating_w = 17000
 address = "127.0.0.1:1502"
 "#;
-    const VOLTAGE: &str = r#"
-[[point]]
-quantity = "voltage-l1"
-function = 4
-address = 0x0000
-type = "f32"
-unit = "V"
-"#;
-
-    /// A meter with one value more than all of its kind have.
     fn meter() -> Device {
         let config = Config::from_toml(CONFIG, "gateway.toml").unwrap();
-        let text = BUILT_IN[0]
-            .1
-            .replacen("\n[[point]]", &format!("{VOLTAGE}\n[[point]]"), 1);
         let limits = Limits {
             interval_length_s: 900,
             max_gap_ms: 30_000,
@@ -322,7 +309,7 @@ unit = "V"
         };
         Device {
             config: config.devices[0].clone(),
-            profile: Arc::new(Profile::from_toml(&text, "x").unwrap()),
+            profile: Arc::new(Profile::built_in("eastron-sdm630").unwrap()),
             limits,
             signer: None,
             state: None,

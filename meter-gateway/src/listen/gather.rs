@@ -77,8 +77,10 @@ impl Gather {
         found: Vec<(usize, Found)>,
         now: Timestamp,
     ) -> Gathered {
-        let mut out = Gathered::default();
-        out.incomplete = self.give_up(now);
+        let mut out = Gathered {
+            incomplete: self.give_up(now),
+            ..Gathered::default()
+        };
         let mut touched = vec![false; leaves.len()];
         for (index, found) in found {
             let quantity = leaves[index].point.quantity;
