@@ -354,6 +354,7 @@ impl Config {
         }
         let signs = |d: &DeviceConfig| d.role != Role::LiveOnly;
         check_counter(device, &profile)?;
+        check_keep_alive(self.poll_interval_s, &profile)?;
         if signs(device) && before().any(|other| signs(other) && other.point == device.point) {
             return refuse(
                 "point",
@@ -386,6 +387,18 @@ impl Config {
             }
             _ => refuse("address", "a Modbus device has an address, and no prefix"),
         }
+    }
+}
+
+/// Some devices end a connection on which nothing is asked.
+fn check_keep_alive(poll_interval_s: u32, profile: &Profile) -> Result<(), (&'static str, String)> {
+    let limit = profile.modbus().and_then(|rules| rules.keep_alive_s);
+    match limit.filter(|limit| poll_interval_s > *limit) {
+        None => Ok(()),
+        Some(limit) => Err((
+            "profile",
+            format!("this device ends a silent connection: poll_interval_s is at most {limit}"),
+        )),
     }
 }
 
@@ -677,5 +690,25 @@ address = "127.0.0.1:1503"
             error.contains("key `point`: another device counts"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn stations_need_a_connector_and_silent_connections_are_not_kept() {
+        let with = |from: &str, to: &str| {
+            let text = TEXT.replace("profile = \"sunspec-battery-802\"", from);
+            let text = text.replace("poll_interval_s = 5", to);
+            Config::from_toml(&text, "g.toml").map_err(|e| e.to_string())
+        };
+        let often = "poll_interval_s = 5";
+        let no = with("profile = \"phoenix-contact-charx\"", often).unwrap_err();
+        assert!(no.contains("key `connector`: a station"), "{no}");
+        let second = "profile = \"phoenix-contact-charx\"\nconnector = 2";
+        let config = with(second, often).unwrap();
+        let shifted = config.profile_of(&config.devices[1]).unwrap();
+        let plain = Profile::built_in("phoenix-contact-charx").unwrap();
+        assert_ne!(shifted.points, plain.points);
+        assert!(with("profile = \"abb-terra-ac\"", often).is_ok());
+        let seldom = with("profile = \"abb-terra-ac\"", "poll_interval_s = 60").unwrap_err();
+        assert!(seldom.contains("poll_interval_s is at most 30"), "{seldom}");
     }
 }

@@ -753,6 +753,16 @@ expect = {}
     }
 
     #[test]
+    fn the_example_in_the_folder_is_a_profile_that_passes_its_dump() {
+        let readme = include_str!("profiles/README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let parts = Profile::all_from_toml(text, "README.md").unwrap();
+        assert_eq!(parts[0].name, "my-meter/meter");
+        assert_eq!(dump::mismatch(&parts[0]), None);
+    }
+
+    #[test]
     fn mistakes_in_parts_are_named_with_line_and_key() {
         let cases = [
             (
