@@ -9,6 +9,7 @@ use runtime::clock::Clock;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::device::address::Address;
 use crate::device::modbus::{Line, ModbusError};
 use crate::poll::Sample;
 pub use job::{Answer, Desk, JOBS_MAX, Job, Place, STEPS_MAX, Step};
@@ -74,7 +75,6 @@ impl Schedule {
 
 /// What a line's task works with.
 struct LineTask {
-    address: String,
     line: Line,
     pollers: Vec<Poller>,
     schedule: Schedule,
@@ -84,7 +84,7 @@ struct LineTask {
 
 /// Polls the devices of one line and does the jobs that come for them, until `shutdown`.
 pub async fn run_line(
-    address: String,
+    address: Address,
     pollers: Vec<Poller>,
     schedule: Schedule,
     clock: Clock,
@@ -92,10 +92,8 @@ pub async fn run_line(
     mut jobs: mpsc::Receiver<Job>,
     shutdown: CancellationToken,
 ) {
-    let line = Line::new(&address);
     let mut task = LineTask {
-        address,
-        line,
+        line: Line::to(address),
         pollers,
         schedule,
         clock,
@@ -179,7 +177,7 @@ impl LineTask {
             Some(error) => {
                 poller.failures = poller.failures.saturating_add(1);
                 let (device, failures) = (poller.device, poller.failures);
-                tracing::warn!(device, failures, "{}: {error}", self.address);
+                tracing::warn!(device, failures, "{}: {error}", self.line.address());
             }
         }
     }

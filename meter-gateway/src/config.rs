@@ -2,8 +2,10 @@
 
 mod mqtt;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use domain::ids::{CommunityId, GatewayId, PointId};
 use domain::key_record::PointRole;
@@ -11,12 +13,13 @@ use domain::signed::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::control::limits::LimitsConfig;
+use crate::device::address::Address;
 use crate::profile::{Link, Profile, ProfileError, Quantity};
 use crate::toml_file::{TomlError, parse, wrong_value};
 pub use mqtt::{MqttConfig, TlsConfig};
 
 /// Most devices behind one gateway.
-pub const DEVICES_MAX: usize = 64;
+pub const DEVICES_MAX: usize = 1024;
 /// Longest MQTT prefix of a device, in bytes.
 const PREFIX_MAX_BYTES: usize = 200;
 
@@ -160,7 +163,7 @@ pub struct DeviceConfig {
     pub role: Role,
     /// Largest power through it in watts: what is above is implausible.
     pub rating_w: u32,
-    /// `host:port` of a Modbus device.
+    /// Where a Modbus device or a meter's port is, as [`Address`] says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Its Modbus unit.
@@ -268,8 +271,9 @@ impl Config {
 
     fn mistakes(&self, text: &str, file: &str) -> Vec<TomlError> {
         let mut all: Vec<TomlError> = self.check_gateway(text, file).err().into_iter().collect();
+        let mut seen = Seen::default();
         for (index, device) in self.devices.iter().enumerate() {
-            if let Err((key, message)) = self.check_device(index, device) {
+            if let Err((key, message)) = seen.check_device(self, device) {
                 all.push(wrong_value(text, file, ("devices", index), key, message));
             }
         }
@@ -305,7 +309,7 @@ impl Config {
             return wrong(key, message);
         }
         if self.devices.is_empty() || self.devices.len() > DEVICES_MAX {
-            return wrong("devices", "a gateway has 1 to 64 [[devices]]");
+            return wrong("devices", "a gateway has 1 to 1024 [[devices]]");
         }
         Ok(())
     }
@@ -322,16 +326,47 @@ impl Config {
         let message = "a topic without + and # and without / at its end";
         is_wrong.then_some(("discovery_prefix", message))
     }
+}
 
-    fn check_device(
-        &self,
-        index: usize,
+/// What the devices in front have taken already.
+#[derive(Default)]
+struct Seen<'a> {
+    names: BTreeSet<&'a str>,
+    points: BTreeSet<&'a PointId>,
+    places: BTreeMap<String, Address>,
+    profiles: Profiles,
+}
+
+/// The profiles of a configuration's devices, each loaded once.
+#[derive(Default)]
+pub(crate) struct Profiles(BTreeMap<(String, Option<u16>), Arc<Profile>>);
+
+impl Profiles {
+    pub(crate) fn of(
+        &mut self,
+        config: &Config,
         device: &DeviceConfig,
+    ) -> Result<Arc<Profile>, ProfileError> {
+        let key = (device.profile.clone(), device.connector);
+        if let Some(known) = self.0.get(&key) {
+            return Ok(known.clone());
+        }
+        let profile = Arc::new(config.profile_of(device)?);
+        self.0.insert(key, profile.clone());
+        Ok(profile)
+    }
+}
+
+impl<'a> Seen<'a> {
+    fn check_device(
+        &mut self,
+        config: &Config,
+        device: &'a DeviceConfig,
     ) -> Result<(), (&'static str, String)> {
-        let before = || self.devices.iter().take(index);
         let refuse = |key, message: &str| Err((key, message.to_owned()));
         let profile = self
-            .profile_of(device)
+            .profiles
+            .of(config, device)
             .map_err(|error| ("profile", error.to_string()))?;
         let has_connectors = profile
             .modbus()
@@ -349,13 +384,13 @@ impl Config {
         if device.name.is_empty() || device.name.len() > 64 {
             return refuse("name", "a device's name has 1 to 64 bytes");
         }
-        if before().any(|other| other.name == device.name) {
+        if !self.names.insert(&device.name) {
             return refuse("name", "another device has this name already");
         }
-        let signs = |d: &DeviceConfig| d.role != Role::LiveOnly;
+        let signs = device.role != Role::LiveOnly;
         check_counter(device, &profile)?;
-        check_keep_alive(self.poll_interval_s, &profile)?;
-        if signs(device) && before().any(|other| signs(other) && other.point == device.point) {
+        check_keep_alive(config.poll_interval_s, &profile)?;
+        if signs && !self.points.insert(&device.point) {
             return refuse(
                 "point",
                 "another device counts for this point already (or is it live_only?)",
@@ -376,15 +411,21 @@ impl Config {
                 Ok(())
             }
             (Link::Mqtt(_), ..) => refuse("prefix", "an MQTT device has a prefix, and no address"),
-            (_, Some(address), None) => {
-                let port = address
-                    .rsplit_once(':')
-                    .map(|(host, port)| (host, port.parse::<u16>()));
-                match port {
-                    Some((host, Ok(_))) if !host.is_empty() => Ok(()),
-                    _ => refuse("address", "host and port, like \"192.168.1.20:502\""),
-                }
-            }
+            (_, Some(text), None) => match text.parse::<Address>() {
+                Ok(address) => match self.places.get(&address.place()) {
+                    Some(other) if *other != address => refuse(
+                        "address",
+                        &format!(
+                            "another device has `{other}`: what is there speaks in one way only"
+                        ),
+                    ),
+                    _ => {
+                        self.places.insert(address.place(), address);
+                        Ok(())
+                    }
+                },
+                Err(error) => refuse("address", &error.to_string()),
+            },
             _ => refuse("address", "a Modbus device has an address, and no prefix"),
         }
     }
@@ -583,7 +624,7 @@ address = "127.0.0.1:1503"
             (
                 "127.0.0.1:1503",
                 "127.0.0.1",
-                "line 28, key `address`: host and port",
+                "line 28, key `address`: `127.0.0.1` is no address: host and port",
             ),
             (
                 "sunspec-battery-802",
@@ -678,6 +719,39 @@ address = "127.0.0.1:1503"
         let text = format!("{text}discovery_prefix = \"home/#\"\n");
         let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
         assert!(error.contains("line 33, key `discovery_prefix`"), "{error}");
+    }
+
+    #[test]
+    fn one_place_is_spoken_to_in_one_way() {
+        for (first, second) in [
+            ("10.0.0.1:502", "rtu+tcp://10.0.0.1:502"),
+            ("serial:/dev/x?baud=9600", "serial:/dev/x?baud=19200"),
+        ] {
+            let text = TEXT
+                .replace("127.0.0.1:1502", first)
+                .replace("127.0.0.1:1503", second);
+            let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
+            assert!(error.contains("line 28, key `address`: another"), "{error}");
+            let text = text.replace(second, first);
+            assert!(Config::from_toml(&text, "g.toml").is_ok());
+        }
+    }
+
+    #[test]
+    fn a_thousand_devices_are_checked_at_once() {
+        let head = TEXT.split("[[devices]]").next().unwrap();
+        let device = |n: u32| {
+            format!(
+                "[[devices]]\nname = \"d{n}\"\nprofile = \"eastron-sdm630\"\npoint = \"p{n}\"\n\
+                 role = \"submeter\"\nrating_w = 1\naddress = \"10.0.0.1:502\"\nunit = 1\n"
+            )
+        };
+        let text: String = (0..1000).map(device).collect();
+        let config = Config::from_toml(&format!("{head}{text}"), "g.toml").unwrap();
+        assert_eq!(config.devices.len(), 1000);
+        let again = format!("{head}{text}{}", device(7));
+        let error = Config::from_toml(&again, "g.toml").unwrap_err().to_string();
+        assert!(error.contains("key `name`: another device"), "{error}");
     }
 
     #[test]

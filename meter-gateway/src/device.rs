@@ -1,6 +1,7 @@
 //! Reading devices: which requests a profile needs ([`plan`]), and what the answers mean ([`values`]).
 //! The wires themselves are in the modules beside them.
 
+pub mod address;
 pub mod decode;
 pub mod dump;
 pub mod modbus;
@@ -10,6 +11,7 @@ pub mod sunspec;
 #[cfg(test)]
 mod tests;
 pub mod values;
+pub mod wire;
 
 pub use plan::{Block, Explained, Plan, Read, Registers};
 pub use values::{Decoded, Identity, Values};

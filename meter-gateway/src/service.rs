@@ -23,9 +23,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
-use crate::config::{Config, DeviceConfig, MetricsConfig, Role};
+use crate::config::{Config, DeviceConfig, MetricsConfig, Profiles, Role};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
+use crate::device::address::Address;
 use crate::enrol::{EnrolError, Enrolment, Keys};
 use crate::home::{Home, HomeLink};
 use crate::home_assistant::{self, HomeAssistant};
@@ -357,8 +358,9 @@ fn devices(
     key: &SigningKey,
     schedule: Schedule,
 ) -> Result<Vec<Device>, GatewayError> {
+    let mut profiles = Profiles::default();
     let device = |device: &DeviceConfig| {
-        let profile = Arc::new(config.profile_of(device)?);
+        let profile = profiles.of(config, device)?;
         let signer = (device.role != Role::LiveOnly).then(|| Signer {
             key: key.clone(),
             community: config.community.clone(),
@@ -489,15 +491,17 @@ fn start_lines(
     desk
 }
 
-/// The Modbus devices by the line they hang on.
-fn lines(devices: &[Device]) -> BTreeMap<String, Vec<Poller>> {
-    let mut lines: BTreeMap<String, Vec<Poller>> = BTreeMap::new();
+/// The Modbus devices by the line they hang on: one connection for all that are at one address.
+fn lines(devices: &[Device]) -> BTreeMap<Address, Vec<Poller>> {
+    let mut lines: BTreeMap<Address, Vec<Poller>> = BTreeMap::new();
     for (index, device) in devices.iter().enumerate() {
-        if let Some(address) = &device.config.address {
+        let address = device.config.address.as_deref().map(str::parse);
+        // The configuration was checked: an address that is none belongs to no Modbus device.
+        if let Some(Ok(address)) = address {
             let own = device.profile.modbus().and_then(|rules| rules.unit_id);
             let unit = device.config.unit.or(own).unwrap_or(DEFAULT_UNIT);
             let poller = Poller::new(index, device.profile.clone(), unit);
-            lines.entry(address.clone()).or_default().push(poller);
+            lines.entry(address).or_default().push(poller);
         }
     }
     lines

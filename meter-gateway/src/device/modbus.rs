@@ -1,15 +1,18 @@
-//! A Modbus line that believes nothing: every call has a timeout, word counts and the echo of writes
-//! are checked, and after anything but a proper answer the connection is dropped, so that a late
-//! answer can never become another register's value.
+//! A Modbus line that believes nothing: every call has a timeout, word counts, the echo of writes and
+//! the bytes on the wire are checked, and after anything but a proper answer the connection is
+//! dropped, so that a late answer can never become another register's value. On a serial line, where
+//! dropping does not silence the device, nothing is asked before the line is quiet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_modbus::client::{Client, Context, tcp};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_modbus::client::{Client, Context, rtu, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext};
 use tokio_modbus::{ExceptionCode, Request, Response};
 
+use super::address::Address;
+use super::wire::{self, NOISE_MAX_BYTES, Watch, Watched};
 use crate::profile::{ModbusRules, WORDS_PER_READ_MAX};
 
 /// Most registers that one Modbus request may write.
@@ -23,7 +26,7 @@ pub enum ModbusError {
     /// No connection.
     #[error("cannot connect to {address}: {source}; is the device on, and the address right?")]
     Connect {
-        /// Host and port.
+        /// The line's address.
         address: String,
         /// The system's error.
         source: std::io::Error,
@@ -42,6 +45,9 @@ pub enum ModbusError {
         /// Registers in the answer.
         got: usize,
     },
+    /// More bytes than the answer has.
+    #[error("{0} bytes came with the answer that do not belong to it")]
+    Surplus(usize),
     /// The device confirms another write than was sent.
     #[error("wrote to register {address}, and the device confirms another write")]
     WrongEcho {
@@ -91,6 +97,7 @@ impl ModbusError {
             ModbusError::Timeout(_) => "timeout",
             ModbusError::Transport(_) => "transport",
             ModbusError::WrongCount { .. } => "word_count",
+            ModbusError::Surplus(_) => "surplus",
             ModbusError::WrongEcho { .. } => "write_echo",
             ModbusError::Exception(_) => "exception",
             ModbusError::Busy => "busy",
@@ -103,47 +110,97 @@ impl ModbusError {
     }
 }
 
-/// One TCP connection to one device, or to several behind a gateway.
+/// Silence between requests to different units of an RTU line: the one that has just answered must
+/// have let go of the wires.
+const UNIT_CHANGE: Duration = Duration::from_millis(20);
+/// Shortest silence between frames of an RTU line.
+const SILENCE_MIN: Duration = Duration::from_micros(1750);
+
+/// One connection to one device, or to several behind a gateway or on a serial port.
 pub struct Line {
-    address: String,
-    context: Option<Context>,
+    address: Address,
+    connection: Option<Connection>,
     generation: u64,
-    last_answer: Option<Instant>,
+    last_answer: Option<(Instant, u8)>,
+    /// When a unit has failed to answer last, and which.
+    last_failure: Option<(Instant, u8)>,
+}
+
+struct Connection {
+    context: Context,
+    watch: Arc<Watch>,
 }
 
 impl Line {
-    /// A line to `host:port`, not connected yet.
+    /// A line that speaks Modbus TCP to `host:port`, not connected yet.
     #[must_use]
-    pub fn new(address: &str) -> Self {
+    pub fn new(host: &str) -> Self {
+        Line::to(Address::Tcp(host.to_owned()))
+    }
+
+    /// A line to an address, not connected yet.
+    #[must_use]
+    pub fn to(address: Address) -> Self {
         Line {
-            address: address.to_owned(),
-            context: None,
+            address,
+            connection: None,
             generation: 0,
             last_answer: None,
+            last_failure: None,
         }
     }
 
-    /// Connects where there is no connection, and returns its number: another number is another
-    /// connection, behind which another device may answer.
+    /// Where it goes.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Connects where there is no connection, or only one that the other side has ended, and returns
+    /// its number: another number is another connection, behind which another device may answer.
     ///
     /// # Errors
     /// No connection within the device's timeout.
     pub async fn connect(&mut self, rules: &ModbusRules) -> Result<u64, ModbusError> {
-        if self.context.is_none() {
-            let limit = Duration::from_millis(rules.timeout_ms);
-            let failed = |source| ModbusError::Connect {
-                address: self.address.clone(),
-                source,
-            };
-            let stream = timeout(limit, TcpStream::connect(&self.address))
-                .await
-                .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
-                .map_err(failed)?;
-            stream.set_nodelay(true).map_err(failed)?;
-            self.context = Some(tcp::attach(stream));
+        let watch = self.connection.as_ref().map(|c| c.watch.clone());
+        if let Some(watch) = watch
+            && watch.begin().await.is_err()
+        {
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            self.connection = Some(open(&self.address, rules).await?);
             self.generation += 1;
         }
         Ok(self.generation)
+    }
+
+    fn is_rtu(&self) -> bool {
+        !matches!(self.address, Address::Tcp(_))
+    }
+
+    /// When the next request to `unit` may go out.
+    fn free_at(&self, unit: u8, rules: &ModbusRules) -> Option<Instant> {
+        let (last, last_unit) = self.last_answer?;
+        let silence = match &self.address {
+            Address::Tcp(_) => Duration::ZERO,
+            Address::RtuOverTcp(_) => SILENCE_MIN,
+            Address::Serial(serial) => serial.characters(35).max(SILENCE_MIN),
+        };
+        let change = if self.is_rtu() && unit != last_unit {
+            UNIT_CHANGE
+        } else {
+            Duration::ZERO
+        };
+        let gap = Duration::from_millis(rules.gap_ms);
+        let free = last + gap.max(silence).max(change);
+        // Frames of RTU do not say which question they answer: a unit that was silent is not asked
+        // anything else before it has had its time once more.
+        let failure = self
+            .last_failure
+            .filter(|(_, failed)| self.is_rtu() && *failed == unit);
+        let failure = failure.map(|(at, _)| at + Duration::from_millis(rules.timeout_ms));
+        Some(failure.map_or(free, |failure| failure.max(free)))
     }
 
     /// Reads `count` registers (functions 3 and 4) or bits (1 and 2; one word each, 0 or 1) from
@@ -243,22 +300,29 @@ impl Line {
         rules: &ModbusRules,
         check: impl FnOnce(Response) -> Result<T, ModbusError>,
     ) -> Result<T, ModbusError> {
-        self.connect(rules).await?;
-        if let Some(last) = self.last_answer {
-            sleep_until(last + Duration::from_millis(rules.gap_ms)).await;
+        if self.connection.is_none() {
+            self.connect(rules).await?;
+        }
+        if let Some(free_at) = self.free_at(unit, rules) {
+            sleep_until(free_at).await;
         }
         // The connection is put back only after a proper answer. Also where this future is dropped
         // half way, the connection goes with it.
-        let Some(mut context) = self.context.take() else {
+        let Some(mut connection) = self.connection.take() else {
             return Err(ModbusError::Timeout(rules.timeout_ms));
         };
-        context.set_slave(Slave(unit));
+        let broken = |source| ModbusError::Transport(tokio_modbus::Error::Transport(source));
+        connection.watch.begin().await.map_err(broken)?;
+        connection.context.set_slave(Slave(unit));
         let limit = Duration::from_millis(rules.timeout_ms);
-        let answer = timeout(limit, context.call(request)).await;
-        self.last_answer = Some(Instant::now());
+        let answer = timeout(limit, connection.context.call(request)).await;
+        let now = Instant::now();
+        self.last_answer = Some((now, unit));
+        self.last_failure = Some((now, unit));
         let response = answer
             .map_err(|_| ModbusError::Timeout(rules.timeout_ms))?
             .map_err(ModbusError::Transport)?;
+        self.check_size(&response, connection.watch.received())?;
         let outcome = match response {
             Ok(response) => Ok(check(response)?),
             Err(ExceptionCode::Acknowledge | ExceptionCode::ServerDeviceBusy) => {
@@ -270,7 +334,59 @@ impl Line {
             ) => return Err(ModbusError::Gateway(code.into())),
             Err(code) => Err(ModbusError::Exception(code.into())),
         };
-        self.context = Some(context);
+        self.connection = Some(connection);
+        self.last_failure = None;
         outcome
     }
+
+    /// An answer comes alone: more bytes than it has are another answer, to nobody knows what.
+    fn check_size(
+        &self,
+        response: &Result<Response, ExceptionCode>,
+        received: usize,
+    ) -> Result<(), ModbusError> {
+        let pdu = match response {
+            Ok(Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words)) => {
+                2 + 2 * words.len()
+            }
+            Ok(Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)) => {
+                2 + bits.len().div_ceil(8)
+            }
+            Ok(_) => 5,
+            Err(_) => 2,
+        };
+        // Unit and check sum, or the header of Modbus TCP.
+        let (around, noise) = if self.is_rtu() {
+            (3, NOISE_MAX_BYTES)
+        } else {
+            (7, 0)
+        };
+        match received.saturating_sub(pdu + around) {
+            surplus if surplus > noise => Err(ModbusError::Surplus(surplus)),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn open(address: &Address, rules: &ModbusRules) -> Result<Connection, ModbusError> {
+    let limit = Duration::from_millis(rules.timeout_ms);
+    let failed = |source| ModbusError::Connect {
+        address: address.to_string(),
+        source,
+    };
+    let mut stream = timeout(limit, wire::open(address))
+        .await
+        .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
+        .map_err(failed)?;
+    sleep(Duration::from_millis(rules.connect_delay_ms)).await;
+    if let Address::Tcp(_) = address {
+        let watch = Watch::new(stream, 0);
+        let context = tcp::attach(Watched(watch.clone()));
+        return Ok(Connection { context, watch });
+    }
+    // What a device still says to a question of the last connection is lost here.
+    wire::wait_for_quiet(&mut stream).await.map_err(failed)?;
+    let watch = Watch::new(stream, NOISE_MAX_BYTES);
+    let context = rtu::attach(Watched(watch.clone()));
+    Ok(Connection { context, watch })
 }

@@ -1,11 +1,11 @@
 //! Servers whose every answer is made by hand, to misbehave in ways that no library would.
 
-#![allow(dead_code, reason = "serial lines use the rest")]
-
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serial2_tokio::SerialPort;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -154,6 +154,22 @@ pub(crate) async fn serve(
     }
 }
 
+/// Two ends of a pseudo serial line, and the file of the second.
+pub(crate) fn serial_pair() -> (SerialPort, SerialPort, String) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let open = || -> BTreeSet<String> {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        let names = targets.map(|target| target.display().to_string());
+        names.filter(|name| name.starts_with("/dev/pts/")).collect()
+    };
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let before = open();
+    let (near, far) = SerialPort::pair().unwrap();
+    let new = open().difference(&before).next().cloned();
+    (near, far, new.unwrap())
+}
+
 /// A server on TCP.
 pub(crate) struct ByHand {
     pub(crate) address: String,
@@ -179,6 +195,25 @@ impl ByHand {
                 connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(serve(stream, framing, acts.clone(), seen.clone()));
             }
+        });
+        server
+    }
+
+    /// A server on a serial port.
+    pub(crate) fn on_serial(
+        acts: impl Fn(usize, &Asked) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let (near, far, path) = serial_pair();
+        let server = ByHand {
+            address: format!("serial:{path}?baud=115200"),
+            connections: Arc::default(),
+            seen: Arc::default(),
+        };
+        let seen = server.seen.clone();
+        tokio::spawn(async move {
+            serve(near, Framing::Rtu, Arc::new(acts), seen).await;
+            // The port exists as long as somebody has it open.
+            drop(far);
         });
         server
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::by_hand::{Act, Asked, ByHand, Framing};
 
-const RULES: ModbusRules = ModbusRules {
+pub(crate) const RULES: ModbusRules = ModbusRules {
     transports: Vec::new(),
     serial: None,
     unit_id: None,
@@ -164,7 +164,7 @@ fn line(address: &str, shutdown: &CancellationToken) -> Desk {
     let (reports, mut heard) = mpsc::channel(8);
     tokio::spawn(async move { while heard.recv().await.is_some() {} });
     tokio::spawn(run_line(
-        address.to_owned(),
+        address.parse().unwrap(),
         pollers,
         Schedule::new(1, 900, 1),
         clock,

@@ -13,3 +13,4 @@ mod mqtt;
 mod platform;
 mod profiles;
 mod status;
+mod wire;
