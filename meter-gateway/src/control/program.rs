@@ -62,8 +62,10 @@ pub struct Program {
     /// The writes.
     pub steps: Vec<Step>,
     checks: Vec<Check>,
-    /// 100 % as the device tells it.
+    /// 100 %, largest charging and largest discharging power, as the device tells them.
     full_w: Option<i64>,
+    most_charge_w: i64,
+    most_discharge_w: i64,
     rating_w: i64,
     wanted: Wanted,
 }
@@ -248,9 +250,11 @@ fn is_looked_at(write: &Write) -> bool {
 
 /// Whether a list depends on the device's own limits.
 fn needs_limits(list: &[Write]) -> bool {
-    let is_commanded = |w: &Write| matches!(w.value, Value::Of(source) if source.is_commanded());
-    list.iter()
-        .any(|w| is_commanded(w) || w.to.unit == Unit::Percent)
+    list.iter().any(|w| match w.value {
+        Value::Of(Source::MaxCharge | Source::MaxDischarge) => true,
+        Value::Of(source) => source.is_commanded() || w.to.unit == Unit::Percent,
+        Value::Constant { .. } => false,
+    })
 }
 
 /// The registers that a list needs to know, in order: those of its writes, then the device's limits.
@@ -328,9 +332,13 @@ pub fn program(
         }
     }
     let [full, most_charge, most_discharge] = told;
+    let (most_charge_w, most_discharge_w) = (
+        most_charge.unwrap_or(i64::MAX),
+        most_discharge.unwrap_or(i64::MAX),
+    );
     let wanted = wanted.map(|(set_point, value)| {
-        let value = value.max(most_charge.map_or(i64::MIN, |most| -most));
-        (set_point, value.min(most_discharge.unwrap_or(i64::MAX)))
+        let value = value.max(-most_charge_w).min(most_discharge_w);
+        (set_point, value)
     });
     if let Some((set_point, value)) = wanted {
         check_limits(Target::of(set_point), value, local)?;
@@ -339,6 +347,8 @@ pub fn program(
         steps: Vec::new(),
         checks: Vec::new(),
         full_w: full,
+        most_charge_w,
+        most_discharge_w,
         rating_w: local.rating_w,
         wanted,
     };
@@ -420,8 +430,8 @@ impl Program {
             Source::Opposite => -set_point()?,
             Source::Charge => (-set_point()?).max(0),
             Source::Discharge => set_point()?.max(0),
-            Source::MaxCharge => local.max_charge_w,
-            Source::MaxDischarge => local.max_discharge_w,
+            Source::MaxCharge => local.max_charge_w.min(self.most_charge_w),
+            Source::MaxDischarge => local.max_discharge_w.min(self.most_discharge_w),
             Source::RevertCurrent => local.revert_current_ma,
             Source::FailSafeCurrent => local.fail_safe_current_ma,
             Source::Validity => i64::from(control.validity_s.unwrap_or(0)),

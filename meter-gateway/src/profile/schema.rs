@@ -187,6 +187,12 @@ pub(super) fn read(text: &str, file: &str) -> Result<Vec<Profile>, TomlError> {
         }
         profiles.push(check_part(&raw, part, &place)?);
     }
+    for control in &raw.control {
+        if !names.contains(&control.part) {
+            let name = control.part.as_deref().unwrap_or("(none)");
+            return place.wrong("part", format!("[[control]] of a part that is not: {name}"));
+        }
+    }
     for dump in &raw.dump {
         if !names.contains(&dump.part) {
             let name = dump.part.as_deref().unwrap_or("(none)");
