@@ -5,6 +5,7 @@
 mod check;
 #[cfg(feature = "platform")]
 mod clear;
+#[cfg(feature = "platform")]
 mod control;
 #[cfg(feature = "platform")]
 mod demo;
@@ -46,6 +47,7 @@ enum Command {
     #[cfg(feature = "platform")]
     Keys(keys::Args),
     /// Give a battery, charger or inverter a set-point for a time, or take it back.
+    #[cfg(feature = "platform")]
     Control(control::Args),
     /// Clear a file of orders and print price, trades and every order's fill.
     #[cfg(feature = "platform")]
@@ -123,6 +125,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
+        #[cfg(feature = "platform")]
         #[cfg(feature = "platform")]
         Command::Control(args) => control::run(&args),
         Command::Clear(args) => clear::run(&args),

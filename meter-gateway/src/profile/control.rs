@@ -525,25 +525,6 @@ fn check_control(raw: &RawControl, kind: Kind) -> Result<Control, Wrong> {
     if raw.settle_ms > SETTLE_MAX_MS {
         return wrong("settle_ms", "at most 30000 milliseconds");
     }
-    let list = |key: &'static str, raw: &[RawWrite]| -> Result<Vec<Write>, Wrong> {
-        if raw.len() > WRITES_MAX {
-            return wrong(key, "at most 12 writes");
-        }
-        let number = |(index, (_, message)): (usize, Wrong)| {
-            let text = format!("write {}: {message}", index + 1);
-            (key, text)
-        };
-        let one = |(index, write)| check_write(write, target).map_err(|e| number((index, e)));
-        let writes = raw.iter().enumerate().map(one);
-        let writes = writes.collect::<Result<Vec<_>, _>>()?;
-        if !writes.is_empty() && !writes.iter().any(|w| w.check.is_some()) {
-            return wrong(
-                key,
-                "one of the writes needs a check: what is set is read back",
-            );
-        }
-        Ok(writes)
-    };
     let register = |key: &'static str, raw: &Option<RawRegister>| {
         let Some(raw) = raw else { return Ok(None) };
         let read = check_register(raw, Target::BatteryPower, true);
@@ -565,10 +546,10 @@ fn check_control(raw: &RawControl, kind: Kind) -> Result<Control, Wrong> {
         max: raw.max,
         validity_s: raw.validity_s,
         settle_ms: raw.settle_ms,
-        write: list("write", &raw.write)?,
-        pause: list("pause", &raw.pause)?,
-        revert: list("revert", &raw.revert)?,
-        fail_safe: list("fail_safe", &raw.fail_safe)?,
+        write: check_writes("write", &raw.write, target)?,
+        pause: check_writes("pause", &raw.pause, target)?,
+        revert: check_writes("revert", &raw.revert, target)?,
+        fail_safe: check_writes("fail_safe", &raw.fail_safe, target)?,
         heartbeat,
         full_scale: register("full_scale", &raw.full_scale)?,
         most_charge: register("most_charge", &raw.most_charge)?,
@@ -577,6 +558,26 @@ fn check_control(raw: &RawControl, kind: Kind) -> Result<Control, Wrong> {
     };
     check_whole(&control)?;
     Ok(control)
+}
+
+fn check_writes(key: &'static str, raw: &[RawWrite], target: Target) -> Result<Vec<Write>, Wrong> {
+    if raw.len() > WRITES_MAX {
+        return wrong(key, "at most 12 writes");
+    }
+    let number = |(index, (_, message)): (usize, Wrong)| {
+        let text = format!("write {}: {message}", index + 1);
+        (key, text)
+    };
+    let one = |(index, write)| check_write(write, target).map_err(|e| number((index, e)));
+    let writes = raw.iter().enumerate().map(one);
+    let writes = writes.collect::<Result<Vec<_>, _>>()?;
+    if !writes.is_empty() && !writes.iter().any(|w| w.check.is_some()) {
+        return wrong(
+            key,
+            "one of the writes needs a check: what is set is read back",
+        );
+    }
+    Ok(writes)
 }
 
 /// What can only be seen of a control as a whole.
