@@ -1,8 +1,10 @@
 //! Who talks on a line, and when: one task owns each line, so that two devices behind one gateway
 //! never speak at once. A device that fails is asked less and less often, and the others go on.
 
+pub mod agenda;
 pub mod job;
 mod poller;
+pub mod stream;
 
 use domain::time::Timestamp;
 use runtime::clock::Clock;
@@ -12,11 +14,14 @@ use tokio_util::sync::CancellationToken;
 use crate::device::address::Address;
 use crate::device::modbus::{Line, ModbusError};
 use crate::poll::Sample;
+use agenda::{Agenda, Next, Outcome};
 pub use job::{Answer, Desk, JOBS_MAX, Job, Place, STEPS_MAX, Step};
 pub use poller::Poller;
 
 /// Longest time a failing device is left alone, in milliseconds of the clock.
 pub const BACK_OFF_MAX_MS: i64 = 300_000;
+/// After so many jobs a device is polled, if one is due.
+pub const JOBS_IN_A_ROW_MAX: u32 = 8;
 /// Shortest time between two polls of a device on the wall, however fast the clock runs.
 pub const POLL_MIN_WALL_MS: i64 = 250;
 /// What became of one poll, or of one message.
@@ -62,14 +67,19 @@ impl Schedule {
     /// The next poll of a device that has failed `failures` times in a row.
     #[must_use]
     pub fn next_after_failures(&self, now: Timestamp, failures: u32) -> Timestamp {
+        self.next(now).max(now.plus_ms(self.wait_ms(failures)))
+    }
+
+    /// How long a device that has failed `failures` times in a row is left alone.
+    #[must_use]
+    pub fn wait_ms(&self, failures: u32) -> i64 {
         let doublings = failures.saturating_sub(1).min(16);
         let wait_ms = if failures < 2 {
             0
         } else {
             self.poll_ms << doublings
         };
-        self.next(now)
-            .max(now.plus_ms(wait_ms.min(BACK_OFF_MAX_MS.max(self.poll_ms))))
+        wait_ms.min(BACK_OFF_MAX_MS.max(self.poll_ms))
     }
 }
 
@@ -77,9 +87,12 @@ impl Schedule {
 struct LineTask {
     line: Line,
     pollers: Vec<Poller>,
-    schedule: Schedule,
+    agenda: Agenda,
     clock: Clock,
     reports: mpsc::Sender<Report>,
+    jobs: mpsc::Receiver<Job>,
+    /// Jobs done since the last poll.
+    jobs_in_a_row: u32,
 }
 
 /// Polls the devices of one line and does the jobs that come for them, until `shutdown`.
@@ -89,75 +102,84 @@ pub async fn run_line(
     schedule: Schedule,
     clock: Clock,
     reports: mpsc::Sender<Report>,
-    mut jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Job>,
     shutdown: CancellationToken,
 ) {
     let mut task = LineTask {
         line: Line::to(address),
+        agenda: Agenda::new(schedule, pollers.len(), clock.now()),
         pollers,
-        schedule,
         clock,
         reports,
+        jobs,
+        jobs_in_a_row: 0,
     };
-    while let Some((next, due)) = task.next() {
-        let clock = task.clock.clone();
-        let turn = async {
-            tokio::select! {
-                // Who writes wants it done; a poll can wait.
-                biased;
-                Some(job) = jobs.recv() => {
-                    task.work(job).await;
-                    true
-                }
-                () = clock.sleep_until(due) => task.poll(next).await,
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            is_heard = turn => if !is_heard { return },
-        }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = async { while task.turn().await {} } => {}
     }
 }
 
 impl LineTask {
-    /// The device that is polled next, and when.
-    fn next(&self) -> Option<(usize, Timestamp)> {
-        let due = |(index, poller): (usize, &Poller)| (index, poller.due);
-        self.pollers
-            .iter()
-            .enumerate()
-            .map(due)
-            .min_by_key(|(_, due)| *due)
+    /// Does what is next; false where nobody listens any more.
+    async fn turn(&mut self) -> bool {
+        // Who writes wants it done, a poll can wait; but not for ever.
+        if self.jobs_in_a_row < JOBS_IN_A_ROW_MAX
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            self.work(job).await;
+            return true;
+        }
+        self.jobs_in_a_row = 0;
+        match self.agenda.next(self.clock.now()) {
+            Next::Poll(index) => self.poll(index).await,
+            Next::Wait(until) => {
+                let job = tokio::select! {
+                    job = self.jobs.recv(), if !self.jobs.is_closed() => job,
+                    () = self.clock.sleep_until(until) => None,
+                };
+                if let Some(job) = job {
+                    self.work(job).await;
+                }
+                true
+            }
+        }
     }
 
     /// Polls a device; false where nobody listens to what it says.
     async fn poll(&mut self, index: usize) -> bool {
+        let begun = self.clock.now();
         let outcome = self.pollers[index].poll(&mut self.line, &self.clock).await;
-        self.note(index, outcome.as_ref().err());
-        let poller = &mut self.pollers[index];
-        poller.due = self
-            .schedule
-            .next_after_failures(self.clock.now(), poller.failures);
-        let report = Report {
-            device: poller.device,
-            outcome: outcome.map_err(|error| error.kind()),
+        if let Err(error @ ModbusError::Connect { .. }) = &outcome {
+            return self.line_failed(error).await;
+        }
+        let now = self.clock.now();
+        let how = match &outcome {
+            Ok(_) => Outcome::Answered,
+            Err(ModbusError::Busy) => Outcome::Busy,
+            Err(_) => Outcome::Failed,
         };
-        self.reports.send(report).await.is_ok()
+        self.agenda.done(index, begun, now, how);
+        if let Err(error) = &outcome {
+            self.warn(index, error);
+        }
+        let outcome = outcome.map_err(|error| error.kind());
+        self.report(index, outcome).await
     }
 
     async fn work(&mut self, job: Job) {
+        self.jobs_in_a_row += 1;
         let index = self.pollers.iter().position(|p| p.device == job.device);
         let answer = match index {
             Some(index) => {
                 let answer = self.pollers[index].work(&mut self.line, &job.steps).await;
                 match &answer {
-                    // Nothing was sent.
-                    Err(ModbusError::NoRequest { .. }) => {}
                     // A device that refuses answers.
                     Ok(_) | Err(ModbusError::Exception(_) | ModbusError::NoPlace(_)) => {
-                        self.note(index, None);
+                        self.agenda.lives(index);
                     }
-                    Err(error) => self.note(index, Some(error)),
+                    // Whoever asked decides what to do; the polls find out how the device is.
+                    Err(error) => self.warn(index, error),
                 }
                 answer
             }
@@ -167,19 +189,25 @@ impl LineTask {
         let _ = job.answer.send(answer);
     }
 
-    /// Counts the failures of a device in a row.
-    fn note(&mut self, index: usize, error: Option<&ModbusError>) {
-        let poller = &mut self.pollers[index];
-        match error {
-            None => poller.failures = 0,
-            // A busy device is well: it is asked again at its next turn.
-            Some(ModbusError::Busy) => {}
-            Some(error) => {
-                poller.failures = poller.failures.saturating_add(1);
-                let (device, failures) = (poller.device, poller.failures);
-                tracing::warn!(device, failures, "{}: {error}", self.line.address());
+    /// Nothing is at the address: all devices that were due have failed.
+    async fn line_failed(&mut self, error: &ModbusError) -> bool {
+        tracing::warn!("{}: {error}", self.line.address());
+        for index in self.agenda.line_failed(self.clock.now()) {
+            if !self.report(index, Err(error.kind())).await {
+                return false;
             }
         }
+        true
+    }
+
+    async fn report(&mut self, index: usize, outcome: Result<Sample, &'static str>) -> bool {
+        let device = self.pollers[index].device;
+        self.reports.send(Report { device, outcome }).await.is_ok()
+    }
+
+    fn warn(&self, index: usize, error: &ModbusError) {
+        let (device, failures) = (self.pollers[index].device, self.agenda.failures(index));
+        tracing::warn!(device, failures, "{}: {error}", self.line.address());
     }
 }
 

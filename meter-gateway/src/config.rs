@@ -2,7 +2,8 @@
 
 mod mqtt;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::limits::LimitsConfig;
 use crate::device::address::Address;
+use crate::device::telegram::{Language, TelegramRules};
 use crate::profile::{Link, Profile, ProfileError, Quantity};
 use crate::toml_file::{TomlError, parse, wrong_value};
 pub use mqtt::{MqttConfig, TlsConfig};
@@ -333,7 +335,7 @@ impl Config {
 struct Seen<'a> {
     names: BTreeSet<&'a str>,
     points: BTreeSet<&'a PointId>,
-    places: BTreeMap<String, Address>,
+    places: BTreeMap<String, (Address, Option<(Language, TelegramRules)>)>,
     profiles: Profiles,
 }
 
@@ -411,23 +413,42 @@ impl<'a> Seen<'a> {
                 Ok(())
             }
             (Link::Mqtt(_), ..) => refuse("prefix", "an MQTT device has a prefix, and no address"),
-            (_, Some(text), None) => match text.parse::<Address>() {
-                Ok(address) => match self.places.get(&address.place()) {
-                    Some(other) if *other != address => refuse(
-                        "address",
-                        &format!(
-                            "another device has `{other}`: what is there speaks in one way only"
-                        ),
-                    ),
-                    _ => {
-                        self.places.insert(address.place(), address);
-                        Ok(())
-                    }
-                },
-                Err(error) => refuse("address", &error.to_string()),
-            },
+            (link, Some(text), None) => {
+                let address = text.parse::<Address>();
+                let address = address.map_err(|error| ("address", error.to_string()))?;
+                self.check_address(address, link)
+            }
             _ => refuse("address", "a Modbus device has an address, and no prefix"),
         }
+    }
+
+    /// What is at one place speaks in one way.
+    fn check_address(
+        &mut self,
+        address: Address,
+        link: &Link,
+    ) -> Result<(), (&'static str, String)> {
+        let telegrams = match link {
+            Link::Telegram(language, rules) => Some((*language, *rules)),
+            _ => None,
+        };
+        if telegrams.is_some() && matches!(address, Address::RtuOverTcp(_)) {
+            let rule = "a meter's telegrams come from tcp://host:port or a serial port";
+            return Err(("address", rule.to_owned()));
+        }
+        match self.places.entry(address.place()) {
+            Entry::Vacant(new) => _ = new.insert((address, telegrams)),
+            Entry::Occupied(known) if *known.get() == (address, telegrams) => {}
+            Entry::Occupied(known) => {
+                let (other, _) = known.get();
+                let rule = format!(
+                    "another device has `{other}` with another link or other settings: \
+                     what is there speaks in one way only"
+                );
+                return Err(("address", rule));
+            }
+        }
+        Ok(())
     }
 }
 

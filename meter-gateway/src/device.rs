@@ -8,6 +8,7 @@ pub mod modbus;
 pub mod mqtt;
 pub mod plan;
 pub mod sunspec;
+pub mod telegram;
 #[cfg(test)]
 mod tests;
 pub mod values;

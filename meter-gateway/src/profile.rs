@@ -18,6 +18,7 @@ use domain::ids::digest_parts;
 use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
 use crate::device::dump;
 use crate::device::sunspec::table;
+use crate::device::telegram::{Language, Obis, TelegramRules};
 use crate::toml_file::TomlError;
 
 pub use mqtt::{MessagePlace, MqttRules};
@@ -45,6 +46,8 @@ pub const BUILT_IN: &[(&str, &str)] = files![
     "carlo-gavazzi-em24-rs485",
     "carlo-gavazzi-em340",
     "chint-dtsu666",
+    "dsmr-p1",
+    "dsmr-p1-v3",
     "eastron-sdm120",
     "eastron-sdm630",
     "fronius-gen24",
@@ -70,6 +73,7 @@ pub const BUILT_IN: &[(&str, &str)] = files![
     "shelly-pro-3em-monophase",
     "shelly-pro-3em-rpc",
     "sma-tripower-se-hybrid",
+    "sml-edl",
     "solaredge-hybrid",
     "sungrow-sh-hybrid",
     "sunspec-battery-802",
@@ -179,6 +183,13 @@ pub enum Source {
     },
     /// A place in messages over MQTT.
     Message(MessagePlace),
+    /// A value of a meter's telegrams.
+    Obis {
+        /// Its code.
+        code: Obis,
+        /// The unit that must stand behind it; empty for text.
+        unit: String,
+    },
 }
 
 /// Bits in another register that turn the sign of a value.
@@ -298,6 +309,8 @@ pub enum Link {
     Sunspec(ModbusRules),
     /// Messages over MQTT.
     Mqtt(MqttRules),
+    /// Telegrams that a meter sends by itself.
+    Telegram(Language, TelegramRules),
 }
 
 /// A checked profile of one part of a device.
@@ -336,6 +349,9 @@ pub struct Dump {
     /// MQTT messages as topic (behind the prefix) and payload.
     #[serde(default)]
     pub messages: Vec<(String, String)>,
+    /// A meter's telegram: text for P1 (each line ends with CR LF on the wire), hex for SML.
+    #[serde(default)]
+    pub telegram: Option<String>,
     /// The values.
     pub expect: Expected,
 }
@@ -521,7 +537,7 @@ impl Profile {
     pub fn modbus(&self) -> Option<&ModbusRules> {
         match &self.link {
             Link::Modbus(rules) | Link::Sunspec(rules) => Some(rules),
-            Link::Mqtt(_) => None,
+            Link::Mqtt(_) | Link::Telegram(..) => None,
         }
     }
 

@@ -22,6 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::stream::{Port, run_port};
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
 use crate::config::{Config, DeviceConfig, MetricsConfig, Profiles, Role};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
@@ -448,7 +449,9 @@ fn lock(config: &Config) -> Result<File, GatewayError> {
 fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: Schedule) -> Limits {
     let report_ms = match &profile.link {
         Link::Mqtt(rules) => i64::from(rules.report_interval_s) * 1000,
-        Link::Modbus(_) | Link::Sunspec(_) => schedule.poll_ms.min(schedule.interval_ms),
+        Link::Modbus(_) | Link::Sunspec(_) | Link::Telegram(..) => {
+            schedule.poll_ms.min(schedule.interval_ms)
+        }
     };
     Limits {
         interval_length_s: config.interval_length_s,
@@ -463,7 +466,7 @@ fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: S
     }
 }
 
-/// Starts a task for every line; the desk brings jobs to them.
+/// Starts a task for every line and every meter's port; the desk brings jobs to the lines.
 fn start_lines(
     devices: &[Device],
     schedule: Schedule,
@@ -488,6 +491,10 @@ fn start_lines(
             shutdown.clone(),
         ));
     }
+    for port in ports(devices) {
+        let (clock, reports) = (clock.clone(), reports.clone());
+        tasks.spawn(run_port(port, schedule, clock, reports, shutdown.clone()));
+    }
     desk
 }
 
@@ -495,16 +502,38 @@ fn start_lines(
 fn lines(devices: &[Device]) -> BTreeMap<Address, Vec<Poller>> {
     let mut lines: BTreeMap<Address, Vec<Poller>> = BTreeMap::new();
     for (index, device) in devices.iter().enumerate() {
-        let address = device.config.address.as_deref().map(str::parse);
-        // The configuration was checked: an address that is none belongs to no Modbus device.
-        if let Some(Ok(address)) = address {
-            let own = device.profile.modbus().and_then(|rules| rules.unit_id);
-            let unit = device.config.unit.or(own).unwrap_or(DEFAULT_UNIT);
+        if let (Some(rules), Some(address)) = (device.profile.modbus(), address(device)) {
+            let unit = device.config.unit.or(rules.unit_id);
+            let unit = unit.unwrap_or(DEFAULT_UNIT);
             let poller = Poller::new(index, device.profile.clone(), unit);
             lines.entry(address).or_default().push(poller);
         }
     }
     lines
+}
+
+/// Where a device is; the configuration was checked, so an address that is none belongs to nobody.
+fn address(device: &Device) -> Option<Address> {
+    device.config.address.as_deref()?.parse().ok()
+}
+
+/// The ports of meters that speak by themselves.
+fn ports(devices: &[Device]) -> Vec<Port> {
+    let mut ports: BTreeMap<Address, Port> = BTreeMap::new();
+    for (index, device) in devices.iter().enumerate() {
+        if let (Link::Telegram(language, rules), Some(address)) =
+            (&device.profile.link, address(device))
+        {
+            let port = ports.entry(address.clone()).or_insert_with(|| Port {
+                address,
+                language: *language,
+                rules: *rules,
+                devices: Vec::new(),
+            });
+            port.devices.push((index, device.profile.clone()));
+        }
+    }
+    ports.into_values().collect()
 }
 
 fn password(written: Option<&String>, file: Option<&PathBuf>) -> Result<String, GatewayError> {

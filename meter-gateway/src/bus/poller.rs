@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use domain::time::Timestamp;
 use runtime::clock::Clock;
 
 use crate::device::modbus::{Line, ModbusError};
@@ -24,8 +23,6 @@ pub struct Poller {
     pub(super) profile: Arc<Profile>,
     pub(super) unit: u8,
     session: Option<Session>,
-    pub(super) failures: u32,
-    pub(super) due: Timestamp,
 }
 
 /// What is known about a device as long as the connection lasts.
@@ -43,14 +40,11 @@ impl Poller {
     /// A device that will be polled as soon as its line runs.
     #[must_use]
     pub fn new(device: usize, profile: Arc<Profile>, unit: u8) -> Self {
-        let due = Timestamp::from_unix_ms(i64::MIN);
         Poller {
             device,
             profile,
             unit,
             session: None,
-            failures: 0,
-            due,
         }
     }
 

@@ -1,7 +1,9 @@
 //! The raw dumps in a profile, decoded: whether a profile does what its author expects of it.
 
 use domain::energy::{Energy, Power};
+use domain::time::Timestamp;
 
+use super::telegram::{Language, Reader, Telegram, TelegramRules};
 use super::{Block, Identity, Plan, Registers, Values, sunspec};
 use crate::profile::{Dump, Expected, Link, Profile};
 
@@ -9,6 +11,10 @@ use crate::profile::{Dump, Expected, Link, Profile};
 /// be read, where it has no SunSpec model of the profile, and for devices that send messages.
 #[must_use]
 pub fn decode(profile: &Profile, dump: &Dump) -> Option<(Values, Identity)> {
+    if let Link::Telegram(language, rules) = profile.link {
+        let telegram = telegram_of(language, rules, dump.telegram.as_deref()?)?;
+        return Some((telegram.values(profile), telegram.identity(profile)));
+    }
     let mut device = Registers::default();
     for run in &dump.registers {
         let words = words_of(&run.words)?;
@@ -34,6 +40,22 @@ pub fn decode(profile: &Profile, dump: &Dump) -> Option<(Values, Identity)> {
     let mut values = first.values(&often);
     values.add_details(second.values(&seldom));
     Some((values, second.identity(&seldom)))
+}
+
+/// The telegram in a dump, as it is read from the wire.
+fn telegram_of(language: Language, rules: TelegramRules, text: &str) -> Option<Telegram> {
+    let bytes = match language {
+        Language::P1 => text.replace('\n', "\r\n").into_bytes(),
+        Language::Sml => {
+            let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            digits.chunks(2).map(byte).collect::<Option<_>>()?
+        }
+    };
+    let mut reader = Reader::new(language, rules);
+    let at = Timestamp::from_unix_ms(0);
+    let mut heard = bytes.into_iter().filter_map(|byte| reader.push(byte, at));
+    heard.next()?.ok()
 }
 
 /// What the plan's requests bring. A request that meets no word of the dump is one that the device

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
 use crate::device::sunspec::table;
+use crate::device::telegram::{Language, TelegramRules};
 use crate::toml_file::{TomlError, parse, wrong_at, wrong_value};
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -20,6 +21,8 @@ use crate::toml_file::{TomlError, parse, wrong_at, wrong_value};
 enum LinkKind {
     Modbus,
     Mqtt,
+    P1,
+    Sml,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +35,7 @@ struct RawProfile {
     link: LinkKind,
     modbus: Option<ModbusRules>,
     mqtt: Option<MqttRules>,
+    telegram: Option<TelegramRules>,
     #[serde(default)]
     missing: BTreeMap<WordType, Vec<Word>>,
     #[serde(default)]
@@ -74,6 +78,7 @@ struct RawPoint {
     topic: Option<Topic>,
     json: Option<JsonPath>,
     step: Option<String>,
+    obis: Option<String>,
     #[serde(rename = "type")]
     word_type: Option<WordType>,
     word_order: Option<WordOrder>,
@@ -272,6 +277,9 @@ fn check_sum(one: &Point, other: &Point, place: &Place<'_>) -> Result<(), TomlEr
 }
 
 fn link_of(raw: &RawProfile, part: &RawPart, place: &Place<'_>) -> Result<Link, TomlError> {
+    if let Some(telegram) = telegram_of(raw, part, place)? {
+        return Ok(telegram);
+    }
     match (raw.link, &raw.modbus, &raw.mqtt) {
         (LinkKind::Modbus, Some(rules), None) => {
             let mut rules = rules.clone();
@@ -293,6 +301,36 @@ fn link_of(raw: &RawProfile, part: &RawPart, place: &Place<'_>) -> Result<Link, 
         _ => place
             .inside_file()
             .wrong("link", "modbus wants [modbus], mqtt wants [mqtt]"),
+    }
+}
+
+/// The link of a meter that sends telegrams by itself.
+fn telegram_of(
+    raw: &RawProfile,
+    part: &RawPart,
+    place: &Place<'_>,
+) -> Result<Option<Link>, TomlError> {
+    let language = match raw.link {
+        LinkKind::P1 => Some(Language::P1),
+        LinkKind::Sml => Some(Language::Sml),
+        _ => None,
+    };
+    let is_plain = raw.modbus.is_none() && raw.mqtt.is_none() && part.models.is_empty();
+    match (language, raw.telegram) {
+        (None, None) => Ok(None),
+        (Some(language), Some(rules)) if is_plain => {
+            let file = place.inside_file();
+            if !(1..=3600).contains(&rules.silence_s) {
+                return file.wrong("silence_s", "1 to 3600 seconds");
+            }
+            if language == Language::Sml && !rules.checksum {
+                return file.wrong("checksum", "SML always has a check sum");
+            }
+            Ok(Some(Link::Telegram(language, rules)))
+        }
+        _ => place
+            .inside_file()
+            .wrong("link", "p1 and sml want [telegram], other links have none"),
     }
 }
 
@@ -429,7 +467,7 @@ fn encoding_of(
     let sentinels = own_or_default.map(|words| words.iter().map(|word| word.0).collect());
     let default_order = match link {
         Link::Modbus(rules) | Link::Sunspec(rules) => rules.word_order,
-        Link::Mqtt(_) => WordOrder::default(),
+        Link::Mqtt(_) | Link::Telegram(..) => WordOrder::default(),
     };
     if raw.bits.is_some_and(|bits| bits.0 == 0) {
         return place.wrong("bits", "at least one bit");
@@ -476,6 +514,22 @@ fn source_of(raw: &RawPoint, link: &Link, place: &Place<'_>) -> Result<Source, T
     let is_register = raw.address.is_some();
     let is_model = raw.sunspec.is_some() || raw.offset.is_some();
     let is_json = raw.topic.is_some() || raw.json.is_some() || raw.step.is_some();
+    if let Link::Telegram(..) = link {
+        let is_plain = !is_register && !is_model && !is_json;
+        return match &raw.obis {
+            Some(code) if is_plain => match code.parse() {
+                Ok(code) => Ok(Source::Obis {
+                    code,
+                    unit: raw.unit.clone().unwrap_or_default(),
+                }),
+                Err(error) => place.wrong("obis", error),
+            },
+            _ => place.wrong("obis", "p1 and sml want obis, and nothing of other links"),
+        };
+    }
+    if raw.obis.is_some() {
+        return place.wrong("obis", "only p1 and sml have obis codes");
+    }
     match (link, is_register, is_model, is_json) {
         (Link::Modbus(rules) | Link::Sunspec(rules), true, false, false) => {
             register_of(raw, rules, place)
@@ -493,7 +547,9 @@ fn source_of(raw: &RawPoint, link: &Link, place: &Place<'_>) -> Result<Source, T
             "sunspec",
             "a part with models wants sunspec, an offset or an address, one of them",
         ),
-        (Link::Mqtt(_), ..) => place.wrong("topic", "mqtt wants a topic, and no register"),
+        (Link::Mqtt(_) | Link::Telegram(..), ..) => {
+            place.wrong("topic", "mqtt wants a topic, and no register")
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod job;
 mod line;
 mod mqtt;
 mod platform;
+mod port;
 mod profiles;
 mod status;
 mod wire;
