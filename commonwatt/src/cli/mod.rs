@@ -128,6 +128,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         #[cfg(feature = "platform")]
         Command::Control(args) => control::run(&args),
+        #[cfg(feature = "platform")]
         Command::Clear(args) => clear::run(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
