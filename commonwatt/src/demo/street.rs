@@ -239,7 +239,31 @@ fn device_table(gateway: &GatewayMember, device: &DeviceEndpoint) -> toml::Table
             table.insert("prefix".into(), text(prefix));
         }
     }
+    if let Some(limits) = limits_table(device.kind, rating_w) {
+        table.insert("limits".into(), toml::Value::Table(limits));
+    }
     table
+}
+
+/// What may be done to a device of the demo; meters are only read.
+fn limits_table(kind: DeviceKind, rating_w: u32) -> Option<toml::Table> {
+    let (target, numbers): (_, &[(&str, u32)]) = match kind {
+        DeviceKind::SunSpecBattery => (
+            "battery-power",
+            &[("max_charge_w", rating_w), ("max_discharge_w", rating_w)],
+        ),
+        DeviceKind::Keba => ("charger-current", &[("max_current_a", 16)]),
+        DeviceKind::SunSpecInverter => ("generation-limit", &[]),
+        DeviceKind::SunSpecMeter | DeviceKind::Sdm630 | DeviceKind::ShellyPro3em => return None,
+    };
+    let mut table = toml::Table::new();
+    let target = toml::Value::String(target.to_owned());
+    table.insert("set_points".into(), toml::Value::Array(vec![target]));
+    for (name, number) in numbers {
+        let number = toml::Value::Integer((*number).into());
+        table.insert((*name).to_owned(), number);
+    }
+    Some(table)
 }
 
 fn profile_of(kind: DeviceKind) -> &'static str {

@@ -9,6 +9,7 @@
 
 mod check;
 mod clear;
+mod control;
 mod demo;
 mod keys;
 mod status;
