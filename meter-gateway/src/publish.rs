@@ -1,6 +1,8 @@
 //! To the platform and back: readings at least once, state with a last will, live values for the
 //! eye, and the platform's signed acceptances, the only thing that empties the outbox.
 
+mod flow;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use domain::ids::{CommunityId, GatewayId, PointId};
 use domain::rejection::Rejection;
 use domain::signed::{PublicKey, Signed};
 use runtime::clock::Clock;
-use runtime::mqtt::{LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
+use runtime::mqtt::{Answer, LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
 use runtime::tls::ClientTls;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
@@ -25,11 +27,13 @@ use crate::listen::Listener;
 use crate::live::Live;
 use crate::spool::{Outgoing, Spool, SpoolError};
 use crate::status::Shared;
+pub use flow::Flow;
+use flow::advice;
 
 /// How often the outbox is looked at when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A reading sent so often without an answer is worth a warning.
-const UNANSWERED_ATTEMPTS: i64 = 5;
+const UNANSWERED_ATTEMPTS: u32 = 5;
 const KEEP_ALIVE_S: u16 = 30;
 /// Largest packet from the broker: an acceptance has at most 16 KiB, a device's report as much.
 const PACKET_MAX_BYTES: u32 = 64 * 1024;
@@ -171,6 +175,8 @@ pub struct Publisher {
     pub started: Instant,
     /// What was warned about once.
     pub warned: Warned,
+    /// How much may go out.
+    pub flow: Flow,
 }
 
 /// Points with a lasting trouble that was already reported. There are no more of them than the
@@ -215,7 +221,7 @@ impl Publisher {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 event = self.events.recv() => match event {
-                    Some(event) => self.hear(event).await,
+                    Some(event) => self.hear_all(event).await,
                     None => break,
                 },
                 () = wake.notified() => {}
@@ -259,30 +265,73 @@ impl Publisher {
         }
         self.introduce();
         let now_ms = self.now_ms();
-        let mut due = self.spool.due(now_ms).await?;
-        let publish = |message: &[u8]| {
-            self.handle
-                .publish(&self.topics.reading, message, QoS::AtLeastOnce, false)
-                .is_ok()
-        };
-        let sent = due.iter().take_while(|one| publish(&one.message)).count();
-        due.truncate(sent);
-        if !due.is_empty() {
-            self.spool.sent(&due, now_ms).await?;
-            for point in self.warned.unanswered(&due) {
-                tracing::warn!(
-                    "readings of {point} are not answered; are this gateway's key and this point \
-                     in the platform's site.toml?"
-                );
-                self.status.count_error("unanswered");
-            }
-            self.status
-                .update(|s| s.readings_sent += u64::try_from(sent).unwrap_or(0));
+        let most = self.flow.most(now_ms);
+        if most > 0 {
+            let history_max = self.flow.history(now_ms);
+            let mut due = self.spool.due(now_ms, history_max).await?;
+            due.truncate(most);
+            self.send(due, now_ms);
         }
         let (waiting, refused) = self.spool.counts().await?;
         self.status
             .update(|s| (s.waiting, s.refused) = (waiting, refused));
         Ok(())
+    }
+
+    fn send(&mut self, mut due: Vec<Outgoing>, now_ms: i64) {
+        let mut sent = 0;
+        for one in &due {
+            let ticket = self.flow.ticket(one);
+            let (topic, message) = (&self.topics.reading, one.message.as_slice());
+            if self.handle.publish_tracked(topic, message, ticket).is_err() {
+                self.flow.withdraw(ticket);
+                break;
+            }
+            self.flow.went(one);
+            sent += 1;
+        }
+        due.truncate(sent);
+        self.spool.sent(&due, now_ms);
+        for point in self.warned.unanswered(&due) {
+            tracing::warn!(
+                "readings of {point} are not answered; are this gateway's key and this point in the \
+                 platform's site.toml?"
+            );
+            self.status.count_error("unanswered");
+        }
+        self.status
+            .update(|s| s.readings_sent += u64::try_from(sent).unwrap_or(0));
+    }
+
+    /// The broker's word about a reading. Only the platform's signed one empties the outbox.
+    fn answered(&mut self, ticket: u64, answer: Answer) {
+        let Some(sent) = self.flow.answered(ticket) else {
+            return;
+        };
+        match answer {
+            Answer::Taken => return self.flow.opened(),
+            // It is alone in this, and waits longer and longer as any that is not answered.
+            Answer::TooLarge => {}
+            Answer::Nobody | Answer::NotAuthorized | Answer::QuotaExceeded | Answer::Refused(_) => {
+                self.spool.unsent(&sent.point, sent.sequence);
+                let now_ms = self.now_ms();
+                self.flow.refused(now_ms);
+            }
+        }
+        self.status.count_error(answer.name());
+        if self.flow.is_news(answer) {
+            let (point, sequence) = (&sent.point, sent.sequence);
+            tracing::warn!("reading {sequence} of {point}: {}", advice(answer));
+        }
+    }
+
+    /// This event and those that wait behind it, so that what is due is looked for once for all.
+    async fn hear_all(&mut self, first: MqttEvent) {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            self.hear(event).await;
+            next = self.events.try_recv().ok();
+        }
     }
 
     async fn hear(&mut self, event: MqttEvent) {
@@ -292,9 +341,8 @@ impl Publisher {
                 self.status.link(None, self.clock.now());
                 self.say("online");
                 self.enrolment.connected();
-                if let Err(error) = self.spool.forget_sent().await {
-                    tracing::error!("{error}");
-                }
+                self.spool.forget_sent();
+                self.flow.reconnected();
             }
             MqttEvent::Disconnected { reason } => {
                 tracing::warn!("no broker: {reason}");
@@ -317,7 +365,7 @@ impl Publisher {
                     self.devices.hear(&topic, &payload, retain).await;
                 }
             }
-            MqttEvent::Answered { .. } => {}
+            MqttEvent::Answered { ticket, answer } => self.answered(ticket, answer),
             MqttEvent::PublishRefused { reason } => {
                 tracing::warn!("the broker refused a message: {reason}");
                 self.status.count_error("publish_refused");
@@ -439,6 +487,7 @@ mod tests {
             sequence: 1,
             message: Vec::new(),
             attempts,
+            is_history: false,
         };
         let mut warned = Warned::default();
         let first = [sent("a", 3), sent("b", 4), sent("b", 9), sent("c", 0)];

@@ -35,7 +35,7 @@ use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
 use crate::poll::LastSeen;
 use crate::profile::{Link, Profile, ProfileError};
-use crate::publish::{Publisher, Topics, Trust, Warned, link_options};
+use crate::publish::{Flow, Publisher, Topics, Trust, Warned, link_options};
 use crate::record::{Device, Recorder};
 use crate::sign::Signer;
 use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
@@ -630,6 +630,7 @@ fn publisher(
         connected: Arc::new(AtomicBool::new(false)),
         started: Instant::now(),
         warned: Warned::default(),
+        flow: Flow::new(mqtt.history_per_s),
     })
 }
 

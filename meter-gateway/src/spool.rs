@@ -3,10 +3,16 @@
 //!
 //! Times in here are milliseconds of the running process, not of any clock: they say when to send
 //! again, and are forgotten at each start.
+//!
+//! A full disk: nothing is deleted to make room. What cannot be stored has not happened, so no
+//! intervals are made until there is room, and then one interpolated stretch covers the time between.
+//! What is in the outbox is sent all the same; a receipt that cannot be noted is asked for again.
 
+mod agenda;
 mod sql;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::acceptance::Acceptance;
 use domain::ids::{Digest32, PointId};
@@ -19,6 +25,7 @@ use runtime::db::{Db, DbError, Tx};
 
 use crate::measure;
 use crate::sign::Chain;
+use agenda::Agenda;
 pub use sql::MIGRATIONS;
 
 /// Name of the database in the data folder.
@@ -30,7 +37,7 @@ pub const OUTBOX_MAX_ROWS: i64 = 100_000;
 pub const REFUSED_MAX_ROWS: i64 = 1_000;
 /// Most readings that are under way for the first time. Repeats do not count, so that a point that is
 /// never answered holds up no other.
-pub const IN_FLIGHT_MAX: i64 = 64;
+pub const IN_FLIGHT_MAX: usize = 64;
 /// Most readings sent for the third time or later that go out at once.
 pub const REPEATS_MAX: usize = 8;
 /// First wait for an acceptance; it doubles with every attempt up to [`RETRY_MAX_MS`].
@@ -94,6 +101,9 @@ pub struct NewReading {
     pub signed: Signed<Reading>,
 }
 
+/// A point, its new state, and the readings made on the way to it.
+pub type NewState<'a> = (&'a PointId, &'a PointState, &'a [NewReading]);
+
 /// A reading to be sent now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outgoing {
@@ -104,7 +114,9 @@ pub struct Outgoing {
     /// Its bytes.
     pub message: Vec<u8>,
     /// How often it was sent before.
-    pub attempts: i64,
+    pub attempts: u32,
+    /// Whether it is older than the last hour's: history is sent at a limited rate.
+    pub is_history: bool,
 }
 
 /// How much is not in the platform's books yet.
@@ -123,6 +135,7 @@ pub struct Backlog {
 pub struct Spool {
     db: Db,
     max_rows: i64,
+    agenda: Arc<Mutex<Agenda>>,
 }
 
 fn as_i64(number: u64, point: &PointId) -> Result<i64, SpoolError> {
@@ -141,9 +154,33 @@ impl Spool {
         let path = dir.join(FILE);
         let db = Db::open(&path.to_string_lossy()).await?;
         db.migrate(&MIGRATIONS).await?;
-        let spool = Spool { db, max_rows };
-        spool.forget_sent().await?;
+        let agenda = Arc::default();
+        let spool = Spool {
+            db,
+            max_rows,
+            agenda,
+        };
+        spool.read_agenda().await?;
         Ok(spool)
+    }
+
+    fn agenda(&self) -> MutexGuard<'_, Agenda> {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_agenda(&self) -> Result<(), SpoolError> {
+        let rows = self.db.fetch_all(sql::PLACES, args![]).await?;
+        self.agenda().replace(rows);
+        Ok(())
+    }
+
+    /// After a write that failed it is read again, because it may have been done all the same.
+    async fn settle_doubts(&self) -> Result<(), SpoolError> {
+        let is_doubtful = self.agenda().is_doubtful;
+        if is_doubtful {
+            self.read_agenda().await?;
+        }
+        Ok(())
     }
 
     /// The database, for what else a gateway must not forget.
@@ -196,95 +233,111 @@ impl Spool {
         state: &PointState,
         readings: &[NewReading],
     ) -> Result<(), SpoolError> {
-        let measure = serde_json::to_string(&state.measure).map_err(|e| SpoolError::Damaged {
-            point: point.to_string(),
-            reason: e.to_string(),
-        })?;
-        let next_sequence = as_i64(state.chain.next_sequence, point)?;
-        let previous = state.chain.previous.0.to_vec();
-        let mut tx = self.db.begin().await?;
-        let (count,): (i64,) = tx.fetch_one(sql::COUNT_OUTBOX, args![]).await?;
-        let added = i64::try_from(readings.len()).unwrap_or(i64::MAX);
-        if added > 0 && count.saturating_add(added) > self.max_rows {
-            return Err(SpoolError::Full(count));
+        self.store_all(&[(point, state, readings)]).await
+    }
+
+    /// The same for several points, with one sync of the disk for all of them: all or nothing.
+    ///
+    /// # Errors
+    /// See [`Spool::store`].
+    pub async fn store_all(&self, points: &[NewState<'_>]) -> Result<(), SpoolError> {
+        self.settle_doubts().await?;
+        let waiting = i64::try_from(self.agenda().len()).unwrap_or(i64::MAX);
+        let added: usize = points.iter().map(|(_, _, readings)| readings.len()).sum();
+        let added = i64::try_from(added).unwrap_or(i64::MAX);
+        if added > 0 && waiting.saturating_add(added) > self.max_rows {
+            return Err(SpoolError::Full(waiting));
         }
-        tx.execute(
-            sql::SAVE,
-            args![point.as_str(), next_sequence, previous, measure],
-        )
-        .await?;
-        for reading in readings {
-            let sequence = as_i64(reading.sequence, point)?;
-            let (start_s, bytes) = (
-                reading.interval.start_s(),
-                reading.signed.as_bytes().to_vec(),
-            );
-            tx.execute(sql::ADD, args![point.as_str(), sequence, start_s, bytes])
-                .await?;
+        let mut places = Vec::new();
+        let written = self.write(points, &mut places).await;
+        let mut agenda = self.agenda();
+        match &written {
+            Ok(()) => places
+                .iter()
+                .for_each(|(point, sequence, start_s)| agenda.add(point, *sequence, *start_s)),
+            Err(SpoolError::Db(DbError::Commit(_))) => agenda.is_doubtful = true,
+            Err(_) => {}
+        }
+        written
+    }
+
+    async fn write<'a>(
+        &self,
+        points: &'a [NewState<'a>],
+        places: &mut Vec<(&'a str, i64, i64)>,
+    ) -> Result<(), SpoolError> {
+        let mut tx = self.db.begin().await?;
+        for (point, state, readings) in points {
+            let measure =
+                serde_json::to_string(&state.measure).map_err(|e| SpoolError::Damaged {
+                    point: point.to_string(),
+                    reason: e.to_string(),
+                })?;
+            let next_sequence = as_i64(state.chain.next_sequence, point)?;
+            let previous = state.chain.previous.0.to_vec();
+            let row = args![point.as_str(), next_sequence, previous, measure];
+            tx.execute(sql::SAVE, row).await?;
+            for reading in *readings {
+                let sequence = as_i64(reading.sequence, point)?;
+                let start_s = reading.interval.start_s();
+                let bytes = reading.signed.as_bytes().to_vec();
+                tx.execute(sql::ADD, args![point.as_str(), sequence, start_s, bytes])
+                    .await?;
+                places.push((point.as_str(), sequence, start_s));
+            }
         }
         tx.commit().await?;
         Ok(())
     }
 
-    /// What is to be sent at `now_ms`: no more than may be under way, and of what was sent more than
-    /// once before [`REPEATS_MAX`].
+    /// What is to be sent at `now_ms`: no more than may be under way, of history no more than
+    /// `history_max`, and of what was sent more than once before [`REPEATS_MAX`].
     ///
     /// # Errors
     /// The database fails.
-    pub async fn due(&self, now_ms: i64) -> Result<Vec<Outgoing>, SpoolError> {
-        let (under_way,): (i64,) = self
-            .db
-            .fetch_one(sql::COUNT_UNDER_WAY, args![now_ms])
-            .await?;
-        let free = IN_FLIGHT_MAX - under_way;
-        if free <= 0 {
-            return Ok(Vec::new());
-        }
-        let rows: Vec<(String, i64, Vec<u8>, i64)> = self
-            .db
-            .fetch_all(sql::DUE, args![now_ms, RECENT_S, free])
-            .await?;
-        let outgoing = |(point, sequence, message, attempts)| Outgoing {
-            point,
-            sequence,
-            message,
-            attempts,
+    pub async fn due(&self, now_ms: i64, history_max: usize) -> Result<Vec<Outgoing>, SpoolError> {
+        self.settle_doubts().await?;
+        let places: Vec<_> = {
+            let agenda = self.agenda();
+            let due = agenda.due(now_ms, history_max).into_iter();
+            due.map(|(place, attempts)| (agenda.is_history(&place), place, attempts))
+                .collect()
         };
-        let mut repeats = 0;
-        let due = rows.into_iter().map(outgoing).filter(|out| {
-            repeats += usize::from(out.attempts > 1);
-            out.attempts <= 1 || repeats <= REPEATS_MAX
-        });
-        Ok(due.collect())
+        let mut due = Vec::with_capacity(places.len());
+        for (is_history, place, attempts) in places {
+            let (point, sequence) = (place.point.to_string(), place.sequence);
+            let row: Option<(Vec<u8>,)> = self
+                .db
+                .fetch_optional(sql::MESSAGE, args![point.as_str(), sequence])
+                .await?;
+            let Some((message,)) = row else { continue };
+            due.push(Outgoing {
+                point,
+                sequence,
+                message,
+                attempts,
+                is_history,
+            });
+        }
+        Ok(due)
     }
 
     /// Notes that these were sent at `now_ms`.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn sent(&self, sent: &[Outgoing], now_ms: i64) -> Result<(), SpoolError> {
-        let mut tx = self.db.begin().await?;
+    pub fn sent(&self, sent: &[Outgoing], now_ms: i64) {
+        let mut agenda = self.agenda();
         for one in sent {
-            let doublings = u32::try_from(one.attempts.clamp(0, 16)).unwrap_or(16);
-            let wait_ms = (RETRY_MIN_MS << doublings).min(RETRY_MAX_MS);
-            let due_ms = now_ms.saturating_add(wait_ms);
-            let point = one.point.as_str();
-            tx.execute(sql::SENT, args![point, one.sequence, now_ms, due_ms])
-                .await?;
+            agenda.sent(&one.point, one.sequence, now_ms);
         }
-        tx.commit().await?;
-        Ok(())
+    }
+
+    /// Notes that a reading that was sent has reached nobody: it is due as before.
+    pub fn unsent(&self, point: &str, sequence: i64) {
+        self.agenda().unsent(point, sequence);
     }
 
     /// Makes everything due: what was under way on a connection that broke may be lost.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn forget_sent(&self) -> Result<(), SpoolError> {
-        let mut tx = self.db.begin().await?;
-        tx.execute(sql::FORGET_SENT, args![]).await?;
-        tx.commit().await?;
-        Ok(())
+    pub fn forget_sent(&self) {
+        self.agenda().forget_sent();
     }
 
     /// Does what the platform's verified word allows: deletes what is in its books, puts aside what
@@ -301,6 +354,34 @@ impl Spool {
     ) -> Result<Vec<(u64, Rejection)>, SpoolError> {
         let word = acceptance.message();
         let point = word.point.as_str();
+        self.settle_doubts().await?;
+        let mut gone = Vec::new();
+        let noted = self.note(word, now, &mut gone).await;
+        let mut agenda = self.agenda();
+        match &noted {
+            Ok(_) => {
+                for (first, last) in gone {
+                    agenda.remove(point, first, last);
+                }
+                for (first, last) in &word.missing {
+                    let (first, last) = (as_i64(*first, &word.point)?, as_i64(*last, &word.point)?);
+                    agenda.missing(point, first, last, now_ms);
+                }
+            }
+            Err(SpoolError::Db(DbError::Commit(_))) => agenda.is_doubtful = true,
+            Err(_) => {}
+        }
+        noted
+    }
+
+    /// Writes what a word says; `gone` are the sequences that it deletes.
+    async fn note(
+        &self,
+        word: &Acceptance,
+        now: Timestamp,
+        gone: &mut Vec<(i64, i64)>,
+    ) -> Result<Vec<(u64, Rejection)>, SpoolError> {
+        let point = word.point.as_str();
         let mut tx = self.db.begin().await?;
         check_age(&mut tx, word).await?;
         let mut refused = Vec::new();
@@ -315,20 +396,16 @@ impl Spool {
             if added > 0 {
                 refused.push((*number, *reason));
             }
-            tx.execute(sql::DELETE, args![point, sequence, sequence])
-                .await?;
+            gone.push((sequence, sequence));
+        }
+        if let Some(up_to) = word.accepted_up_to {
+            gone.extend(accepted(word, as_i64(up_to, &word.point)?)?);
+        }
+        for (first, last) in &*gone {
+            tx.execute(sql::DELETE, args![point, *first, *last]).await?;
         }
         tx.execute(sql::TRIM_REFUSED, args![REFUSED_MAX_ROWS])
             .await?;
-        if let Some(up_to) = word.accepted_up_to {
-            delete_accepted(&mut tx, word, as_i64(up_to, &word.point)?).await?;
-        }
-        for (first, last) in &word.missing {
-            let (first, last) = (as_i64(*first, &word.point)?, as_i64(*last, &word.point)?);
-            let sent_before_ms = now_ms - RESEND_GRACE_MS;
-            tx.execute(sql::MISSING, args![point, first, last, sent_before_ms])
-                .await?;
-        }
         tx.commit().await?;
         Ok(refused)
     }
@@ -338,7 +415,8 @@ impl Spool {
     /// # Errors
     /// The database fails.
     pub async fn counts(&self) -> Result<(i64, i64), SpoolError> {
-        let (waiting,): (i64,) = self.db.fetch_one(sql::COUNT_OUTBOX, args![]).await?;
+        self.settle_doubts().await?;
+        let waiting = i64::try_from(self.agenda().len()).unwrap_or(i64::MAX);
         let (refused,): (i64,) = self.db.fetch_one(sql::COUNT_REFUSED, args![]).await?;
         Ok((waiting, refused))
     }
@@ -367,7 +445,11 @@ impl Spool {
             return Ok(None);
         }
         let db = Db::open(&path.to_string_lossy()).await?;
-        let spool = Spool { db, max_rows: 0 };
+        let spool = Spool {
+            db,
+            max_rows: 0,
+            agenda: Arc::default(),
+        };
         let backlog = spool.backlog().await;
         spool.close().await;
         backlog.map(Some)
@@ -402,25 +484,25 @@ async fn check_age(tx: &mut Tx, word: &Acceptance) -> Result<(), SpoolError> {
     })
 }
 
-/// Deletes up to `up_to`, except what the word calls missing.
-async fn delete_accepted(tx: &mut Tx, word: &Acceptance, up_to: i64) -> Result<(), SpoolError> {
+/// The ranges up to `up_to`, except what the word calls missing.
+fn accepted(word: &Acceptance, up_to: i64) -> Result<Vec<(i64, i64)>, SpoolError> {
     let mut missing = Vec::new();
     for (first, last) in &word.missing {
         missing.push((as_i64(*first, &word.point)?, as_i64(*last, &word.point)?));
     }
     missing.sort_unstable();
+    let mut ranges = Vec::new();
     let mut from = 0;
     for (first, last) in missing {
         if from < first {
-            let until = (first - 1).min(up_to);
-            tx.execute(sql::DELETE, args![word.point.as_str(), from, until])
-                .await?;
+            ranges.push((from, (first - 1).min(up_to)));
         }
         from = from.max(last.saturating_add(1));
     }
-    tx.execute(sql::DELETE, args![word.point.as_str(), from, up_to])
-        .await?;
-    Ok(())
+    if from <= up_to {
+        ranges.push((from, up_to));
+    }
+    Ok(ranges)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ use std::sync::Arc;
 pub use error::DbError;
 pub use value::{Args, Value};
 
+/// Takes the place of the only writer at once, not at the first write.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 /// A boxed future: the query code is compiled here once, not again in every crate that awaits it.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -110,9 +113,7 @@ impl Db {
         let db = self.clone();
         let starting: BoxFuture<'static, _> = Box::pin(async move {
             let begun = match &db.pools {
-                Pools::Sqlite { writer, .. } => {
-                    writer.begin_with("BEGIN IMMEDIATE").await.map(Tx::sqlite)
-                }
+                Pools::Sqlite { writer, .. } => begin_sqlite(writer).await.map(Tx::sqlite),
                 #[cfg(feature = "postgres")]
                 Pools::Postgres(pool) => pool.begin().await.map(Tx::postgres),
             };
@@ -195,6 +196,18 @@ impl Db {
             }
             .map_err(|source| DbError::Query { sql, source })
         })
+    }
+}
+
+async fn begin_sqlite(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    match writer.begin_with(BEGIN).await {
+        // On a full disk SQLite ends a transaction by itself. The driver takes it for open ever after
+        // and begins no other, so the connection is closed and a new one made.
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            writer.acquire().await?.close().await?;
+            writer.begin_with(BEGIN).await
+        }
+        begun => begun,
     }
 }
 

@@ -11,6 +11,13 @@ const PLAIN_PORT: u16 = 1883;
 /// Port of MQTT over TLS.
 const TLS_PORT: u16 = 8883;
 
+/// Highest rate at which history may be sent.
+const HISTORY_PER_S_MAX: u32 = 1000;
+
+fn default_history_per_s() -> u32 {
+    1
+}
+
 /// Where the broker is, and who we are there.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +40,10 @@ pub struct MqttConfig {
     /// Whether passwords and readings may cross a network in plain text. Within this computer they may.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_plaintext: bool,
+    /// Readings older than the last hour that are sent per second, after those of the last hour. With
+    /// 1, ten thousand gateways that come back at once send no more than one core verifies.
+    #[serde(default = "default_history_per_s")]
+    pub history_per_s: u32,
     /// Encryption; without the section there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
@@ -119,6 +130,9 @@ impl MqttConfig {
                 "[mqtt.tls]",
                 "client_cert_file and client_key_file belong together",
             ));
+        }
+        if !(1..=HISTORY_PER_S_MAX).contains(&self.history_per_s) {
+            return Err(("history_per_s", "between 1 and 1000 readings a second"));
         }
         if self.user.is_empty() && tls.is_none_or(|tls| tls.client_cert_file.is_none()) {
             return Err(("[mqtt]", "a user with a password, or a client certificate"));

@@ -3,7 +3,9 @@
 use runtime::db::Migration;
 
 /// The outbox's history of schemas.
-pub const MIGRATIONS: [Migration; 1] = [Migration {
+pub const MIGRATIONS: [Migration; 2] = [OUTBOX, NO_ATTEMPTS];
+
+const OUTBOX: Migration = Migration {
     version: 1001,
     description: "gateway outbox",
     sqlite: "
@@ -60,7 +62,21 @@ CREATE TABLE gateway_refused (
     refused_at_ms BIGINT NOT NULL,
     PRIMARY KEY (point, sequence)
 );",
-}];
+};
+
+/// What was sent when is known to the running process alone: it is in memory.
+const NO_ATTEMPTS: Migration = Migration {
+    version: 1002,
+    description: "gateway outbox without attempts",
+    sqlite: NO_ATTEMPTS_SQL,
+    postgres: NO_ATTEMPTS_SQL,
+};
+
+const NO_ATTEMPTS_SQL: &str = "
+DROP INDEX gateway_outbox_due;
+ALTER TABLE gateway_outbox DROP COLUMN attempts;
+ALTER TABLE gateway_outbox DROP COLUMN sent_ms;
+ALTER TABLE gateway_outbox DROP COLUMN due_ms;";
 
 pub(super) const LOAD: &str =
     "SELECT next_sequence, previous, measure FROM gateway_point WHERE point = $1";
@@ -72,29 +88,11 @@ pub(super) const SAVE: &str = "INSERT INTO gateway_point (point, next_sequence, 
 pub(super) const ADD: &str =
     "INSERT INTO gateway_outbox (point, sequence, interval_start_s, message)
     VALUES ($1, $2, $3, $4)";
-pub(super) const COUNT_OUTBOX: &str = "SELECT COUNT(*) FROM gateway_outbox";
 pub(super) const COUNT_REFUSED: &str = "SELECT COUNT(*) FROM gateway_refused";
 pub(super) const BACKLOG: &str = "SELECT (SELECT COUNT(*) FROM gateway_outbox),
     (SELECT MIN(interval_start_s) FROM gateway_outbox), (SELECT COUNT(*) FROM gateway_refused)";
-pub(super) const COUNT_UNDER_WAY: &str =
-    "SELECT COUNT(*) FROM gateway_outbox WHERE due_ms > $1 AND attempts <= 1";
-pub(super) const DUE: &str = "SELECT point, sequence, message, attempts
-    FROM (SELECT point, sequence, message, attempts, interval_start_s,
-            CASE WHEN interval_start_s >=
-                (SELECT MAX(interval_start_s) FROM gateway_outbox) - $2
-            THEN 0 ELSE 1 END AS history
-        FROM gateway_outbox WHERE due_ms <= $1) AS waiting
-    ORDER BY history, CASE WHEN attempts > 1 THEN 1 ELSE 0 END,
-        CASE WHEN history = 0 THEN -interval_start_s ELSE interval_start_s END, point, sequence
-    LIMIT $3";
-pub(super) const SENT: &str = "UPDATE gateway_outbox
-    SET attempts = attempts + 1, sent_ms = $3, due_ms = $4 WHERE point = $1 AND sequence = $2";
-pub(super) const FORGET_SENT: &str =
-    "UPDATE gateway_outbox SET attempts = 0, sent_ms = 0, due_ms = 0 WHERE due_ms <> 0";
 pub(super) const DELETE: &str =
     "DELETE FROM gateway_outbox WHERE point = $1 AND sequence >= $2 AND sequence <= $3";
-pub(super) const MISSING: &str = "UPDATE gateway_outbox SET due_ms = 0
-    WHERE point = $1 AND sequence >= $2 AND sequence <= $3 AND sent_ms <= $4";
 pub(super) const REFUSE: &str =
     "INSERT INTO gateway_refused (point, sequence, reason, message, refused_at_ms)
     SELECT point, sequence, $3, message, $4 FROM gateway_outbox WHERE point = $1 AND sequence = $2
@@ -103,3 +101,6 @@ pub(super) const REFUSED: &str =
     "SELECT point, sequence, reason FROM gateway_refused ORDER BY refused_at_ms, point, sequence";
 pub(super) const TRIM_REFUSED: &str = "DELETE FROM gateway_refused WHERE refused_at_ms <=
     (SELECT refused_at_ms FROM gateway_refused ORDER BY refused_at_ms DESC LIMIT 1 OFFSET $1)";
+pub(super) const PLACES: &str = "SELECT point, sequence, interval_start_s FROM gateway_outbox";
+pub(super) const MESSAGE: &str =
+    "SELECT message FROM gateway_outbox WHERE point = $1 AND sequence = $2";

@@ -51,7 +51,7 @@ async fn filled(dir: &Path, count: u64) -> Spool {
 
 async fn due(spool: &Spool, now_ms: i64) -> Vec<i64> {
     spool
-        .due(now_ms)
+        .due(now_ms, usize::MAX)
         .await
         .unwrap()
         .iter()
@@ -96,27 +96,24 @@ async fn a_sequence_is_never_stored_twice_and_the_state_does_not_move_then() {
 async fn the_newest_go_first_and_history_follows_in_order_and_in_portions() {
     let dir = tempfile::tempdir().unwrap();
     let spool = filled(dir.path(), 200).await;
-    let first = spool.due(0).await.unwrap();
+    let first = spool.due(0, usize::MAX).await.unwrap();
     assert_eq!(first.len(), 64);
     let order: Vec<i64> = first.iter().map(|o| o.sequence).collect();
     assert_eq!(order[..7], [200, 199, 198, 197, 196, 1, 2]);
-    spool.sent(&first, 10).await.unwrap();
+    spool.sent(&first, 10);
     assert_eq!(due(&spool, 20).await, [0; 0], "enough is under way");
     assert_eq!(
         due(&spool, 10 + RETRY_MIN_MS).await.len(),
         64,
         "sent again after the wait"
     );
-    spool
-        .sent(&spool.due(6_000).await.unwrap(), 6_000)
-        .await
-        .unwrap();
+    spool.sent(&spool.due(6_000, usize::MAX).await.unwrap(), 6_000);
     let others = due(&spool, 6_000 + RETRY_MIN_MS).await;
     assert!(
         others.len() == 64 && others.iter().all(|one| !order.contains(one)),
         "the wait doubles, and repeats hold up no others: {others:?}"
     );
-    spool.forget_sent().await.unwrap();
+    spool.forget_sent();
     assert_eq!(due(&spool, 6_001).await, order);
 }
 
@@ -124,7 +121,7 @@ async fn the_newest_go_first_and_history_follows_in_order_and_in_portions() {
 async fn only_what_is_accepted_leaves_and_what_is_missing_is_due() {
     let dir = tempfile::tempdir().unwrap();
     let spool = filled(dir.path(), 10).await;
-    spool.sent(&spool.due(0).await.unwrap(), 1).await.unwrap();
+    spool.sent(&spool.due(0, usize::MAX).await.unwrap(), 1);
     let now = Timestamp::EPOCH;
     spool
         .apply(&word(None, vec![], vec![]), now, 1)
@@ -143,7 +140,7 @@ async fn only_what_is_accepted_leaves_and_what_is_missing_is_due() {
     let again = spool.apply(&said, now, RESEND_GRACE_MS + 1).await.unwrap();
     assert_eq!(again, [], "only what is new is news");
     assert_eq!(due(&spool, RESEND_GRACE_MS + 1).await, [6, 4, 5]);
-    spool.forget_sent().await.unwrap();
+    spool.forget_sent();
     assert_eq!(due(&spool, 1).await, [10, 8, 6, 4, 5]);
     let refused = spool.refused().await.unwrap();
     let rows: Vec<(i64, &str)> = refused.iter().map(|(_, s, r)| (*s, r.as_str())).collect();
@@ -183,14 +180,14 @@ async fn an_unanswered_point_does_not_hold_up_a_fresh_reading_of_another() {
     for _ in 0..3 {
         let mut sent = 0;
         loop {
-            let due = spool.due(now_ms).await.unwrap();
+            let due = spool.due(now_ms, usize::MAX).await.unwrap();
             let repeats = due.iter().filter(|out| out.attempts > 1).count();
             assert!(repeats <= REPEATS_MAX, "{repeats} repeats at once");
             if due.is_empty() {
                 break;
             }
             sent += due.len();
-            spool.sent(&due, now_ms).await.unwrap();
+            spool.sent(&due, now_ms);
         }
         assert_eq!(sent, 64);
         now_ms += RETRY_MAX_MS;
@@ -206,7 +203,7 @@ async fn an_unanswered_point_does_not_hold_up_a_fresh_reading_of_another() {
         signed: Signed::from_bytes(vec![1]),
     };
     spool.store(&other, &state, &[fresh]).await.unwrap();
-    let due = spool.due(now_ms).await.unwrap();
+    let due = spool.due(now_ms, usize::MAX).await.unwrap();
     assert_eq!((due.len(), due[0].point.as_str()), (1, "home-2"));
 }
 
@@ -224,4 +221,80 @@ async fn a_full_outbox_deletes_nothing_and_takes_nothing() {
     let refused = spool.store(&point(), &state, &[more]).await;
     assert!(matches!(refused, Err(SpoolError::Full(3))));
     assert_eq!(spool.counts().await.unwrap(), (3, 0));
+}
+
+#[tokio::test]
+async fn history_waits_for_its_turn_and_the_last_hour_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = filled(dir.path(), 20).await;
+    let due = spool.due(0, 2).await.unwrap();
+    let order: Vec<(i64, bool)> = due.iter().map(|o| (o.sequence, o.is_history)).collect();
+    let recent = [20, 19, 18, 17, 16].map(|sequence| (sequence, false));
+    assert_eq!(order[..5], recent);
+    assert_eq!(order[5..], [(1, true), (2, true)]);
+    spool.sent(&due, 0);
+    spool.unsent("home-1", 18);
+    let again = spool.due(1, 0).await.unwrap();
+    assert_eq!(
+        (again.len(), again[0].sequence, again[0].attempts),
+        (1, 18, 0)
+    );
+}
+
+/// Lets the database grow to so many pages; SQLite then says that the disk is full.
+async fn set_pages_max(spool: &Spool, sql: &'static str) {
+    let mut tx = spool.db.begin().await.unwrap();
+    let rows: Vec<(i64,)> = tx.fetch_all(sql, args![]).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_new_intervals_only_and_nothing_is_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = filled(dir.path(), 50).await;
+    set_pages_max(&spool, "PRAGMA max_page_count = 1").await;
+    let before = spool.load(&point()).await.unwrap();
+    let mut state = before.clone();
+    let (mut stored, mut refusals) = (50, 0);
+    while refusals < 3 {
+        let sequence = state.chain.next_sequence;
+        state.chain.next_sequence += 1;
+        let reading = NewReading {
+            sequence,
+            interval: Interval::new(i64::try_from(sequence).unwrap() * 900, 900).unwrap(),
+            signed: Signed::from_bytes(vec![7; 700]),
+        };
+        match spool.store(&point(), &state, &[reading]).await {
+            Ok(()) => stored = sequence,
+            Err(error) => {
+                assert!(matches!(error, SpoolError::Db(_)), "{error}");
+                assert!(error.to_string().contains("disk is full"), "{error}");
+                refusals += 1;
+                // The writer's connection is a new one after this.
+                set_pages_max(&spool, "PRAGMA max_page_count = 1").await;
+                // As the recorder does: what was not stored has not happened.
+                state = spool.load(&point()).await.unwrap();
+            }
+        }
+        assert_eq!(state.chain.next_sequence, stored + 1);
+    }
+    let waiting = i64::try_from(stored).unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (waiting, 0));
+    assert_eq!(spool.backlog().await.unwrap().waiting, waiting);
+    // What is there is sent and, here, deleting finds room: the outbox empties.
+    let due = spool.due(1, usize::MAX).await.unwrap().len();
+    assert_eq!(due, usize::try_from(stored).unwrap().min(IN_FLIGHT_MAX));
+    let said = word(Some(stored), vec![], vec![]);
+    spool.apply(&said, Timestamp::EPOCH, 1).await.unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (0, 0));
+    set_pages_max(&spool, "PRAGMA max_page_count = 1000000").await;
+    state.chain.next_sequence += 1;
+    let next = NewReading {
+        sequence: stored + 1,
+        interval: Interval::new(0, 900).unwrap(),
+        signed: Signed::from_bytes(vec![7; 700]),
+    };
+    spool.store(&point(), &state, &[next]).await.unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (1, 0));
 }

@@ -61,6 +61,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
             password: Some("secret".into()),
             password_file: None,
             allow_plaintext: false,
+            history_per_s: 1000,
             tls: None,
         },
         home_mqtt: None,

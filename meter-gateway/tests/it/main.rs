@@ -10,6 +10,7 @@ mod home_assistant;
 mod job;
 mod line;
 mod mqtt;
+mod outage;
 mod platform;
 mod port;
 mod profiles;

@@ -14,6 +14,7 @@ use domain::time::Timestamp;
 use runtime::broker::{Access, AccessList, Broker, Limits};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const COMMUNITY: &str = "elm-street";
@@ -49,8 +50,10 @@ pub(crate) struct Platform {
     pub(crate) address: SocketAddr,
     pub(crate) operator: SigningKey,
     pub(crate) books: Arc<Mutex<Books>>,
+    gateway_key: Option<PublicKey>,
     mode: Arc<Mutex<Mode>>,
-    broker: Option<CancellationToken>,
+    broker: Option<(CancellationToken, JoinHandle<()>)>,
+    desk: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -115,19 +118,29 @@ impl Platform {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             operator: SigningKey::from_bytes(&[42; 32]),
             books: Arc::default(),
+            gateway_key: None,
             mode: Arc::new(Mutex::new(Mode::Answer)),
             broker: None,
+            desk: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
+        platform.gateway_key = Some(gateway_key);
         platform.start_broker().await;
+        platform.open();
+        platform
+    }
+
+    /// Begins to listen, with the books as they are.
+    pub(crate) fn open(&mut self) {
+        self.desk = self.stop.child_token();
         let filters = ["cw/v1/+/+/reading", "cw/v1/+/+/live", "cw/v1/+/+/state"];
-        let (handle, mut events) = link(platform.address, "platform", &filters, &platform.stop);
+        let (handle, mut events) = link(self.address, "platform", &filters, &self.desk);
         let desk = Desk {
             handle,
-            gateway_key,
-            operator: platform.operator.clone(),
-            books: platform.books.clone(),
-            mode: platform.mode.clone(),
+            gateway_key: self.gateway_key.unwrap(),
+            operator: self.operator.clone(),
+            books: self.books.clone(),
+            mode: self.mode.clone(),
         };
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
@@ -136,7 +149,18 @@ impl Platform {
                 }
             }
         });
-        platform
+    }
+
+    /// Is away: nobody subscribes to readings.
+    pub(crate) fn close(&mut self) {
+        self.desk.cancel();
+    }
+
+    /// Ends the broker as a power cut would, in the middle of whatever it does.
+    pub(crate) fn kill_broker(&mut self) {
+        if let Some((_, task)) = self.broker.take() {
+            task.abort();
+        }
     }
 
     pub(crate) async fn start_broker(&mut self) {
@@ -145,12 +169,12 @@ impl Platform {
             .unwrap();
         self.address = broker.local_addr();
         let stop = self.stop.child_token();
-        tokio::spawn(broker.run(stop.clone()));
-        self.broker = Some(stop);
+        let task = tokio::spawn(broker.run(stop.clone()));
+        self.broker = Some((stop, task));
     }
 
     pub(crate) fn stop_broker(&mut self) {
-        if let Some(stop) = self.broker.take() {
+        if let Some((stop, _)) = self.broker.take() {
             stop.cancel();
         }
     }
