@@ -17,6 +17,7 @@ use crate::poll::Sample;
 use agenda::{Agenda, Next, Outcome};
 pub use job::{Answer, Desk, JOBS_MAX, Job, Place, STEPS_MAX, Step};
 pub use poller::Poller;
+pub(crate) use poller::fetch;
 
 /// Longest time a failing device is left alone, in milliseconds of the clock.
 pub const BACK_OFF_MAX_MS: i64 = 300_000;

@@ -17,6 +17,10 @@ use domain::time::Timestamp;
 
 use crate::profile::Kind;
 
+/// Voltages of a phase that a low-voltage network can have, in mV; 0 is a phase that is not connected.
+pub const PHASE_MV: std::ops::RangeInclusive<i64> = 80_000..=300_000;
+/// Frequencies that a network can have, in mHz.
+pub const FREQUENCY_MHZ: std::ops::RangeInclusive<i64> = 45_000..=65_000;
 /// Observations that are needed before anything is concluded.
 pub const OBSERVATIONS_MIN: usize = 5;
 /// Energy that must have passed before a slope is judged, in Wh; coarse counters need more.

@@ -20,6 +20,7 @@ pub mod live;
 pub mod measure;
 pub mod outline;
 pub mod poll;
+pub mod probe;
 pub mod profile;
 pub mod publish;
 mod record;
@@ -28,6 +29,7 @@ pub mod sign;
 pub mod spool;
 pub mod status;
 pub mod toml_file;
+pub mod watch;
 
 pub use config::{Config, point_records};
 pub use service::{Gateway, GatewayError, known_key_id, open_key, rotate_key, run};

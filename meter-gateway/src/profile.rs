@@ -296,6 +296,29 @@ pub struct ModbusRules {
     pub models: Vec<u16>,
 }
 
+impl ModbusRules {
+    /// Rules for looking around on a line without a profile.
+    #[must_use]
+    pub fn plain(gap_ms: u64, timeout_ms: u64) -> Self {
+        ModbusRules {
+            transports: default_transports(),
+            serial: None,
+            unit_id: None,
+            function: None,
+            word_order: WordOrder::default(),
+            max_words: WORDS_PER_READ_MAX,
+            one_value_per_read: false,
+            max_hole_words: 0,
+            connect_delay_ms: 0,
+            gap_ms,
+            timeout_ms,
+            keep_alive_s: None,
+            offset_per_connector: None,
+            models: Vec::new(),
+        }
+    }
+}
+
 fn default_transports() -> Vec<Transport> {
     vec![Transport::Tcp]
 }
@@ -530,6 +553,24 @@ impl Profile {
         }
         self.controls.retain_mut(|control| control.shift(shift));
         self
+    }
+
+    /// The same with the words of every number in the opposite order; none where no number has two
+    /// words, or where a standard fixes their order.
+    #[must_use]
+    pub fn with_words_swapped(&self) -> Option<Self> {
+        let mut swapped = self.clone();
+        let has_order = |point: &Point| {
+            !point.encoding.word_type.is_text() && point.encoding.word_type.words() > 1
+        };
+        let is_fixed = !matches!(self.link, Link::Modbus(_));
+        if is_fixed || !self.points.iter().any(has_order) {
+            return None;
+        }
+        for point in swapped.points.iter_mut().filter(|p| has_order(p)) {
+            point.encoding.word_order = point.encoding.word_order.opposite();
+        }
+        Some(swapped)
     }
 
     /// How it wants to be spoken to over Modbus; none for other links.

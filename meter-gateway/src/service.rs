@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::stream::{Port, run_port};
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
-use crate::config::{Config, DeviceConfig, MetricsConfig, Profiles, Role};
+use crate::config::{Config, DeviceConfig, MetricsConfig, MqttConfig, Profiles, Role};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
 use crate::device::address::Address;
@@ -186,7 +186,7 @@ impl Gateway {
             config.interval_length_s,
             clock.speed(),
         );
-        let devices = devices(&config, &key, schedule)?;
+        let devices = devices(&config, Some(&key), schedule)?;
         let status = status_of(&devices);
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let mut tasks = JoinSet::new();
@@ -354,15 +354,18 @@ async fn signing_key(
 }
 
 /// The configured devices, each with its profile and what it signs with.
-fn devices(
+///
+/// Without a key no device signs: it is only looked at.
+pub(crate) fn devices(
     config: &Config,
-    key: &SigningKey,
+    key: Option<&SigningKey>,
     schedule: Schedule,
 ) -> Result<Vec<Device>, GatewayError> {
     let mut profiles = Profiles::default();
     let device = |device: &DeviceConfig| {
         let profile = profiles.of(config, device)?;
-        let signer = (device.role != Role::LiveOnly).then(|| Signer {
+        let key = key.filter(|_| device.role != Role::LiveOnly);
+        let signer = key.map(|key| Signer {
             key: key.clone(),
             community: config.community.clone(),
             device: DeviceId::derive(&config.community, &config.gateway, &device.name),
@@ -423,7 +426,7 @@ fn controlled(devices: &[Device]) -> BTreeMap<usize, Controlled> {
 }
 
 /// Makes sure that no other program signs with this key and chain.
-fn lock(config: &Config) -> Result<File, GatewayError> {
+pub(crate) fn lock(config: &Config) -> Result<File, GatewayError> {
     let path = config.data_dir.join("gateway.lock");
     let folder = DirBuilder::new()
         .recursive(true)
@@ -467,7 +470,7 @@ fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: S
 }
 
 /// Starts a task for every line and every meter's port; the desk brings jobs to the lines.
-fn start_lines(
+pub(crate) fn start_lines(
     devices: &[Device],
     schedule: Schedule,
     clock: &Clock,
@@ -549,8 +552,49 @@ fn password(written: Option<&String>, file: Option<&PathBuf>) -> Result<String, 
     }
 }
 
+/// Where devices that speak over MQTT are heard, and as whom.
+pub(crate) struct DeviceBroker {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+/// The home's own broker where there is one, else the platform's.
+pub(crate) fn device_broker(config: &Config) -> Result<DeviceBroker, GatewayError> {
+    if let Some(home) = &config.home_mqtt {
+        return Ok(DeviceBroker {
+            host: home.host.clone(),
+            port: home.port,
+            tls: None,
+            user: home.user.clone().unwrap_or_default(),
+            password: password(home.password.as_ref(), home.password_file.as_ref())?,
+        });
+    }
+    let mqtt = &config.mqtt;
+    Ok(DeviceBroker {
+        host: mqtt.host.clone(),
+        port: mqtt.port(),
+        tls: platform_tls(mqtt)?,
+        user: mqtt.user.clone(),
+        password: password(mqtt.password.as_ref(), mqtt.password_file.as_ref())?,
+    })
+}
+
+/// How the connection to the platform's broker is encrypted, if it is.
+fn platform_tls(mqtt: &MqttConfig) -> Result<Option<ClientTls>, TlsError> {
+    let tls = mqtt.tls.as_ref();
+    tls.map(|tls| ClientTls::open(&tls.files(), &mqtt.host))
+        .transpose()
+}
+
 /// The devices that speak over MQTT by themselves.
-fn listener(devices: &[Device], clock: &Clock, reports: mpsc::Sender<Report>) -> Listener {
+pub(crate) fn listener(
+    devices: &[Device],
+    clock: &Clock,
+    reports: mpsc::Sender<Report>,
+) -> Listener {
     let heard = devices.iter().enumerate().filter_map(|(device, d)| {
         let prefix = d.config.prefix.as_deref()?;
         MqttDevice::new(device, &d.profile, prefix, d.config.connector)
@@ -596,9 +640,7 @@ fn publisher(
     let boot_id = to_hex(&random);
     let topics = Topics::new(&config.community, &config.gateway);
     let mqtt = &config.mqtt;
-    let tls = mqtt.tls.as_ref();
-    let tls = tls.map(|tls| ClientTls::open(&tls.files(), &mqtt.host));
-    let host = (mqtt.host.clone(), mqtt.port(), tls.transpose()?);
+    let host = (mqtt.host.clone(), mqtt.port(), platform_tls(mqtt)?);
     let client_id = format!("cw-{}-{}", config.community, config.gateway);
     let options = link_options(
         &topics,

@@ -1,5 +1,7 @@
 //! `commonwatt check`: whether a gateway's configuration is right, and what it means.
 
+mod live;
+
 use std::path::PathBuf;
 
 use meter_gateway::config::Config;
@@ -9,11 +11,23 @@ use super::{CliError, Format, print_data, read_input};
 
 /// Check a gateway's configuration and its device profiles, and say what they mean.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  commonwatt check gateway.toml\n\n\
-    Exit codes: 0 it is right, 2 it has mistakes. All mistakes are listed, each with line and key.")]
+#[command(after_help = "Examples:\n  commonwatt check gateway.toml\n  \
+    commonwatt check gateway.toml --live --seconds 300 --second meter=check-meter\n\n\
+    Exit codes: 0 it is right, 1 the devices tell that something is wrong, 2 the file has mistakes, 3 the\n\
+    devices cannot be watched. All mistakes are listed, each with line and key.")]
 pub(super) struct Args {
     /// The gateway's configuration.
     config: PathBuf,
+    /// Watch the devices too: sign, CT direction, word order, scale, unit, counters against power. Only
+    /// reads; the gateway itself must not run meanwhile.
+    #[arg(long)]
+    live: bool,
+    /// How long to watch.
+    #[arg(long, default_value_t = 120, requires = "live", value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    seconds: u32,
+    /// DEVICE=OTHER: hold a device against a second one that measures the same current.
+    #[arg(long, requires = "live")]
+    second: Vec<String>,
     /// How to print what it means: table or json.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -29,14 +43,21 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Err(bad(&all.join("\n")));
     }
     let config = Config::from_toml(&text, &file).map_err(|error| bad(&error))?;
+    if args.format == Format::Csv {
+        return Err(CliError::BadInput("check prints a table or json".into()));
+    }
+    if args.live {
+        let (text, outcome) = live::run(args, &config)?;
+        print_data(&text)?;
+        return outcome;
+    }
     let found = outline(&config).map_err(|error| bad(&error))?;
     print_data(&match args.format {
         Format::Json => format!(
             "{}\n",
             serde_json::to_string_pretty(&found).map_err(anyhow::Error::from)?
         ),
-        Format::Table => in_words(&file, &found),
-        Format::Csv => return Err(CliError::BadInput("check prints a table or json".into())),
+        _ => in_words(&file, &found),
     })
 }
 

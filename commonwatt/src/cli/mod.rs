@@ -14,6 +14,7 @@ mod gateway;
 mod keys;
 #[cfg(feature = "platform")]
 mod operator;
+mod probe;
 #[cfg(feature = "platform")]
 mod serve;
 #[cfg(feature = "platform")]
@@ -49,6 +50,8 @@ enum Command {
     /// Give a battery, charger or inverter a set-point for a time, or take it back.
     #[cfg(feature = "platform")]
     Control(control::Args),
+    /// Find out which devices are behind an address, and print what they say.
+    Probe(probe::Args),
     /// Clear a file of orders and print price, trades and every order's fill.
     #[cfg(feature = "platform")]
     Clear(clear::Args),
@@ -126,8 +129,8 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
         #[cfg(feature = "platform")]
-        #[cfg(feature = "platform")]
         Command::Control(args) => control::run(&args),
+        Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "platform")]
         Command::Clear(args) => clear::run(&args),
         #[cfg(feature = "platform")]
@@ -182,15 +185,15 @@ fn block_on<F: Future<Output = anyhow::Result<()>>>(service: F) -> Result<(), Cl
 
 /// Runs a small service's future on two threads, however many cores there are: every thread takes
 /// memory, and on a small machine that is what is short.
-fn block_on_two<F: Future<Output = anyhow::Result<()>>>(service: F) -> Result<(), CliError> {
+fn block_on_two<T, F: Future<Output = anyhow::Result<T>>>(service: F) -> Result<T, CliError> {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
     run_on(threads.worker_threads(SMALL_SERVICE_THREADS), service)
 }
 
-fn run_on<F: Future<Output = anyhow::Result<()>>>(
+fn run_on<T, F: Future<Output = anyhow::Result<T>>>(
     threads: &mut tokio::runtime::Builder,
     service: F,
-) -> Result<(), CliError> {
+) -> Result<T, CliError> {
     let runtime = threads
         .enable_all()
         .build()

@@ -10,7 +10,7 @@ data_dir = "state"
 operator_key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 
 [mqtt]
-host = "mqtt.example"
+host = "127.0.0.1"
 user = "gw-1"
 password = "secret"
 

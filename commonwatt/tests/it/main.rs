@@ -12,5 +12,6 @@ mod clear;
 mod control;
 mod demo;
 mod keys;
+mod probe;
 mod status;
 mod tidy;

@@ -150,7 +150,7 @@ async fn begin(
 }
 
 /// Sends a plan's requests. An optional one that the device does not know is not sent again.
-async fn fetch(
+pub(crate) async fn fetch(
     line: &mut Line,
     unit: u8,
     rules: &ModbusRules,

@@ -1,12 +1,10 @@
 //! What physics allows: voltage, frequency, power within the rating. Swapped words rarely pass here.
 
-use super::{Finding, JUDGED_W_MIN, Observation, Subject, Topic, Verdict, mean};
+use super::{
+    FREQUENCY_MHZ, Finding, JUDGED_W_MIN, Observation, PHASE_MV, Subject, Topic, Verdict, mean,
+};
 use crate::profile::Kind;
 
-/// Voltages of a phase that a low-voltage network can have, in mV; 0 is a phase that is not connected.
-const PHASE_MV: std::ops::RangeInclusive<i64> = 80_000..=300_000;
-/// Frequencies that a network can have, in mHz.
-const FREQUENCY_MHZ: std::ops::RangeInclusive<i64> = 45_000..=65_000;
 /// Power may exceed the rating for a moment by this share.
 const OVER_RATING_PERMILLE: i64 = 1250;
 /// Phases may differ so much from the device's own total, in permille of what flows.
@@ -46,7 +44,24 @@ fn impossible(subject: &Subject, series: &[Observation]) -> Option<String> {
     Some(format!("the frequency is {} Hz", odd / 1000))
 }
 
+/// Whether not one number is other than zero: what swapped words often make of a float.
+fn is_all_zero(series: &[Observation]) -> bool {
+    let numbers = |o: &Observation| {
+        let single = [o.import_wh, o.export_wh, o.power_w, o.frequency_mhz];
+        let phases = o.phase_w.into_iter().chain(o.phase_mv);
+        single.into_iter().chain(phases).flatten().all(|n| n == 0)
+    };
+    series.iter().all(numbers)
+}
+
 fn range(subject: &Subject, own: &[Observation], swapped: &[Observation]) -> Finding {
+    let fits_swapped =
+        !swapped.is_empty() && impossible(subject, swapped).is_none() && !is_all_zero(swapped);
+    if is_all_zero(own) && fits_swapped {
+        let sentence = "everything is 0, and with the words in the opposite order it is not: change \
+                        `word_order` of the profile";
+        return Finding::new(Topic::WordOrder, Verdict::Wrong, sentence);
+    }
     let Some(odd) = impossible(subject, own) else {
         return if own.iter().all(|o| o.power_w.is_none()) {
             let sentence =
@@ -57,7 +72,7 @@ fn range(subject: &Subject, own: &[Observation], swapped: &[Observation]) -> Fin
             Finding::new(Topic::WordOrder, Verdict::Ok, sentence)
         };
     };
-    if !swapped.is_empty() && impossible(subject, swapped).is_none() {
+    if fits_swapped {
         let sentence = format!(
             "{odd}; with the words in the opposite order everything fits: change `word_order` of the profile"
         );

@@ -162,6 +162,24 @@ fn swapped_words_are_named_where_the_other_order_fits() {
 }
 
 #[test]
+fn floats_with_swapped_words_are_zeros_and_are_named_too() {
+    let house = house();
+    let zeros = change(&house, |o| {
+        (o.import_wh, o.export_wh, o.power_w) = (Some(0), Some(0), Some(0));
+        (o.phase_w, o.phase_mv, o.frequency_mhz) = ([Some(0); 3], [Some(0); 3], Some(0));
+    });
+    let evidence = Evidence {
+        swapped: &house,
+        ..own(&zeros)
+    };
+    check(
+        &METER,
+        evidence,
+        (Verdict::Wrong, Topic::WordOrder, "everything is 0"),
+    );
+}
+
+#[test]
 fn factors_between_power_and_counters_are_named_with_their_usual_cause() {
     let house = house();
     let first = house[0].import_wh.unwrap();

@@ -144,6 +144,17 @@ pub enum WordOrder {
     LowFirst,
 }
 
+impl WordOrder {
+    /// The other one.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            WordOrder::HighFirst => WordOrder::LowFirst,
+            WordOrder::LowFirst => WordOrder::HighFirst,
+        }
+    }
+}
+
 /// An exact number: mantissa × 2^exp2 × 10^exp10.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exact {

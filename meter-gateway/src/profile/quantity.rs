@@ -38,6 +38,29 @@ pub enum Dimension {
 }
 
 impl Dimension {
+    /// A number as people read it, with its unit: `1234.567 kWh`, `230.1 V`.
+    #[must_use]
+    pub fn show(self, number: i64) -> String {
+        let (decimals, unit) = match self {
+            Dimension::Counter => (3, " kWh"),
+            Dimension::WholePower => (0, " W"),
+            Dimension::Permille => (1, " %"),
+            Dimension::Energy => (6, " kWh"),
+            Dimension::Power => (3, " W"),
+            Dimension::Apparent => (3, " VA"),
+            Dimension::Reactive => (3, " var"),
+            Dimension::Voltage => (3, " V"),
+            Dimension::Current => (3, " A"),
+            Dimension::Frequency => (3, " Hz"),
+            Dimension::Ratio => (3, ""),
+            Dimension::Temperature => (3, " °C"),
+            Dimension::Time => (3, " s"),
+            Dimension::Code | Dimension::Text => (0, ""),
+        };
+        let exact = Exact::whole(number).shifted(-decimals).decimal();
+        format!("{}{unit}", exact.unwrap_or_else(|| number.to_string()))
+    }
+
     /// What one `unit` is in the unit that the dimension is kept in.
     pub(super) fn factor(self, unit: &str) -> Option<Exact> {
         // A watt-second is 1/3.6 mWh; this is exact to a billionth of the largest 32-bit counter.
@@ -295,6 +318,9 @@ mod tests {
             let factor = quantity.dimension().factor(unit)?;
             Exact::whole(raw).times(factor)?.rounded()
         };
+        assert_eq!(Quantity::Import.dimension().show(1_234_567), "1234.567 kWh");
+        assert_eq!(Quantity::VoltageL1.dimension().show(230_100), "230.1 V");
+        assert_eq!(Quantity::PowerL1.dimension().show(-500), "-0.5 W");
         assert_eq!(kept(Quantity::Import, "kWh", 3), Some(3000));
         assert_eq!(kept(Quantity::Soc, "%", 50), Some(500));
         assert_eq!(kept(Quantity::VoltageL1, "V", 230), Some(230_000));

@@ -1,6 +1,10 @@
 //! The gateway as a whole: devices with faults on one side, a strict platform on the other.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod by_hand;
 mod device;
@@ -15,4 +19,5 @@ mod platform;
 mod port;
 mod profiles;
 mod status;
+mod watch;
 mod wire;

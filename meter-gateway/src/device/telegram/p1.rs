@@ -145,7 +145,7 @@ fn text_of(content: &str) -> String {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     let readable = bytes
-        .filter(|bytes| digits.len() % 2 == 0 && !bytes.is_empty())
+        .filter(|bytes| digits.len().is_multiple_of(2) && !bytes.is_empty())
         .filter(|bytes| bytes.iter().all(|b| (0x20..0x7f).contains(b)))
         .and_then(|bytes| String::from_utf8(bytes).ok());
     readable.unwrap_or_else(|| content.to_owned())
