@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::control::limits::LimitsConfig;
 use crate::device::address::Address;
 use crate::device::telegram::{Language, TelegramRules};
-use crate::profile::{Link, Profile, ProfileError, Quantity};
+use crate::profile::{EnergySource, Link, Profile, ProfileError};
+use crate::time_source;
 use crate::toml_file::{TomlError, parse, wrong_value};
 pub use mqtt::{MqttConfig, TlsConfig};
 
@@ -64,8 +65,19 @@ pub struct Config {
     /// A page for Prometheus; none where this is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsConfig>,
+    /// What this computer's clock is checked against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockConfig>,
     /// The devices.
     pub devices: Vec<DeviceConfig>,
+}
+
+/// What the clock is checked against. It is only looked at, and never set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockConfig {
+    /// An NTP server, as `host` or `host:port`.
+    pub ntp_server: String,
 }
 
 /// A broker in the home; it needs to know MQTT 5.
@@ -290,6 +302,13 @@ impl Config {
                 "the length of an interval divides 3600 s",
             );
         }
+        if self
+            .clock
+            .as_ref()
+            .is_some_and(|c| !time_source::is_server(&c.ntp_server))
+        {
+            return wrong("ntp_server", "a host, or host:port, of an NTP server");
+        }
         if !(1..=self.interval_length_s).contains(&self.poll_interval_s) {
             return wrong(
                 "poll_interval_s",
@@ -467,31 +486,27 @@ fn check_keep_alive(poll_interval_s: u32, profile: &Profile) -> Result<(), (&'st
 /// Where there is no counter, power is integrated; what is settled so is the operator's choice.
 fn check_counter(device: &DeviceConfig, profile: &Profile) -> Result<(), (&'static str, String)> {
     let refuse = |key, message: &str| Err((key, message.to_owned()));
-    let has_power = profile
-        .points
-        .iter()
-        .any(|point| point.quantity == Quantity::Power);
-    if profile.counts_energy() {
-        return match device.settle_integrated_power {
-            true => refuse(
-                "settle_integrated_power",
-                "this device has a counter of energy: leave this key out",
-            ),
-            false => Ok(()),
-        };
-    }
-    match device.role {
-        Role::LiveOnly => Ok(()),
-        _ if !has_power => refuse(
+    match (profile.energy_source(), device.role) {
+        (Some(EnergySource::Counters | EnergySource::Sessions), _) => {
+            if device.settle_integrated_power {
+                return refuse(
+                    "settle_integrated_power",
+                    "this device has a counter of energy: leave this key out",
+                );
+            }
+            Ok(())
+        }
+        (_, Role::LiveOnly) => Ok(()),
+        (None, _) => refuse(
             "role",
             "this device has no counter of energy and no power: its role is live_only",
         ),
-        Role::Connection | Role::Feeder if !device.settle_integrated_power => refuse(
+        (_, Role::Connection | Role::Feeder) if !device.settle_integrated_power => refuse(
             "role",
             "this device has no counter of energy, so its readings are estimates integrated from \
              power: its role is submeter or live_only, or say settle_integrated_power = true",
         ),
-        Role::Submeter | Role::Connection | Role::Feeder => Ok(()),
+        (Some(EnergySource::Power), _) => Ok(()),
     }
 }
 

@@ -315,6 +315,7 @@ address = "127.0.0.1:1502"
             state: None,
             is_lacking: false,
             last: LastSeen::default(),
+            watch: None,
         }
     }
 

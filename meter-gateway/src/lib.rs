@@ -28,6 +28,7 @@ pub mod service;
 pub mod sign;
 pub mod spool;
 pub mod status;
+pub mod time_source;
 pub mod toml_file;
 pub mod watch;
 

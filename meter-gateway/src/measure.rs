@@ -229,6 +229,12 @@ impl State {
         !mark.is_empty() && self.last.is_some_and(|last| mark.lacks(&last))
     }
 
+    /// Whether the newest sample's counters do not go on from what was measured before, or are frozen.
+    #[must_use]
+    pub fn doubts_counters(&self) -> bool {
+        self.last.is_some() && (self.frozen_since_ms.is_some() || !self.aside.is_empty())
+    }
+
     /// Takes in a sample and returns the intervals that it completes, oldest first.
     pub fn push(&mut self, sample: &CounterSample, limits: &Limits) -> Vec<Measured> {
         let mut done = Vec::new();

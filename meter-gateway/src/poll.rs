@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::energy::{Energy, Power};
+use domain::quality::Quality;
 use domain::time::Timestamp;
 
 use crate::device::{Identity, Values};
@@ -20,27 +21,61 @@ pub struct Sample {
     pub identity: Option<Identity>,
 }
 
-/// A value and the time at which it was read.
+/// A value, the time at which it was read, and how far it can be trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fresh<T> {
     value: T,
     read_at: Timestamp,
+    is_doubted: bool,
 }
 
 impl<T> Fresh<T> {
     /// A value read at `read_at`.
     pub const fn new(value: T, read_at: Timestamp) -> Self {
-        Fresh { value, read_at }
+        Fresh {
+            value,
+            read_at,
+            is_doubted: false,
+        }
     }
 
-    /// The value, if it is at most `max_age_ms` old at `now`.
+    /// The value, if it is at most `max_age_ms` old at `now` and not doubted.
     pub fn within(&self, now: Timestamp, max_age_ms: i64) -> Option<&T> {
-        (now.ms_since(self.read_at) <= max_age_ms).then_some(&self.value)
+        (self.quality(now, max_age_ms) == Quality::MEASURED).then_some(&self.value)
+    }
+
+    /// How old it is at `now`, in milliseconds.
+    pub fn age_ms(&self, now: Timestamp) -> i64 {
+        now.ms_since(self.read_at).max(0)
+    }
+
+    /// Measured while it is fresh, stale from then on.
+    pub fn quality(&self, now: Timestamp, max_age_ms: i64) -> Quality {
+        if self.is_doubted {
+            Quality::OUT_OF_RANGE
+        } else if self.age_ms(now) > max_age_ms {
+            Quality::STALE
+        } else {
+            Quality::MEASURED
+        }
+    }
+
+    /// The same value, not to be shown: what was measured speaks against it.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        Fresh {
+            is_doubted: true,
+            ..self
+        }
     }
 
     /// The same value in another form.
     pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Fresh<U> {
-        Fresh::new(form(self.value), self.read_at)
+        Fresh {
+            value: form(self.value),
+            read_at: self.read_at,
+            is_doubted: self.is_doubted,
+        }
     }
 
     /// When it was read.
@@ -83,6 +118,12 @@ impl LastSeen {
         for (quantity, value) in &values.details {
             self.details.insert(*quantity, Fresh::new(*value, at));
         }
+    }
+
+    /// The counters do not fit what was measured before, or stand still while they should not.
+    pub fn doubt_counters(&mut self) {
+        self.import = self.import.map(Fresh::doubted);
+        self.export = self.export.map(Fresh::doubted);
     }
 
     /// A number by its quantity, in the unit that this is kept in.
@@ -142,5 +183,13 @@ mod tests {
         );
         assert_eq!(last.import.unwrap().within(now, 10_000), None);
         assert_eq!(last.read_at(), Some(at(110)));
+        let import = last.import.unwrap();
+        assert_eq!((import.age_ms(now), import.age_ms(at(90))), (15_000, 0));
+        assert_eq!(import.quality(now, 10_000), Quality::STALE);
+        assert_eq!(import.within(now, 20_000), Some(&Energy::from_wh(9)));
+        last.doubt_counters();
+        let import = last.import.unwrap().map(Energy::wh);
+        assert_eq!(import.within(now, 20_000), None);
+        assert_eq!(import.quality(now, 20_000), Quality::OUT_OF_RANGE);
     }
 }

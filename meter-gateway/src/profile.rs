@@ -216,6 +216,17 @@ pub enum SunspecPlace {
     },
 }
 
+/// What a device's readings are made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnergySource {
+    /// Its counters.
+    Counters,
+    /// The energy of its charging sessions, one after the other.
+    Sessions,
+    /// Its power, integrated: an estimate.
+    Power,
+}
+
 /// One value of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Point {
@@ -231,6 +242,8 @@ pub struct Point {
     pub min: Option<i64>,
     /// Largest value that can be true.
     pub max: Option<i64>,
+    /// Wh at which a counter begins anew at zero, where its registers do not say it.
+    pub wraps_at: Option<i64>,
     /// Whether some devices do not have it: exception 2 is then no error, and a sum goes without it.
     pub optional: bool,
     /// Whether it changes so slowly that it is asked for as seldom as the identification.
@@ -595,6 +608,19 @@ impl Profile {
         self.points.iter().any(|p| p.quantity.is_counter())
     }
 
+    /// What readings of the device are made from; none where it tells nothing of energy.
+    #[must_use]
+    pub fn energy_source(&self) -> Option<EnergySource> {
+        let tells = |quantity| self.points.iter().any(|p| p.quantity == quantity);
+        if self.counts_energy() {
+            Some(EnergySource::Counters)
+        } else if tells(Quantity::SessionEnergy) {
+            Some(EnergySource::Sessions)
+        } else {
+            tells(Quantity::Power).then_some(EnergySource::Power)
+        }
+    }
+
     /// The coarsest step of its counters in Wh, as far as the profile can know it.
     #[must_use]
     pub fn resolution_wh(&self) -> i64 {
@@ -633,6 +659,7 @@ impl Point {
             scale: Exact::whole(1),
             min: None,
             max: None,
+            wraps_at: None,
             optional: false,
             seldom: false,
             states: Vec::new(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use domain::energy::{Energy, Power};
-use domain::reading::{ClockStamp, ClockState};
 use runtime::clock::Clock;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -12,12 +11,13 @@ use crate::bus::{Report, Schedule};
 use crate::config::DeviceConfig;
 use crate::home_assistant::HomeAssistant;
 use crate::live::{Live, LiveDevice};
-use crate::measure::{Counter, CounterSample, Limits, MeterMark};
+use crate::measure::{Counter, CounterEnd, CounterSample, Limits, MeterMark};
 use crate::poll::{LastSeen, Sample};
-use crate::profile::{Kind, Profile};
+use crate::profile::{EnergySource, Kind, Profile, Quantity};
 use crate::sign::Signer;
 use crate::spool::{NewReading, PointState, Spool, SpoolError};
 use crate::status::Shared;
+use crate::time_source::TimeSource;
 
 /// A device and what is remembered of it.
 pub(crate) struct Device {
@@ -30,20 +30,39 @@ pub(crate) struct Device {
     /// Whether its newest sample lacks a register that was measured before.
     pub(crate) is_lacking: bool,
     pub(crate) last: LastSeen,
+    /// When the newest sample was measured.
+    pub(crate) watch: Option<Watch>,
 }
 
 fn counter(shown: Energy) -> Option<Counter> {
     shown.wh().checked_mul(1000).map(Counter::open)
 }
 
+/// What a point's samples are held against besides their own stamps.
+#[derive(Clone, Copy)]
+pub(crate) struct Watch {
+    elapsed_ms: i64,
+    steps: u64,
+}
+
 impl Device {
-    fn counters(&self, sample: &Sample) -> CounterSample {
+    fn counters(&self, sample: &Sample, watch: Watch) -> CounterSample {
         let values = &sample.values;
         let power_w = values.power.map(Power::w);
+        let session = values.details.get(&Quantity::SessionEnergy);
+        let session = session.map(|mwh| Counter {
+            mwh: *mwh,
+            end: CounterEnd::Session,
+        });
+        let is_by_session = self.profile.energy_source() == Some(EnergySource::Sessions);
+        let import = values.import_counter;
+        let export = values.export_counter;
         CounterSample {
             read_at: sample.read_at,
-            import: values.import.and_then(counter),
-            export: values.export.and_then(counter),
+            import: import
+                .or_else(|| values.import.and_then(counter))
+                .or(session.filter(|_| is_by_session)),
+            export: export.or_else(|| values.export.and_then(counter)),
             import_w: match self.profile.kind {
                 Kind::Meter | Kind::Charger => power_w,
                 Kind::Inverter | Kind::Battery => power_w.map(i64::saturating_neg),
@@ -52,8 +71,10 @@ impl Device {
                 body: identity.body(),
                 hash: identity.hash(),
             }),
-            waited_ms: None,
-            clock_stepped: false,
+            waited_ms: self
+                .watch
+                .map(|before| watch.elapsed_ms.saturating_sub(before.elapsed_ms)),
+            clock_stepped: self.watch.is_some_and(|before| watch.steps != before.steps),
         }
     }
 }
@@ -62,6 +83,7 @@ impl Device {
 pub(crate) struct Recorder {
     pub(crate) clock: Clock,
     pub(crate) clock_error_ms: u32,
+    pub(crate) time_source: TimeSource,
     pub(crate) spool: Spool,
     pub(crate) live: Live,
     pub(crate) wake: Arc<Notify>,
@@ -80,10 +102,10 @@ impl Recorder {
         let mut look_at = self.schedule.next(self.clock.now());
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
                 report = heard.recv() => match report {
                     Some(report) => self.take(report).await,
-                    None => return,
+                    None => break,
                 },
                 () = self.clock.sleep_until(look_at) => {
                     // Devices that only speak when they like may have fallen silent.
@@ -97,6 +119,18 @@ impl Recorder {
                     }
                     look_at = self.schedule.next(self.clock.now());
                 }
+            }
+        }
+        self.keep_states().await;
+    }
+
+    /// After an orderly end measuring goes on where it was, and not at the last edge.
+    async fn keep_states(&self) {
+        for device in &self.devices {
+            if let (Some(signer), Some(state)) = (&device.signer, &device.state)
+                && let Err(error) = self.spool.store(&signer.point, state, &[]).await
+            {
+                tracing::warn!("{}: its state is not kept: {error}", device.config.name);
             }
         }
     }
@@ -118,6 +152,11 @@ impl Recorder {
                 if let Err(error) = self.record(index, &sample).await {
                     tracing::error!("{}: {error}", self.devices[index].config.name);
                     self.status.count_error("outbox");
+                }
+                let device = &mut self.devices[index];
+                let state = device.state.as_ref();
+                if state.is_some_and(|s| s.measure.doubts_counters()) {
+                    device.last.doubt_counters();
                 }
             }
             Err(kind) => {
@@ -153,7 +192,7 @@ impl Recorder {
     /// Measures, signs and stores. What cannot be stored has not happened: the state stays, and the
     /// next sample is measured from there.
     async fn record(&mut self, index: usize, sample: &Sample) -> Result<(), SpoolError> {
-        let clock = self.stamp();
+        let clock = self.time_source.stamp(&self.clock, self.clock_error_ms);
         self.status.update(|s| s.clock = Some(clock));
         let device = &mut self.devices[index];
         let Some(signer) = &device.signer else {
@@ -163,7 +202,11 @@ impl Recorder {
             Some(state) => state,
             None => self.spool.load(&signer.point).await?,
         };
-        let counters = device.counters(sample);
+        let watch = Watch {
+            elapsed_ms: self.clock.elapsed_ms(),
+            steps: self.clock.steps(),
+        };
+        let counters = device.counters(sample, watch);
         let is_lacking = before.measure.misses_a_register_in(&counters);
         if is_lacking {
             self.status.update(|s| {
@@ -204,20 +247,7 @@ impl Recorder {
             self.status.update(|s| s.readings_signed += signed);
             self.wake.notify_one();
         }
-        device.state = Some(after);
+        (device.state, device.watch) = (Some(after), Some(watch));
         Ok(())
-    }
-
-    fn stamp(&self) -> ClockStamp {
-        let state = if self.clock.speed() == 1 {
-            ClockState::Informative
-        } else {
-            ClockState::Relative
-        };
-        ClockStamp {
-            signed_at: self.clock.now(),
-            state,
-            error_ms: self.clock_error_ms,
-        }
     }
 }

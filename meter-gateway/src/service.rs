@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::stream::{Port, run_port};
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
-use crate::config::{Config, DeviceConfig, MetricsConfig, MqttConfig, Profiles, Role};
+use crate::config::{ClockConfig, Config, DeviceConfig, MetricsConfig, MqttConfig, Profiles, Role};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
 use crate::device::address::Address;
@@ -34,7 +34,7 @@ use crate::home_assistant::{self, HomeAssistant};
 use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
 use crate::poll::LastSeen;
-use crate::profile::{Link, Profile, ProfileError};
+use crate::profile::{EnergySource, Link, Profile, ProfileError};
 use crate::publish::{Flow, Publisher, Topics, Trust, Warned, link_options};
 use crate::record::{Device, Recorder};
 use crate::sign::Signer;
@@ -42,6 +42,7 @@ use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
 use crate::status::page::page;
 use crate::status::socket::Socket;
 use crate::status::{DeviceStatus, Observer, Shared, Status, Who};
+use crate::time_source::{self, TimeSource};
 use crate::toml_file::TomlError;
 
 /// Reports that may wait; a line that has more to say waits until there is room.
@@ -209,9 +210,11 @@ impl Gateway {
         publisher.commands = Some(commands);
         let controller = controller(&config, &clock, &devices, key, &desk, &publisher).await?;
         tasks.spawn(controller.run(inbox, shutdown.clone()));
+        let time_source = time_source(&config, &clock, &status, &mut tasks, &shutdown);
         let recorder = Recorder {
             clock,
             clock_error_ms: config.clock_error_ms,
+            time_source,
             spool: spool.clone(),
             live: publisher.live(),
             wake: publisher.wake.clone(),
@@ -380,6 +383,7 @@ pub(crate) fn devices(
             state: None,
             is_lacking: false,
             last: LastSeen::default(),
+            watch: None,
         })
     };
     config.devices.iter().map(device).collect()
@@ -449,6 +453,29 @@ pub(crate) fn lock(config: &Config) -> Result<File, GatewayError> {
     }
 }
 
+/// Checks the clock where the configuration names a server. A clock that runs faster than the wall has
+/// nothing to be checked against.
+fn time_source(
+    config: &Config,
+    clock: &Clock,
+    status: &Shared,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> TimeSource {
+    let source = TimeSource::default();
+    if let Some(ClockConfig { ntp_server }) = config.clock.clone().filter(|_| clock.speed() == 1) {
+        tasks.spawn(time_source::run(
+            ntp_server,
+            source.clone(),
+            clock.clone(),
+            config.clock_error_ms,
+            status.clone(),
+            shutdown.clone(),
+        ));
+    }
+    source
+}
+
 fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: Schedule) -> Limits {
     let report_ms = match &profile.link {
         Link::Mqtt(rules) => i64::from(rules.report_interval_s) * 1000,
@@ -461,10 +488,9 @@ fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: S
         max_gap_ms: report_ms.max(schedule.poll_ms) * GAP_POLLS,
         rating_w: device.rating_w,
         resolution_wh: profile.resolution_wh(),
-        class: if profile.counts_energy() {
-            MeasurementClass::MeterCounter
-        } else {
-            MeasurementClass::IntegratedPower
+        class: match profile.energy_source() {
+            Some(EnergySource::Power) => MeasurementClass::IntegratedPower,
+            _ => MeasurementClass::MeterCounter,
         },
     }
 }

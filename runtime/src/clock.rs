@@ -3,10 +3,14 @@
 //! A [`ClockFile`] makes virtual time durable: times are handed out only up to a lease that is
 //! already on disk, so after a crash the clock resumes at a time that nobody has seen passed. The
 //! price is a jump forward of at most one lease ([`LEASE_WALL_MS`] of wall time) after a crash.
+//!
+//! The computer's clock is held against a watch that nobody sets: [`Clock::steps`] says how often it was
+//! set, [`Clock::elapsed_ms`] how much time has truly passed.
 
 mod file;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use domain::time::Timestamp;
@@ -18,6 +22,10 @@ pub use file::{ClockError, ClockFile, LEASE_WALL_MS};
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// How long a sleeper waits before it looks again while the clock stands still at its lease.
 const LEASE_NAP: Duration = Duration::from_millis(20);
+
+/// From so many ms on a difference between clock and watch is a step; what corrects a clock by less
+/// lets it run a little faster or slower for a while.
+pub const STEP_MIN_MS: i64 = 500;
 
 /// How far the system clock may be set back before that is worth a warning.
 const SET_BACK_TOLERANCE_MS: i64 = 5_000;
@@ -37,8 +45,24 @@ struct Inner {
 
 #[derive(Debug)]
 enum Source {
-    System,
-    Scaled { start: Timestamp, anchor: Instant },
+    System {
+        anchor: std::time::Instant,
+    },
+    Scaled {
+        start: Timestamp,
+        anchor: Instant,
+        /// What a test has set the clock by.
+        set_by_ms: AtomicI64,
+    },
+}
+
+/// What the source shows, and the watch beside it.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    raw: Timestamp,
+    elapsed_ms: i64,
+    /// How long it took to look at both.
+    slack_ms: i64,
 }
 
 #[derive(Debug)]
@@ -51,6 +75,10 @@ struct Bounds {
     frozen: bool,
     /// That the system clock was set back has been said; forgotten once it has caught up.
     warned: bool,
+    /// The look before.
+    looked: Option<Look>,
+    /// How often the source was set.
+    steps: u64,
 }
 
 impl Clock {
@@ -58,7 +86,8 @@ impl Clock {
     /// more than 5 s, that is logged as a warning, once.
     #[must_use]
     pub fn system() -> Self {
-        Clock::new(Source::System, 1, None)
+        let anchor = std::time::Instant::now();
+        Clock::new(Source::System { anchor }, 1, None)
     }
 
     /// Virtual time that starts at `start` and runs `speed` times as fast as the wall (0 counts as 1).
@@ -68,6 +97,7 @@ impl Clock {
             Source::Scaled {
                 start,
                 anchor: Instant::now(),
+                set_by_ms: AtomicI64::new(0),
             },
             speed.max(1),
             None,
@@ -76,7 +106,7 @@ impl Clock {
 
     fn new(source: Source, speed: u32, lease: Option<Timestamp>) -> Self {
         let latest = match source {
-            Source::System => Timestamp::EPOCH,
+            Source::System { .. } => Timestamp::EPOCH,
             Source::Scaled { start, .. } => start,
         };
         let bounds = Mutex::new(Bounds {
@@ -84,6 +114,8 @@ impl Clock {
             lease,
             frozen: false,
             warned: false,
+            looked: None,
+            steps: 0,
         });
         Clock {
             inner: Arc::new(Inner {
@@ -98,6 +130,7 @@ impl Clock {
         let source = Source::Scaled {
             start,
             anchor: Instant::now(),
+            set_by_ms: AtomicI64::new(0),
         };
         Clock::new(source, speed.max(1), Some(lease))
     }
@@ -105,20 +138,62 @@ impl Clock {
     /// The time now. Never earlier than any time this clock gave before.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.observe(self.raw())
+        let look = self.look();
+        self.note(look);
+        self.observe(look.raw)
+    }
+
+    /// How often the source of this clock was set, forwards or backwards, by [`STEP_MIN_MS`] or more.
+    /// Looked at with every `now()`.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.bounds().steps
+    }
+
+    /// Milliseconds of this clock's time since it was made, by a watch that nobody sets.
+    #[must_use]
+    pub fn elapsed_ms(&self) -> i64 {
+        self.look().elapsed_ms
+    }
+
+    /// Sets the source of a scaled clock forwards or backwards, as somebody does with a real one.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn set_by(&self, ms: i64) {
+        if let Source::Scaled { set_by_ms, .. } = &self.inner.source {
+            set_by_ms.fetch_add(ms, Ordering::Relaxed);
+        }
+    }
+
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        self.inner
+            .bounds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares what clock and watch have done since the look before.
+    fn note(&self, look: Look) {
+        let mut bounds = self.bounds();
+        let Some(before) = bounds.looked.replace(look) else {
+            return;
+        };
+        let watch_ms = look.elapsed_ms.saturating_sub(before.elapsed_ms);
+        let step_ms = look.raw.ms_since(before.raw).saturating_sub(watch_ms);
+        let slack_ms = before.slack_ms.saturating_add(look.slack_ms);
+        if step_ms.saturating_abs() >= STEP_MIN_MS.saturating_add(slack_ms) {
+            bounds.steps = bounds.steps.saturating_add(1);
+            drop(bounds);
+            tracing::warn!(step_ms, "the clock was set; the interval says so");
+        }
     }
 
     /// `now()` where the source says `raw`.
     fn observe(&self, raw: Timestamp) -> Timestamp {
-        let mut bounds = self
-            .inner
-            .bounds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut bounds = self.bounds();
         let allowed = bounds.lease.map_or(raw, |lease| raw.min(lease));
         bounds.latest = bounds.latest.max(allowed);
         let latest = bounds.latest;
-        if matches!(self.inner.source, Source::System) {
+        if matches!(self.inner.source, Source::System { .. }) {
             let behind_ms = latest.ms_since(raw);
             if behind_ms <= 0 {
                 bounds.warned = false;
@@ -175,22 +250,43 @@ impl Clock {
 
     /// The time without lease and without the promise of never going backwards.
     fn raw(&self) -> Timestamp {
-        match self.inner.source {
-            Source::System => system_now(),
-            Source::Scaled { start, anchor } => {
+        self.look().raw
+    }
+
+    fn look(&self) -> Look {
+        let ms = |ms: u128| i64::try_from(ms).unwrap_or(i64::MAX);
+        match &self.inner.source {
+            Source::System { anchor } => {
+                let before = anchor.elapsed();
+                let raw = system_now();
+                let after = anchor.elapsed();
+                Look {
+                    raw,
+                    elapsed_ms: ms(before.as_millis()),
+                    slack_ms: ms(after.saturating_sub(before).as_millis()),
+                }
+            }
+            Source::Scaled {
+                start,
+                anchor,
+                set_by_ms,
+            } => {
                 // Multiplied in microseconds, so that a fast clock still moves smoothly.
                 let virtual_us = anchor.elapsed().as_micros() * u128::from(self.inner.speed);
-                start.plus_ms(i64::try_from(virtual_us / 1000).unwrap_or(i64::MAX))
+                let elapsed_ms = ms(virtual_us / 1000);
+                Look {
+                    raw: start
+                        .plus_ms(elapsed_ms)
+                        .plus_ms(set_by_ms.load(Ordering::Relaxed)),
+                    elapsed_ms,
+                    slack_ms: 0,
+                }
             }
         }
     }
 
     fn extend_lease(&self, lease: Timestamp) {
-        let mut bounds = self
-            .inner
-            .bounds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut bounds = self.bounds();
         if !bounds.frozen {
             bounds.lease = Some(lease);
         }
@@ -199,11 +295,7 @@ impl Clock {
     /// Stops the clock for good and returns the last time it will ever give.
     fn freeze(&self) -> Timestamp {
         let last = self.now();
-        let mut bounds = self
-            .inner
-            .bounds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut bounds = self.bounds();
         let last = bounds.latest.max(last);
         bounds.lease = Some(last);
         bounds.frozen = true;
@@ -289,6 +381,39 @@ mod tests {
         let scaled = Clock::scaled(START, 1);
         assert_eq!(scaled.observe(START.plus_s(-60)), START);
         assert_eq!(log.lines().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_is_found_out_and_the_watch_runs_on() {
+        let clock = Clock::scaled(START, 60);
+        let minute = || async {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            let _ = clock.now();
+        };
+        let _ = clock.now();
+        minute().await;
+        assert_eq!((clock.steps(), clock.elapsed_ms()), (0, 60_000));
+        clock.set_by(3_600_000);
+        minute().await;
+        assert_eq!((clock.steps(), clock.elapsed_ms()), (1, 120_000));
+        assert_eq!(clock.now(), START.plus_s(3720));
+        minute().await;
+        clock.set_by(-600_000);
+        minute().await;
+        assert_eq!((clock.steps(), clock.elapsed_ms()), (2, 240_000));
+        assert_eq!(clock.now(), START.plus_s(3780), "it stands still");
+        clock.set_by(STEP_MIN_MS - 1);
+        minute().await;
+        assert_eq!(clock.steps(), 2, "that is no step");
+    }
+
+    #[test]
+    fn the_system_clock_of_a_well_machine_makes_no_steps() {
+        let clock = Clock::system();
+        for _ in 0..1000 {
+            let _ = clock.now();
+        }
+        assert_eq!(clock.steps(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -110,6 +110,23 @@ pub struct Encoding {
     pub sentinels: Vec<u64>,
 }
 
+impl Encoding {
+    /// How many values its registers can tell apart, and whether half of them lie below zero; none
+    /// where no counter fills them in its life, or not all bits are the value's.
+    #[must_use]
+    pub fn range(&self) -> Option<(Exact, bool)> {
+        let (bits, is_signed) = match self.word_type {
+            _ if self.bits.is_some() => return None,
+            WordType::U16 => (16, false),
+            WordType::I16 => (16, true),
+            WordType::U32 => (32, false),
+            WordType::I32 => (32, true),
+            _ => return None,
+        };
+        Some((Exact::whole(1 << bits), is_signed))
+    }
+}
+
 /// Why a point has no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoValue {

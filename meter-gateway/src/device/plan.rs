@@ -3,6 +3,7 @@
 use super::decode::{self, Encoding, Exact, NoValue};
 use super::sunspec;
 use super::values::{Decoded, Identity, Values};
+use crate::measure::Counter;
 use crate::profile::{
     Link, ModbusRules, Point, Profile, Quantity, SignBits, Source, WORDS_PER_READ_MAX,
 };
@@ -251,25 +252,59 @@ impl Registers {
             .copied()
     }
 
-    fn decode(&self, read: &Read) -> Result<Decoded, NoValue> {
+    /// The exponent of ten that the device wants its number to be shifted by.
+    fn exponent(&self, read: &Read) -> Result<i32, NoValue> {
+        let Some(address) = read.scale_address else {
+            return Ok(0);
+        };
+        let word = self.word(read, address).ok_or(NoValue::NoScale)?;
+        sunspec::scale_factor(word).ok_or(NoValue::NoScale)
+    }
+
+    fn number(&self, read: &Read) -> Result<Exact, NoValue> {
         let words = self.words(read).ok_or(NoValue::Absent)?;
-        if read.encoding.word_type.is_text() {
-            let text = decode::text(words, &read.encoding)?;
-            return Ok(read.point.decoded_text(&text));
-        }
         let mut number = decode::number(words, &read.encoding)?;
-        if let Some(address) = read.scale_address {
-            let word = self.word(read, address).ok_or(NoValue::NoScale)?;
-            let exponent = sunspec::scale_factor(word).ok_or(NoValue::NoScale)?;
-            number = number.shifted(exponent);
-        }
+        number = number.shifted(self.exponent(read)?);
         if let Some(negative) = read.negative {
             let word = self.word(read, negative.address).ok_or(NoValue::Absent)?;
             if word & negative.bits != 0 {
                 number = number.times(Exact::whole(-1)).ok_or(NoValue::OutOfRange)?;
             }
         }
-        read.point.decoded(number)
+        Ok(number)
+    }
+
+    fn decode(&self, read: &Read) -> Result<Decoded, NoValue> {
+        if read.encoding.word_type.is_text() {
+            let words = self.words(read).ok_or(NoValue::Absent)?;
+            let text = decode::text(words, &read.encoding)?;
+            return Ok(read.point.decoded_text(&text));
+        }
+        read.point.decoded(self.number(read)?)
+    }
+
+    /// A counter to the mWh; the sum of several like [`Values::of`].
+    fn counter(&self, plan: &Plan, quantity: Quantity) -> Option<Counter> {
+        let is_asked = |point: &Point| point.quantity == quantity && !point.optional;
+        if plan.absent.iter().any(is_asked) {
+            return None;
+        }
+        let mut sum: Option<Counter> = None;
+        let reads = plan.reads.iter().filter(|r| r.point.quantity == quantity);
+        for read in reads {
+            let number = self.number(read).ok();
+            let range = read.encoding.range().filter(|_| read.negative.is_none());
+            let exponent = self.exponent(read).unwrap_or(0);
+            let range = range.map(|(span, is_signed)| (span.shifted(exponent), is_signed));
+            match number.and_then(|n| read.point.counter_of(n, range)) {
+                Some(counter) => {
+                    sum = Some(sum.map_or(Some(counter), |sum| sum.plus(counter))?);
+                }
+                None if read.point.optional => {}
+                None => return None,
+            }
+        }
+        sum
     }
 
     /// The values that `plan` finds in here.
@@ -277,7 +312,11 @@ impl Registers {
     pub fn values(&self, plan: &Plan) -> Values {
         let read = plan.reads.iter().map(|r| (&r.point, self.decode(r)));
         let absent = plan.absent.iter().map(|p| (p, Err(NoValue::Absent)));
-        Values::of(read.chain(absent))
+        Values {
+            import_counter: self.counter(plan, Quantity::Import),
+            export_counter: self.counter(plan, Quantity::Export),
+            ..Values::of(read.chain(absent))
+        }
     }
 
     /// The identification that `plan` finds in here.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::decode::WordType;
 use super::*;
+use crate::measure::{Counter, CounterEnd};
 use crate::profile::{BUILT_IN, Dump, Link, Profile, Quantity, Source};
 
 const SDM630: &str = include_str!("../profiles/eastron-sdm630.toml");
@@ -272,4 +273,71 @@ fn a_value_is_explained_with_its_words() {
         of(Quantity::Import).outcome,
         Err(decode::NoValue::NotANumber)
     );
+}
+
+#[test]
+fn a_counter_is_read_to_the_mwh_and_knows_where_it_begins_anew() {
+    let profile = |counter: &str| {
+        let text = format!(
+            r#"
+name = "test"
+kind = "meter"
+link = "modbus"
+dump = []
+[modbus]
+max_words = 10
+gap_ms = 1
+timeout_ms = 500
+[[point]]
+quantity = "import"
+function = 3
+address = 0
+{counter}
+"#
+        );
+        Profile::from_toml(&text, "test.toml")
+    };
+    let counter = |text: &str, words: Vec<u16>| {
+        let profile = profile(text).unwrap();
+        let (plan, _) = Plan::fixed(&profile);
+        let mut found = Registers::default();
+        found.add(&plan.blocks[0], words);
+        found.values(&plan).import_counter
+    };
+    let wraps = |mwh, span_mwh, is_signed| {
+        let end = CounterEnd::Wraps {
+            span_mwh,
+            is_signed,
+        };
+        Some(Counter { mwh, end })
+    };
+    let tenths = "type = \"u32\"\nscale = \"0.1\"\nunit = \"Wh\"";
+    assert_eq!(
+        counter(tenths, vec![0xffff, 0xffff]),
+        wraps(429_496_729_500, 429_496_729_600, false)
+    );
+    let words = "type = \"u16\"\nunit = \"kWh\"";
+    assert_eq!(
+        counter(words, vec![7]),
+        wraps(7_000_000, 65_536_000_000, false)
+    );
+    let signed = "type = \"i16\"\nunit = \"Wh\"";
+    assert_eq!(
+        counter(signed, vec![0x8000]),
+        wraps(-32_768_000, 65_536_000, true)
+    );
+    let decimal = "type = \"f32\"\nunit = \"kWh\"\nwraps_at = \"100000\"";
+    assert_eq!(
+        counter(decimal, vec![0x47c3, 0x4ff3]),
+        wraps(99_999_898_438, 100_000_000_000, false)
+    );
+    let float = "type = \"f32\"\nunit = \"kWh\"";
+    assert_eq!(counter(float, vec![0x7fc0, 0]), None, "NaN");
+    assert_eq!(
+        counter(float, vec![0x3f80, 0]),
+        Some(Counter::open(1_000_000))
+    );
+    let power = "type = \"u16\"\nunit = \"Wh\"\nwraps_at = \"0\"";
+    let error = profile(power).unwrap_err().to_string();
+    assert!(error.contains("key `wraps_at`"), "{error}");
 }

@@ -6,6 +6,7 @@ use domain::energy::{Energy, Power};
 use domain::ids::digest_parts;
 
 use super::decode::{Exact, NoValue};
+use crate::measure::{Counter, CounterEnd};
 use crate::profile::{Dimension, Point, Quantity};
 
 /// What one point says.
@@ -52,6 +53,30 @@ impl Point {
         }
     }
 
+    /// What a counter shows, to the mWh. `range` is the size of its registers' range as a raw number,
+    /// and whether half of it lies below zero.
+    pub(super) fn counter_of(&self, raw: Exact, range: Option<(Exact, bool)>) -> Option<Counter> {
+        let in_mwh = |raw: Exact| raw.times(self.scale)?.shifted(3).rounded();
+        let mwh = in_mwh(raw)?;
+        // A signed counter that is full goes on below zero.
+        let is_full = mwh < 0 && range.is_some_and(|(_, is_signed)| is_signed);
+        if !is_full && self.value_of(raw).is_err() {
+            return None;
+        }
+        let wraps = |span_mwh: i64, is_signed| CounterEnd::Wraps {
+            span_mwh,
+            is_signed,
+        };
+        let said = self.wraps_at.and_then(|wh| wh.checked_mul(1000));
+        let of_registers = || {
+            let (span, is_signed) = range?;
+            Some(wraps(in_mwh(span).filter(|span| *span > 0)?, is_signed))
+        };
+        let end = said.map(|span| wraps(span, false)).or_else(of_registers);
+        let end = end.unwrap_or_default();
+        Some(Counter { mwh, end })
+    }
+
     /// What a raw number means.
     pub(super) fn decoded(&self, raw: Exact) -> Result<Decoded, NoValue> {
         self.kept(raw.times(self.scale))
@@ -89,6 +114,10 @@ pub struct Values {
     pub import: Option<Energy>,
     /// Counter of exported energy.
     pub export: Option<Energy>,
+    /// The import counter to the mWh, and where it begins anew.
+    pub import_counter: Option<Counter>,
+    /// The same of the export counter.
+    pub export_counter: Option<Counter>,
     /// Power; the device's kind says what positive means.
     pub power: Option<Power>,
     /// State of charge.

@@ -39,6 +39,16 @@ impl Counter {
             end: CounterEnd::Open,
         }
     }
+
+    /// Two counters added up; where they end is known if they end alike.
+    pub(crate) fn plus(self, other: Counter) -> Option<Counter> {
+        let mwh = self.mwh.checked_add(other.mwh)?;
+        let end = match self.end == other.end {
+            true => self.end,
+            false => CounterEnd::Open,
+        };
+        Some(Counter { mwh, end })
+    }
 }
 
 /// What has been added so far to what a counter shows.

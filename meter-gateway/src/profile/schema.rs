@@ -92,6 +92,7 @@ struct RawPoint {
     missing: Option<Vec<Word>>,
     min: Option<String>,
     max: Option<String>,
+    wraps_at: Option<String>,
     #[serde(default)]
     optional: bool,
     #[serde(default)]
@@ -405,6 +406,13 @@ fn check_point(
             None => place.wrong(key, format!("`{text}` is not a decimal like \"0.1\"")),
         }
     };
+    let wraps_at = bound("wraps_at", &raw.wraps_at)?;
+    if wraps_at.is_some_and(|wh| wh <= 0 || !raw.quantity.is_counter()) {
+        return place.wrong(
+            "wraps_at",
+            "where an import or export counter begins anew, like \"100000\"",
+        );
+    }
     Ok(Point {
         quantity: raw.quantity,
         source,
@@ -412,6 +420,7 @@ fn check_point(
         scale,
         min: bound("min", &raw.min)?,
         max: bound("max", &raw.max)?,
+        wraps_at,
         optional: raw.optional,
         seldom: raw.seldom,
         states: raw

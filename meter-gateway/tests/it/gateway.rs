@@ -67,6 +67,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
         home_mqtt: None,
         home_assistant: None,
         metrics: None,
+        clock: None,
         devices,
     }
 }

@@ -19,5 +19,6 @@ mod platform;
 mod port;
 mod profiles;
 mod status;
+mod truth;
 mod watch;
 mod wire;
