@@ -303,7 +303,10 @@ impl Line {
         if self.connection.is_none() {
             self.connect(rules).await?;
         }
-        if let Some(free_at) = self.free_at(unit, rules) {
+        // A sleep takes a millisecond at least, also until a time that has passed.
+        if let Some(free_at) = self.free_at(unit, rules)
+            && free_at > Instant::now()
+        {
             sleep_until(free_at).await;
         }
         // The connection is put back only after a proper answer. Also where this future is dropped
