@@ -34,6 +34,8 @@ use flow::advice;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A reading sent so often without an answer is worth a warning.
 const UNANSWERED_ATTEMPTS: u32 = 5;
+/// Events heard before what is due is looked for again.
+const HEARD_AT_ONCE_MAX: usize = 64;
 const KEEP_ALIVE_S: u16 = 30;
 /// Largest packet from the broker: an acceptance has at most 16 KiB, a device's report as much.
 const PACKET_MAX_BYTES: u32 = 64 * 1024;
@@ -221,7 +223,7 @@ impl Publisher {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 event = self.events.recv() => match event {
-                    Some(event) => self.hear_all(event).await,
+                    Some(event) => self.hear_some(event).await,
                     None => break,
                 },
                 () = wake.notified() => {}
@@ -309,7 +311,7 @@ impl Publisher {
             return;
         };
         match answer {
-            Answer::Taken => return self.flow.opened(),
+            Answer::Taken => return self.flow.opened(self.now_ms()),
             // It is alone in this, and waits longer and longer as any that is not answered.
             Answer::TooLarge => {}
             Answer::Nobody | Answer::NotAuthorized | Answer::QuotaExceeded | Answer::Refused(_) => {
@@ -325,12 +327,16 @@ impl Publisher {
         }
     }
 
-    /// This event and those that wait behind it, so that what is due is looked for once for all.
-    async fn hear_all(&mut self, first: MqttEvent) {
+    /// This event and some that wait behind it, so that what is due is looked for once for all.
+    async fn hear_some(&mut self, first: MqttEvent) {
         let mut next = Some(first);
-        while let Some(event) = next {
+        for _ in 0..HEARD_AT_ONCE_MAX {
+            let Some(event) = next else { return };
             self.hear(event).await;
             next = self.events.try_recv().ok();
+        }
+        if let Some(event) = next {
+            self.hear(event).await;
         }
     }
 

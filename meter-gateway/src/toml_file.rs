@@ -21,11 +21,17 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, To
     toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start).min(text.len());
         let line = text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
+        let key = key_at(text, offset);
+        // What stands there may be the password itself.
+        let message = match key {
+            "password" => "a password is a text in quotes".to_owned(),
+            _ => error.message().replace('\n', " "),
+        };
         TomlError {
             file: file.to_owned(),
             line,
-            key: key_at(text, offset).to_owned(),
-            message: error.message().replace('\n', " "),
+            key: key.to_owned(),
+            message,
         }
     })
 }

@@ -298,7 +298,8 @@ impl Engine {
             let is_same =
                 (old.lease.set_point, old.lease.value) == (run.lease.set_point, run.lease.value);
             let is_safe = slot.is_safe || !slot.traits.has_fail_safe;
-            if is_same && is_safe && old.over.is_none() && old.list == List::Value {
+            let is_written = old.written_at.is_some() && old.list == List::Value;
+            if is_same && is_safe && old.over.is_none() && is_written {
                 // A renewal writes nothing that holds already.
                 (run.list, run.stage) = (List::Value, Stage::Check);
                 (run.written_at, run.beat_at) = (old.written_at, old.beat_at);

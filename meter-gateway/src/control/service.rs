@@ -164,7 +164,10 @@ impl Controller {
             let known = found.filter(|(_, d)| d.targets().any(|(t, _)| t == target));
             match known {
                 Some((index, device)) => {
-                    let is_allowed = is_still_allowed(device, &lease);
+                    // A clock that comes up far behind must not make a lease longer.
+                    let last = now.plus_s(device.rules.max_lease_s).unix_ms();
+                    let is_allowed =
+                        is_still_allowed(device, &lease) && lease.expires_at_ms <= last;
                     engine.restore(now, (*index, target), lease, is_allowed);
                 }
                 None => {

@@ -181,7 +181,7 @@ pub struct Exact {
 }
 
 /// Most decimal digits a shift by a power of ten may have; devices stay below 20.
-const EXP10_MAX: i32 = 18;
+const EXP10_MAX: i32 = 37;
 
 impl Exact {
     /// A whole number.
@@ -487,6 +487,7 @@ mod tests {
         assert_eq!(get("12345.67"), Some(12_346));
         assert_eq!(get("-0.5"), Some(0));
         assert_eq!(get("17"), Some(17));
+        assert_eq!(get("12345.6700000000000000000"), Some(12_346));
         for bad in ["", "-", "1e3", "1.2.3", "NaN", "+1", " 1"] {
             assert_eq!(get(bad), None, "{bad}");
         }

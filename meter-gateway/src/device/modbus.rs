@@ -3,6 +3,7 @@
 //! dropped, so that a late answer can never become another register's value. On a serial line, where
 //! dropping does not silence the device, nothing is asked before the line is quiet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +123,8 @@ pub struct Line {
     connection: Option<Connection>,
     generation: u64,
     last_answer: Option<(Instant, u8)>,
-    /// When a unit has failed to answer last, and which.
-    last_failure: Option<(Instant, u8)>,
+    /// When a unit failed to answer, until it has answered again.
+    failures: BTreeMap<u8, Instant>,
 }
 
 struct Connection {
@@ -146,7 +147,7 @@ impl Line {
             connection: None,
             generation: 0,
             last_answer: None,
-            last_failure: None,
+            failures: BTreeMap::new(),
         }
     }
 
@@ -196,10 +197,8 @@ impl Line {
         let free = last + gap.max(silence).max(change);
         // Frames of RTU do not say which question they answer: a unit that was silent is not asked
         // anything else before it has had its time once more.
-        let failure = self
-            .last_failure
-            .filter(|(_, failed)| self.is_rtu() && *failed == unit);
-        let failure = failure.map(|(at, _)| at + Duration::from_millis(rules.timeout_ms));
+        let failure = self.failures.get(&unit).filter(|_| self.is_rtu());
+        let failure = failure.map(|at| *at + Duration::from_millis(rules.timeout_ms));
         Some(failure.map_or(free, |failure| failure.max(free)))
     }
 
@@ -321,7 +320,7 @@ impl Line {
         let answer = timeout(limit, connection.context.call(request)).await;
         let now = Instant::now();
         self.last_answer = Some((now, unit));
-        self.last_failure = Some((now, unit));
+        self.failures.insert(unit, now);
         let response = answer
             .map_err(|_| ModbusError::Timeout(rules.timeout_ms))?
             .map_err(ModbusError::Transport)?;
@@ -338,7 +337,7 @@ impl Line {
             Err(code) => Err(ModbusError::Exception(code.into())),
         };
         self.connection = Some(connection);
-        self.last_failure = None;
+        self.failures.remove(&unit);
         outcome
     }
 

@@ -99,8 +99,11 @@ impl Flow {
         self.under_way.remove(&ticket)
     }
 
-    /// Somebody takes readings.
-    pub(super) fn opened(&mut self) {
+    /// Somebody takes readings. A late word of it does not end a pause that has begun since.
+    pub(super) fn opened(&mut self, now_ms: i64) {
+        if now_ms < self.shut_until_ms {
+            return;
+        }
         self.refusals = 0;
         self.said.clear();
     }
@@ -205,8 +208,11 @@ mod tests {
         assert_eq!((flow.most(15_999), flow.most(16_000)), (0, 1));
         flow.reconnected();
         assert_eq!(flow.most(6_001), 1, "a new connection is worth a try");
-        flow.opened();
+        flow.opened(6_001);
         assert_eq!(flow.most(6_001), usize::MAX);
+        flow.refused(7_000);
+        flow.opened(7_001);
+        assert_eq!(flow.most(7_002), 0, "a late word ends no pause");
         assert!(flow.is_news(Answer::Nobody) && !flow.is_news(Answer::Nobody));
     }
 }

@@ -29,6 +29,9 @@ pub const REJECTED_KEPT: i64 = 10_000;
 
 /// Sequences above this are refused: sums with them must fit where they are stored.
 const SEQUENCE_MAX: u64 = 1 << 62;
+/// Longest time after a handover for which the old key's readings may be, whatever sequence it named: a day
+/// for wrong clocks.
+const HANDOVER_SLACK_S: i64 = 86_400;
 
 /// What became of a reading.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -202,9 +205,13 @@ async fn authenticate(
         return Ok(Err(Rejection::Implausible));
     }
     if let Some(at) = key.replaced {
-        // A chain that was handed over ends by sequence, whatever the clock did meanwhile.
+        // A chain that was handed over ends by sequence, whatever the clock did meanwhile; but who
+        // names a sequence far ahead keeps no key alive with it.
         let ended = match handed_over_at(tx, &reading.point, kid).await? {
-            Some(first) => stored(reading.sequence)? >= first,
+            Some(first) => {
+                stored(reading.sequence)? >= first
+                    || interval.start() >= at.plus_s(HANDOVER_SLACK_S)
+            }
             None => interval.start() >= at,
         };
         if ended {

@@ -51,7 +51,12 @@ impl Reader {
             self.decoder.reset();
             self.garbage = 0;
         }
-        let frame = match self.decoder.push_byte(byte) {
+        let outcome = self.decoder.push_byte(byte);
+        if matches!(&outcome, Err(error) if !matches!(error, DecodeErr::DiscardedBytes(_))) {
+            // A broken frame is over: what follows is garbage until the next one begins.
+            self.begun_at = None;
+        }
+        let frame = match outcome {
             Ok(None) => return None,
             Ok(Some(frame)) => frame,
             // What comes before the first frame, or between two.
