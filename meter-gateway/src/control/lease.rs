@@ -3,8 +3,8 @@
 //!
 //! A lease goes through up to three lists of the device's profile: the fail-safe (once per connection),
 //! the value, and at its end the revert. Each list is written, and after the time that the device needs
-//! it is read back. What fails is tried again a few times and then reported; only the revert is tried
-//! until it is done, however long that takes.
+//! it is read back. What fails is tried again a few times and then reported; the revert is tried until the device answers, and given up,
+//! with a word about it, where it does not read back.
 
 use std::collections::BTreeMap;
 
