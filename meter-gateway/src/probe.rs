@@ -218,12 +218,20 @@ fn best(tried: Vec<Fit>, is_sunspec: bool) -> Vec<Fit> {
         parts.sort_by(|a, b| b.score.cmp(&a.score).then(a.profile.cmp(&b.profile)));
     }
     let told = |parts: &[Fit]| parts.first().map(|fit| fit.score.told_permille);
-    devices.sort_by_key(|parts| std::cmp::Reverse((proofs(parts), told(parts))));
+    // A SunSpec device says who made it: a maker's own profile is for that maker's devices.
+    let is_meant = |parts: &[Fit]| !is_sunspec || parts.iter().any(Fit::is_of_its_maker);
+    devices.sort_by_key(|parts| std::cmp::Reverse((is_meant(parts), proofs(parts), told(parts))));
     devices.truncate(DEVICES_MAX);
     devices.into_iter().flatten().collect()
 }
 
 impl Fit {
+    /// Whether the profile is for any maker's devices, or the device names the profile's maker.
+    fn is_of_its_maker(&self) -> bool {
+        let maker = self.file().split('-').next().unwrap_or_default();
+        maker == "sunspec" || self.identity.maker.to_lowercase().contains(maker)
+    }
+
     /// The profile's file: the device whose part this is.
     fn file(&self) -> &str {
         self.profile.split('/').next().unwrap_or_default()
