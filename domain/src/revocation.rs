@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::ids::{GatewayId, KeyId};
 use crate::signed::{Kind, Message, decode, encode};
-use crate::time::{Interval, Timestamp};
+use crate::time::Timestamp;
 
 /// Longest reason in bytes.
 pub const REASON_MAX_BYTES: usize = 200;
@@ -27,14 +27,6 @@ pub struct Revocation {
     pub reason: String,
     /// When this was said.
     pub issued_at: Timestamp,
-}
-
-impl Revocation {
-    /// Whether a reading is beyond the point up to which the key counts.
-    #[must_use]
-    pub fn covers(&self, sequence: u64, interval: Interval) -> bool {
-        sequence >= self.from_sequence || interval.end() > self.from
-    }
 }
 
 #[derive(Encode, Decode)]

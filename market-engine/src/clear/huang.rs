@@ -12,7 +12,7 @@ use domain::money::split_largest_remainder;
 
 use super::merit::Plan;
 use super::ranked::Ranked;
-use super::{Decision, Match, Ties, at, matching};
+use super::{Decision, Ties, at, matching};
 use crate::book::{Book, slot};
 use crate::explain::{Reduction, Setting, explain};
 
@@ -31,14 +31,7 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
         (plan.bids, plan.offers) = (bids, offers);
         serve_all_but_cuts(&mut plan);
         let (buyer_price, seller_price) = (book.get(bid).limit, book.get(offer).limit);
-        let as_match = |(bid, offer, energy_wh)| Match {
-            bid,
-            offer,
-            energy_wh,
-            buyer_price,
-            seller_price,
-        };
-        trades = matching::pair(&plan).into_iter().map(as_match).collect();
+        trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
     }
     Decision {
         price: None,

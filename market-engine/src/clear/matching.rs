@@ -11,17 +11,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::money::Price;
 use domain::order::Side;
 
-use super::at;
 use super::merit::Plan;
+use super::{Match, at};
 use crate::book::{Book, slot};
 
 /// A bid, an offer, and the energy between them.
-pub(super) type Pair = (u32, u32, i64);
+type Pair = (u32, u32, i64);
+
+/// Pairs all that is served into trades; `prices` gives what the buyer of a bid pays and what the seller
+/// of an offer receives.
+pub(super) fn trades(plan: &Plan<'_>, prices: impl Fn(u32, u32) -> (Price, Price)) -> Vec<Match> {
+    let trade = |(bid, offer, energy_wh): Pair| {
+        let (buyer_price, seller_price) = prices(bid, offer);
+        Match {
+            bid,
+            offer,
+            energy_wh,
+            buyer_price,
+            seller_price,
+        }
+    };
+    pair(plan).into_iter().map(trade).collect()
+}
 
 /// Pairs all that is served.
-pub(super) fn pair(plan: &Plan<'_>) -> Vec<Pair> {
+fn pair(plan: &Plan<'_>) -> Vec<Pair> {
     let (bids, offers) = (plan.served(Side::Bid), plan.served(Side::Offer));
     let mut left = plan.filled.clone();
     let mut pairs = Vec::with_capacity(bids.len() + offers.len());

@@ -14,7 +14,7 @@ use domain::order::Side;
 
 use super::merit::{Plan, lot};
 use super::uniform_price::Edges;
-use super::{Decision, Match, PricePolicy, Ties, at, matching};
+use super::{Decision, PricePolicy, Ties, at, matching};
 use crate::book::{Book, slot};
 use crate::explain::Reason;
 
@@ -104,16 +104,8 @@ fn serve_half(
         }
     }
     plan.leave_out_overlap(volume);
-    let as_match = |(bid, offer, energy_wh)| Match {
-        bid,
-        offer,
-        energy_wh,
-        buyer_price: price,
-        seller_price: price,
-    };
-    decision
-        .trades
-        .extend(matching::pair(&plan).into_iter().map(as_match));
+    let trades = matching::trades(&plan, |_, _| (price, price));
+    decision.trades.extend(trades);
     for index in all.into_iter().flatten() {
         let (filled_wh, entry) = (at(&plan.filled, index), book.get(index));
         let other_wh = if entry.side == Side::Bid {

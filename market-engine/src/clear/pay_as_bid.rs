@@ -1,31 +1,25 @@
 //! `pay-as-bid`: the same orders are served as at one price, but each pair has a price of its own.
 
 use super::merit::Plan;
-use super::{Decision, Match, PairPrice, Ties, matching};
+use super::{Decision, PairPrice, Ties, matching};
 use crate::book::Book;
 use crate::explain::{Setting, explain};
 
 pub(super) fn clear(book: &Book, price: PairPrice, ties: Ties) -> super::Outcome {
     let mut plan = Plan::new(book, ties);
     let welfare_max = plan.serve_best();
-    let as_match = |(bid, offer, energy_wh)| {
+    let trades = matching::trades(&plan, |bid, offer| {
         let price = match price {
             PairPrice::Bid => book.get(bid).limit,
             PairPrice::Offer => book.get(offer).limit,
             PairPrice::Mid => book.get(offer).limit.midpoint_floor(book.get(bid).limit),
         };
-        Match {
-            bid,
-            offer,
-            energy_wh,
-            buyer_price: price,
-            seller_price: price,
-        }
-    };
+        (price, price)
+    });
     Decision {
         price: None,
         price_interval: None,
-        trades: matching::pair(&plan).into_iter().map(as_match).collect(),
+        trades,
         left_out: plan.left_out(),
         welfare_max,
         reasons: explain(

@@ -15,7 +15,7 @@ use domain::money::Price;
 
 use super::merit::Plan;
 use super::ranked::Ranked;
-use super::{Decision, Match, Ties, matching};
+use super::{Decision, Ties, matching};
 use crate::book::Book;
 use crate::explain::{Reduction, Setting, explain};
 
@@ -44,14 +44,7 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
             (book.get(bid).limit, book.get(offer).limit, Some(reduction))
         }
     };
-    let as_match = |(bid, offer, energy_wh)| Match {
-        bid,
-        offer,
-        energy_wh,
-        buyer_price,
-        seller_price,
-    };
-    let trades: Vec<Match> = matching::pair(&plan).into_iter().map(as_match).collect();
+    let trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
     let price = (buyer_price == seller_price && !trades.is_empty()).then_some(buyer_price);
     Decision {
         price,

@@ -4,7 +4,7 @@ use domain::money::Price;
 use domain::order::Side;
 
 use super::merit::Plan;
-use super::{Decision, Match, PricePolicy, Ties, matching};
+use super::{Decision, PricePolicy, Ties, matching};
 use crate::book::Book;
 use crate::explain::{Setting, explain};
 
@@ -13,16 +13,8 @@ pub(super) fn clear(book: &Book, policy: PricePolicy, ties: Ties) -> super::Outc
     let welfare_max = plan.serve_best();
     let edges = Edges::of(&plan);
     let price = edges.as_ref().map(|edges| edges.price(policy));
-    let as_match = |(bid, offer, energy_wh), price| Match {
-        bid,
-        offer,
-        energy_wh,
-        buyer_price: price,
-        seller_price: price,
-    };
-    let pairs = matching::pair(&plan).into_iter();
     let trades = price.map_or(Vec::new(), |price| {
-        pairs.map(|p| as_match(p, price)).collect()
+        matching::trades(&plan, |_, _| (price, price))
     });
     let setting = Setting::one_moment(price, ties);
     Decision {

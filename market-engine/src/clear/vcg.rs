@@ -10,7 +10,7 @@
 use domain::money::Price;
 
 use super::merit::Plan;
-use super::{Decision, Match, Ties, matching};
+use super::{Decision, Ties, matching};
 use crate::book::{Book, slot};
 use crate::explain::{Setting, explain};
 
@@ -21,19 +21,15 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
     let mut plan = Plan::new(book, ties);
     let welfare_max = plan.serve_best();
     let discounts = discounts(&plan, ties);
-    let as_match = |(bid, offer, energy_wh)| {
-        let (bid_entry, offer_entry) = (book.get(bid), book.get(offer));
+    let trades = matching::trades(&plan, |bid, offer| {
+        let (bid, offer) = (book.get(bid), book.get(offer));
         let [bid_discount, offer_discount] =
-            [bid_entry, offer_entry].map(|e| discounts[slot(e.participant)]);
-        Match {
-            bid,
-            offer,
-            energy_wh,
-            buyer_price: moved(bid_entry.limit, -bid_discount),
-            seller_price: moved(offer_entry.limit, offer_discount),
-        }
-    };
-    let trades: Vec<Match> = matching::pair(&plan).into_iter().map(as_match).collect();
+            [bid, offer].map(|entry| discounts[slot(entry.participant)]);
+        (
+            moved(bid.limit, -bid_discount),
+            moved(offer.limit, offer_discount),
+        )
+    });
     Decision {
         price: None,
         price_interval: None,
