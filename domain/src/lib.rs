@@ -9,7 +9,7 @@
 //! | its signed bytes | [`signed::Signed`] | meter-gateway `sign` |
 //! | proof that they were checked | [`signed::Verified`] | [`signed::Signed::verify`], nothing else |
 //! | the platform's word on it | [`acceptance::Acceptance`], [`rejection::Rejection`] | settlement `accept` |
-//! | a wish | [`order::Order`] | market-engine `bid` |
+//! | a wish, and taking it back | [`order::Order`], [`cancel::Cancel`] | market-engine `bid`, or a participant |
 //! | a bargain | [`trade::Trade`], [`trade::Clearing`] | market-engine `clear` |
 //! | traded beside metered | [`delivery::Delivery`] | settlement `deliver` |
 //! | money and energy moved | [`posting::Posting`] | settlement `settle`, `post` |
@@ -21,6 +21,7 @@
 //! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
 pub mod acceptance;
+pub mod cancel;
 pub mod claim;
 pub mod command;
 pub mod delivery;
@@ -30,6 +31,7 @@ pub mod introduction;
 pub mod key_record;
 pub mod money;
 pub mod order;
+pub mod order_query;
 pub mod posting;
 pub mod quality;
 pub mod reading;

@@ -73,18 +73,29 @@ pub struct Order {
     pub limit: Price,
     /// The participant's own number; each is used once.
     pub sequence: u64,
+    /// The sequence of the participant's own order in this interval that this one takes the place of.
+    pub replaces: Option<u64>,
 }
 
 impl Order {
     /// The order's name: the same for the same participant and sequence, ordered by interval.
     #[must_use]
     pub fn id(&self) -> OrderId {
-        let parts: [&[u8]; 2] = [
-            self.participant.as_str().as_bytes(),
-            &self.sequence.to_be_bytes(),
-        ];
-        OrderId(timed_id(self.interval.start(), ORDER_TAG, "order", &parts))
+        id_of(&self.participant, self.sequence, self.interval)
     }
+
+    /// The order that this one takes the place of.
+    #[must_use]
+    pub fn replaced(&self) -> Option<OrderId> {
+        self.replaces
+            .map(|sequence| id_of(&self.participant, sequence, self.interval))
+    }
+}
+
+/// The name of a participant's order in an interval.
+pub(crate) fn id_of(participant: &ParticipantId, sequence: u64, interval: Interval) -> OrderId {
+    let parts: [&[u8]; 2] = [participant.as_str().as_bytes(), &sequence.to_be_bytes()];
+    OrderId(timed_id(interval.start(), ORDER_TAG, "order", &parts))
 }
 
 /// The tag of order ids in [`timed_id`].
@@ -111,6 +122,8 @@ struct Wire {
     energy: Energy,
     #[n(9)]
     limit: Price,
+    #[n(10)]
+    replaces: Option<u64>,
 }
 
 const VERSION: u8 = 1;
@@ -129,6 +142,7 @@ impl Message for Order {
             side: self.side.code(),
             energy: self.energy,
             limit: self.limit,
+            replaces: self.replaces,
         })
     }
 
@@ -141,6 +155,9 @@ impl Message for Order {
         if !wire.energy.is_positive() {
             return Err(Error::message("an order's energy is above zero"));
         }
+        if wire.replaces == Some(wire.sequence) {
+            return Err(Error::message("an order cannot take its own place"));
+        }
         Ok(Order {
             participant: wire.participant,
             point: wire.point,
@@ -150,6 +167,7 @@ impl Message for Order {
             energy: wire.energy,
             limit: wire.limit,
             sequence: wire.sequence,
+            replaces: wire.replaces,
         })
     }
 }

@@ -276,6 +276,8 @@ struct ClearingJson {
     trades: u32,
     #[serde(with = "as_text")]
     book: Digest32,
+    #[serde(with = "maybe_text", default, skip_serializing_if = "Option::is_none")]
+    public_book: Option<Digest32>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -45,11 +45,13 @@ pub enum Rejection {
     TooLarge,
     /// Too many messages in too short a time.
     RateLimited,
+    /// The order to be cancelled or replaced is not in the book of this interval.
+    UnknownOrder,
 }
 
 impl Rejection {
     /// All reasons; the position is the number on the wire.
-    pub const ALL: [Rejection; 20] = [
+    pub const ALL: [Rejection; 21] = [
         Rejection::BadSignature,
         Rejection::UnknownKey,
         Rejection::KeyRevoked,
@@ -70,6 +72,7 @@ impl Rejection {
         Rejection::InsufficientFunds,
         Rejection::TooLarge,
         Rejection::RateLimited,
+        Rejection::UnknownOrder,
     ];
 
     /// The name on the wire, in the store and in the API.
@@ -96,6 +99,7 @@ impl Rejection {
             Rejection::InsufficientFunds => "insufficient_funds",
             Rejection::TooLarge => "too_large",
             Rejection::RateLimited => "rate_limited",
+            Rejection::UnknownOrder => "unknown_order",
         }
     }
 

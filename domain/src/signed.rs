@@ -25,6 +25,10 @@ pub enum Kind {
     Reading,
     /// A bid or an offer.
     Order,
+    /// A participant takes an order back.
+    Cancel,
+    /// A participant asks for its own orders.
+    OrderQuery,
     /// The platform's word on which readings it has accepted.
     Receipt,
     /// A key and what it may sign for.
@@ -52,6 +56,8 @@ impl Kind {
         match self {
             Kind::Reading => "reading",
             Kind::Order => "order",
+            Kind::Cancel => "cancel",
+            Kind::OrderQuery => "order-query",
             Kind::Receipt => "receipt",
             Kind::Key => "key",
             Kind::Command => "command",

@@ -90,6 +90,10 @@ pub struct Clearing {
     /// SHA-256 over the ids and signed bytes of the book's orders, in the book's order.
     #[n(10)]
     pub book: Digest32,
+    /// SHA-256 of the book as it is public, from which anybody can clear the interval again; none in
+    /// clearings from before there was one.
+    #[n(11)]
+    pub public_book: Option<Digest32>,
 }
 
 impl Clearing {

@@ -32,6 +32,9 @@ pub fn check(
         Gate::Closed => return Err(Rejection::GateClosed),
         Gate::Open => {}
     }
+    if order.replaces.is_some() {
+        return Err(Rejection::UnknownOrder);
+    }
     let priced = (rules.price_floor..=rules.price_cap).contains(&order.limit);
     let numbered = i64::try_from(order.sequence).is_ok();
     if !priced || !numbered || placed >= rules.orders_per_participant_max {
@@ -73,6 +76,7 @@ mod tests {
             energy: Energy::from_wh(2500),
             limit: Price::from_micro_per_kwh(200_000),
             sequence: 1,
+            replaces: None,
         };
         let rules = Rules::default();
         let check = |order: Order, before_s: i64, placed, expect: &str| {

@@ -179,6 +179,7 @@ pub fn propose(inputs: &Inputs<'_>) -> Vec<Proposal> {
         energy: Energy::from_wh(energy_wh),
         limit,
         sequence: inputs.sequence,
+        replaces: None,
     };
     vec![Proposal {
         reason: reason(&order, forecast),

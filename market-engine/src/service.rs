@@ -195,6 +195,7 @@ fn clear_interval(
         orders: count(orders.len())?,
         trades: count(trades.len())?,
         book: book_digest(&orders),
+        public_book: None,
     };
     let with_fill = |(stored, fill): (StoredOrder, crate::clear::Fill)| ClearedOrder {
         order: stored.order,

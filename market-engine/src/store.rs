@@ -344,6 +344,7 @@ fn stored_clearing(row: ClearingRow) -> Result<Clearing, MarketError> {
         orders: count(orders)?,
         trades: count(trades)?,
         book: Digest32(bytes(&book)?),
+        public_book: None,
     })
 }
 

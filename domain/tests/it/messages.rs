@@ -1,6 +1,7 @@
 //! Properties of signed messages: round trip, one encoding, nothing else verifies.
 
 use domain::acceptance::Acceptance;
+use domain::cancel::Cancel;
 use domain::claim::{Claim, ClaimCode};
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Refusal, Revert, SetPoint};
 use domain::energy::Energy;
@@ -9,6 +10,7 @@ use domain::introduction::{Introduction, KeyRefusal, KeyRefused, KeyRequest, Poi
 use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
 use domain::money::Price;
 use domain::order::{Order, Side};
+use domain::order_query::OrderQuery;
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
 use domain::rejection::Rejection;
@@ -63,6 +65,24 @@ pub(crate) fn order() -> Order {
         energy: Energy::from_wh(830),
         limit: Price::from_micro_per_kwh(95_000),
         sequence: 42,
+        replaces: None,
+    }
+}
+
+pub(crate) fn cancel() -> Cancel {
+    Cancel {
+        participant: order().participant,
+        sequence: 42,
+        interval: order().interval,
+    }
+}
+
+pub(crate) fn order_query() -> OrderQuery {
+    OrderQuery {
+        participant: order().participant,
+        from: Timestamp::from_unix_s(1_782_036_900),
+        to: Timestamp::from_unix_s(1_782_123_300),
+        issued_at: Timestamp::from_unix_ms(1_782_036_913_000),
     }
 }
 
@@ -185,6 +205,8 @@ fn round_trips<T: Message + PartialEq + std::fmt::Debug>(message: &T) {
 fn every_kind_of_message_round_trips() {
     round_trips(&reading(17, 250));
     round_trips(&order());
+    round_trips(&cancel());
+    round_trips(&order_query());
     round_trips(&acceptance());
     round_trips(&key_record());
     round_trips(&discharge());

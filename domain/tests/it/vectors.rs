@@ -3,12 +3,14 @@
 //! `COMMONWATT_WRITE_VECTORS=1 cargo test -p domain` writes them anew after a change of format.
 
 use domain::acceptance::Acceptance;
+use domain::cancel::Cancel;
 use domain::claim::Claim;
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Revert};
 use domain::ids::{CommunityId, from_hex, to_hex};
 use domain::introduction::{Introduction, KeyRefusal, KeyRequest};
 use domain::key_record::{Holder, KeyRecord};
 use domain::order::Order;
+use domain::order_query::OrderQuery;
 use domain::quality::Quality;
 use domain::reading::Reading;
 use domain::revocation::Revocation;
@@ -16,8 +18,8 @@ use domain::signed::{Kind, Message, PublicKey, Signed, Verified};
 use serde_json::{Value, json};
 
 use crate::messages::{
-    acceptance, ack, claim, discharge, introduction, key, key_record, key_refusal, key_request,
-    order, reading, revocation, street,
+    acceptance, ack, cancel, claim, discharge, introduction, key, key_record, key_refusal,
+    key_request, order, order_query, reading, revocation, street,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
@@ -79,6 +81,16 @@ fn good() -> Vec<Value> {
             },
         ),
         valid("an order", &order()),
+        valid(
+            "an order that replaces another",
+            &Order {
+                sequence: 43,
+                replaces: Some(42),
+                ..order()
+            },
+        ),
+        valid("a cancel", &cancel()),
+        valid("a query for one's own orders", &order_query()),
         valid("an acceptance", &acceptance()),
         valid(
             "an acceptance of nothing yet",
@@ -201,6 +213,13 @@ fn bad_payloads() -> Vec<Value> {
                 payload.extend([0x10, 0x00]);
             }),
         ),
+        invalid(
+            "an order that replaces itself",
+            &Order {
+                replaces: Some(42),
+                ..order()
+            },
+        ),
         invalid("a request with the same point twice", &twice),
         invalid(
             "an introduction of a request that names another introducer",
@@ -258,6 +277,8 @@ fn the_committed_vectors_hold() {
         let valid = match v["kind"].as_str().unwrap() {
             "reading" => verifies::<Reading>(v, fine),
             "order" => verifies::<Order>(v, fine),
+            "cancel" => verifies::<Cancel>(v, fine),
+            "order-query" => verifies::<OrderQuery>(v, fine),
             "receipt" => verifies::<Acceptance>(v, fine),
             "key" => verifies::<KeyRecord>(v, fine),
             "claim" => verifies::<Claim>(v, fine),

@@ -22,7 +22,7 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 
 REASONS = """bad_signature unknown_key key_revoked wrong_network not_deterministic seq_replay equivocation
 interval_overlap interval_unaligned future too_late value_regression implausible chain_break clock_unsynced gate_closed
-over_limit insufficient_funds too_large rate_limited""".split()
+over_limit insufficient_funds too_large rate_limited unknown_order""".split()
 REFUSALS = """claim_unknown claim_used claim_expired claim_exhausted key_revoked key_replaced key_taken wrong_network
 bad_signature not_deterministic points_refused""".split()
 LIMITS = "max_charge_w max_discharge_w max_current_a min_current_a rating_w device_range".split()
@@ -161,8 +161,22 @@ TABLES = {
         }
     ),
     "order": table(
-        {1: VERSION, 2: ident, 3: ident, 4: U64, 5: I64, 6: U32, 7: integer(0, 1), 8: integer(1, 2**63 - 1), 9: I64}
+        {
+            1: VERSION,
+            2: ident,
+            3: ident,
+            4: U64,
+            5: I64,
+            6: U32,
+            7: integer(0, 1),
+            8: integer(1, 2**63 - 1),
+            9: I64,
+            10: U64,
+        },
+        optional=(10,),
     ),
+    "cancel": table({1: VERSION, 2: ident, 4: U64, 5: I64, 6: U32}),
+    "order-query": table({1: VERSION, 2: ident, 3: I64, 4: I64, 5: I64}),
     "receipt": table(
         {
             1: VERSION,
@@ -197,8 +211,10 @@ TABLES = {
 
 def check_claims(kind, claims, signer, community):
     """The rules of a kind that are about more than one claim."""
-    if kind in ("reading", "order"):
+    if kind in ("reading", "order", "cancel"):
         interval(claims[5], claims[6])
+    if kind == "order":
+        need(claims.get(10) != claims[4], "an order that takes its own place")
     if kind == "reading":
         ascending([register[0] for register in claims[7]], "registers")
     if kind == "command":

@@ -39,6 +39,7 @@ fn order(participant: &str, sequence: u64, side: Side, energy_wh: i64, micro: i6
         energy: Energy::from_wh(energy_wh),
         limit: Price::from_micro_per_kwh(micro),
         sequence,
+        replaces: None,
     }
 }
 

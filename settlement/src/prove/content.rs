@@ -411,6 +411,7 @@ mod tests {
             energy: Energy::from_wh(wh),
             limit: Price::ZERO,
             sequence: 1,
+            replaces: None,
         };
         let bid = order("a", 100);
         let trade = |seller: &str, wh| {

@@ -179,6 +179,7 @@ impl World {
             energy: Energy::from_wh(wh),
             limit: price(limit),
             sequence: self.order_sequence,
+            replaces: None,
         }
     }
 
@@ -229,6 +230,7 @@ impl World {
             orders: u32::try_from(orders.len()).unwrap(),
             trades: u32::try_from(trades.len()).unwrap(),
             book: Digest32::of(b"book"),
+            public_book: None,
         };
         Outcome {
             clearing,
