@@ -1,5 +1,6 @@
 //! `gateway.toml`: which devices there are, what they count for, and where readings go.
 
+mod home;
 mod mqtt;
 
 use std::collections::BTreeSet;
@@ -16,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::control::limits::LimitsConfig;
 use crate::device::address::Address;
 use crate::device::telegram::{Language, TelegramRules};
-use crate::profile::{EnergySource, Link, Profile, ProfileError};
+use crate::profile::{EnergySource, Link, Profile, ProfileError, Transport};
 use crate::time_source;
 use crate::toml_file::{TomlError, parse, wrong_value};
+pub use home::HomeMqttConfig;
 pub use mqtt::{MqttConfig, TlsConfig};
 
 /// Most devices behind one gateway.
@@ -78,33 +80,6 @@ pub struct Config {
 pub struct ClockConfig {
     /// An NTP server, as `host` or `host:port`.
     pub ntp_server: String,
-}
-
-/// A broker in the home; it needs to know MQTT 5.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HomeMqttConfig {
-    /// Host.
-    pub host: String,
-    /// Port.
-    #[serde(default = "default_mqtt_port")]
-    pub port: u16,
-    /// User name; none where the broker asks for none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
-    /// File with the password, instead of writing it here; relative to the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for HomeMqttConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let user = self.user.as_deref().unwrap_or("nobody");
-        write!(f, "HomeMqttConfig({user}@{}:{})", self.host, self.port)
-    }
 }
 
 /// How devices are shown to Home Assistant.
@@ -218,12 +193,8 @@ impl Config {
         let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
         config.data_dir = folder.join(&config.data_dir);
         config.mqtt.resolve(folder);
-        if let Some(HomeMqttConfig {
-            password_file: Some(path),
-            ..
-        }) = &mut config.home_mqtt
-        {
-            *path = folder.join(&*path);
+        if let Some(home) = &mut config.home_mqtt {
+            home.resolve(folder);
         }
         Ok(config)
     }
@@ -318,13 +289,8 @@ impl Config {
         if let Err((key, message)) = self.mqtt.check() {
             return wrong(key, message);
         }
-        if let Some(home) = &self.home_mqtt {
-            if home.password.is_some() && home.password_file.is_some() {
-                return wrong("[home_mqtt]", "either password or password_file, not both");
-            }
-            if home.user.is_none() && (home.password.is_some() || home.password_file.is_some()) {
-                return wrong("[home_mqtt]", "a password belongs to a user");
-            }
+        if let Some(Err((key, message))) = self.home_mqtt.as_ref().map(HomeMqttConfig::check) {
+            return wrong(key, message);
         }
         if let Some((key, message)) = self.wrong_home_assistant() {
             return wrong(key, message);
@@ -435,6 +401,7 @@ impl<'a> Seen<'a> {
             (link, Some(text), None) => {
                 let address = text.parse::<Address>();
                 let address = address.map_err(|error| ("address", error.to_string()))?;
+                check_framing(&address, &profile)?;
                 self.check_address(address, link)
             }
             _ => refuse("address", "a Modbus device has an address, and no prefix"),
@@ -469,6 +436,29 @@ impl<'a> Seen<'a> {
         }
         Ok(())
     }
+}
+
+/// A device is reached in a framing that it, or a converter in front of it, can speak: what has a
+/// serial port can be behind any converter, what has none is reached by Modbus TCP only.
+fn check_framing(address: &Address, profile: &Profile) -> Result<(), (&'static str, String)> {
+    let Some(rules) = profile.modbus() else {
+        return Ok(());
+    };
+    let knows = |transport| rules.transports.contains(&transport);
+    let (is_known, framing) = match address {
+        Address::Tcp(_) => (true, ""),
+        Address::RtuOverTcp(_) => (
+            knows(Transport::Rtu) || knows(Transport::RtuOverTcp),
+            "RTU frames",
+        ),
+        Address::Serial(_) => (knows(Transport::Rtu), "a serial port"),
+    };
+    let rule = || {
+        format!(
+            "this device does not know {framing}: write its address as host and port of Modbus TCP"
+        )
+    };
+    is_known.then_some(()).ok_or_else(|| ("address", rule()))
 }
 
 /// Some devices end a connection on which nothing is asked.
@@ -524,10 +514,6 @@ fn default_clock_error_ms() -> u32 {
 
 fn default_discovery_prefix() -> String {
     "homeassistant".to_owned()
-}
-
-fn default_mqtt_port() -> u16 {
-    1883
 }
 
 /// Values that are text in the file.
@@ -702,24 +688,6 @@ address = "127.0.0.1:1503"
     }
 
     #[test]
-    fn the_homes_broker_is_read_and_its_password_is_not_shown() {
-        let home = "[home_mqtt]\nhost = \"10.0.0.2\"\n";
-        let text = format!("{TEXT}\n{home}user = \"x\"\npassword_file = \"pw\"\n");
-        let config = Config::from_toml(&text, "/etc/gateway/gateway.toml").unwrap();
-        let broker = config.home_mqtt.clone().unwrap();
-        assert_eq!((broker.host.as_str(), broker.port), ("10.0.0.2", 1883));
-        let file = broker.password_file.unwrap();
-        assert_eq!(file, Path::new("/etc/gateway/pw"));
-        let text = format!("{TEXT}\n{home}password = \"hidden\"\n");
-        let error = Config::from_toml(&text, "g.toml").unwrap_err().to_string();
-        assert!(error.contains("key `[home_mqtt]`: a password"), "{error}");
-        assert!(error.contains("line 30"), "{error}");
-        let text = format!("{TEXT}\n{home}user = \"x\"\npassword = \"hidden\"\n");
-        let config = Config::from_toml(&text, "g.toml").unwrap();
-        assert!(!format!("{config:?}").contains("hidden"));
-    }
-
-    #[test]
     fn a_device_without_a_counter_is_settled_only_where_the_operator_says_so() {
         let own_point = TEXT.replacen(
             "sunspec-battery-802\"\npoint = \"home-1\"",
@@ -771,6 +739,27 @@ address = "127.0.0.1:1503"
             let text = text.replace(second, first);
             assert!(Config::from_toml(&text, "g.toml").is_ok());
         }
+    }
+
+    #[test]
+    fn a_device_without_a_serial_port_is_not_looked_for_on_one() {
+        let with = |profile: &str, address: &str| {
+            let text = TEXT.replace("eastron-sdm630", profile);
+            let text = text.replace("127.0.0.1:1502", address);
+            Config::from_toml(&text, "g.toml").map_err(|error| error.to_string())
+        };
+        for address in ["10.0.0.1:502", "rtu+tcp://10.0.0.1:502", "serial:/dev/x"] {
+            assert!(with("eastron-sdm630", address).is_ok(), "{address}");
+        }
+        let only_tcp = "fronius-gen24/meter";
+        assert!(with(only_tcp, "10.0.0.1:502").is_ok());
+        let error = with(only_tcp, "serial:/dev/x").unwrap_err();
+        assert!(
+            error.contains("line 19, key `address`: this device does not know a serial port"),
+            "{error}"
+        );
+        let error = with(only_tcp, "rtu+tcp://10.0.0.1:502").unwrap_err();
+        assert!(error.contains("does not know RTU frames"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use domain::ids::{CommunityId, GatewayId};
 use runtime::mqtt::{LastWill, MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
+use runtime::tls::ClientTls;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -43,7 +44,7 @@ impl Home {
     #[must_use]
     pub fn start(
         broker: &HomeMqttConfig,
-        password: String,
+        (password, tls): (String, Option<ClientTls>),
         (community, gateway): (&CommunityId, &GatewayId),
         devices: Listener,
         status: &Shared,
@@ -51,13 +52,13 @@ impl Home {
         let state_topic = format!("commonwatt/{gateway}/state");
         let options = MqttOptions {
             host: broker.host.clone(),
-            port: broker.port,
+            port: broker.port(),
             // Not the id of the link to the platform, which may be at the same broker.
             client_id: format!("cw-{community}-{gateway}-home"),
             user: broker.user.clone().unwrap_or_default(),
             password,
             subscriptions: devices.subscriptions(),
-            tls: None,
+            tls,
             last_will: Some(LastWill {
                 topic: state_topic.clone(),
                 payload: b"offline".to_vec(),

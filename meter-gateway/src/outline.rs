@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::config::{Config, DeviceConfig, Role};
+use crate::device::address::Address;
 use crate::listen::MqttDevice;
 use crate::profile::{Link, Profile, ProfileError, Quantity};
 
@@ -49,7 +50,8 @@ fn gateway(config: &Config) -> Outline {
         let user = home.user.as_deref().unwrap_or("nobody");
         says.push(format!(
             "is at home at {}:{} as {user}",
-            home.host, home.port
+            home.host,
+            home.port()
         ));
     }
     let mut notes = Vec::new();
@@ -90,6 +92,7 @@ fn of_device(config: &Config, device: &DeviceConfig, profile: &Profile) -> Outli
         says.push("may be controlled within its limits".into());
     }
     let mut notes = Vec::new();
+    notes.extend(other_serial_settings(device, profile));
     if device.settle_integrated_power && !profile.counts_energy() {
         notes.push("its power is added up in place of a counter: an estimate".into());
     }
@@ -131,6 +134,18 @@ fn of_device(config: &Config, device: &DeviceConfig, profile: &Profile) -> Outli
         says,
         notes,
     }
+}
+
+/// Where the serial line is set otherwise than the device as it leaves its maker.
+fn other_serial_settings(device: &DeviceConfig, profile: &Profile) -> Option<String> {
+    let Ok(Address::Serial(line)) = device.address.as_deref()?.parse() else {
+        return None;
+    };
+    let makers = profile.modbus()?.serial.as_deref()?;
+    let set = line.settings();
+    (set != makers).then(|| {
+        format!("it leaves its maker set to {makers}, and this line is {set}: has it been set so?")
+    })
 }
 
 fn place(device: &DeviceConfig) -> String {

@@ -24,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::stream::{Port, run_port};
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
-use crate::config::{ClockConfig, Config, DeviceConfig, MetricsConfig, MqttConfig, Profiles, Role};
+use crate::config::{
+    ClockConfig, Config, DeviceConfig, HomeMqttConfig, MetricsConfig, MqttConfig, Profiles, Role,
+};
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
 use crate::device::address::Address;
@@ -91,6 +93,9 @@ pub enum GatewayError {
     /// Certificate or key cannot be used.
     #[error("[mqtt.tls]: {0}")]
     Tls(#[from] TlsError),
+    /// Certificate or key cannot be used at home.
+    #[error("[home_mqtt.tls]: {0}")]
+    HomeTls(TlsError),
     /// No random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -592,8 +597,8 @@ pub(crate) fn device_broker(config: &Config) -> Result<DeviceBroker, GatewayErro
     if let Some(home) = &config.home_mqtt {
         return Ok(DeviceBroker {
             host: home.host.clone(),
-            port: home.port,
-            tls: None,
+            port: home.port(),
+            tls: home_tls(home)?,
             user: home.user.clone().unwrap_or_default(),
             password: password(home.password.as_ref(), home.password_file.as_ref())?,
         });
@@ -613,6 +618,14 @@ fn platform_tls(mqtt: &MqttConfig) -> Result<Option<ClientTls>, TlsError> {
     let tls = mqtt.tls.as_ref();
     tls.map(|tls| ClientTls::open(&tls.files(), &mqtt.host))
         .transpose()
+}
+
+/// The same of the home's own broker.
+fn home_tls(home: &HomeMqttConfig) -> Result<Option<ClientTls>, GatewayError> {
+    let tls = home.tls.as_ref();
+    tls.map(|tls| ClientTls::open(&tls.files(), &home.host))
+        .transpose()
+        .map_err(GatewayError::HomeTls)
 }
 
 /// The devices that speak over MQTT by themselves.
@@ -639,7 +652,9 @@ fn home(
     };
     let password = password(broker.password.as_ref(), broker.password_file.as_ref())?;
     let names = (&config.community, &config.gateway);
-    Ok(Some(Home::start(broker, password, names, devices, status)))
+    let tls = home_tls(broker)?;
+    let home = Home::start(broker, (password, tls), names, devices, status);
+    Ok(Some(home))
 }
 
 /// Shows the devices to Home Assistant, or takes back what was shown when it was wanted.

@@ -68,7 +68,27 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
 }
 
+/// What is wrong where [`TlsConfig::has_half_a_certificate`].
+pub(super) const HALF_A_CERTIFICATE: &str = "client_cert_file and client_key_file belong together";
+
 impl TlsConfig {
+    /// Makes paths relative to where the file lies.
+    pub(super) fn resolve(&mut self, folder: &Path) {
+        let paths = [
+            &mut self.ca_file,
+            &mut self.client_cert_file,
+            &mut self.client_key_file,
+        ];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
+
+    /// Whether there is a certificate without its key, or a key without its certificate.
+    pub(super) fn has_half_a_certificate(&self) -> bool {
+        self.client_cert_file.is_some() != self.client_key_file.is_some()
+    }
+
     /// The files, for the link.
     #[must_use]
     pub fn files(&self) -> ClientFiles {
@@ -87,30 +107,25 @@ impl TlsConfig {
     }
 }
 
+/// The port that is connected to where none is named.
+pub(super) const fn usual_port(is_encrypted: bool) -> u16 {
+    if is_encrypted { TLS_PORT } else { PLAIN_PORT }
+}
+
 impl MqttConfig {
     /// The port that is connected to.
     #[must_use]
     pub fn port(&self) -> u16 {
-        let usual = if self.tls.is_some() {
-            TLS_PORT
-        } else {
-            PLAIN_PORT
-        };
-        self.port.unwrap_or(usual)
+        self.port.unwrap_or(usual_port(self.tls.is_some()))
     }
 
     /// Makes paths relative to where the file lies.
     pub(super) fn resolve(&mut self, folder: &Path) {
-        let mut paths = vec![&mut self.password_file];
-        if let Some(tls) = &mut self.tls {
-            paths.extend([
-                &mut tls.ca_file,
-                &mut tls.client_cert_file,
-                &mut tls.client_key_file,
-            ]);
-        }
-        for path in paths.into_iter().flatten() {
+        if let Some(path) = &mut self.password_file {
             *path = folder.join(&*path);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.resolve(folder);
         }
     }
 
@@ -123,13 +138,8 @@ impl MqttConfig {
             ));
         }
         let tls = self.tls.as_ref();
-        if let Some(tls) = tls
-            && tls.client_cert_file.is_some() != tls.client_key_file.is_some()
-        {
-            return Err((
-                "[mqtt.tls]",
-                "client_cert_file and client_key_file belong together",
-            ));
+        if tls.is_some_and(TlsConfig::has_half_a_certificate) {
+            return Err(("[mqtt.tls]", HALF_A_CERTIFICATE));
         }
         if !(1..=HISTORY_PER_S_MAX).contains(&self.history_per_s) {
             return Err(("history_per_s", "between 1 and 1000 readings a second"));
@@ -148,7 +158,8 @@ impl MqttConfig {
     }
 }
 
-fn is_this_computer(host: &str) -> bool {
+/// Whether a host is this very computer, so that nothing crosses a network.
+pub(super) fn is_this_computer(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 

@@ -59,6 +59,19 @@ impl Address {
 }
 
 impl SerialAddress {
+    /// Speed and format as profiles write them, like `9600 8N1`.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        let SerialAddress {
+            baud,
+            data_bits,
+            parity,
+            stop_bits,
+            ..
+        } = self;
+        format!("{baud} {data_bits}{parity}{stop_bits}")
+    }
+
     /// How long `tenths` tenths of a character last on the wire.
     #[must_use]
     pub fn characters(&self, tenths: u32) -> Duration {

@@ -289,22 +289,17 @@ impl Registers {
         if plan.absent.iter().any(is_asked) {
             return None;
         }
-        let mut sum: Option<Counter> = None;
         let reads = plan.reads.iter().filter(|r| r.point.quantity == quantity);
-        for read in reads {
-            let number = self.number(read).ok();
+        Values::counter(reads.map(|read| {
             let range = read.encoding.range().filter(|_| read.negative.is_none());
             let exponent = self.exponent(read).unwrap_or(0);
             let range = range.map(|(span, is_signed)| (span.shifted(exponent), is_signed));
-            match number.and_then(|n| read.point.counter_of(n, range)) {
-                Some(counter) => {
-                    sum = Some(sum.map_or(Some(counter), |sum| sum.plus(counter))?);
-                }
-                None if read.point.optional => {}
-                None => return None,
-            }
-        }
-        sum
+            let number = self.number(read).ok();
+            (
+                &read.point,
+                number.and_then(|n| read.point.counter_of(n, range)),
+            )
+        }))
     }
 
     /// The values that `plan` finds in here.

@@ -12,7 +12,8 @@ use domain::time::Timestamp;
 
 use super::decode::{Exact, NoValue};
 use super::values::{Decoded, Identity, Values};
-use crate::profile::{Point, Profile, Source};
+use crate::measure::Counter;
+use crate::profile::{Point, Profile, Quantity, Source};
 
 /// Longest telegram, in bytes; a longer one is not looked at.
 pub const TELEGRAM_MAX_BYTES: usize = 8192;
@@ -107,23 +108,42 @@ impl Telegram {
         }
     }
 
-    fn decoded(&self, point: &Point) -> Result<Decoded, NoValue> {
+    /// What it says for a point; a value in another unit than the profile expects is none.
+    fn said(&self, point: &Point) -> Result<&Said, NoValue> {
         let Source::Obis { code, unit } = &point.source else {
             return Err(NoValue::Absent);
         };
-        match self.said.get(code) {
-            // A value in another unit than the profile expects is none.
-            Some(Said::Number(number, said)) if said == unit => point.decoded(*number),
-            Some(Said::Text(text)) if unit.is_empty() => Ok(point.decoded_text(text)),
-            Some(_) => Err(NoValue::NotANumber),
-            None => Err(NoValue::Absent),
+        let said = self.said.get(code).ok_or(NoValue::Absent)?;
+        let is_meant = match said {
+            Said::Number(_, said) => said == unit,
+            Said::Text(_) => unit.is_empty(),
+        };
+        is_meant.then_some(said).ok_or(NoValue::NotANumber)
+    }
+
+    fn decoded(&self, point: &Point) -> Result<Decoded, NoValue> {
+        match self.said(point)? {
+            Said::Number(number, _) => point.decoded(*number),
+            Said::Text(text) => Ok(point.decoded_text(text)),
         }
+    }
+
+    fn counter(&self, profile: &Profile, quantity: Quantity) -> Option<Counter> {
+        let points = profile.points.iter().filter(|p| p.quantity == quantity);
+        Values::counter(points.map(|point| match self.said(point) {
+            Ok(Said::Number(number, _)) => (point, point.counter_of(*number, None)),
+            _ => (point, None),
+        }))
     }
 
     /// The values that a profile finds in here.
     #[must_use]
     pub fn values(&self, profile: &Profile) -> Values {
-        Values::of(profile.points.iter().map(|p| (p, self.decoded(p))))
+        Values {
+            import_counter: self.counter(profile, Quantity::Import),
+            export_counter: self.counter(profile, Quantity::Export),
+            ..Values::of(profile.points.iter().map(|p| (p, self.decoded(p))))
+        }
     }
 
     /// The identification that a profile finds in here.

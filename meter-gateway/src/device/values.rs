@@ -55,7 +55,7 @@ impl Point {
 
     /// What a counter shows, to the mWh. `range` is the size of its registers' range as a raw number,
     /// and whether half of it lies below zero.
-    pub(super) fn counter_of(&self, raw: Exact, range: Option<(Exact, bool)>) -> Option<Counter> {
+    pub(crate) fn counter_of(&self, raw: Exact, range: Option<(Exact, bool)>) -> Option<Counter> {
         let in_mwh = |raw: Exact| raw.times(self.scale)?.shifted(3).rounded();
         let mwh = in_mwh(raw)?;
         // A signed counter that is full goes on below zero.
@@ -159,6 +159,24 @@ impl Values {
             }
         }
         values
+    }
+
+    /// A counter to the mWh, the sum of several like [`Values::of`]: each point with what its counter
+    /// shows, or nothing where it shows none.
+    pub(crate) fn counter<'a>(
+        points: impl Iterator<Item = (&'a Point, Option<Counter>)>,
+    ) -> Option<Counter> {
+        let mut sum: Option<Counter> = None;
+        for (point, counter) in points {
+            match counter {
+                Some(counter) => {
+                    sum = Some(sum.map_or(Some(counter), |sum| sum.plus(counter))?);
+                }
+                None if point.optional => {}
+                None => return None,
+            }
+        }
+        sum
     }
 
     /// Adds details and texts that were read with others.
@@ -270,6 +288,28 @@ mod tests {
         assert_eq!(power([(&must, Ok(5)), (&may, missing)]), Some(5));
         assert_eq!(power([(&may, missing), (&may, missing)]), None);
         assert_eq!(power([(&must, Ok(i64::MAX)), (&must, Ok(1))]), None);
+    }
+
+    #[test]
+    fn counters_are_added_up_to_the_mwh_and_end_alike_or_open() {
+        let mut must = point(Quantity::Import, false);
+        let may = point(Quantity::Import, true);
+        let open = |mwh| Some(Counter::open(mwh));
+        let sum = |parts: [(&Point, Option<Counter>); 2]| Values::counter(parts.into_iter());
+        assert_eq!(sum([(&must, open(400)), (&must, open(200))]), open(600));
+        assert_eq!(sum([(&must, open(400)), (&must, None)]), None);
+        assert_eq!(sum([(&may, None), (&must, open(400))]), open(400));
+        assert_eq!(sum([(&may, None), (&may, None)]), None);
+        assert_eq!(sum([(&must, open(i64::MAX)), (&must, open(1))]), None);
+        must.wraps_at = Some(10);
+        let wraps = must.counter_of(Exact::whole(9), None);
+        let both = sum([(&must, wraps), (&must, wraps)]).unwrap();
+        let end = CounterEnd::Wraps {
+            span_mwh: 10_000,
+            is_signed: false,
+        };
+        assert_eq!((both.mwh, both.end), (18_000, end));
+        assert_eq!(sum([(&must, wraps), (&may, open(1))]), open(9001));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Leaf;
 use crate::device::decode::{Exact, NoValue};
 use crate::device::mqtt::{self, Found};
 use crate::device::{Identity, Values};
-use crate::measure::JITTER_MS;
+use crate::measure::{Counter, JITTER_MS};
 use crate::poll::Sample;
 use crate::profile::{Dimension, Point, Quantity};
 
@@ -148,6 +148,10 @@ impl Gather {
     /// The values of leaves that are whole. Numbers of one quantity are added up before they are
     /// rounded; each is used once.
     fn values(&mut self, leaves: &[Leaf], members: &[usize]) -> Values {
+        let (import, export) = (
+            self.counter(leaves, members, Quantity::Import),
+            self.counter(leaves, members, Quantity::Export),
+        );
         let mut sums: BTreeMap<Quantity, (&Point, Option<Said>)> = BTreeMap::new();
         for index in members {
             let Some((said, _)) = self.heard[*index].take() else {
@@ -172,7 +176,25 @@ impl Gather {
             };
             (point, decoded)
         });
-        Values::of(decoded)
+        Values {
+            import_counter: import,
+            export_counter: export,
+            ..Values::of(decoded)
+        }
+    }
+
+    /// A counter of leaves that are whole; one that said nothing is one that need not.
+    fn counter(&self, leaves: &[Leaf], members: &[usize], quantity: Quantity) -> Option<Counter> {
+        let counters = members.iter().filter_map(|index| {
+            let point = &leaves[*index].point;
+            let (said, _) = self.heard[*index].as_ref()?;
+            let counter = match said {
+                Said::Number(raw) => point.counter_of(*raw, None),
+                Said::Text(_) => None,
+            };
+            (point.quantity == quantity).then_some((point, counter))
+        });
+        Values::counter(counters)
     }
 }
 

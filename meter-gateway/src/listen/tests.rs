@@ -1,6 +1,7 @@
 //! What devices say over MQTT, and what they must not be taken to say.
 
 use super::*;
+use crate::measure::{Counter, CounterEnd};
 use crate::profile::mqtt::Topic;
 use domain::energy::{Energy, Power};
 
@@ -87,6 +88,26 @@ fn a_sample_of_many_messages_is_whole_or_none() {
     }
     let whole = said(&mut shelly, COUNTERS[0].0, "101.4", 1005);
     assert_eq!(whole, [Ok((Some(602), Some(6), None, 1000))]);
+}
+
+#[test]
+fn a_counter_has_its_milliwatt_hours_and_its_end() {
+    let mut profile = Profile::built_in("shelly-3em-gen1").unwrap();
+    let import = |point: &&mut Point| point.quantity == Quantity::Import;
+    for point in profile.points.iter_mut().filter(import) {
+        point.wraps_at = Some(1_000_000);
+    }
+    let mut shelly = MqttDevice::new(3, &profile, "s", None).unwrap();
+    let hear =
+        |(topic, payload): (&str, &str)| shelly.hear(topic, payload.as_bytes(), false, at(0));
+    let whole = COUNTERS.into_iter().flat_map(hear).next().unwrap().unwrap();
+    let import = whole.values.import_counter.unwrap();
+    let end = CounterEnd::Wraps {
+        span_mwh: 1_000_000_000,
+        is_signed: false,
+    };
+    assert_eq!((import.mwh, import.end), (601_200, end));
+    assert_eq!(whole.values.export_counter, Some(Counter::open(6000)));
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Devices at the home's own broker, beside the platform's.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use meter_gateway::Gateway;
-use meter_gateway::config::HomeMqttConfig;
+use meter_gateway::config::{HomeMqttConfig, TlsConfig};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use runtime::broker::{Access, AccessList, Broker, Limits};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
+use runtime::tls::{OwnCertificate, ServerFiles, ServerTls};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +20,13 @@ use crate::gateway::{clock, config, device_config, emptied, platform, until};
 
 /// A broker with one user for everybody in the home.
 pub(crate) async fn broker(address: SocketAddr, stop: &CancellationToken) -> SocketAddr {
+    let broker = bound(address).await;
+    let address = broker.local_addr();
+    tokio::spawn(broker.run(stop.clone()));
+    address
+}
+
+async fn bound(address: SocketAddr) -> Broker {
     let every = vec!["#".to_owned()];
     let access = Access {
         read: every.clone(),
@@ -23,12 +34,81 @@ pub(crate) async fn broker(address: SocketAddr, stop: &CancellationToken) -> Soc
     };
     let list = AccessList::new();
     list.add("home", b"secret", access).unwrap();
-    let broker = Broker::bind(address, Arc::new(list), Limits::default())
+    Broker::bind(address, Arc::new(list), Limits::default())
+        .await
+        .unwrap()
+}
+
+/// Files of an authority and of a broker on this computer.
+fn certificates(folder: &Path) -> (PathBuf, OwnCertificate) {
+    let authority = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_file = folder.join("ca.pem");
+    std::fs::write(&ca_file, params.self_signed(&authority).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(params, authority);
+    let key = KeyPair::generate().unwrap();
+    let names = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let own = OwnCertificate {
+        cert_file: folder.join("broker.pem"),
+        key_file: folder.join("broker.key"),
+    };
+    let signed = names.signed_by(&key, &issuer).unwrap();
+    std::fs::write(&own.cert_file, signed.pem()).unwrap();
+    std::fs::write(&own.key_file, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&own.key_file, PermissionsExt::from_mode(0o600)).unwrap();
+    (ca_file, own)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_homes_broker_is_spoken_to_encrypted_where_it_is_the_one_that_is_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (ca_file, own) = certificates(dir.path());
+    let mut broker = bound(any).await;
+    let files = ServerFiles {
+        own,
+        client_ca_file: None,
+    };
+    let tls = ServerTls::open(&files).unwrap();
+    let secure = broker.bind_tls(any, tls).await.unwrap();
+    let plain = broker.local_addr();
+    tokio::spawn(broker.run(stop.clone()));
+    let platform = platform(dir.path()).await;
+    let meter = device_config("home-1", "eastron-sdm630", Some("127.0.0.1:1"));
+    let mut config = config(dir.path(), &platform, vec![meter]);
+    let (_handle, mut states) = somebody_at(plain, "x", &["commonwatt/gw-1/state"], &stop);
+    let mut home = home_mqtt(secure);
+    home.tls = Some(TlsConfig::default());
+    config.home_mqtt = Some(home.clone());
+    // An authority that nobody here believes.
+    let first_life = CancellationToken::new();
+    let gateway = Gateway::start(config.clone(), clock(), first_life.clone())
         .await
         .unwrap();
-    let address = broker.local_addr();
-    tokio::spawn(broker.run(stop.clone()));
-    address
+    until("refusals", || {
+        gateway
+            .status()
+            .errors
+            .get("home_broker")
+            .is_some_and(|n| *n > 0)
+    })
+    .await;
+    first_life.cancel();
+    gateway.wait().await.unwrap();
+    while let Ok(event) = states.try_recv() {
+        assert_eq!(event, MqttEvent::Connected, "it spoke to a stranger");
+    }
+    home.tls = Some(TlsConfig {
+        ca_file: Some(ca_file),
+        ..TlsConfig::default()
+    });
+    config.home_mqtt = Some(home);
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    assert_eq!(state(&mut states).await, "online");
+    stop.cancel();
+    gateway.wait().await.unwrap();
 }
 
 pub(crate) fn somebody_at(
@@ -58,10 +138,10 @@ pub(crate) fn somebody_at(
 pub(crate) fn home_mqtt(address: SocketAddr) -> HomeMqttConfig {
     HomeMqttConfig {
         host: address.ip().to_string(),
-        port: address.port(),
+        port: Some(address.port()),
         user: Some("home".into()),
         password: Some("secret".into()),
-        password_file: None,
+        ..HomeMqttConfig::default()
     }
 }
 

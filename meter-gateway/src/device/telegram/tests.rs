@@ -3,6 +3,7 @@
 use domain::energy::{Energy, Power};
 
 use super::*;
+use crate::measure::CounterEnd;
 use crate::profile::Dump;
 
 const TEN_KWH: i64 = 10_000;
@@ -62,6 +63,19 @@ fn imports(profile: &Profile, heard: &[Result<Telegram, Broken>]) -> Vec<Option<
 
 fn p1_reader() -> Reader {
     Reader::new(Language::P1, rules(true))
+}
+
+#[test]
+fn a_counter_has_its_milliwatt_hours_and_its_end() {
+    let heard = hear(&mut p1_reader(), &p1(TEN_KWH));
+    let values = heard[0].as_ref().unwrap().values(&profile("dsmr-p1"));
+    let end = CounterEnd::Wraps {
+        span_mwh: 1_000_000_000_000,
+        is_signed: false,
+    };
+    let counter = |mwh| Some(Counter { mwh, end });
+    assert_eq!(values.import_counter, counter(20_000_000));
+    assert_eq!(values.export_counter, counter(3_000_000));
 }
 
 #[test]
