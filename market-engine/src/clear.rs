@@ -11,6 +11,7 @@ mod matching;
 mod merit;
 mod muda;
 mod pay_as_bid;
+mod preferred;
 mod ranked;
 mod trade_reduction;
 mod uniform_price;
@@ -22,6 +23,7 @@ use domain::order::Side;
 
 use crate::book::{Book, slot};
 use crate::explain::Reason;
+pub use preferred::clear_with_wishes;
 pub use words::{OptionError, Words};
 
 /// How a book is cleared.

@@ -92,6 +92,17 @@ pub enum Reason {
         /// Energy ordered.
         energy_wh: i64,
     },
+    /// Some or all of it found a counterpart only by the premium that a bid pays for green energy.
+    ServedForGreen {
+        /// Energy filled.
+        filled_wh: i64,
+        /// Energy ordered.
+        energy_wh: i64,
+        /// The part of it that the premium brought.
+        green_wh: i64,
+        /// At which price.
+        price: Price,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -154,18 +165,44 @@ impl fmt::Display for Reason {
             Reason::DroppedForPrice => {
                 f.write_str("not filled: it set the price and so dropped out of the trade")
             }
-            Reason::CutByReduction {
-                filled_wh,
-                energy_wh,
-            } => {
-                part(f, *filled_wh, *energy_wh)?;
-                f.write_str(": the other side was shortened by the pair that dropped out")
+            Reason::CutByReduction { .. } | Reason::ServedForGreen { .. } => {
+                self.write_cut_or_green(f)
             }
         }
     }
 }
 
 impl Reason {
+    /// The reasons of `trade-reduction` and of a green premium that come with a part.
+    fn write_cut_or_green(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Reason::ServedForGreen {
+                filled_wh,
+                energy_wh,
+                green_wh,
+                price,
+            } => {
+                if filled_wh == energy_wh {
+                    f.write_str("filled")?;
+                } else {
+                    part(f, filled_wh, energy_wh)?;
+                }
+                write!(
+                    f,
+                    ": {green_wh} Wh at {price}, for a premium on green energy"
+                )
+            }
+            Reason::CutByReduction {
+                filled_wh,
+                energy_wh,
+            } => {
+                part(f, filled_wh, energy_wh)?;
+                f.write_str(": the other side was shortened by the pair that dropped out")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The reasons of a market in two halves (`muda`).
     fn write_of_halves(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not filled: ")?;

@@ -4,16 +4,21 @@
 //! and what was expected. At most [`FILE_MAX_BYTES`] and [`crate::book::ORDERS_MAX`] orders.
 
 mod read;
+mod wish;
 mod write;
 
 pub(crate) use write::money;
+
+use std::collections::HashMap;
 
 use domain::ids::digest_parts;
 use domain::money::Price;
 use domain::order::Side;
 
 use crate::book::{Book, BookError, Entry};
-use crate::clear::{Mechanism, Outcome, clear};
+use crate::clear::{Mechanism, Outcome, clear, clear_with_wishes};
+use crate::preference::{Preferred, Wish};
+use wish::RawWish;
 
 /// Largest file in bytes.
 pub const FILE_MAX_BYTES: usize = 512 * 1024 * 1024;
@@ -37,6 +42,15 @@ pub struct Output {
     ids: Vec<String>,
     book: Book,
     outcome: Outcome,
+    /// Where orders wish more than a price: what came of it.
+    wished: Option<Wished>,
+}
+
+/// What came of wishes.
+#[derive(Clone, Debug)]
+struct Wished {
+    preferred: Preferred,
+    participants: Vec<String>,
 }
 
 impl Output {
@@ -52,28 +66,74 @@ impl Output {
 /// # Errors
 /// The file is not what [`FileError`] expects.
 pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<Output, FileError> {
-    let (ids, book) = read(text, format)?;
-    if book.entries().len() > mechanism.orders_max() {
+    let rows = read_rows(text, format)?;
+    if rows.book.entries().len() > mechanism.orders_max() {
         return Err(FileError::TooManyFor {
-            orders: book.entries().len(),
+            orders: rows.book.entries().len(),
             mechanism: mechanism.name(),
             most: mechanism.orders_max(),
         });
     }
-    let outcome = clear(&book, mechanism);
+    let Rows {
+        ids,
+        book,
+        wishes,
+        participants,
+        ..
+    } = rows;
+    let wished = match (wishes.is_empty(), mechanism) {
+        (true, _) => None,
+        (false, Mechanism::UniformPrice { policy, ties }) => {
+            let wishes = numbered(wishes, &participants);
+            Some(Wished {
+                preferred: clear_with_wishes(&book, policy, ties, &wishes),
+                participants: in_order(participants),
+            })
+        }
+        (false, _) => {
+            return Err(FileError::WishesFor {
+                mechanism: mechanism.name(),
+            });
+        }
+    };
+    let outcome = match &wished {
+        Some(wished) => wished.preferred.outcome.clone(),
+        None => clear(&book, mechanism),
+    };
     Ok(Output {
         mechanism,
         ids,
         book,
         outcome,
+        wished,
     })
 }
 
-/// Reads the orders of a file without clearing them: their ids and the book.
+fn numbered(wishes: Vec<RawWish>, participants: &HashMap<String, u32>) -> Vec<Wish> {
+    let mut feeders = HashMap::new();
+    let wishes = wishes.into_iter();
+    wishes
+        .map(|wish| wish.numbered(participants, &mut feeders))
+        .collect()
+}
+
+/// Names by their number.
+fn in_order(participants: HashMap<String, u32>) -> Vec<String> {
+    let mut names: Vec<(u32, String)> = participants.into_iter().map(|(p, n)| (n, p)).collect();
+    names.sort_unstable();
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Reads the orders of a file without clearing them: their ids and the book. Wishes are checked and passed over.
 ///
 /// # Errors
 /// The file is not what [`FileError`] expects.
 pub fn read(text: &[u8], format: Format) -> Result<(Vec<String>, Book), FileError> {
+    let rows = read_rows(text, format)?;
+    Ok((rows.ids, rows.book))
+}
+
+fn read_rows(text: &[u8], format: Format) -> Result<Rows, FileError> {
     if text.len() > FILE_MAX_BYTES {
         return Err(FileError::TooLarge(text.len()));
     }
@@ -109,15 +169,18 @@ struct Row {
     side: Side,
     energy_wh: i64,
     limit: Price,
+    /// Only where the file has a column for wishes.
+    wish: Option<RawWish>,
 }
 
-/// Collects rows into a book and makes sure that ids differ.
+/// Collects rows into a book and makes sure that ids differ. There are no wishes, or one for each order.
 #[derive(Default)]
 struct Rows {
     ids: Vec<String>,
     book: Book,
-    lines: std::collections::HashMap<String, u64>,
-    participants: std::collections::HashMap<String, u32>,
+    wishes: Vec<RawWish>,
+    lines: HashMap<String, u64>,
+    participants: HashMap<String, u32>,
 }
 
 impl Rows {
@@ -150,6 +213,7 @@ impl Rows {
             _ => FileError::Book { line, source },
         })?;
         self.ids.push(row.id);
+        self.wishes.extend(row.wish);
         Ok(())
     }
 }
@@ -245,6 +309,15 @@ pub enum FileError {
         mechanism: &'static str,
         /// Most orders it takes.
         most: usize,
+    },
+    /// Wishes beyond price, for a mechanism that cannot heed them.
+    #[error(
+        "the file has columns of wishes ({}), which {mechanism} cannot heed: use uniform-price, or take them out",
+        wish::COLUMNS.join(", ")
+    )]
+    WishesFor {
+        /// The mechanism.
+        mechanism: &'static str,
     },
     /// An order that does not fit into the book.
     #[error("line {line}: {source}")]

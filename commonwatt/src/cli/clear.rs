@@ -12,7 +12,10 @@ use super::{CliError, Format, print_data};
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  commonwatt clear --orders orders.csv --mechanism uniform-price --format json\n\n\
-    Columns: id,participant,side,energy_wh,limit_price   (side: bid or offer; price in token per kWh)"
+    Columns: id,participant,side,energy_wh,limit_price   (side: bid or offer; price in token per kWh)\n\
+    Columns for wishes, none needed: partners (participants, most wanted first, `;` between them), feeder,\n\
+    green (true for an offer of green energy), green_premium (what a bid pays on top for it at most).\n\
+    They need uniform-price; --compare passes them over."
 )]
 pub(super) struct Args {
     /// Orders as CSV or JSON (by the file's ending); arrival order is file order.

@@ -145,14 +145,14 @@ fn pair_around(
 }
 
 /// Bought and sold energy left of those who are on both sides; only they can end up alone.
-struct Loads {
+pub(super) struct Loads {
     left_wh: i64,
     of: BTreeMap<u32, i128>,
     by_weight: BTreeSet<(i128, u32)>,
 }
 
 impl Loads {
-    fn new(book: &Book, bids: &[u32], offers: &[u32], left: &[i64]) -> Self {
+    pub(super) fn new(book: &Book, bids: &[u32], offers: &[u32], left: &[i64]) -> Self {
         let mut sides = vec![0_u8; book.participants()];
         bids.iter()
             .for_each(|i| sides[slot(book.get(*i).participant)] |= 1);
@@ -175,7 +175,7 @@ impl Loads {
     }
 
     /// How much two participants may trade before somebody else must be in every trade, and who.
-    fn room_besides(&self, buyer: u32, seller: u32) -> (i64, u32) {
+    pub(super) fn room_besides(&self, buyer: u32, seller: u32) -> (i64, u32) {
         let other = |(_, p): &&(i128, u32)| *p != buyer && *p != seller;
         match self.by_weight.iter().rev().find(other) {
             Some((wh, participant)) => {
@@ -190,7 +190,7 @@ impl Loads {
         }
     }
 
-    fn take(&mut self, buyer: u32, seller: u32, energy: i64) {
+    pub(super) fn take(&mut self, buyer: u32, seller: u32, energy: i64) {
         self.left_wh -= energy;
         for participant in [buyer, seller] {
             if let Some(load) = self.of.get_mut(&participant) {

@@ -7,8 +7,8 @@ use domain::order::Side;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::wish::{self, RawWish};
 use super::{FileError, Row, Rows, TEXT_MAX_BYTES, line_after};
-use crate::book::Book;
 
 const COLUMNS: [&str; 5] = ["id", "participant", "side", "energy_wh", "limit_price"];
 const TEXT: &str = "text of 1 to 128 bytes without control characters";
@@ -28,14 +28,14 @@ pub(super) fn columns() -> String {
 }
 
 /// A value where it stands.
-struct Field<'a> {
+pub(super) struct Field<'a> {
     line: u64,
     column: &'static str,
-    text: &'a str,
+    pub(super) text: &'a str,
 }
 
 impl Field<'_> {
-    fn wrong(&self, expected: &'static str) -> FileError {
+    pub(super) fn wrong(&self, expected: &'static str) -> FileError {
         let (line, column) = (self.line, self.column);
         FileError::Value {
             line,
@@ -104,8 +104,9 @@ fn shown(text: &str, shown: String) -> String {
     }
 }
 
-/// A row from its five values and their lines, in the order of [`COLUMNS`].
-fn row(values: [(u64, &str); 5]) -> Result<Row, FileError> {
+/// A row from its five values and their lines, in the order of [`COLUMNS`], and its wish where the file
+/// has any of [`wish::COLUMNS`].
+fn row(values: [(u64, &str); 5], wished: Option<[(u64, &str); 4]>) -> Result<Row, FileError> {
     let field = |place: usize| {
         let (line, text) = values[place];
         Field {
@@ -114,18 +115,29 @@ fn row(values: [(u64, &str); 5]) -> Result<Row, FileError> {
             text,
         }
     };
+    let side = field(2).side()?;
+    let wish = |values: [(u64, &str); 4]| {
+        let mut columns = wish::COLUMNS.into_iter();
+        let fields = values.map(|(line, text)| Field {
+            line,
+            column: columns.next().unwrap_or_default(),
+            text,
+        });
+        RawWish::read(&fields, side)
+    };
     Ok(Row {
         line: values[0].0,
         id: field(0).text()?,
         participant: field(1).text()?,
-        side: field(2).side()?,
+        side,
         energy_wh: field(3).energy()?,
         limit: field(4).limit()?,
+        wish: wished.map(wish).transpose()?,
     })
 }
 
 /// Orders from CSV.
-pub(super) fn csv(text: &str) -> Result<(Vec<String>, Book), FileError> {
+pub(super) fn csv(text: &str) -> Result<Rows, FileError> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .flexible(true)
@@ -135,6 +147,7 @@ pub(super) fn csv(text: &str) -> Result<(Vec<String>, Book), FileError> {
     };
     let header = reader.headers().map_err(not_text)?.clone();
     let places = places(&header)?;
+    let wished = wish_places(&header)?;
     let mut rows = Rows::default();
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(not_text)? {
@@ -149,11 +162,11 @@ pub(super) fn csv(text: &str) -> Result<(Vec<String>, Book), FileError> {
                 expected,
             });
         }
-        rows.push(row(
-            places.map(|place| (line, record.get(place).unwrap_or_default()))
-        )?)?;
+        let value = |place: usize| (line, record.get(place).unwrap_or_default());
+        let wish = wished.map(|at| at.map(|place| place.map_or((line, ""), value)));
+        rows.push(row(places.map(value), wish)?)?;
     }
-    Ok((rows.ids, rows.book))
+    Ok(rows)
 }
 
 /// The line of a record: its position is the end of the record before, blank lines follow.
@@ -185,6 +198,20 @@ fn places(header: &csv::StringRecord) -> Result<[usize; 5], FileError> {
     Ok(places)
 }
 
+/// Where the header has each of [`wish::COLUMNS`]; `None` where it has none of them.
+fn wish_places(header: &csv::StringRecord) -> Result<Option<[Option<usize>; 4]>, FileError> {
+    let place = |column: &str| header.iter().position(|name| name == column);
+    let places = wish::COLUMNS.map(place);
+    for (at, column) in places.iter().zip(wish::COLUMNS) {
+        let again = |at: usize| header.iter().skip(at + 1).any(|name| name == column);
+        if at.is_some_and(again) {
+            let problem = format!("has the column `{column}` twice");
+            return Err(FileError::Header { problem });
+        }
+    }
+    Ok(places.iter().any(Option::is_some).then_some(places))
+}
+
 /// Names the separator of a header that has another one than the comma.
 fn other_separator(header: &csv::StringRecord) -> &'static str {
     let has = |separator| header.iter().any(|name| name.contains(separator));
@@ -207,6 +234,14 @@ struct Object<'a> {
     energy_wh: Option<&'a RawValue>,
     #[serde(borrow)]
     limit_price: Option<&'a RawValue>,
+    #[serde(borrow)]
+    partners: Option<&'a RawValue>,
+    #[serde(borrow)]
+    feeder: Option<&'a RawValue>,
+    #[serde(borrow)]
+    green: Option<&'a RawValue>,
+    #[serde(borrow)]
+    green_premium: Option<&'a RawValue>,
 }
 
 /// What the reader says, without the place, which our own message names.
@@ -218,7 +253,7 @@ fn problem(error: &serde_json::Error) -> String {
 }
 
 /// Orders from JSON. Numbers are read from their digits, so that no decimal passes through a float.
-pub(super) fn json(text: &str) -> Result<(Vec<String>, Book), FileError> {
+pub(super) fn json(text: &str) -> Result<Rows, FileError> {
     let not_json = |error: serde_json::Error| FileError::Json {
         line: error.line(),
         character: error.column(),
@@ -226,6 +261,7 @@ pub(super) fn json(text: &str) -> Result<(Vec<String>, Book), FileError> {
     };
     let raws: Vec<&RawValue> = serde_json::from_str(text).map_err(not_json)?;
     let mut rows = Rows::default();
+    let mut wishes = false;
     let (mut line, mut seen) = (1, 0);
     for raw in raws {
         // Raw values are slices of the text, so their addresses tell where they stand.
@@ -233,9 +269,14 @@ pub(super) fn json(text: &str) -> Result<(Vec<String>, Book), FileError> {
         line += line_after(&text.as_bytes()[seen..start]) - 1;
         seen = start;
         let order = object(raw.get(), line);
-        rows.push(order.map_err(|error| in_its_line(error, line, &text[..start]))?)?;
+        let order = order.map_err(|error| in_its_line(error, line, &text[..start]))?;
+        wishes |= order.1;
+        rows.push(order.0)?;
     }
-    Ok((rows.ids, rows.book))
+    if !wishes {
+        rows.wishes.clear();
+    }
+    Ok(rows)
 }
 
 /// Moves a character counted from the start of an object to where it is in the object's first line.
@@ -257,7 +298,8 @@ fn in_its_line(error: FileError, first_line: u64, before: &str) -> FileError {
     }
 }
 
-fn object(text: &str, start: u64) -> Result<Row, FileError> {
+/// One order, and whether it has any of [`wish::COLUMNS`].
+fn object(text: &str, start: u64) -> Result<(Row, bool), FileError> {
     let not_object = |problem: String, line: usize, character| {
         let line = usize::try_from(start).unwrap_or(usize::MAX) + line.saturating_sub(1);
         FileError::Json {
@@ -271,24 +313,81 @@ fn object(text: &str, start: u64) -> Result<Row, FileError> {
     }
     let object: Object<'_> =
         serde_json::from_str(text).map_err(|e| not_object(problem(&e), e.line(), e.column()))?;
-    let Object {
-        id,
-        participant,
-        side,
-        energy_wh,
-        limit_price,
-    } = object;
-    let raws = [id, participant, side, energy_wh, limit_price];
-    let (mut values, mut line) = (Vec::with_capacity(raws.len()), start);
-    for (raw, column) in raws.into_iter().zip(COLUMNS) {
-        if let Some(raw) = raw {
+    let wished = [
+        object.partners,
+        object.feeder,
+        object.green,
+        object.green_premium,
+    ];
+    let raws = [
+        object.id,
+        object.participant,
+        object.side,
+        object.energy_wh,
+        object.limit_price,
+    ];
+    let line_of = |raw: Option<&RawValue>, before: u64| {
+        raw.map_or(before, |raw| {
             let before = raw.get().as_ptr().addr() - text.as_ptr().addr();
-            line = start + line_after(&text.as_bytes()[..before]) - 1;
-        }
+            start + line_after(&text.as_bytes()[..before]) - 1
+        })
+    };
+    let (mut values, mut line) = (Vec::with_capacity(9), start);
+    for (raw, column) in raws.into_iter().zip(COLUMNS) {
+        line = line_of(raw, line);
         values.push((line, plain(raw, line, column)?));
     }
+    for (raw, column) in wished.into_iter().zip(wish::COLUMNS) {
+        let line = line_of(raw, start);
+        values.push((line, plain_wish(raw, line, column)?));
+    }
     let mut values = values.iter().map(|(line, value)| (*line, value.as_str()));
-    row([(); 5].map(|()| values.next().unwrap_or_default()))
+    let row_values = [(); 5].map(|()| values.next().unwrap_or_default());
+    let wish_values = [(); 4].map(|()| values.next().unwrap_or_default());
+    let wishes = wished.iter().any(Option::is_some);
+    Ok((row(row_values, Some(wish_values))?, wishes))
+}
+
+/// A wish's value as it would stand in CSV; absent and null are no wish.
+fn plain_wish(
+    raw: Option<&RawValue>,
+    line: u64,
+    column: &'static str,
+) -> Result<String, FileError> {
+    let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else {
+        return Ok(String::new());
+    };
+    let is_text = raw.starts_with('"');
+    let is_number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let text = || {
+        serde_json::from_str::<String>(raw)
+            .ok()
+            .filter(|t| !t.is_empty())
+    };
+    let (expected, value) = match column {
+        "partners" => {
+            let list: Option<Vec<String>> = serde_json::from_str(raw).ok();
+            let whole = |list: &Vec<String>| !list.iter().any(|p| p.is_empty() || p.contains(';'));
+            (
+                wish::PARTNERS,
+                list.filter(whole).map(|list| list.join(";")),
+            )
+        }
+        "feeder" => (wish::FEEDER, text()),
+        "green" => (
+            wish::GREEN,
+            ["true", "false"].contains(&raw).then(|| raw.to_owned()),
+        ),
+        _ if is_text => (wish::PREMIUM, text()),
+        _ => (wish::PREMIUM, is_number.then(|| raw.to_owned())),
+    };
+    let found = quoted_json(raw);
+    value.ok_or(FileError::Value {
+        line,
+        column,
+        found,
+        expected,
+    })
 }
 
 /// A member's value without its quotes. A price may be text or a number, all else has one form.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Output;
+use super::wish::WishLines;
 use crate::book::slot;
 use crate::clear::Match;
 
@@ -19,6 +20,9 @@ struct Document<'a> {
     /// Only where the mechanism kept money for the community.
     #[serde(skip_serializing_if = "Option::is_none")]
     surplus: Option<String>,
+    /// Only where orders wish more than a price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preferences: Option<WishLines<'a>>,
     trades: Vec<TradeLine<'a>>,
     orders: Vec<OrderLine<'a>>,
 }
@@ -32,6 +36,9 @@ struct TradeLine<'a> {
     /// Only where the seller receives another price than the buyer pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     seller_price: Option<String>,
+    /// Only where orders wish more than a price: why these two were paired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched_by: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -62,12 +69,13 @@ impl Output {
     /// Never in practice: text and integers can always be written.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         let outcome = &self.outcome;
-        let trade = |t: &Match| TradeLine {
+        let trade = |(place, t): (usize, &Match)| TradeLine {
             bid: self.id(t.bid),
             offer: self.id(t.offer),
             energy_wh: t.energy_wh,
             price: t.buyer_price.to_string(),
             seller_price: (t.seller_price != t.buyer_price).then(|| t.seller_price.to_string()),
+            matched_by: self.matched_by(place),
         };
         let orders = self
             .ids
@@ -87,7 +95,8 @@ impl Output {
             volume_wh: outcome.volume_wh,
             welfare: money(outcome.welfare),
             surplus: (outcome.surplus != 0).then(|| money(outcome.surplus)),
-            trades: outcome.trades.iter().map(trade).collect(),
+            preferences: self.wish_lines(),
+            trades: outcome.trades.iter().enumerate().map(trade).collect(),
             orders: orders.collect(),
         };
         let mut text = serde_json::to_string_pretty(&document)?;
@@ -132,17 +141,20 @@ impl Output {
     #[must_use]
     pub fn to_table(&self) -> String {
         let mut text = self.summary();
-        let trades = self.outcome.trades.iter().map(|t| {
-            vec![
+        let trades = self.outcome.trades.iter().enumerate().map(|(place, t)| {
+            let mut cells = vec![
                 self.id(t.bid).to_owned(),
                 self.id(t.offer).to_owned(),
                 t.energy_wh.to_string(),
                 t.buyer_price.to_string(),
                 t.seller_price.to_string(),
-            ]
+            ];
+            cells.extend(self.matched_by(place).map(str::to_owned));
+            cells
         });
-        let head = ["bid", "offer", "Wh", "buyer pays", "seller receives"];
-        table(&mut text, &head, trades.collect());
+        let head = ["bid", "offer", "Wh", "buyer pays", "seller receives", "by"];
+        let head = &head[..if self.wished.is_some() { 6 } else { 5 }];
+        table(&mut text, head, trades.collect());
         let entries = self.ids.iter().zip(self.book.entries());
         let orders = entries
             .zip(&self.outcome.orders)
@@ -189,7 +201,21 @@ impl Output {
                 money(outcome.surplus)
             );
         }
+        if let Some(lines) = self.wish_lines() {
+            text.push_str(&lines.text());
+        }
         text
+    }
+
+    fn wish_lines(&self) -> Option<WishLines<'_>> {
+        let wished = self.wished.as_ref()?;
+        Some(WishLines::of(&wished.preferred, &wished.participants))
+    }
+
+    /// Why the orders of a trade were paired, where orders wish more than a price.
+    fn matched_by(&self, place: usize) -> Option<&'static str> {
+        let because = &self.wished.as_ref()?.preferred.because;
+        because.get(place).map(|because| because.word())
     }
 }
 

@@ -10,6 +10,7 @@ mod books;
 mod brute_force;
 mod clearing;
 mod files;
+mod preferences;
 mod promises;
 mod service;
 mod truthful;

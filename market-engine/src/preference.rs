@@ -1,0 +1,109 @@
+//! What orders wish beyond price, and what that changes: named partners, green energy, the same feeder.
+//!
+//! First the book is cleared as if nobody wished anything. What is bought and sold then, and the price,
+//! stay as they are for everybody; wishes decide the following, in this order:
+//! 1. **Partners.** Served energy goes to named participants: rank by rank, at each rank the buyers'
+//!    wishes (best bid first), then the sellers'.
+//! 2. **Green.** A bid with a green premium gets energy of green offers, the highest premium first. The
+//!    premium is one price: the highest premium of a served bid whose wish was not met in full, so zero
+//!    while there is enough. A bid pays it on top, at most its own, and the green seller receives it.
+//! 3. **Feeder.** Bids get energy of offers on their own feeder, best first.
+//! 4. The rest is paired by merit, as without wishes.
+//! 5. **More green.** What is left of bids with a premium (at limit + premium) and of green offers is cleared
+//!    once more among themselves, at a price of its own.
+//!
+//! So nobody loses energy, or pays or receives a worse price, by the wishes of others, and a file without wishes clears as
+//! ever. Only (5) costs welfare, counted at the limits for any energy: buyers then pay for more than these
+//! say. [`Cost`] says how much that is, and whose gain or loss each token is. Each of the two clearings
+//! makes at most its served bids + offers − 1 trades.
+
+use domain::money::Price;
+
+use crate::clear::{Match, Outcome};
+
+/// Most partners that an order names.
+pub const PARTNERS_MAX: usize = 8;
+
+/// What one order wishes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wish {
+    /// Participants to trade with if possible, most wanted first, [`PARTNERS_MAX`] at most.
+    pub partners: Vec<u32>,
+    /// The feeder on which its metering point lies.
+    pub feeder: Option<u32>,
+    /// An offer of green energy.
+    pub green: bool,
+    /// What a bid pays at most on top of its limit for green energy; not below zero.
+    pub green_premium: Price,
+}
+
+impl Wish {
+    /// Whether the order only wants the best price.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Wish::default()
+    }
+}
+
+/// Why two orders were paired.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Because {
+    /// One named the other's participant.
+    Partner,
+    /// The buyer pays for green energy, and the offer is green.
+    Green,
+    /// Both are on one feeder.
+    Feeder,
+    /// It was their turn.
+    Merit,
+    /// Only the green premium brought them together.
+    MoreGreen,
+}
+
+impl Because {
+    /// As it is written in results.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Because::Partner => "partner",
+            Because::Green => "green",
+            Because::Feeder => "feeder",
+            Because::Merit => "merit",
+            Because::MoreGreen => "more-green",
+        }
+    }
+}
+
+/// A clearing in which wishes counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Preferred {
+    /// The result: `price` and `price_interval` are those without wishes, a trade's price may hold a premium.
+    pub outcome: Outcome,
+    /// Why each trade's orders were paired, in the order of the trades.
+    pub because: Vec<Because>,
+    /// The one green premium; each bid pays at most its own.
+    pub green_premium: Price,
+    /// What the wishes cost.
+    pub cost: Cost,
+}
+
+/// What wishes cost, beside the clearing without them, in nano-tokens at the limits for any energy.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// Welfare given up.
+    pub welfare: i128,
+    /// Premiums paid on top of the price.
+    pub premiums: i128,
+    /// Gain (above zero) or loss of each participant for whom there is one; they sum to `-welfare`.
+    pub changes: Vec<(u32, i128)>,
+}
+
+impl Preferred {
+    /// Energy of the trades that were made for one reason.
+    #[must_use]
+    pub fn energy_wh(&self, because: Because) -> i64 {
+        let trades = self.outcome.trades.iter().zip(&self.because);
+        let chosen = trades.filter(|(_, why)| **why == because);
+        chosen.map(|(trade, _): (&Match, _)| trade.energy_wh).sum()
+    }
+}
