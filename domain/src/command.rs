@@ -306,7 +306,7 @@ named! {
     Revert {
         /// Written and read back.
         Confirmed = "confirmed",
-        /// Written, but the device shows something else.
+        /// Written, but the device shows something else; or the gateway has no such device any more.
         Unconfirmed = "unconfirmed",
         /// Not written yet: the device does not answer, and is tried until it does. Its own fail-safe,
         /// where it has one, acts meanwhile.
@@ -332,6 +332,8 @@ pub enum Outcome {
     Confirmed {
         /// What was read back.
         value: i64,
+        /// The limit that the device itself told, where that has changed the value.
+        clamped_by: Option<Limit>,
     },
     /// The device does not show the value, after as many tries as are allowed.
     NotConfirmed {
@@ -398,7 +400,7 @@ impl Outcome {
     #[must_use]
     pub const fn value(self) -> Option<i64> {
         match self {
-            Outcome::Confirmed { value } => Some(value),
+            Outcome::Confirmed { value, .. } => Some(value),
             Outcome::Accepted { value, .. } | Outcome::NotConfirmed { value } => value,
             Outcome::Refused(_) | Outcome::Ended { .. } => None,
         }
@@ -408,10 +410,12 @@ impl Outcome {
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Outcome::Accepted { clamped_by, .. } => clamped_by.map(Limit::name),
+            Outcome::Accepted { clamped_by, .. } | Outcome::Confirmed { clamped_by, .. } => {
+                clamped_by.map(Limit::name)
+            }
             Outcome::Refused(reason) => Some(reason.name()),
             Outcome::Ended { why, .. } => Some(why.name()),
-            Outcome::Confirmed { .. } | Outcome::NotConfirmed { .. } => None,
+            Outcome::NotConfirmed { .. } => None,
         }
     }
 
@@ -440,7 +444,13 @@ impl Outcome {
                 clamped_by: Some(Limit::from_name(limit)?),
             },
             ("refused", None, Some(reason), None) => Outcome::Refused(Refusal::from_name(reason)?),
-            ("confirmed", Some(value), None, None) => Outcome::Confirmed { value },
+            ("confirmed", Some(value), limit, None) => Outcome::Confirmed {
+                value,
+                clamped_by: match limit {
+                    Some(limit) => Some(Limit::from_name(limit)?),
+                    None => None,
+                },
+            },
             ("not_confirmed", value, None, None) => Outcome::NotConfirmed { value },
             ("ended", None, Some(why), Some(revert)) => Outcome::Ended {
                 why: End::from_name(why)?,

@@ -420,16 +420,14 @@ async fn controller(
     Ok(opening.await.map_err(SpoolError::from)?)
 }
 
-/// The devices that may be controlled, by their position.
+/// The devices that could be controlled, by their position, and what is allowed of it.
 fn controlled(devices: &[Device]) -> BTreeMap<usize, Controlled> {
     let one = |(index, device): (usize, &Device)| {
-        let limits = device.config.limits.as_ref()?;
-        let controlled = Controlled {
-            name: device.config.name.clone(),
-            rules: limits.rules(device.config.rating_w),
-            controls: device.profile.controls.clone(),
-        };
-        Some((index, controlled))
+        let controls = device.profile.controls.clone();
+        let limits = device.config.limits.as_ref();
+        let rules = limits.map(|limits| limits.rules(device.config.rating_w));
+        let controlled = Controlled::new(device.config.name.clone(), rules, controls);
+        (!controlled.controls.is_empty()).then_some((index, controlled))
     };
     devices.iter().enumerate().filter_map(one).collect()
 }

@@ -225,7 +225,12 @@ fn sentence(one: &Value, set_point: SetPoint) -> String {
             format!("accepted, but only {value}: the gateway's limit {reason}")
         }
         (Some("accepted"), None) => "accepted: the device gets its own value back".into(),
-        (Some("confirmed"), Some(value)) => format!("the device shows {value}"),
+        (Some("confirmed"), Some(value)) if reason.is_empty() => {
+            format!("the device shows {value}")
+        }
+        (Some("confirmed"), Some(value)) => {
+            format!("the device shows {value}: it can do no more ({reason})")
+        }
         (Some("not_confirmed"), Some(value)) => format!("not confirmed: the device shows {value}"),
         (Some("not_confirmed"), None) => "not confirmed: the device does not take it".into(),
         (Some("refused"), _) => format!("refused: {reason}"),
@@ -239,7 +244,7 @@ fn sentence(one: &Value, set_point: SetPoint) -> String {
 fn quantity(value: i64, set_point: SetPoint) -> String {
     match set_point {
         SetPoint::ChargerCurrentMa => format!("{}.{:03} A", value / 1000, value % 1000),
-        SetPoint::BatteryPowerW if value < 0 => format!("charging with {} W", -value),
+        SetPoint::BatteryPowerW if value < 0 => format!("charging with {} W", value.unsigned_abs()),
         SetPoint::BatteryPowerW if value > 0 => format!("discharging with {value} W"),
         SetPoint::BatteryPowerW => "holding".into(),
         SetPoint::GenerationLimitW => format!("at most {value} W"),
@@ -305,6 +310,16 @@ mod tests {
         assert_eq!(
             told(shown, SetPoint::BatteryPowerW),
             "the device shows charging with 1500 W"
+        );
+        let full = json!({"outcome": "confirmed", "value": 5000, "reason": "device_range"});
+        assert_eq!(
+            told(full, SetPoint::BatteryPowerW),
+            "the device shows discharging with 5000 W: it can do no more (device_range)"
+        );
+        let odd = json!({"outcome": "confirmed", "value": i64::MIN});
+        assert_eq!(
+            told(odd, SetPoint::BatteryPowerW),
+            "the device shows charging with 9223372036854775808 W"
         );
     }
 }

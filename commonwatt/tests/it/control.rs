@@ -132,7 +132,11 @@ impl Bench {
     }
 
     async fn gateway(&self, stop: &CancellationToken) -> Gateway {
-        let starting = Gateway::start(self.config.clone(), self.clock.clone(), stop.clone());
+        self.gateway_with(self.clock.clone(), stop).await
+    }
+
+    async fn gateway_with(&self, clock: Clock, stop: &CancellationToken) -> Gateway {
+        let starting = Gateway::start(self.config.clone(), clock, stop.clone());
         let gateway = starting.await.unwrap();
         let waiting = async {
             while gateway.status().devices[0].samples == 0 || !gateway.status().connected {
@@ -265,6 +269,13 @@ max_current_a = 9
     Config::from_toml(&text, &dir.join("gateway.toml").display().to_string()).unwrap()
 }
 
+const fn confirmed(value: i64) -> Outcome {
+    Outcome::Confirmed {
+        value,
+        clamped_by: None,
+    }
+}
+
 const fn accepted(value: i64) -> Outcome {
     Outcome::Accepted {
         value: Some(value),
@@ -279,8 +290,8 @@ async fn a_charger_follows_a_lease_and_gets_its_own_value_back() {
     let stop = CancellationToken::new();
     let gateway = bench.gateway(&stop).await;
     let command = bench.current(8_000, 90);
-    let confirmed = Outcome::Confirmed { value: 8_000 };
-    bench.answers(&command, &[accepted(8_000), confirmed]).await;
+    let shown = confirmed(8_000);
+    bench.answers(&command, &[accepted(8_000), shown]).await;
     let slow_w = 8_000 * 690 / 1000;
     bench
         .until("slow charging", |b| b.charger() == (8_000, slow_w))
@@ -317,12 +328,12 @@ async fn a_charger_follows_a_lease_and_gets_its_own_value_back() {
         value: Some(9_000),
         clamped_by: Some(Limit::MaxCurrent),
     };
-    bench
-        .answers(&command, &[by_limit, Outcome::Confirmed { value: 9_000 }])
-        .await;
-    let release = bench.command(Act::Release {
+    bench.answers(&command, &[by_limit, confirmed(9_000)]).await;
+    let mut release = bench.command(Act::Release {
         set_point: SetPoint::ChargerCurrentMa,
     });
+    // As if the gateway's clock were two hours behind: what is given back is taken all the same.
+    release.issued_at = release.issued_at.plus_s(7_200);
     let done = Outcome::Accepted {
         value: None,
         clamped_by: None,
@@ -347,10 +358,7 @@ async fn forged_replayed_expired_retained_and_foreign_commands_are_refused_by_na
 
     let good = bench.current(8_000, 600);
     bench
-        .answers(
-            &good,
-            &[accepted(8_000), Outcome::Confirmed { value: 8_000 }],
-        )
+        .answers(&good, &[accepted(8_000), confirmed(8_000)])
         .await;
     let (digest, _) = bench.send(&good, &operator);
     assert_eq!(
@@ -432,8 +440,8 @@ async fn a_dead_gateway_leaves_the_charger_to_its_fail_safe_and_comes_back_to_it
     let stop = CancellationToken::new();
     let gateway = bench.gateway(&stop).await;
     let command = bench.current(8_000, 240);
-    let confirmed = Outcome::Confirmed { value: 8_000 };
-    bench.answers(&command, &[accepted(8_000), confirmed]).await;
+    let shown = confirmed(8_000);
+    bench.answers(&command, &[accepted(8_000), shown]).await;
     // Nothing is said to the device from here on, as if it were killed.
     stop.cancel();
     gateway.wait().await.unwrap();
@@ -446,7 +454,7 @@ async fn a_dead_gateway_leaves_the_charger_to_its_fail_safe_and_comes_back_to_it
     let stop = CancellationToken::new();
     let gateway = bench.gateway(&stop).await;
     let digest = Digest32::of(Signed::sign(&bench.operator, &community(), &command).as_bytes());
-    assert_eq!(bench.answer(digest).await, confirmed, "the lease goes on");
+    assert_eq!(bench.answer(digest).await, shown, "the lease goes on");
     bench
         .until("the lease's value", |b| b.charger().0 == 8_000)
         .await;
@@ -469,6 +477,81 @@ async fn a_dead_gateway_leaves_the_charger_to_its_fail_safe_and_comes_back_to_it
         last = bench.answer(digest).await;
     }
     assert_eq!(last, ended);
+    assert_eq!(bench.charger().0, 9_000);
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_owner_no_longer_allows_is_given_back_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(dir.path()).await;
+    let limits = bench.config.devices[0].limits.take();
+    let lent = async |bench: &mut Bench| {
+        bench.config.devices[0].limits.clone_from(&limits);
+        let stop = CancellationToken::new();
+        let gateway = bench.gateway(&stop).await;
+        let command = bench.current(8_000, 6_000);
+        let expected = [accepted(8_000), confirmed(8_000)];
+        bench.answers(&command, &expected).await;
+        stop.cancel();
+        gateway.wait().await.unwrap();
+        Digest32::of(Signed::sign(&bench.operator, &community(), &command).as_bytes())
+    };
+    let ended = |revert| Outcome::Ended {
+        why: End::NotAllowed,
+        revert,
+    };
+
+    let digest = lent(&mut bench).await;
+    bench.config.devices[0].limits = None;
+    let stop = CancellationToken::new();
+    let gateway = bench.gateway(&stop).await;
+    let mut last = bench.answer(digest).await;
+    if last == ended(Revert::Pending) {
+        last = bench.answer(digest).await;
+    }
+    assert_eq!(last, ended(Revert::Confirmed));
+    assert_eq!(bench.charger().0, 9_000, "what the limits gave it back");
+    let again = bench.current(8_000, 60);
+    let refused = Outcome::Refused(Refusal::NotAllowed);
+    bench.answers(&again, &[refused]).await;
+    stop.cancel();
+    gateway.wait().await.unwrap();
+
+    let digest = lent(&mut bench).await;
+    bench.config.devices[0].name = "wallbox".into();
+    let stop = CancellationToken::new();
+    let gateway = bench.gateway(&stop).await;
+    assert_eq!(bench.answer(digest).await, ended(Revert::Unconfirmed));
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_set_back_between_two_starts_makes_no_lease_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(dir.path()).await;
+    let stop = CancellationToken::new();
+    let gateway = bench.gateway(&stop).await;
+    let command = bench.current(8_000, 3_000);
+    let expected = [accepted(8_000), confirmed(8_000)];
+    bench.answers(&command, &expected).await;
+    stop.cancel();
+    gateway.wait().await.unwrap();
+    let slow = Clock::scaled(bench.clock.now().plus_s(-1_800), SPEED);
+    let stop = CancellationToken::new();
+    let gateway = bench.gateway_with(slow, &stop).await;
+    let digest = Digest32::of(Signed::sign(&bench.operator, &community(), &command).as_bytes());
+    let ended = |revert| Outcome::Ended {
+        why: End::Expired,
+        revert,
+    };
+    let mut last = bench.answer(digest).await;
+    if last == ended(Revert::Pending) {
+        last = bench.answer(digest).await;
+    }
+    assert_eq!(last, ended(Revert::Confirmed));
     assert_eq!(bench.charger().0, 9_000);
     stop.cancel();
     gateway.wait().await.unwrap();

@@ -230,7 +230,10 @@ fn every_answer_to_a_command_round_trips() {
             value: None,
             clamped_by: None,
         },
-        Outcome::Confirmed { value: 0 },
+        Outcome::Confirmed {
+            value: 0,
+            clamped_by: None,
+        },
         Outcome::NotConfirmed { value: Some(7) },
         Outcome::NotConfirmed { value: None },
     ];
@@ -239,6 +242,11 @@ fn every_answer_to_a_command_round_trips() {
         clamped_by: Some(*limit),
     };
     outcomes.extend(Limit::ALL.iter().map(clamped));
+    let lowered = |limit: &Limit| Outcome::Confirmed {
+        value: -1,
+        clamped_by: Some(*limit),
+    };
+    outcomes.extend(Limit::ALL.iter().map(lowered));
     outcomes.extend(Refusal::ALL.iter().map(|reason| Outcome::Refused(*reason)));
     for why in End::ALL {
         let ended = |revert: &Revert| Outcome::Ended {

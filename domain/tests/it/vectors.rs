@@ -126,7 +126,17 @@ fn good() -> Vec<Value> {
         ),
         valid(
             "an answer to a command",
-            &ack(Outcome::Confirmed { value: 2000 }),
+            &ack(Outcome::Confirmed {
+                value: 2000,
+                clamped_by: None,
+            }),
+        ),
+        valid(
+            "a value that the device itself has lowered in an answer to a command",
+            &ack(Outcome::Confirmed {
+                value: 1000,
+                clamped_by: Some(Limit::Device),
+            }),
         ),
         valid(
             "a lowered value in an answer to a command",

@@ -236,7 +236,7 @@ def check_outcome(outcome, value, reason, revert):
     fits = {
         "accepted": (reason is None or (value is not None and reason in LIMITS)) and revert is None,
         "refused": value is None and reason in COMMAND_REFUSALS and revert is None,
-        "confirmed": value is not None and reason is None and revert is None,
+        "confirmed": value is not None and (reason is None or reason in LIMITS) and revert is None,
         "not_confirmed": reason is None and revert is None,
         "ended": value is None and reason in ENDS and revert in REVERTS,
     }

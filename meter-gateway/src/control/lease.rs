@@ -13,7 +13,7 @@ use domain::ids::Digest32;
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::program::Verdict;
+use super::program::{Local, Verdict};
 use crate::profile::control::{Control, Target};
 
 /// How often a list is written before the failure is reported.
@@ -43,6 +43,19 @@ pub struct Lease {
     pub expires_at_ms: i64,
     /// Whether a command has released it before.
     pub released: bool,
+    /// The numbers of the configuration that it began under: where the configuration has none any more,
+    /// the device gets its own value back by these.
+    #[serde(default)]
+    pub local: Local,
+}
+
+/// What the time is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// By the clock, which can be set, and stands still when it was set back.
+    pub clock: Timestamp,
+    /// By a watch that nobody sets; only differences mean something.
+    pub watch: Timestamp,
 }
 
 /// What a control of a device is like.
@@ -158,6 +171,8 @@ enum Stage {
 #[derive(Clone, Debug)]
 struct Run {
     lease: Lease,
+    /// When it ends at the latest, by the watch.
+    ends_at: Timestamp,
     list: List,
     stage: Stage,
     /// Not before this.
@@ -213,19 +228,18 @@ impl Engine {
     }
 
     /// Takes up a lease that was open when the gateway stopped: it goes on until its end, or the device
-    /// gets its own value back at once where it is over or not allowed any more.
-    pub fn restore(&mut self, now: Timestamp, key: Key, lease: Lease, is_allowed: bool) {
+    /// gets its own value back at once where it is over.
+    pub fn restore(&mut self, now: Now, key: Key, lease: Lease, over: Option<End>) {
         let Some(slot) = self.slots.get_mut(&key) else {
             return;
         };
         let mut run = Run::new(lease, now, &slot.traits);
         // What the last process has written, nobody knows: what lasts is looked at first.
         run.touched = true;
-        run.written_at = slot.traits.validity_ms.is_none().then_some(now);
-        if run.lease.released {
-            run.end(End::Released, now);
-        } else if !is_allowed {
-            run.end(End::NotAllowed, now);
+        run.written_at = slot.traits.validity_ms.is_none().then_some(now.watch);
+        let released = run.lease.released.then_some(End::Released);
+        if let Some(why) = released.or(over) {
+            run.end(why, now.watch);
         }
         slot.run = Some(run);
     }
@@ -244,10 +258,11 @@ impl Engine {
     }
 
     /// What follows from an event at `now`.
-    pub fn apply(&mut self, now: Timestamp, input: Input) -> Vec<Action> {
+    pub fn apply(&mut self, at: Now, input: Input) -> Vec<Action> {
+        let now = at.watch;
         let mut actions = Vec::new();
         match input {
-            Input::Lease(key, lease) => self.begin(now, key, lease, &mut actions),
+            Input::Lease(key, lease) => self.begin(at, key, lease, &mut actions),
             Input::Release(key) => {
                 let slot = self.slots.get_mut(&key);
                 if let Some(run) = slot.and_then(|slot| slot.run.as_mut()) {
@@ -272,11 +287,11 @@ impl Engine {
                 }
             }
         }
-        self.go_on(now, &mut actions);
+        self.go_on(at, &mut actions);
         actions
     }
 
-    fn begin(&mut self, now: Timestamp, key: Key, lease: Lease, actions: &mut Vec<Action>) {
+    fn begin(&mut self, now: Now, key: Key, lease: Lease, actions: &mut Vec<Action>) {
         let Some(slot) = self.slots.get_mut(&key) else {
             return;
         };
@@ -320,12 +335,13 @@ impl Engine {
         }
     }
 
-    fn go_on(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    fn go_on(&mut self, at: Now, actions: &mut Vec<Action>) {
+        let now = at.watch;
         let mut forgotten = Vec::new();
         for (key, slot) in &mut self.slots {
             let is_connected = self.connected.get(&key.0) == Some(&true);
             let Some(run) = &mut slot.run else { continue };
-            if run.over.is_none() && now.unix_ms() >= run.lease.expires_at_ms {
+            if run.over.is_none() && run.is_expired(at) {
                 run.end(End::Expired, now);
             }
             if let Some(why) = run.over {
@@ -371,9 +387,12 @@ impl Engine {
 }
 
 impl Run {
-    fn new(lease: Lease, now: Timestamp, traits: &Traits) -> Self {
+    fn new(lease: Lease, at: Now, traits: &Traits) -> Self {
+        let now = at.watch;
+        let left_ms = lease.expires_at_ms.saturating_sub(at.clock.unix_ms());
         let mut run = Run {
             lease,
+            ends_at: now.plus_ms(left_ms),
             list: List::Value,
             stage: Stage::Write,
             due: now,
@@ -388,6 +407,11 @@ impl Run {
         run.start_over(now, traits);
         run.stage = Stage::Write;
         run
+    }
+
+    /// The clock says so; or, where that was set back, the watch.
+    fn is_expired(&self, now: Now) -> bool {
+        now.clock.unix_ms() >= self.lease.expires_at_ms || now.watch >= self.ends_at
     }
 
     /// On a new connection: the device may be another one by now, or have lost what it was told.
@@ -512,7 +536,8 @@ impl Slot {
                 if run.reported != Some(true) {
                     run.reported = Some(true);
                     let value = verdict.value.unwrap_or(run.lease.value);
-                    let outcome = Outcome::Confirmed { value };
+                    let clamped_by = verdict.clamped_by;
+                    let outcome = Outcome::Confirmed { value, clamped_by };
                     actions.push(Action::Ack { command, outcome });
                 }
                 false

@@ -38,7 +38,8 @@ pub struct LimitsConfig {
     /// Longest lease in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lease_s: Option<u32>,
-    /// Control it also where its own fail-safe cannot be set and read back.
+    /// Control it also where it has no fail-safe, or where that cannot be set and read back: it may then
+    /// keep a set-point for as long as no gateway runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_fail_safe: bool,
 }
@@ -76,12 +77,18 @@ impl LimitsConfig {
             );
         }
         for target in &self.set_points {
-            if !profile.controls.iter().any(|c| c.target == *target) {
-                let (name, word) = (&profile.name, target.word());
-                return Err((
-                    "set_points",
-                    format!("the profile {name} cannot control {word}"),
-                ));
+            let (name, word) = (&profile.name, target.word());
+            let Some(control) = profile.controls.iter().find(|c| c.target == *target) else {
+                let rule = format!("the profile {name} cannot control {word}");
+                return Err(("set_points", rule));
+            };
+            if !control.ends_by_itself() && !self.without_fail_safe {
+                let rule = format!(
+                    "{name} keeps its {word} for ever when nobody talks to it. If it may, write \
+                     without_fail_safe = true beside set_points: then a gateway that fails leaves the last \
+                     set-point in the device until it runs again"
+                );
+                return Err(("set_points", rule));
             }
         }
         let is_allowed = |target| self.set_points.contains(&target);

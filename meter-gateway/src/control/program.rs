@@ -2,7 +2,8 @@
 //! and whether what is read back is what was meant. Exact integers, rounded towards zero, so that a
 //! register never asks for more power than the command.
 
-use domain::command::SetPoint;
+use domain::command::{Limit, SetPoint};
+use serde::{Deserialize, Serialize};
 
 use crate::bus::{Place, Step};
 use crate::device::decode::{self, Encoding, Exact, WordOrder, WordType};
@@ -17,7 +18,7 @@ const PERCENT: i128 = 10_000;
 const FLOAT_DECIMALS: i32 = 6;
 
 /// What the gateway's configuration says about a device; what it does not say is 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Local {
     /// Largest charging power of a battery in watts.
     pub max_charge_w: i64,
@@ -68,6 +69,8 @@ pub struct Program {
     most_discharge_w: i64,
     rating_w: i64,
     wanted: Wanted,
+    /// What the device told of itself has lowered the value.
+    is_lowered: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +91,8 @@ pub struct Verdict {
     pub holds: bool,
     /// The set-point that the device shows, in the command's unit.
     pub value: Option<i64>,
+    /// The limit that the device told, where the value was lowered to it.
+    pub clamped_by: Option<Limit>,
 }
 
 fn place(spot: Spot, offset: u16) -> Place {
@@ -336,13 +341,16 @@ pub fn program(
         most_charge.unwrap_or(i64::MAX),
         most_discharge.unwrap_or(i64::MAX),
     );
-    let wanted = wanted.map(|(set_point, value)| {
-        let value = value.max(-most_charge_w).min(most_discharge_w);
-        (set_point, value)
-    });
-    if let Some((set_point, value)) = wanted {
+    let asked = wanted;
+    if let Some((set_point, value)) = asked {
         check_limits(Target::of(set_point), value, local)?;
     }
+    let wanted = asked.map(|(set_point, value)| {
+        let full_w = full.filter(|w| *w > 0 && set_point != SetPoint::GenerationLimitPermille);
+        let full_w = full_w.unwrap_or(i64::MAX);
+        let (least, most) = (-most_charge_w.min(full_w), most_discharge_w.min(full_w));
+        (set_point, value.clamp(least, most))
+    });
     let mut made = Program {
         steps: Vec::new(),
         checks: Vec::new(),
@@ -351,6 +359,7 @@ pub fn program(
         most_discharge_w,
         rating_w: local.rating_w,
         wanted,
+        is_lowered: wanted != asked,
     };
     for (write, look) in list.iter().zip(looks) {
         made.add(control, write, look, local)?;
@@ -427,8 +436,8 @@ impl Program {
         let set_point = || commanded.ok_or(ProgramError::NotTold);
         let value = match source {
             Source::SetPoint => set_point()?,
-            Source::Opposite => -set_point()?,
-            Source::Charge => (-set_point()?).max(0),
+            Source::Opposite => set_point()?.saturating_neg(),
+            Source::Charge => set_point()?.saturating_neg().max(0),
             Source::Discharge => set_point()?.max(0),
             Source::MaxCharge => local.max_charge_w.min(self.most_charge_w),
             Source::MaxDischarge => local.max_discharge_w.min(self.most_discharge_w),
@@ -461,6 +470,7 @@ impl Program {
         let mut verdict = Verdict {
             holds: answers.len() == self.checks.len(),
             value: None,
+            clamped_by: self.is_lowered.then_some(Limit::Device),
         };
         for (check, answer) in self.checks.iter().zip(answers) {
             let seen = see(&check.register, answer);
@@ -475,7 +485,7 @@ impl Program {
             verdict.holds &= check.accepts(shown, step);
             if let (Value::Of(source), Some(value)) = (check.value, self.command(check, shown)) {
                 let value = match source {
-                    Source::Opposite | Source::Charge => -value,
+                    Source::Opposite | Source::Charge => value.saturating_neg(),
                     _ => value,
                 };
                 let larger = |known: i64| known.unsigned_abs() >= value.unsigned_abs();
@@ -525,7 +535,7 @@ impl Check {
                 shown & mask == self.written & mask
             }
             (Value::Constant { .. }, _) => shown == self.written,
-            (Value::Of(_), Match::Exact) => (shown - self.written).abs() <= step,
+            (Value::Of(_), Match::Exact) => shown.abs_diff(self.written) <= step.unsigned_abs(),
             (Value::Of(_), Match::AtMost) => {
                 (0..=self.written.saturating_add(step)).contains(&shown)
             }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::command::{Ack, Act, Command, Limit, Outcome, Refusal, SetPoint};
+use domain::command::{Ack, Act, Command, End, Limit, Outcome, Refusal, Revert, SetPoint};
 use domain::ids::{CommunityId, Digest32, GatewayId};
 use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
 use runtime::clock::Clock;
 use runtime::mqtt::{MqttHandle, QoS};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::lease::{Action, Engine, Input, Key, Lease, List, Traits, Work};
+use super::lease::{Action, Engine, Input, Key, Lease, List, Now, Traits, Work};
 use super::limits::{Rules, decide};
-use super::program::{self, Verdict};
+use super::program::{self, Local, Verdict};
 use super::store::{Change, Known, Store, answer_again};
 use crate::bus::Desk;
 use crate::device::modbus::ModbusError;
@@ -33,6 +33,8 @@ const CLOCK_SKEW_MAX_MS: i64 = 60_000;
 const TICK_MS: i64 = 500;
 const TICK_WALL_MIN: Duration = Duration::from_millis(50);
 const TICK_WALL_MAX: Duration = Duration::from_millis(500);
+/// How often the time is noted beside open leases.
+const SEEN_EVERY_MS: i64 = 60_000;
 /// Failures that mean that the device may be another one when it answers again.
 const LOST: [&str; 5] = ["connect", "timeout", "transport", "word_count", "offline"];
 
@@ -45,30 +47,55 @@ pub struct Incoming {
     pub retain: bool,
 }
 
-/// A device that may be controlled.
+/// A device that its profile could control.
 #[derive(Clone, Debug)]
 pub struct Controlled {
     /// Its name in the configuration.
     pub name: String,
-    /// Its limits.
-    pub rules: Rules,
+    /// Its limits; none where nothing is allowed.
+    pub rules: Option<Rules>,
     /// Its profile's controls.
     pub controls: Vec<Control>,
+    /// What the limits were under which something was lent that is not allowed any more.
+    pub former: BTreeMap<Target, Local>,
 }
 
 impl Controlled {
+    /// A device with its limits of today.
+    #[must_use]
+    pub fn new(name: String, rules: Option<Rules>, controls: Vec<Control>) -> Self {
+        Controlled {
+            name,
+            rules,
+            controls,
+            former: BTreeMap::new(),
+        }
+    }
+
     /// The control that takes a set-point.
     fn control(&self, set_point: SetPoint) -> Option<&Control> {
         self.controls.iter().find(|c| c.takes(set_point))
     }
 
-    /// The traits of every target that may be controlled.
+    /// Its limits, where they allow this.
+    fn rules_for(&self, target: Target) -> Option<&Rules> {
+        self.rules.as_ref().filter(|r| r.targets.contains(&target))
+    }
+
+    /// The numbers that a target's registers are written with.
+    fn local(&self, target: Target) -> Option<&Local> {
+        let today = self.rules_for(target).map(|rules| &rules.local);
+        today.or_else(|| self.former.get(&target))
+    }
+
+    /// The traits of every target that the device has, allowed or not: what was lent before is given back.
     fn targets(&self) -> impl Iterator<Item = (Target, Traits)> {
-        let of = |target: &Target| {
-            let control = self.controls.iter().find(|c| c.target == *target)?;
-            Some((*target, Traits::of(control, self.rules.fail_safe_required)))
+        let of = |control: &Control| {
+            let rules = self.rules_for(control.target);
+            let is_required = rules.is_none_or(|rules| rules.fail_safe_required);
+            (control.target, Traits::of(control, is_required))
         };
-        self.rules.targets.iter().filter_map(of)
+        self.controls.iter().map(of)
     }
 }
 
@@ -100,33 +127,9 @@ struct Done {
     result: Result<Option<Verdict>, ()>,
 }
 
-/// Time for leases: the clock's, but it goes on where a clock that was set back stands still, so that
-/// no lease becomes longer.
-struct LeaseClock {
-    clock: Clock,
-    base: Timestamp,
-    started: Instant,
-}
-
-impl LeaseClock {
-    fn new(clock: Clock) -> Self {
-        LeaseClock {
-            base: clock.now(),
-            started: Instant::now(),
-            clock,
-        }
-    }
-
-    fn now(&self) -> Timestamp {
-        let wall_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let passed_ms = wall_ms.saturating_mul(i64::from(self.clock.speed()));
-        self.clock.now().max(self.base.plus_ms(passed_ms))
-    }
-}
-
 /// The task.
 pub struct Controller {
-    time: LeaseClock,
+    clock: Clock,
     parties: Parties,
     devices: BTreeMap<usize, Arc<Controlled>>,
     engine: Engine,
@@ -136,6 +139,8 @@ pub struct Controller {
     status: Shared,
     /// Per device: failures that mean a lost connection, and when it was read last.
     health: BTreeMap<usize, (u64, Option<Timestamp>)>,
+    /// By the watch, when the time was noted last beside open leases.
+    seen_at: Option<Timestamp>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
 }
 
@@ -147,42 +152,41 @@ impl Controller {
     pub async fn open(
         clock: Clock,
         parties: Parties,
-        devices: BTreeMap<usize, Controlled>,
+        mut devices: BTreeMap<usize, Controlled>,
         store: Store,
         (desk, answers, status): (Desk, Answers, Shared),
     ) -> Result<Self, runtime::db::DbError> {
-        let time = LeaseClock::new(clock);
         let traits = devices.iter().flat_map(|(index, device)| {
-            device
-                .targets()
-                .map(|(target, traits)| ((*index, target), traits))
+            let of = |(target, traits)| ((*index, target), traits);
+            device.targets().map(of)
         });
         let mut engine = Engine::new(traits);
-        let now = time.now();
+        let now = time_of(&clock);
+        let is_set_back = store.last_seen().await?.is_some_and(|at| at > now.clock);
+        let mut lost = Vec::new();
         for (name, target, lease) in store.leases().await? {
-            let found = devices.iter().find(|(_, d)| d.name == name);
-            let known = found.filter(|(_, d)| d.targets().any(|(t, _)| t == target));
-            match known {
-                Some((index, device)) => {
-                    // A clock that comes up far behind must not make a lease longer.
-                    let last = now.plus_s(device.rules.max_lease_s).unix_ms();
-                    let is_allowed =
-                        is_still_allowed(device, &lease) && lease.expires_at_ms <= last;
-                    engine.restore(now, (*index, target), lease, is_allowed);
-                }
-                None => {
-                    let what = target.word();
-                    tracing::error!(
-                        "there was a lease on {what} of {name}, which this gateway no longer controls: \
-                         look at the device whether it still has the set-point"
-                    );
-                    store.forget(&name, target).await?;
-                }
+            let mut named = devices.iter_mut().filter(|(_, d)| d.name == name);
+            let found = named.find(|(_, d)| d.controls.iter().any(|c| c.target == target));
+            if let Some((index, device)) = found {
+                let over = match is_set_back {
+                    true => Some(End::Expired),
+                    false => no_longer(device, target, &lease, now.clock),
+                };
+                device.former.insert(target, lease.local);
+                engine.restore(now, (*index, target), lease, over);
+            } else {
+                let what = target.word();
+                tracing::error!(
+                    "there was a lease on {what} of {name}, which this gateway no longer has: \
+                     look at the device whether it still has the set-point"
+                );
+                lost.push(lease.command);
+                store.forget(&name, target).await?;
             }
         }
         let devices = devices.into_iter().map(|(i, d)| (i, Arc::new(d)));
-        Ok(Controller {
-            time,
+        let controller = Controller {
+            clock,
             parties,
             devices: devices.collect(),
             engine,
@@ -191,8 +195,14 @@ impl Controller {
             answers,
             status,
             health: BTreeMap::new(),
+            seen_at: None,
             done: mpsc::channel(DONE_MAX),
-        })
+        };
+        for command in lost {
+            let (why, revert) = (End::NotAllowed, Revert::Unconfirmed);
+            controller.say(command, Outcome::Ended { why, revert });
+        }
+        Ok(controller)
     }
 
     /// Works until `shutdown`. Leases stay in the database: the devices' own fail-safes act while
@@ -202,7 +212,7 @@ impl Controller {
         mut commands: mpsc::Receiver<Incoming>,
         shutdown: CancellationToken,
     ) {
-        let tick = self.time.clock.wall(TICK_MS);
+        let tick = self.clock.wall(TICK_MS);
         let mut ticks = interval(tick.clamp(TICK_WALL_MIN, TICK_WALL_MAX));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -212,6 +222,7 @@ impl Controller {
                 _ = ticks.tick() => {
                     self.look_at_devices().await;
                     self.apply(Input::Tick).await;
+                    self.note_time().await;
                 }
                 Some(done) = self.done.1.recv() => {
                     let Done { key, token, result } = done;
@@ -222,6 +233,20 @@ impl Controller {
                     None => return,
                 },
             }
+        }
+    }
+
+    /// Notes from time to time how late it was when leases were still open.
+    async fn note_time(&mut self) {
+        let now = time_of(&self.clock);
+        let is_fresh = |at: Timestamp| now.watch.ms_since(at) < SEEN_EVERY_MS;
+        if self.engine.open() == 0 || self.seen_at.is_some_and(is_fresh) {
+            return;
+        }
+        self.seen_at = Some(now.watch);
+        if let Err(error) = self.store.saw(now.clock).await {
+            tracing::error!("the time could not be noted beside the leases: {error}");
+            self.status.count_error("control_store");
         }
     }
 
@@ -250,7 +275,7 @@ impl Controller {
     }
 
     async fn apply(&mut self, input: Input) {
-        for action in self.engine.apply(self.time.now(), input) {
+        for action in self.engine.apply(time_of(&self.clock), input) {
             match action {
                 Action::Ack { command, outcome } => self.say(command, outcome),
                 Action::Forget((device, target)) => {
@@ -303,7 +328,7 @@ impl Controller {
         let ack = Ack {
             gateway: gateway.clone(),
             command,
-            at: self.time.clock.now(),
+            at: self.clock.now(),
             outcome,
         };
         let signed = Signed::sign(key, community, &ack).as_bytes().to_vec();
@@ -340,7 +365,7 @@ impl Controller {
 
     fn lease_of(&self, command: Digest32) -> Option<&Lease> {
         let keys = self.devices.iter();
-        let keys = keys.flat_map(|(i, d)| d.rules.targets.iter().map(move |t| (*i, *t)));
+        let keys = keys.flat_map(|(i, d)| d.targets().map(move |(t, _)| (*i, t)));
         keys.filter_map(|key| self.engine.lease(key))
             .find(|lease| lease.command == command)
     }
@@ -414,8 +439,10 @@ impl Controller {
 
     /// What a believed command leads to.
     fn judge(&self, command: &Command, digest: Digest32) -> Result<Taken, Refusal> {
-        let now = self.time.now();
-        if command.issued_at > now.plus_ms(CLOCK_SKEW_MAX_MS) {
+        let now = self.clock.now();
+        let is_release = matches!(command.act, Act::Release { .. });
+        // What only gives a device back is done whatever our clock says.
+        if !is_release && command.issued_at > now.plus_ms(CLOCK_SKEW_MAX_MS) {
             return Err(Refusal::Future);
         }
         let found = self.devices.iter().find(|(_, d)| d.name == command.device);
@@ -428,9 +455,7 @@ impl Controller {
             });
         };
         let target = Target::of(command.act.set_point());
-        if !device.rules.targets.contains(&target) {
-            return Err(Refusal::NotAllowed);
-        }
+        let rules = device.rules_for(target).ok_or(Refusal::NotAllowed)?;
         let key = (*index, target);
         let Act::Set {
             set_point,
@@ -444,14 +469,14 @@ impl Controller {
             };
         };
         let length_ms = expires_at.ms_since(command.issued_at);
-        if length_ms <= 0 || length_ms > device.rules.max_lease_s * 1000 {
+        if length_ms <= 0 || length_ms > rules.max_lease_s * 1000 {
             return Err(Refusal::LeaseTooLong);
         }
         if expires_at <= now {
             return Err(Refusal::Expired);
         }
         let control = device.control(set_point).ok_or(Refusal::NotSupported)?;
-        let (value, clamped_by) = decide(&device.rules, control, set_point, value)?;
+        let (value, clamped_by) = decide(rules, control, set_point, value)?;
         let lease = Lease {
             command: digest,
             set_point,
@@ -459,6 +484,7 @@ impl Controller {
             // Where our clock is behind, the lease is not longer for it.
             expires_at_ms: expires_at.min(now.plus_ms(length_ms)).unix_ms(),
             released: false,
+            local: rules.local,
         };
         Ok(Taken::Lease(key, lease, clamped_by))
     }
@@ -470,11 +496,24 @@ enum Taken {
     Release(Key),
 }
 
-/// Whether a lease of an earlier start fits the limits of today.
-fn is_still_allowed(device: &Controlled, lease: &Lease) -> bool {
-    let control = device.control(lease.set_point);
-    let decided = control.map(|c| decide(&device.rules, c, lease.set_point, lease.value));
-    decided == Some(Ok((lease.value, None)))
+fn time_of(clock: &Clock) -> Now {
+    Now {
+        clock: clock.now(),
+        watch: Timestamp::from_unix_ms(clock.elapsed_ms()),
+    }
+}
+
+/// Why a lease of an earlier start is over: it does not fit the limits of today.
+fn no_longer(device: &Controlled, target: Target, lease: &Lease, now: Timestamp) -> Option<End> {
+    let is_still_allowed = || {
+        let rules = device.rules_for(target)?;
+        let control = device.control(lease.set_point)?;
+        let decided = decide(rules, control, lease.set_point, lease.value);
+        // A clock that comes up far behind must not make a lease longer.
+        let last = now.plus_s(rules.max_lease_s).unix_ms();
+        (decided == Ok((lease.value, None)) && lease.expires_at_ms <= last).then_some(())
+    };
+    is_still_allowed().is_none().then_some(End::NotAllowed)
 }
 
 /// Does work at a device, by the first control whose registers the device has.
@@ -533,7 +572,8 @@ async fn attempt(
     } else {
         desk.run(index, questions).await?
     };
-    let local = &device.rules.local;
+    let local = device.local(control.target);
+    let local = local.ok_or(program::ProgramError::OverLimit)?;
     let program = program::program(control, list, wanted, local, &answers)?;
     if let Work::Check(_) = work {
         let answers = desk.run(index, program.checks()).await?;

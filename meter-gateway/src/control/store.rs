@@ -2,6 +2,7 @@
 
 use domain::command::{Outcome, Refusal};
 use domain::ids::Digest32;
+use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::{Db, DbError, Migration, Tx};
 
@@ -12,7 +13,9 @@ use crate::profile::control::Target;
 pub const COMMANDS_KEPT_MAX: i64 = 64;
 
 /// The tables of leases.
-pub const MIGRATION: Migration = Migration {
+const MIGRATIONS: &[Migration] = &[TABLES, SEEN_AT];
+
+const TABLES: Migration = Migration {
     version: 1050,
     description: "gateway leases",
     sqlite: "
@@ -41,7 +44,16 @@ CREATE TABLE gateway_command (
 );",
 };
 
+const SEEN_AT: Migration = Migration {
+    version: 1051,
+    description: "when leases were seen last",
+    sqlite: "ALTER TABLE gateway_lease ADD COLUMN seen_ms INTEGER NOT NULL DEFAULT 0;",
+    postgres: "ALTER TABLE gateway_lease ADD COLUMN seen_ms BIGINT NOT NULL DEFAULT 0;",
+};
+
 const LEASES: &str = "SELECT device, target, lease FROM gateway_lease ORDER BY device, target";
+const SEEN: &str = "UPDATE gateway_lease SET seen_ms = $1";
+const LAST_SEEN: &str = "SELECT MAX(seen_ms) FROM gateway_lease";
 const SAVE: &str = "INSERT INTO gateway_lease (device, target, lease) VALUES ($1, $2, $3)
     ON CONFLICT (device, target) DO UPDATE SET lease = excluded.lease";
 const FORGET: &str = "DELETE FROM gateway_lease WHERE device = $1 AND target = $2";
@@ -83,7 +95,7 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub async fn open(db: Db) -> Result<Self, DbError> {
-        db.migrate(&[MIGRATION]).await?;
+        db.migrate(MIGRATIONS).await?;
         Ok(Store { db })
     }
 
@@ -104,6 +116,25 @@ impl Store {
             }
         };
         Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Notes the time with the open leases: a clock that shows less at the next start was set back.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn saw(&self, now: Timestamp) -> Result<(), DbError> {
+        let mut tx = self.db.begin().await?;
+        tx.execute(SEEN, args![now.unix_ms()]).await?;
+        tx.commit().await
+    }
+
+    /// The time that was noted last with the open leases.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn last_seen(&self) -> Result<Option<Timestamp>, DbError> {
+        let (seen_ms,): (Option<i64>,) = self.db.fetch_one(LAST_SEEN, args![]).await?;
+        Ok(seen_ms.map(Timestamp::from_unix_ms))
     }
 
     /// Whether a command is new.

@@ -9,9 +9,10 @@ use domain::ids::Digest32;
 use domain::time::Timestamp;
 use proptest::prelude::*;
 
-use super::lease::{Action, Engine, Input, Key, Lease, List, TRIES_MAX, Traits, Work};
+use super::lease::{Action, Engine, Input, Key, Lease, List, Now, TRIES_MAX, Traits, Work};
 use super::limits::{LimitsConfig, Rules, decide};
-use super::program::{Local, Verdict, program, questions};
+use super::program::{Local, Program, Verdict, program, questions};
+use crate::Config;
 use crate::bus::{Place, Step};
 use crate::profile::control::{Control, Example, Target};
 use crate::profile::{BUILT_IN, Profile};
@@ -123,24 +124,18 @@ fn a_value_that_reads_back_is_told_and_another_one_is_not_believed() {
     let verdict = |holds, value| Verdict {
         holds,
         value: Some(value),
+        clamped_by: None,
+    };
+    let unclear = Verdict {
+        holds: false,
+        value: None,
+        clamped_by: None,
     };
     assert_eq!(judge(16_000), verdict(true, 16_000));
     assert_eq!(judge(13_000), verdict(true, 13_000), "a thin cable");
     assert_eq!(judge(20_000), verdict(false, 20_000));
-    assert_eq!(
-        made.judge(&[vec![16_000]]),
-        Verdict {
-            holds: false,
-            value: None
-        }
-    );
-    assert_eq!(
-        made.judge(&[]),
-        Verdict {
-            holds: false,
-            value: None
-        }
-    );
+    assert_eq!(made.judge(&[vec![16_000]]), unclear);
+    assert_eq!(made.judge(&[]), unclear);
     let wanted = Some((SetPoint::ChargerCurrentMa, 0));
     let paused = program(&keba, &keba.pause, wanted, &LOCAL, &[]).unwrap();
     assert_eq!(paused.judge(&[vec![0, 0]]), verdict(true, 0));
@@ -172,6 +167,49 @@ fn a_scale_factor_that_moves_between_write_and_read_back_is_no_matter() {
     assert!(program(&battery, &battery.write, wanted, &LOCAL, &unknown).is_err());
 }
 
+#[test]
+fn what_is_more_than_a_device_can_do_is_lowered_to_its_own_full_scale() {
+    use SetPoint::{BatteryPowerW, GenerationLimitPermille, GenerationLimitW};
+    let local = Local {
+        max_charge_w: 22_000,
+        max_discharge_w: 22_000,
+        rating_w: 22_000,
+        ..LOCAL
+    };
+    let of = |name: &str| Profile::built_in(name).unwrap().controls.remove(0);
+    let (battery, inverter) = (of("sunspec-battery-802"), of("sunspec-inverter"));
+    // The words before, then 5 kW as the full scale.
+    let storage: &[&str] = &["0000*13 fffe", "0000*12 fffe", "1388 0000*16"];
+    let limit: &[&str] = &["0000*18 fffe", "1388 0000*20"];
+    let by_device = Some(Limit::Device);
+    let cases = [
+        (&battery, storage, BatteryPowerW, 22_000, 5_000, by_device),
+        (&battery, storage, BatteryPowerW, -22_000, -5_000, by_device),
+        (&battery, storage, BatteryPowerW, 5_000, 5_000, None),
+        (&inverter, limit, GenerationLimitW, 22_000, 5_000, by_device),
+        (
+            &inverter,
+            limit,
+            GenerationLimitPermille,
+            1_000,
+            1_000,
+            None,
+        ),
+    ];
+    for (control, before, set_point, asked, given, clamped_by) in cases {
+        let before: Vec<_> = before.iter().map(|words| words_of(words)).collect();
+        let wanted = Some((set_point, asked));
+        let made = program(control, &control.write, wanted, &local, &before).unwrap();
+        let after = echoed(&made, &before, &questions(control, &control.write));
+        let shown = Verdict {
+            holds: true,
+            value: Some(given),
+            clamped_by,
+        };
+        assert_eq!(made.judge(&after), shown, "{set_point} {asked}");
+    }
+}
+
 fn rules() -> Rules {
     LimitsConfig {
         set_points: vec![
@@ -189,6 +227,54 @@ fn rules() -> Rules {
         without_fail_safe: false,
     }
     .rules(10_000)
+}
+
+#[test]
+fn who_lets_a_device_be_without_a_fail_safe_must_say_so() {
+    let check = |profile: &str, set_point: &str, more: &str| {
+        let text = format!(
+            r#"
+community = "elm-street"
+gateway = "gw-1"
+data_dir = "state"
+operator_key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+mqtt = {{ host = "127.0.0.1", user = "gw-1", password = "secret" }}
+
+[[devices]]
+name = "it"
+profile = "{profile}"
+point = "home-1"
+role = "live_only"
+rating_w = 5000
+address = "127.0.0.1:1503"
+unit = 1
+limits = {{ set_points = ["{set_point}"], max_charge_w = 5000, max_discharge_w = 5000, max_current_a = 16{more} }}
+"#
+        );
+        let read = Config::from_toml(&text, "gateway.toml");
+        read.map_err(|error| error.to_string())
+    };
+    let keeping = [
+        ("sungrow-sh-hybrid/battery", "battery-power"),
+        ("victron-ev-charging-station", "charger-current"),
+        ("huawei-sun2000-hybrid/inverter", "generation-limit"),
+    ];
+    for (profile, set_point) in keeping {
+        let error = check(profile, set_point, "").unwrap_err();
+        let is_helpful = error.contains("line 8, key `set_points`")
+            && error.contains("write without_fail_safe = true beside set_points");
+        assert!(is_helpful, "{error}");
+        check(profile, set_point, ", without_fail_safe = true").unwrap();
+    }
+    let forgetting = [
+        ("keba-p30", "charger-current"),
+        ("alfen-eve", "charger-current"),
+        ("mennekes-amtron-compact", "charger-current"),
+        ("sunspec-battery-802", "battery-power"),
+    ];
+    for (profile, set_point) in forgetting {
+        check(profile, set_point, "").unwrap();
+    }
 }
 
 #[test]
@@ -255,7 +341,35 @@ fn limits_change_a_value_towards_less_and_say_so() {
     );
 }
 
-/// The numbers that a program's checks read where the device took its words literally.
+/// What a program's checks read where the device took its words literally.
+fn echoed(made: &Program, before: &[Vec<u16>], asked: &[Step]) -> Vec<Vec<u16>> {
+    let answer = |check: &Step| {
+        let Step::Read { place, count } = check else {
+            panic!()
+        };
+        let same = |step: &&Step| match step {
+            Step::Write { place: to, .. } => to == place,
+            Step::Read { .. } => false,
+        };
+        match made.steps.iter().find(same) {
+            Some(Step::Write { words, .. }) if words.len() == usize::from(*count) => words.clone(),
+            // Wider where it is read: a u16 in a u32, or a value with its scale factor behind it.
+            Some(Step::Write { words, .. }) => {
+                let at = asked.iter().position(|q| q == check).unwrap();
+                let mut answer = before[at].clone();
+                answer[..words.len()].copy_from_slice(words);
+                answer
+            }
+            _ => match made.steps.first() {
+                Some(Step::Write { words, .. }) => vec![0, words[0]],
+                _ => panic!(),
+            },
+        }
+    };
+    made.checks().iter().map(answer).collect()
+}
+
+/// The set-point that a device shows which took its words literally.
 fn echo(
     control: &Control,
     set_point: SetPoint,
@@ -265,36 +379,7 @@ fn echo(
 ) -> Option<i64> {
     let list = control.list_for(value);
     let made = program(control, list, Some((set_point, value)), local, before).ok()?;
-    let answers: Vec<Vec<u16>> = made
-        .checks()
-        .iter()
-        .map(|check| {
-            let Step::Read { place, count } = check else {
-                panic!()
-            };
-            let same = |step: &&Step| match step {
-                Step::Write { place: to, .. } => to == place,
-                Step::Read { .. } => false,
-            };
-            match made.steps.iter().find(same) {
-                Some(Step::Write { words, .. }) if words.len() == usize::from(*count) => {
-                    words.clone()
-                }
-                // Wider where it is read: a u16 in a u32, or a value with its scale factor behind it.
-                Some(Step::Write { words, .. }) => {
-                    let asked = questions(control, list);
-                    let at = asked.iter().position(|q| q == check).unwrap();
-                    let mut answer = before[at].clone();
-                    answer[..words.len()].copy_from_slice(words);
-                    answer
-                }
-                _ => match made.steps.first() {
-                    Some(Step::Write { words, .. }) => vec![0, words[0]],
-                    _ => panic!(),
-                },
-            }
-        })
-        .collect();
+    let answers = echoed(&made, before, &questions(control, list));
     let verdict = made.judge(&answers);
     assert!(verdict.holds, "{list:?}: {answers:x?}");
     verdict.value
@@ -334,6 +419,32 @@ proptest! {
                     SetPoint::GenerationLimitW => prop_assert!((0..=10_000).contains(&value)),
                     SetPoint::GenerationLimitPermille => prop_assert!((0..=1_000).contains(&value)),
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_large_to_be_looked_at(
+        value in prop_oneof![Just(i64::MIN), Just(i64::MAX), any::<i64>()], word: u16,
+    ) {
+        let limitless = Local {
+            max_charge_w: i64::MAX,
+            max_discharge_w: i64::MAX,
+            max_current_ma: i64::MAX,
+            ..LOCAL
+        };
+        for (_, control) in controls() {
+            let set_point = default_set_point(control.target);
+            let list = control.list_for(value);
+            let words = |step: &Step| match step {
+                Step::Read { count, .. } => vec![word; usize::from(*count)],
+                Step::Write { .. } => panic!(),
+            };
+            let answers: Vec<_> = questions(&control, list).iter().map(words).collect();
+            let wanted = Some((set_point, value));
+            if let Ok(made) = program(&control, list, wanted, &limitless, &answers) {
+                let answers: Vec<_> = made.checks().iter().map(words).collect();
+                let _ = made.judge(&answers);
             }
         }
     }
@@ -397,6 +508,13 @@ fn at(ms: i64) -> Timestamp {
     Timestamp::from_unix_ms(1_782_036_000_000 + ms)
 }
 
+const fn confirmed(value: i64) -> Outcome {
+    Outcome::Confirmed {
+        value,
+        clamped_by: None,
+    }
+}
+
 fn lease(number: u8, value: i64, ends_ms: i64) -> Lease {
     Lease {
         command: Digest32([number; 32]),
@@ -404,6 +522,7 @@ fn lease(number: u8, value: i64, ends_ms: i64) -> Lease {
         value,
         expires_at_ms: at(ends_ms).unix_ms(),
         released: false,
+        local: LOCAL,
     }
 }
 
@@ -427,7 +546,14 @@ impl Fake {
         if !self.is_there || (self.refuses && !matches!(work, Work::Check(_))) {
             return Err(());
         }
-        let verdict = |holds, value| Ok(Some(Verdict { holds, value }));
+        let verdict = |holds, value| {
+            let clamped_by = None;
+            Ok(Some(Verdict {
+                holds,
+                value,
+                clamped_by,
+            }))
+        };
         match work {
             Work::Heartbeat => {
                 self.beats += 1;
@@ -466,6 +592,8 @@ struct Bench {
     values: Vec<i64>,
     is_forgotten: bool,
     delay_ms: i64,
+    /// How much the clock shows less than it should.
+    set_back_ms: i64,
 }
 
 const TICK_MS: i64 = 500;
@@ -484,11 +612,19 @@ impl Bench {
             values: Vec::new(),
             is_forgotten: false,
             delay_ms: 100,
+            set_back_ms: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            clock: at(self.now_ms - self.set_back_ms),
+            watch: Timestamp::from_unix_ms(self.now_ms),
         }
     }
 
     fn apply(&mut self, input: Input) {
-        for action in self.engine.apply(at(self.now_ms), input) {
+        for action in self.engine.apply(self.now(), input) {
             match action {
                 Action::Ack { command, outcome } => self.acks.push((command.0[0], outcome)),
                 Action::Forget(_) => self.is_forgotten = true,
@@ -544,7 +680,7 @@ fn a_lease_sets_the_fail_safe_then_the_value_and_gives_it_back() {
     bench.apply(Input::Connected(0));
     bench.lease(lease(1, 10_000, 100_000));
     bench.run(5_000);
-    assert_eq!(bench.acks, [(1, Outcome::Confirmed { value: 10_000 })]);
+    assert_eq!(bench.acks, [(1, confirmed(10_000))]);
     let lists: Vec<_> = bench.device.writes.iter().map(|(_, list)| *list).collect();
     assert_eq!(lists, [List::FailSafe, List::Value]);
     bench.run(90_000);
@@ -581,6 +717,31 @@ fn a_lease_sets_the_fail_safe_then_the_value_and_gives_it_back() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_lease_longer() {
+    let mut bench = Bench::new(TRAITS);
+    bench.apply(Input::Connected(0));
+    bench.lease(lease(1, 10_000, 60_000));
+    bench.run(30_000);
+    bench.set_back_ms = 3_600_000;
+    bench.run(29_000);
+    assert_eq!(bench.acks, [(1, confirmed(10_000))], "it goes on");
+    bench.run(5_000);
+    let ended = Outcome::Ended {
+        why: End::Expired,
+        revert: Revert::Confirmed,
+    };
+    assert_eq!(bench.acks[1..], [(1, ended)]);
+    // A clock that was behind and is set right ends it when the command said.
+    let mut bench = Bench::new(TRAITS);
+    bench.apply(Input::Connected(0));
+    bench.set_back_ms = 40_000;
+    bench.lease(lease(1, 10_000, 60_000));
+    bench.set_back_ms = 0;
+    bench.run(65_000);
+    assert_eq!(bench.acks[1..], [(1, ended)]);
+}
+
+#[test]
 fn a_release_and_a_new_command_end_a_lease_at_once() {
     let mut bench = Bench::new(TRAITS);
     bench.apply(Input::Connected(0));
@@ -592,10 +753,7 @@ fn a_release_and_a_new_command_end_a_lease_at_once() {
         why: End::Replaced,
         revert: Revert::NotNeeded,
     };
-    assert_eq!(
-        bench.acks[1..],
-        [(1, replaced), (2, Outcome::Confirmed { value: 0 })]
-    );
+    assert_eq!(bench.acks[1..], [(1, replaced), (2, confirmed(0))]);
     bench.apply(Input::Release(KEY));
     bench.run(5_000);
     let released = Outcome::Ended {
@@ -624,11 +782,7 @@ fn a_renewal_writes_nothing_that_holds_already() {
         [10_000],
         "a register that keeps its value is written once"
     );
-    assert!(
-        bench
-            .acks
-            .contains(&(2, Outcome::Confirmed { value: 10_000 }))
-    );
+    assert!(bench.acks.contains(&(2, confirmed(10_000))));
     // The line broke for a moment: the device still has the value, and is only asked.
     bench.apply(Input::Lost(0));
     bench.apply(Input::Connected(0));
@@ -713,16 +867,17 @@ fn a_lost_device_is_reverted_when_it_is_back_however_long_that_takes() {
 fn a_restart_goes_on_with_what_holds_and_reverts_what_is_over() {
     let mut bench = Bench::new(TRAITS);
     bench.device.value = Some(10_000);
-    bench
-        .engine
-        .restore(at(0), KEY, lease(1, 10_000, 50_000), true);
+    let now = bench.now();
+    let held = lease(1, 10_000, 50_000);
+    bench.engine.restore(now, KEY, held, None);
     bench.apply(Input::Connected(0));
     bench.run(5_000);
-    assert_eq!(bench.acks, [(1, Outcome::Confirmed { value: 10_000 })]);
-    for (ends_ms, released, is_allowed, why) in [
-        (-5_000, false, true, End::Expired),
-        (50_000, true, true, End::Released),
-        (50_000, false, false, End::NotAllowed),
+    assert_eq!(bench.acks, [(1, confirmed(10_000))]);
+    for (ends_ms, released, over, why) in [
+        (-5_000, false, None, End::Expired),
+        (50_000, true, None, End::Released),
+        (50_000, true, Some(End::NotAllowed), End::Released),
+        (50_000, false, Some(End::NotAllowed), End::NotAllowed),
     ] {
         let mut bench = Bench::new(TRAITS);
         bench.device.value = Some(10_000);
@@ -730,7 +885,7 @@ fn a_restart_goes_on_with_what_holds_and_reverts_what_is_over() {
             released,
             ..lease(1, 10_000, ends_ms)
         };
-        bench.engine.restore(at(0), KEY, lease, is_allowed);
+        bench.engine.restore(bench.now(), KEY, lease, over);
         bench.apply(Input::Connected(0));
         bench.run(5_000);
         let ended = Outcome::Ended {
@@ -833,7 +988,7 @@ proptest! {
                     bench.engine = Engine::new([(KEY, traits)]);
                     bench.pending.clear();
                     if let Some(lease) = kept.clone().filter(|_| !bench.is_forgotten) {
-                        bench.engine.restore(at(bench.now_ms), KEY, lease, true);
+                        bench.engine.restore(bench.now(), KEY, lease, None);
                     }
                     if bench.device.is_there {
                         bench.apply(Input::Connected(0));

@@ -263,6 +263,12 @@ impl Control {
         Target::of(set_point) == self.target && (!needs_scale || self.full_scale.is_some())
     }
 
+    /// Whether the device gives a set-point up by itself when nobody talks to it any more.
+    #[must_use]
+    pub fn ends_by_itself(&self) -> bool {
+        self.validity_s.is_some() || self.heartbeat.is_some() || !self.fail_safe.is_empty()
+    }
+
     /// Whether 0 is a value that it can be told.
     #[must_use]
     pub fn takes_zero(&self) -> bool {
