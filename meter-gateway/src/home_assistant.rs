@@ -279,6 +279,7 @@ mod tests {
     use crate::measure::Limits;
     use crate::poll::{LastSeen, Sample};
     use crate::profile::Profile;
+    use crate::record::Watched;
     use domain::reading::MeasurementClass;
     use runtime::mqtt::{MqttLink, MqttOptions};
     use tokio::sync::watch;
@@ -315,7 +316,7 @@ address = "127.0.0.1:1502"
             state: None,
             is_lacking: false,
             last: LastSeen::default(),
-            watch: None,
+            watched: Watched::default(),
         }
     }
 

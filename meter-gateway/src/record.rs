@@ -1,5 +1,10 @@
 //! The way of a sample through the gateway: measured, signed, stored and shown.
 
+mod keep;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use domain::energy::{Energy, Power};
@@ -15,9 +20,13 @@ use crate::measure::{Counter, CounterEnd, CounterSample, Limits, MeterMark};
 use crate::poll::{LastSeen, Sample};
 use crate::profile::{EnergySource, Kind, Profile, Quantity};
 use crate::sign::Signer;
-use crate::spool::{NewReading, PointState, Spool, SpoolError};
-use crate::status::Shared;
+use crate::spool::{PointState, Spool};
+use crate::status::{Shared, Status};
 use crate::time_source::TimeSource;
+use keep::News;
+
+/// Reports that are taken in together at most: what they bring is stored with one sync of the disk.
+const TOGETHER_MAX: usize = 256;
 
 /// A device and what is remembered of it.
 pub(crate) struct Device {
@@ -30,23 +39,32 @@ pub(crate) struct Device {
     /// Whether its newest sample lacks a register that was measured before.
     pub(crate) is_lacking: bool,
     pub(crate) last: LastSeen,
-    /// When the newest sample was measured.
-    pub(crate) watch: Option<Watch>,
+    pub(crate) watched: Watched,
 }
 
 fn counter(shown: Energy) -> Option<Counter> {
     shown.wh().checked_mul(1000).map(Counter::open)
 }
 
-/// What a point's samples are held against besides their own stamps.
-#[derive(Clone, Copy)]
+/// What a point's samples are held against besides their own stamps: one look at the clock's watch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Watch {
     elapsed_ms: i64,
     steps: u64,
 }
 
+/// The looks that a device's measuring goes on from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Watched {
+    /// At the newest sample that was measured.
+    last: Option<Watch>,
+    /// At the newest one in the state that is stored.
+    stored: Option<Watch>,
+}
+
 impl Device {
-    fn counters(&self, sample: &Sample, watch: Watch) -> CounterSample {
+    /// The counters of a sample that was taken in at `watch`, the one before it at `before`.
+    fn counters(&self, sample: &Sample, before: Option<Watch>, watch: Watch) -> CounterSample {
         let values = &sample.values;
         let power_w = values.power.map(Power::w);
         let session = values.details.get(&Quantity::SessionEnergy);
@@ -71,10 +89,8 @@ impl Device {
                 body: identity.body(),
                 hash: identity.hash(),
             }),
-            waited_ms: self
-                .watch
-                .map(|before| watch.elapsed_ms.saturating_sub(before.elapsed_ms)),
-            clock_stepped: self.watch.is_some_and(|before| watch.steps != before.steps),
+            waited_ms: before.map(|before| watch.elapsed_ms.saturating_sub(before.elapsed_ms)),
+            clock_stepped: before.is_some_and(|before| watch.steps != before.steps),
         }
     }
 }
@@ -100,12 +116,13 @@ impl Recorder {
         shutdown: CancellationToken,
     ) {
         let mut look_at = self.schedule.next(self.clock.now());
+        let mut reports = Vec::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                report = heard.recv() => match report {
-                    Some(report) => self.take(report).await,
-                    None => break,
+                count = heard.recv_many(&mut reports, TOGETHER_MAX) => match count {
+                    0 => break,
+                    _ => self.take(&mut reports).await,
                 },
                 () = self.clock.sleep_until(look_at) => {
                     // Devices that only speak when they like may have fallen silent.
@@ -135,36 +152,50 @@ impl Recorder {
         }
     }
 
-    async fn take(&mut self, report: Report) {
-        let index = report.device;
-        match report.outcome {
-            Ok(sample) => {
-                self.devices[index].last.update(&sample);
-                if let (Some(assistant), Some(identity)) =
-                    (&mut self.home_assistant, &sample.identity)
-                {
-                    assistant.identify(index, identity);
+    /// Takes in what was reported together, and stores what it brings with one sync of the disk.
+    async fn take(&mut self, reports: &mut Vec<Report>) {
+        let mut news = News::new();
+        let mut devices = BTreeSet::new();
+        let clock = self.time_source.stamp(&self.clock, self.clock_error_ms);
+        for Report { device, outcome } in reports.drain(..) {
+            devices.insert(device);
+            match outcome {
+                Ok(sample) => {
+                    self.see(device, &sample);
+                    if let Err(error) = self.measure(device, &sample, clock, &mut news).await {
+                        tracing::error!("{}: {error}", self.devices[device].config.name);
+                        self.status.count_error("outbox");
+                    }
                 }
-                self.status.update(|s| {
-                    s.devices[index].samples += 1;
-                    s.devices[index].last_read_at = Some(sample.read_at);
-                });
-                if let Err(error) = self.record(index, &sample).await {
-                    tracing::error!("{}: {error}", self.devices[index].config.name);
-                    self.status.count_error("outbox");
+                Err(kind) => {
+                    let count = |s: &mut Status| {
+                        *s.devices[device].errors.entry(kind).or_default() += 1;
+                    };
+                    self.status.update(count);
                 }
-                let device = &mut self.devices[index];
-                let state = device.state.as_ref();
-                if state.is_some_and(|s| s.measure.doubts_counters()) {
-                    device.last.doubt_counters();
-                }
-            }
-            Err(kind) => {
-                self.status
-                    .update(|s| *s.devices[index].errors.entry(kind).or_default() += 1);
             }
         }
-        self.show(index);
+        self.status.update(|s| s.clock = Some(clock));
+        self.keep(news).await;
+        for index in devices {
+            let device = &mut self.devices[index];
+            let state = device.state.as_ref();
+            if state.is_some_and(|s| s.measure.doubts_counters()) {
+                device.last.doubt_counters();
+            }
+            self.show(index);
+        }
+    }
+
+    fn see(&mut self, index: usize, sample: &Sample) {
+        self.devices[index].last.update(sample);
+        if let (Some(assistant), Some(identity)) = (&mut self.home_assistant, &sample.identity) {
+            assistant.identify(index, identity);
+        }
+        self.status.update(|s| {
+            s.devices[index].samples += 1;
+            s.devices[index].last_read_at = Some(sample.read_at);
+        });
     }
 
     fn show(&mut self, index: usize) {
@@ -187,67 +218,5 @@ impl Recorder {
             max_age_ms: limits.max_gap_ms,
         };
         self.live.publish(device, last, now);
-    }
-
-    /// Measures, signs and stores. What cannot be stored has not happened: the state stays, and the
-    /// next sample is measured from there.
-    async fn record(&mut self, index: usize, sample: &Sample) -> Result<(), SpoolError> {
-        let clock = self.time_source.stamp(&self.clock, self.clock_error_ms);
-        self.status.update(|s| s.clock = Some(clock));
-        let device = &mut self.devices[index];
-        let Some(signer) = &device.signer else {
-            return Ok(());
-        };
-        let before = match device.state.take() {
-            Some(state) => state,
-            None => self.spool.load(&signer.point).await?,
-        };
-        let watch = Watch {
-            elapsed_ms: self.clock.elapsed_ms(),
-            steps: self.clock.steps(),
-        };
-        let counters = device.counters(sample, watch);
-        let is_lacking = before.measure.misses_a_register_in(&counters);
-        if is_lacking {
-            self.status.update(|s| {
-                *s.devices[index]
-                    .errors
-                    .entry("register_missing")
-                    .or_default() += 1;
-            });
-        }
-        if is_lacking && !device.is_lacking {
-            let name = &device.config.name;
-            tracing::warn!("{name}: a register is missing that was measured before");
-        }
-        device.is_lacking = is_lacking;
-        let mut after = before.clone();
-        let measured = after.measure.push(&counters, &device.limits);
-        let mut readings = Vec::with_capacity(measured.len());
-        for one in measured {
-            let interval = one.interval;
-            let (sequence, signed) = signer.sign(&mut after.chain, one, clock);
-            readings.push(NewReading {
-                sequence,
-                interval,
-                signed,
-            });
-        }
-        if !readings.is_empty() || after.measure.progress() != before.measure.progress() {
-            match self.spool.store(&signer.point, &after, &readings).await {
-                Ok(()) => {}
-                Err(error @ SpoolError::Full(_)) => {
-                    device.state = Some(before);
-                    return Err(error);
-                }
-                // Whether it was stored is not certain: the state is read again.
-                Err(error) => return Err(error),
-            }
-            let signed = u64::try_from(readings.len()).unwrap_or(0);
-            self.status.update(|s| s.readings_signed += signed);
-            self.wake.notify_one();
-        }
-        (device.state, device.watch) = (Some(after), Some(watch));
-        Ok(())
     }
 }

@@ -38,7 +38,7 @@ use crate::measure::Limits;
 use crate::poll::LastSeen;
 use crate::profile::{EnergySource, Link, Profile, ProfileError};
 use crate::publish::{Flow, Publisher, Topics, Trust, Warned, link_options};
-use crate::record::{Device, Recorder};
+use crate::record::{Device, Recorder, Watched};
 use crate::sign::Signer;
 use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
 use crate::status::page::page;
@@ -388,7 +388,7 @@ pub(crate) fn devices(
             state: None,
             is_lacking: false,
             last: LastSeen::default(),
-            watch: None,
+            watched: Watched::default(),
         })
     };
     config.devices.iter().map(device).collect()

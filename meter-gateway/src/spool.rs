@@ -136,6 +136,9 @@ pub struct Spool {
     db: Db,
     max_rows: i64,
     agenda: Arc<Mutex<Agenda>>,
+    /// Held from a write to its note in the agenda, and while the agenda is read: so that no write is
+    /// missing from what was read.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 fn as_i64(number: u64, point: &PointId) -> Result<i64, SpoolError> {
@@ -154,13 +157,14 @@ impl Spool {
         let path = dir.join(FILE);
         let db = Db::open(&path.to_string_lossy()).await?;
         db.migrate(&MIGRATIONS).await?;
-        let agenda = Arc::default();
         let spool = Spool {
             db,
             max_rows,
-            agenda,
+            agenda: Arc::default(),
+            gate: Arc::default(),
         };
-        spool.read_agenda().await?;
+        spool.agenda().is_doubtful = true;
+        spool.settle_doubts().await?;
         Ok(spool)
     }
 
@@ -168,17 +172,23 @@ impl Spool {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read_agenda(&self) -> Result<(), SpoolError> {
-        let rows = self.db.fetch_all(sql::PLACES, args![]).await?;
-        self.agenda().replace(rows);
-        Ok(())
+    /// Waits for its turn. After a write that failed the agenda is read again, because the write may
+    /// have been done all the same.
+    async fn gate(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, SpoolError> {
+        let turn = self.gate.lock().await;
+        let is_doubtful = self.agenda().is_doubtful;
+        if is_doubtful {
+            let rows = self.db.fetch_all(sql::PLACES, args![]).await?;
+            self.agenda().replace(rows);
+        }
+        Ok(turn)
     }
 
-    /// After a write that failed it is read again, because it may have been done all the same.
+    /// The same for who only looks at the agenda, and needs no turn where nothing is doubtful.
     async fn settle_doubts(&self) -> Result<(), SpoolError> {
         let is_doubtful = self.agenda().is_doubtful;
         if is_doubtful {
-            self.read_agenda().await?;
+            let _turn = self.gate().await?;
         }
         Ok(())
     }
@@ -241,7 +251,7 @@ impl Spool {
     /// # Errors
     /// See [`Spool::store`].
     pub async fn store_all(&self, points: &[NewState<'_>]) -> Result<(), SpoolError> {
-        self.settle_doubts().await?;
+        let _turn = self.gate().await?;
         let waiting = i64::try_from(self.agenda().len()).unwrap_or(i64::MAX);
         let added: usize = points.iter().map(|(_, _, readings)| readings.len()).sum();
         let added = i64::try_from(added).unwrap_or(i64::MAX);
@@ -354,7 +364,7 @@ impl Spool {
     ) -> Result<Vec<(u64, Rejection)>, SpoolError> {
         let word = acceptance.message();
         let point = word.point.as_str();
-        self.settle_doubts().await?;
+        let _turn = self.gate().await?;
         let mut gone = Vec::new();
         let noted = self.note(word, now, &mut gone).await;
         let mut agenda = self.agenda();
@@ -449,6 +459,7 @@ impl Spool {
             db,
             max_rows: 0,
             agenda: Arc::default(),
+            gate: Arc::default(),
         };
         let backlog = spool.backlog().await;
         spool.close().await;
@@ -506,4 +517,4 @@ fn accepted(word: &Acceptance, up_to: i64) -> Result<Vec<(i64, i64)>, SpoolError
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

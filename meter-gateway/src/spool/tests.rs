@@ -242,7 +242,7 @@ async fn history_waits_for_its_turn_and_the_last_hour_does_not() {
 }
 
 /// Lets the database grow to so many pages; SQLite then says that the disk is full.
-async fn set_pages_max(spool: &Spool, sql: &'static str) {
+pub(crate) async fn set_pages_max(spool: &Spool, sql: &'static str) {
     let mut tx = spool.db.begin().await.unwrap();
     let rows: Vec<(i64,)> = tx.fetch_all(sql, args![]).await.unwrap();
     assert_eq!(rows.len(), 1);
@@ -297,4 +297,35 @@ async fn a_full_disk_stops_new_intervals_only_and_nothing_is_half_written() {
     };
     spool.store(&point(), &state, &[next]).await.unwrap();
     assert_eq!(spool.counts().await.unwrap(), (1, 0));
+}
+
+/// What was written while the agenda was read again must be in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_that_is_stored_while_doubts_are_settled_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = filled(dir.path(), 2_000).await;
+    for round in 0..20_u64 {
+        spool.agenda().is_doubtful = true;
+        let writer = spool.clone();
+        // More readers than connections: some read while the writer writes.
+        let read = |reader: Spool| async move { reader.settle_doubts().await };
+        let reading: Vec<_> = (0..9).map(|_| tokio::spawn(read(spool.clone()))).collect();
+        let writing = tokio::spawn(async move {
+            let mut state = PointState::default();
+            let sequence = 2_001 + round;
+            state.chain.next_sequence = sequence + 1;
+            let fresh = NewReading {
+                sequence,
+                interval: Interval::new(0, 900).unwrap(),
+                signed: Signed::from_bytes(vec![1]),
+            };
+            writer.store(&point(), &state, &[fresh]).await
+        });
+        for reading in reading {
+            reading.await.unwrap().unwrap();
+        }
+        writing.await.unwrap().unwrap();
+        let (waiting, _) = spool.counts().await.unwrap();
+        assert_eq!(waiting, spool.backlog().await.unwrap().waiting);
+    }
 }
