@@ -6,6 +6,8 @@
 use domain::money::Price;
 use domain::order::Side;
 
+use crate::clear::fast::Records;
+
 /// Most orders in one book; a further one is refused.
 pub const ORDERS_MAX: usize = 1 << 22;
 
@@ -32,8 +34,8 @@ pub struct Book {
     entries: Vec<Entry>,
     salt: Vec<u8>,
     participants: usize,
-    demand_wh: i64,
-    supply_wh: i64,
+    /// The same orders as the clearing reads them.
+    records: Records,
 }
 
 impl Book {
@@ -50,8 +52,13 @@ impl Book {
     #[must_use]
     pub fn with_limits(&self, limit: impl Fn(&Entry) -> Price) -> Self {
         let mut changed = self.clone();
+        changed.records = Records::default();
         for entry in &mut changed.entries {
             entry.limit = limit(entry);
+            let fits = changed
+                .records
+                .push(entry.side, entry.energy_wh, entry.limit);
+            assert!(fits, "the energies of a book do not fit the same book");
         }
         changed
     }
@@ -68,14 +75,10 @@ impl Book {
         if self.entries.len() >= ORDERS_MAX || participant >= ORDERS_MAX {
             return Err(BookError::Full);
         }
-        let sum = match entry.side {
-            Side::Bid => &mut self.demand_wh,
-            Side::Offer => &mut self.supply_wh,
-        };
-        *sum = sum
-            .checked_add(entry.energy_wh)
-            .ok_or(BookError::EnergySum(entry.side.word()))?;
         let index = u32::try_from(self.entries.len()).map_err(|_| BookError::Full)?;
+        if !self.records.push(entry.side, entry.energy_wh, entry.limit) {
+            return Err(BookError::EnergySum(entry.side.word()));
+        }
         self.entries.push(entry);
         self.participants = self.participants.max(participant + 1);
         Ok(index)
@@ -102,19 +105,68 @@ impl Book {
         self.participants
     }
 
-    /// Indexes of one side's orders, in the book's order.
-    pub(crate) fn side(&self, side: Side) -> Vec<u32> {
-        (0_u32..)
-            .zip(&self.entries)
-            .filter(|(_, e)| e.side == side)
-            .map(|(i, _)| i)
-            .collect()
+    /// The orders as the clearing reads them, in the book's order.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 }
 
 /// An index as a position in memory. Lossless: this program needs 32-bit addresses at least.
 pub(crate) const fn slot(index: u32) -> usize {
     index as usize
+}
+
+/// Whether limit `a` is strictly better than `b` for the other side.
+pub(crate) fn better(side: Side, a: Price, b: Price) -> bool {
+    match side {
+        Side::Bid => a > b,
+        Side::Offer => a < b,
+    }
+}
+
+/// The best limits of one side, of two different participants.
+#[derive(Clone, Copy)]
+pub(crate) struct BestTwo {
+    side: Side,
+    best: [Option<(Price, u32)>; 2],
+}
+
+impl BestTwo {
+    pub(crate) const fn new(side: Side) -> Self {
+        BestTwo {
+            side,
+            best: [None; 2],
+        }
+    }
+
+    /// Takes note of an order. Most are no better than what is known, whoever's they are.
+    pub(crate) fn note(&mut self, limit: Price, participant: impl FnOnce() -> u32) {
+        let beats = |old: Option<(Price, u32)>| old.is_none_or(|o| better(self.side, limit, o.0));
+        let [first, second] = self.best;
+        if !beats(second) {
+            return;
+        }
+        let new = Some((limit, participant()));
+        let is_firsts = first.map(|f| f.1) == new.map(|n| n.1);
+        if beats(first) {
+            self.best = [new, if is_firsts { second } else { first }];
+        } else if !is_firsts {
+            self.best[1] = new;
+        }
+    }
+
+    /// Both, the best first.
+    pub(crate) const fn both(&self) -> [Option<(Price, u32)>; 2] {
+        self.best
+    }
+
+    /// The best limit of anybody but this participant.
+    pub(crate) fn but(&self, participant: u32) -> Option<Price> {
+        let mut others = self.best.iter().flatten();
+        let other = others.find(|(_, whose)| *whose != participant);
+        other.map(|(limit, _)| *limit)
+    }
 }
 
 /// Why an order does not fit into a book.

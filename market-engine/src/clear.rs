@@ -6,6 +6,7 @@
 
 mod check;
 mod continuous;
+pub mod fast;
 mod huang;
 mod matching;
 mod merit;
@@ -19,7 +20,6 @@ mod vcg;
 mod words;
 
 use domain::money::Price;
-use domain::order::Side;
 
 use crate::book::{Book, slot};
 use crate::explain::Reason;
@@ -291,14 +291,6 @@ impl Decision {
                 })
                 .collect(),
         }
-    }
-}
-
-/// Whether limit `a` is strictly better than `b` for the other side.
-fn better(side: Side, a: Price, b: Price) -> bool {
-    match side {
-        Side::Bid => a > b,
-        Side::Offer => a < b,
     }
 }
 

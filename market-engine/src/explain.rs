@@ -10,7 +10,7 @@ mod view;
 
 use crate::book::{Book, Entry, slot};
 use crate::clear::Ties;
-use view::{OwnSpare, SideView, best_but};
+use view::{OwnSpare, SideView};
 
 /// Why an order was filled as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -334,35 +334,35 @@ struct Cleared {
     setting: Setting,
 }
 
-/// A reason for each order, in the book's order. `in_book` is its energy without what was left out.
+/// A reason for each order, in the book's order.
 pub(crate) fn explain(
     book: &Book,
     filled: &[i64],
-    in_book: &[i64],
+    left_out: &[i64],
     setting: Setting,
 ) -> Vec<Reason> {
-    let view = |side| SideView::of(book, side, filled, in_book);
+    let [bids, offers] = SideView::both(book, filled, left_out);
     let mut sides = vec![[false; 2]; book.participants()];
     for entry in book.entries() {
         sides[slot(entry.participant)][usize::from(entry.side == Side::Offer)] = true;
     }
     let cleared = Cleared {
-        bids: view(Side::Bid),
-        offers: view(Side::Offer),
+        own: OwnSpare::of(book, filled, &sides),
+        bids,
+        offers,
         sides,
-        own: OwnSpare::of(book, filled),
         setting,
     };
     (0_u32..)
         .zip(book.entries())
         .map(|(index, entry)| {
-            cleared.reason(index, entry, filled[slot(index)], in_book[slot(index)])
+            cleared.reason(index, entry, filled[slot(index)], left_out[slot(index)])
         })
         .collect()
 }
 
 impl Cleared {
-    fn reason(&self, index: u32, entry: &Entry, filled_wh: i64, in_book_wh: i64) -> Reason {
+    fn reason(&self, index: u32, entry: &Entry, filled_wh: i64, left_out_wh: i64) -> Reason {
         let (side, energy_wh, participant) = (entry.side, entry.energy_wh, entry.participant);
         let (own, other) = match side {
             Side::Bid => (&self.bids, &self.offers),
@@ -372,16 +372,20 @@ impl Cleared {
             return Reason::Filled;
         }
         let alone = !other.has_other_than(participant);
-        let was_left_out = in_book_wh < energy_wh;
+        let was_left_out = left_out_wh > 0;
         if was_left_out || alone {
-            let kept_wh = if was_left_out { in_book_wh } else { filled_wh };
+            let kept_wh = if was_left_out {
+                energy_wh - left_out_wh
+            } else {
+                filled_wh
+            };
             let own_wh = self.own.in_reach_wh(entry).min(energy_wh - kept_wh);
             if own_wh > 0 {
                 return Reason::OwnCounterpart { filled_wh, own_wh };
             }
         }
         if alone {
-            let own = other.best[0].is_some();
+            let own = other.best.both()[0].is_some();
             return Reason::NobodyOpposite { own };
         }
         if let Some(reason) = self.reduced(index, entry, filled_wh) {
@@ -392,9 +396,11 @@ impl Cleared {
             return Reason::AllDropped;
         }
         if was_left_out || !self.setting.one_moment || nothing_traded {
-            let gone = best_but(&other.best, participant)
+            let gone = other
+                .best
+                .but(participant)
                 .is_some_and(|limit| !is_beyond(side, entry.limit, limit));
-            let best = best_but(&other.unserved, participant);
+            let best = other.unserved.but(participant);
             return Reason::NoneInReach {
                 side,
                 filled_wh,
@@ -452,7 +458,7 @@ impl Cleared {
         } else {
             last.checked_add(Price::from_micro_per_kwh(tick))
         };
-        let waiting = best_but(&other.unserved, entry.participant);
+        let waiting = other.unserved.but(entry.participant);
         let all = at_margin.into_iter().chain(waiting);
         match entry.side {
             Side::Bid => all.min(),

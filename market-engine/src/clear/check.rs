@@ -2,8 +2,8 @@
 
 use domain::order::Side;
 
-use super::{Budget, Mechanism, Outcome, better};
-use crate::book::{Book, slot};
+use super::{Budget, Mechanism, Outcome};
+use crate::book::{Book, better, slot};
 
 /// Checks a result against its book.
 ///

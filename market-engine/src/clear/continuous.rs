@@ -7,8 +7,8 @@ use domain::order::Side;
 
 use super::matching::Open;
 use super::merit::Plan;
-use super::{Decision, Match, Ties, at};
-use crate::book::{Book, Entry, slot};
+use super::{Decision, Match, at};
+use crate::book::{Book, Entry, better, slot};
 use crate::explain::{Setting, explain};
 
 /// Rank of a standing order: limit, turned so that the least is the best, then arrival.
@@ -27,13 +27,12 @@ fn rank(entry: &Entry) -> Rank {
 }
 
 pub(super) fn clear(book: &Book) -> super::Outcome {
-    let (_, welfare_max) = Plan::new(book, Ties::Time).volume_and_welfare();
+    let welfare_max = Plan::welfare_max(book);
     let energy: Vec<i64> = book.entries().iter().map(|e| e.energy_wh).collect();
     let mut left = energy.clone();
     let (mut bids, mut offers) = (Open::<Rank>::default(), Open::<Rank>::default());
     let mut trades = Vec::new();
-    let mut arrivals: Vec<u32> = book.side(Side::Bid);
-    arrivals.extend(book.side(Side::Offer));
+    let mut arrivals: Vec<u32> = (0_u32..).zip(book.entries()).map(|(i, _)| i).collect();
     arrivals.sort_unstable_by_key(|i| (book.get(*i).arrival, book.get(*i).key));
     for index in arrivals {
         let entry = book.get(index);
@@ -46,6 +45,7 @@ pub(super) fn clear(book: &Book) -> super::Outcome {
             own.insert((rank(entry), index), entry.participant);
         }
     }
+    let left_out = vec![0; energy.len()];
     let filled: Vec<i64> = energy
         .iter()
         .zip(&left)
@@ -55,9 +55,9 @@ pub(super) fn clear(book: &Book) -> super::Outcome {
         price: None,
         price_interval: None,
         trades,
-        left_out: vec![0; filled.len()],
         welfare_max,
-        reasons: explain(book, &filled, &energy, Setting::over_time()),
+        reasons: explain(book, &filled, &left_out, Setting::over_time()),
+        left_out,
         filled,
     }
     .into_outcome(book)
@@ -77,7 +77,7 @@ fn meet(
             return;
         };
         let price = book.get(place.1).limit;
-        if super::better(arriving.side, price, arriving.limit) {
+        if better(arriving.side, price, arriving.limit) {
             return;
         }
         let energy_wh = at(left, index).min(at(left, place.1));

@@ -12,7 +12,7 @@ use domain::money::split_largest_remainder;
 
 use super::merit::Plan;
 use super::ranked::Ranked;
-use super::{Decision, Ties, at, matching};
+use super::{Decision, Ties, matching};
 use crate::book::{Book, slot};
 use crate::explain::{Reduction, Setting, explain};
 
@@ -24,12 +24,10 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
     if let Some(ranked) = Ranked::of(&plan) {
         let (bid, offer) = (ranked.bid, ranked.offer);
         let [bids, offers] = ranked.before();
-        reduction = Some(Reduction {
-            dropped: [bid, offer],
-            kept: bids.iter().chain(&offers).copied().collect(),
-        });
-        (plan.bids, plan.offers) = (bids, offers);
-        serve_all_but_cuts(&mut plan);
+        let kept = bids.iter().chain(&offers).copied().collect();
+        let dropped = [bid, offer];
+        serve_all_but_cuts(&mut plan, [bids, offers]);
+        reduction = Some(Reduction { dropped, kept });
         let (buyer_price, seller_price) = (book.get(bid).limit, book.get(offer).limit);
         trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
     }
@@ -37,30 +35,29 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
         price: None,
         price_interval: None,
         trades,
-        left_out: plan.left_out(),
         welfare_max,
         reasons: explain(
             book,
             &plan.filled,
-            &plan.energy,
+            &plan.left_out,
             Setting::reduced(None, ties, reduction),
         ),
+        left_out: plan.left_out,
         filled: plan.filled,
     }
     .into_outcome(book)
 }
 
-/// Serves everybody in the plan, the longer side cut to the shorter one.
-fn serve_all_but_cuts(plan: &mut Plan<'_>) {
+/// Serves all of these bids and offers, the longer side cut to the shorter one.
+fn serve_all_but_cuts(plan: &mut Plan<'_>, sides: [Vec<u32>; 2]) {
     plan.filled.fill(0);
-    let sum =
-        |plan: &Plan<'_>, list: &[u32]| -> i64 { list.iter().map(|i| at(&plan.energy, *i)).sum() };
-    let (demand, supply) = (sum(plan, &plan.bids), sum(plan, &plan.offers));
-    let volume = demand.min(supply);
-    for (list, total) in [(plan.bids.clone(), demand), (plan.offers.clone(), supply)] {
+    let sums =
+        [0, 1].map(|side: usize| -> i64 { sides[side].iter().map(|i| plan.energy(*i)).sum() });
+    let volume = sums[0].min(sums[1]);
+    for (list, total) in sides.into_iter().zip(sums) {
         let cuts = equal_cuts(plan, &list, total - volume);
         for (index, cut) in list.into_iter().zip(cuts) {
-            plan.filled[slot(index)] = at(&plan.energy, index) - cut;
+            plan.filled[slot(index)] = plan.energy(index) - cut;
         }
     }
     plan.leave_out_overlap(volume);
@@ -71,11 +68,11 @@ fn serve_all_but_cuts(plan: &mut Plan<'_>) {
 fn equal_cuts(plan: &Plan<'_>, list: &[u32], over: i64) -> Vec<i64> {
     let mut cuts = vec![0; list.len()];
     let mut places: Vec<usize> = (0..list.len()).collect();
-    places.sort_by_key(|place| at(&plan.energy, list[*place]));
+    places.sort_by_key(|place| plan.energy(list[*place]));
     let mut left = over;
     let mut open = &places[..];
     while let [place, rest @ ..] = open {
-        let energy = at(&plan.energy, list[*place]);
+        let energy = plan.energy(list[*place]);
         let share = left / i64::try_from(open.len()).unwrap_or(i64::MAX);
         if energy > share {
             break;

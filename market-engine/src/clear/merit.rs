@@ -15,168 +15,148 @@
 //! for the book as ordered. A better order can be left out where a worse one is served, and others
 //! may miss energy that a participant kept for itself; its price is then that of the smaller book.
 
+use std::borrow::Cow;
+
 use domain::money::{Price, split_largest_remainder};
 use domain::order::Side;
 use sha2::{Digest, Sha256};
 
+use super::fast::{Margin, Records, Scratch, clear_records};
 use super::{Ties, at};
-use crate::book::{Book, Entry, slot};
+use crate::book::{BestTwo, Book, Entry, better, slot};
 
 /// A clearing in the making.
 pub(super) struct Plan<'b> {
     pub(super) book: &'b Book,
-    /// Bids that take part, best first; equal limits in no order.
-    pub(super) bids: Vec<u32>,
-    /// Offers that take part, best first; equal limits in no order.
-    pub(super) offers: Vec<u32>,
-    /// Energy of each order that is in the book, own counterparts left out.
-    pub(super) energy: Vec<i64>,
+    /// The energy of each order that takes part; none of those that do not, or were left out.
+    records: Cow<'b, Records>,
+    /// Energy of each order that was left out as an own counterpart.
+    pub(super) left_out: Vec<i64>,
     /// Energy of each order that is served.
     pub(super) filled: Vec<i64>,
+    /// Where the served orders end, as [`Plan::serve_best`] left it.
+    pub(super) margin: Option<Margin>,
     ties: Ties,
 }
 
 impl<'b> Plan<'b> {
     pub(super) fn new(book: &'b Book, ties: Ties) -> Self {
-        let (mut bids, mut offers) = (book.side(Side::Bid), book.side(Side::Offer));
-        bids.sort_unstable_by_key(|i| std::cmp::Reverse(book.get(*i).limit));
-        offers.sort_unstable_by_key(|i| book.get(*i).limit);
-        let energy: Vec<i64> = book.entries().iter().map(|e| e.energy_wh).collect();
-        let filled = vec![0; energy.len()];
+        let orders = book.entries().len();
         Plan {
             book,
-            bids,
-            offers,
-            energy,
-            filled,
+            records: Cow::Borrowed(book.records()),
+            left_out: vec![0; orders],
+            filled: vec![0; orders],
+            margin: None,
             ties,
         }
     }
 
-    /// The same for some of the participants; the others' orders are as if never placed.
-    pub(super) fn among(book: &'b Book, ties: Ties, takes_part: impl Fn(u32) -> bool) -> Self {
-        let mut plan = Plan::new(book, ties);
-        let takes_part = |i: &u32| takes_part(book.get(*i).participant);
-        plan.bids.retain(takes_part);
-        plan.offers.retain(takes_part);
-        plan
-    }
-
-    /// This plan without one participant's orders, nothing served.
-    pub(super) fn without(&self, participant: u32) -> Self {
-        let others = |list: &[u32]| -> Vec<u32> {
-            let other = |i: &u32| self.book.get(*i).participant != participant;
-            list.iter().copied().filter(other).collect()
-        };
-        Plan {
-            book: self.book,
-            bids: others(&self.bids),
-            offers: others(&self.offers),
-            energy: self.energy.clone(),
-            filled: vec![0; self.filled.len()],
-            ties: self.ties,
-        }
-    }
-
-    /// The merit-order walk: the largest volume of any single price, equal prices included, and the
-    /// welfare of serving it.
-    pub(super) fn volume_and_welfare(&self) -> (i64, i128) {
-        let (mut bids, mut offers) = (self.bids.iter(), self.offers.iter());
-        let (mut volume, mut welfare) = (0, 0);
-        let (mut bid, mut offer) = (None, None);
-        loop {
-            bid = bid.or_else(|| bids.next().map(|i| (*i, at(&self.energy, *i))));
-            offer = offer.or_else(|| offers.next().map(|i| (*i, at(&self.energy, *i))));
-            let (Some((b, b_left)), Some((o, o_left))) = (bid, offer) else {
-                break;
-            };
-            let gain = i128::from(self.limit(b).micro_per_kwh())
-                - i128::from(self.limit(o).micro_per_kwh());
-            if gain < 0 {
-                break;
+    /// Lets only these orders take part; the others are as if never placed.
+    pub(super) fn only(mut self, takes_part: impl Fn(u32, &Entry) -> bool) -> Self {
+        let records = self.records.to_mut();
+        for (index, entry) in (0_u32..).zip(self.book.entries()) {
+            if !takes_part(index, entry) {
+                records.take_out(slot(index));
             }
-            let energy = b_left.min(o_left);
-            volume += energy;
-            welfare += i128::from(energy) * gain;
-            bid = Some((b, b_left - energy)).filter(|(_, left)| *left > 0);
-            offer = Some((o, o_left - energy)).filter(|(_, left)| *left > 0);
         }
-        (volume, welfare)
+        self
+    }
+
+    /// The most welfare that a book could bring, if a participant could also serve itself.
+    pub(super) fn welfare_max(book: &Book) -> i128 {
+        let mut plan = Plan::new(book, Ties::Time);
+        plan.serve_all();
+        plan.margin.map_or(0, |margin| margin.welfare)
+    }
+
+    /// Serves the largest volume of any single price by merit, whoever is whose counterpart.
+    fn serve_all(&mut self) {
+        let (book, ties, records) = (self.book, self.ties, &*self.records);
+        let share = |level: &[u32], amount: i64, fills: &mut [i64]| {
+            share(book, ties, records, level, amount, fills);
+        };
+        self.margin = clear_records(records, &mut Scratch::default(), &mut self.filled, share);
     }
 
     /// The welfare of what is served, in nano-tokens.
     pub(super) fn welfare(&self) -> i128 {
-        let worth = |(entry, filled): (&Entry, &i64)| {
-            let worth = i128::from(*filled) * i128::from(entry.limit.micro_per_kwh());
-            match entry.side {
-                Side::Bid => worth,
-                Side::Offer => -worth,
-            }
-        };
-        self.book
-            .entries()
-            .iter()
-            .zip(&self.filled)
-            .map(worth)
-            .sum()
+        self.margin.map_or(0, |margin| margin.welfare)
     }
 
     /// Serves the largest volume of the book without own counterparts. Gives the most welfare that the
     /// whole book could bring.
     pub(super) fn serve_best(&mut self) -> i128 {
-        let (_, welfare_max) = self.volume_and_welfare();
-        self.leave_out_own_only();
-        let (volume, _) = self.volume_and_welfare();
-        self.serve(volume);
-        self.leave_out_own_only();
+        self.serve_all();
+        let welfare_max = self.welfare();
+        let mut changed = self.leave_out_own_only();
+        if changed {
+            self.serve_all();
+        }
+        changed |= self.part_own();
+        if changed {
+            self.leave_out_own_only();
+            self.margin = Margin::of(self.records.list(), &self.filled);
+        }
         welfare_max
+    }
+
+    /// Serves the largest volume of those who take part, then deals with own counterparts.
+    pub(super) fn serve(&mut self) {
+        self.serve_all();
+        self.part_own();
     }
 
     /// Takes out the orders that reach orders of their own participant, and of nobody else. It never
     /// takes out a served one, nor does it change whom the others reach.
-    fn leave_out_own_only(&mut self) {
-        let (best_bids, best_offers) = (self.best_two(Side::Bid), self.best_two(Side::Offer));
-        let mut energy = std::mem::take(&mut self.energy);
-        for (entry, energy) in self.book.entries().iter().zip(&mut energy) {
-            let opposite = match entry.side {
-                Side::Bid => best_offers,
-                Side::Offer => best_bids,
+    fn leave_out_own_only(&mut self) -> bool {
+        let opposite = [self.best_two(Side::Offer), self.best_two(Side::Bid)];
+        let entries = self.book.entries();
+        let own_only = |(place, record): (usize, &super::fast::Record)| {
+            let [best, next] = opposite[usize::from(record.side() == Side::Offer)].both();
+            let reaches = |best: Option<(Price, u32)>| {
+                best.is_some_and(|(limit, _)| !better(record.side(), limit, record.limit()))
             };
-            let reached =
-                |best: Option<(Price, u32)>| best.filter(|(l, _)| reaches(entry, *l)).map(|b| b.1);
-            let [best, next] = opposite.map(reached);
-            if best == Some(entry.participant) && next.is_none() {
-                *energy = 0;
+            let own = || best.is_some_and(|(_, whose)| whose == entries[place].participant);
+            (record.energy_wh() > 0 && reaches(best) && !reaches(next) && own()).then_some(place)
+        };
+        let all = self.records.list().iter().enumerate();
+        let places: Vec<usize> = all.filter_map(own_only).collect();
+        for place in &places {
+            self.leave_out_whole(*place);
+        }
+        !places.is_empty()
+    }
+
+    fn leave_out_whole(&mut self, place: usize) {
+        self.left_out[place] += self.records.list()[place].energy_wh();
+        self.records.to_mut().take_out(place);
+    }
+
+    fn best_two(&self, side: Side) -> BestTwo {
+        let mut best = BestTwo::new(side);
+        for (record, entry) in self.records.list().iter().zip(self.book.entries()) {
+            if record.side() == side && record.energy_wh() > 0 {
+                best.note(record.limit(), || entry.participant);
             }
         }
-        self.bids.retain(|i| at(&energy, *i) > 0);
-        self.offers.retain(|i| at(&energy, *i) > 0);
-        self.energy = energy;
+        best
     }
 
-    /// The best limit of a side and whose it is, then the best of anybody else.
-    fn best_two(&self, side: Side) -> [Option<(Price, u32)>; 2] {
-        let in_book = self.side(side).iter().filter(|i| at(&self.energy, **i) > 0);
-        let mut limits = in_book.map(|i| (self.limit(*i), self.book.get(*i).participant));
-        let best = limits.next();
-        [best, limits.find(|(_, p)| best.is_some_and(|b| b.1 != *p))]
-    }
-
-    /// Serves `volume` on both sides by merit, then deals with own counterparts.
-    pub(super) fn serve(&mut self, volume: i64) {
-        self.filled.fill(0);
+    /// Whether a participant could only have traded a part with itself: it yields at the margin, and
+    /// what still overlaps is left out.
+    fn part_own(&mut self) -> bool {
+        let volume = self.margin.map_or(0, |margin| margin.volume_wh);
+        let Some((participant, mut overlap)) = self.own_overlap(volume) else {
+            return false;
+        };
         for side in [Side::Bid, Side::Offer] {
-            self.serve_side(side, volume);
+            overlap -= self.yield_at_margin(side, participant, overlap);
         }
-        if let Some((participant, overlap)) = self.own_overlap(volume) {
-            let mut overlap = overlap;
-            for side in [Side::Bid, Side::Offer] {
-                overlap -= self.yield_at_margin(side, participant, overlap);
-            }
-            for side in [Side::Bid, Side::Offer] {
-                self.leave_out(side, participant, overlap);
-            }
+        for side in [Side::Bid, Side::Offer] {
+            self.leave_out(side, participant, overlap);
         }
+        true
     }
 
     /// Leaves out what one participant could only trade with itself, after orders were served by a rule
@@ -189,89 +169,46 @@ impl<'b> Plan<'b> {
         }
     }
 
-    fn serve_side(&mut self, side: Side, volume: i64) {
-        let mut left = volume;
-        let (book, sorted) = (self.book, self.side(side).to_vec());
-        for level in sorted.chunk_by(|a, b| book.get(*a).limit == book.get(*b).limit) {
-            let served = left.min(level.iter().map(|i| at(&self.energy, *i)).sum());
-            self.share(level, served);
-            left -= served;
-            if left == 0 {
-                break;
+    /// The one participant that could only trade a part with itself, and how much that is: it bought
+    /// and sold more than the volume, and so more than all others together. A vote finds who that can be.
+    fn own_overlap(&self, volume: i64) -> Option<(u32, i64)> {
+        let served = || self.book.entries().iter().zip(&self.filled);
+        let (mut candidate, mut lead_wh) = (0, 0_i128);
+        for (entry, filled) in served() {
+            let filled_wh = i128::from(*filled);
+            if entry.participant == candidate {
+                lead_wh += filled_wh;
+            } else if filled_wh <= lead_wh {
+                lead_wh -= filled_wh;
+            } else {
+                (candidate, lead_wh) = (entry.participant, filled_wh - lead_wh);
             }
         }
-        assert_eq!(
-            left, 0,
-            "a side holds less energy than the volume to be served"
-        );
-    }
-
-    /// Serves `amount` to orders of one limit, by the rule for ties.
-    fn share(&mut self, level: &[u32], amount: i64) {
-        let energies: Vec<i64> = level.iter().map(|i| at(&self.energy, *i)).collect();
-        if amount == energies.iter().sum::<i64>() {
-            level
-                .iter()
-                .zip(energies)
-                .for_each(|(i, e)| self.filled[slot(*i)] = e);
-            return;
-        }
-        if self.ties == Ties::ProRata {
-            let keys: Vec<&[u8]> = level.iter().map(|i| &self.book.get(*i).key[..]).collect();
-            let parts = split_largest_remainder(amount, &energies, &keys, self.book.salt());
-            assert!(
-                parts.is_ok(),
-                "a margin of positive energies could not be shared"
-            );
-            let parts = parts.unwrap_or_default();
-            level
-                .iter()
-                .zip(parts)
-                .for_each(|(i, part)| self.filled[slot(*i)] = part);
-            return;
-        }
-        let mut level = level.to_vec();
-        sort_ties(self.book, self.ties, &mut level);
-        let mut left = amount;
-        for index in level {
-            let part = left.min(at(&self.energy, index));
-            self.filled[slot(index)] = part;
-            left -= part;
-        }
-    }
-
-    /// The one participant that could only trade a part with itself, and how much that is.
-    fn own_overlap(&self, volume: i64) -> Option<(u32, i64)> {
-        let mut loads = vec![0_i128; self.book.participants()];
-        for (entry, filled) in self.book.entries().iter().zip(&self.filled) {
-            loads[slot(entry.participant)] += i128::from(*filled);
-        }
-        let overlap = |load: i128| i64::try_from(load - i128::from(volume)).ok();
-        (0_u32..).zip(loads).find_map(|(participant, load)| {
-            overlap(load)
-                .filter(|wh| *wh > 0)
-                .map(|wh| (participant, wh))
-        })
+        let own = served().filter(|(entry, _)| entry.participant == candidate);
+        let load_wh: i128 = own.map(|(_, filled)| i128::from(*filled)).sum();
+        let overlap = i64::try_from(load_wh - i128::from(volume)).ok();
+        overlap.filter(|wh| *wh > 0).map(|wh| (candidate, wh))
     }
 
     /// Gives up to `wanted` of the participant's share at the margin to others of the same limit.
     fn yield_at_margin(&mut self, side: Side, participant: u32, wanted: i64) -> i64 {
-        let Some(limit) = self.last_accepted(side) else {
-            return 0;
+        let Some(margin) = self.margin else { return 0 };
+        let limit = match side {
+            Side::Bid => margin.last_bid,
+            Side::Offer => margin.last_offer,
         };
-        let (own, others): (Vec<u32>, Vec<u32>) = self
-            .side(side)
-            .iter()
-            .filter(|i| self.limit(**i) == limit)
-            .partition(|i| self.book.get(**i).participant == participant);
-        let sum = |table: &[i64], list: &[u32]| list.iter().map(|i| at(table, *i)).sum::<i64>();
-        let (own_filled, filled) = (sum(&self.filled, &own), sum(&self.filled, &others));
-        let moved = wanted
-            .min(own_filled)
-            .min(sum(&self.energy, &others) - filled);
+        let at_margin = self.taking_part(side).filter(|i| self.limit(*i) == limit);
+        let (own, others): (Vec<u32>, Vec<u32>) =
+            at_margin.partition(|i| self.book.get(*i).participant == participant);
+        let filled = |list: &[u32]| list.iter().map(|i| at(&self.filled, *i)).sum::<i64>();
+        let (own_filled, others_filled) = (filled(&own), filled(&others));
+        let others_wh: i64 = others.iter().map(|i| self.energy(*i)).sum();
+        let moved = wanted.min(own_filled).min(others_wh - others_filled);
         if moved > 0 {
-            self.share(&own, own_filled - moved);
-            self.share(&others, filled + moved);
+            for (list, amount) in [(own, own_filled - moved), (others, others_filled + moved)] {
+                let (book, records) = (self.book, &*self.records);
+                share(book, self.ties, records, &list, amount, &mut self.filled);
+            }
         }
         moved
     }
@@ -279,16 +216,18 @@ impl<'b> Plan<'b> {
     /// Takes `amount` of the participant's accepted energy out of the book, the worst first.
     fn leave_out(&mut self, side: Side, participant: u32, amount: i64) {
         let own = |i: &u32| self.book.get(*i).participant == participant;
-        let mut own: Vec<u32> = self.side(side).iter().copied().filter(own).collect();
+        let mut own: Vec<u32> = self.taking_part(side).filter(own).collect();
         own.sort_by_key(|i| (self.limit(*i), self.book.get(*i).key));
         if side == Side::Offer {
             own.reverse();
         }
         let mut left = amount;
         for index in own {
-            let part = left.min(at(&self.filled, index));
-            self.filled[slot(index)] -= part;
-            self.energy[slot(index)] -= part;
+            let place = slot(index);
+            let part = left.min(self.filled[place]);
+            self.filled[place] -= part;
+            self.left_out[place] += part;
+            self.records.to_mut().reduce(place, part);
             left -= part;
         }
         assert_eq!(
@@ -297,56 +236,79 @@ impl<'b> Plan<'b> {
         );
     }
 
-    pub(super) fn side(&self, side: Side) -> &[u32] {
-        match side {
-            Side::Bid => &self.bids,
-            Side::Offer => &self.offers,
-        }
+    /// The orders of a side that take part and were not left out whole.
+    pub(super) fn taking_part(&self, side: Side) -> impl Iterator<Item = u32> + '_ {
+        let all = (0_u32..).zip(self.records.list());
+        all.filter(move |(_, r)| r.side() == side && r.energy_wh() > 0)
+            .map(|(index, _)| index)
+    }
+
+    /// Energy of an order that is in the book.
+    pub(super) fn energy(&self, index: u32) -> i64 {
+        self.records.list()[slot(index)].energy_wh()
     }
 
     pub(super) fn limit(&self, index: u32) -> Price {
         self.book.get(index).limit
     }
 
-    /// Limit of the worst order that is served.
-    pub(super) fn last_accepted(&self, side: Side) -> Option<Price> {
-        let served = |i: &&u32| at(&self.filled, **i) > 0;
-        self.side(side).iter().rfind(served).map(|i| self.limit(*i))
-    }
-
-    /// Limit of the best order that is not fully served; energy left out does not count.
-    pub(super) fn best_unserved(&self, side: Side) -> Option<Price> {
-        let short = |i: &&u32| at(&self.filled, **i) < at(&self.energy, **i);
-        self.side(side).iter().find(short).map(|i| self.limit(*i))
-    }
-
     /// Orders of one side that are served, best first, equal limits in the order of ties.
     pub(super) fn served(&self, side: Side) -> Vec<u32> {
-        let sorted = self.side(side).iter().copied();
-        self.strict(sorted.filter(|i| at(&self.filled, *i) > 0).collect())
+        let all = self.taking_part(side);
+        self.ranked(side, all.filter(|i| at(&self.filled, *i) > 0))
     }
 
-    /// The same orders with equal limits put into the order of ties.
-    pub(super) fn strict(&self, mut sorted: Vec<u32>) -> Vec<u32> {
-        for level in sorted.chunk_by_mut(|a, b| self.limit(*a) == self.limit(*b)) {
+    /// Orders of one side, best first, equal limits in the order of ties.
+    pub(super) fn ranked(&self, side: Side, orders: impl Iterator<Item = u32>) -> Vec<u32> {
+        let rank = |index: u32| {
+            let limit = self.limit(index).micro_per_kwh();
+            // The complement turns the order round, and exists for every number.
+            (if side == Side::Bid { !limit } else { limit }, index)
+        };
+        let mut ranked: Vec<(i64, u32)> = orders.map(rank).collect();
+        ranked.sort_unstable();
+        let mut sorted: Vec<u32> = ranked.iter().map(|(_, index)| *index).collect();
+        let mut rest = &mut sorted[..];
+        for level in ranked.chunk_by(|a, b| a.0 == b.0) {
+            let (level, worse) = rest.split_at_mut(level.len());
             sort_ties(self.book, self.ties, level);
+            rest = worse;
         }
         sorted
     }
-
-    /// What was taken out of the book, for each order.
-    pub(super) fn left_out(&self) -> Vec<i64> {
-        let whole = self.book.entries().iter();
-        whole
-            .zip(&self.energy)
-            .map(|(e, in_book)| e.energy_wh - in_book)
-            .collect()
-    }
 }
 
-/// Whether an order could trade with one of this limit.
-fn reaches(entry: &Entry, other_limit: Price) -> bool {
-    !super::better(entry.side, other_limit, entry.limit)
+/// Serves `amount` to orders of one limit, by the rule for ties.
+fn share(
+    book: &Book,
+    ties: Ties,
+    records: &Records,
+    level: &[u32],
+    amount: i64,
+    fills: &mut [i64],
+) {
+    let energy = |i: u32| records.list()[slot(i)].energy_wh();
+    if ties == Ties::ProRata {
+        let energies: Vec<i64> = level.iter().map(|i| energy(*i)).collect();
+        let keys: Vec<&[u8]> = level.iter().map(|i| &book.get(*i).key[..]).collect();
+        let parts = split_largest_remainder(amount, &energies, &keys, book.salt());
+        assert!(
+            parts.is_ok(),
+            "a margin of positive energies could not be shared"
+        );
+        for (index, part) in level.iter().zip(parts.unwrap_or_default()) {
+            fills[slot(*index)] = part;
+        }
+        return;
+    }
+    let mut level = level.to_vec();
+    sort_ties(book, ties, &mut level);
+    let mut left = amount;
+    for index in level {
+        let part = left.min(energy(index));
+        fills[slot(index)] = part;
+        left -= part;
+    }
 }
 
 /// Puts orders of one limit into the order in which ties are broken. `pro-rata` needs one too (who is

@@ -13,13 +13,12 @@ use domain::money::Price;
 use domain::order::Side;
 
 use super::merit::{Plan, lot};
-use super::uniform_price::Edges;
-use super::{Decision, PricePolicy, Ties, at, matching};
-use crate::book::{Book, slot};
+use super::{Decision, PricePolicy, Ties, matching, uniform_price};
+use crate::book::{Book, Entry, better, slot};
 use crate::explain::Reason;
 
 pub(super) fn clear(book: &Book, seed: u64) -> super::Outcome {
-    let (_, welfare_max) = Plan::new(book, Ties::Time).volume_and_welfare();
+    let welfare_max = Plan::welfare_max(book);
     let half_of = halves(book, seed);
     let prices = [0, 1].map(|half| own_price(book, seed, |p| half_of[slot(p)] == half));
     let mut decision = Decision {
@@ -69,12 +68,12 @@ fn half_seed(seed: u64) -> [u8; 9] {
 /// The price at which a half would clear alone; where nothing crosses, the middle between its best bid
 /// and its best offer; none where a side is empty.
 fn own_price(book: &Book, seed: u64, takes_part: impl Fn(u32) -> bool) -> Option<Price> {
-    let mut plan = Plan::among(book, Ties::Lottery { seed }, takes_part);
-    let best = |plan: &Plan<'_>, side| Some(plan.limit(*plan.side(side).first()?));
-    let (bid, offer) = (best(&plan, Side::Bid)?, best(&plan, Side::Offer)?);
+    let mut plan = Plan::new(book, Ties::Lottery { seed }).only(|_, e| takes_part(e.participant));
+    let limits = |side| plan.taking_part(side).map(|i| plan.limit(i));
+    let (bid, offer) = (limits(Side::Bid).max()?, limits(Side::Offer).min()?);
     plan.serve_best();
-    match Edges::of(&plan) {
-        Some(edges) => Some(edges.price(PricePolicy::WalrasMid)),
+    match &plan.margin {
+        Some(margin) => Some(uniform_price::price(margin, PricePolicy::WalrasMid)),
         None => Some(bid.midpoint_floor(offer)),
     }
 }
@@ -87,18 +86,18 @@ fn serve_half(
     takes_part: impl Fn(u32) -> bool,
     decision: &mut Decision,
 ) {
-    let mut plan = Plan::among(book, Ties::Lottery { seed }, takes_part);
-    let all = [plan.bids.clone(), plan.offers.clone()];
-    plan.bids.retain(|i| book.get(*i).limit >= price);
-    plan.offers.retain(|i| book.get(*i).limit <= price);
-    let sum = |list: &[u32]| -> i64 { list.iter().map(|i| book.get(*i).energy_wh).sum() };
-    let (demand, supply) = (sum(&plan.bids), sum(&plan.offers));
+    let takes_price = |e: &Entry| !better(e.side, price, e.limit);
+    let mut plan = Plan::new(book, Ties::Lottery { seed })
+        .only(|_, e| takes_part(e.participant) && takes_price(e));
+    let lists = [Side::Bid, Side::Offer].map(|side| plan.taking_part(side).collect::<Vec<u32>>());
+    let sum = |list: &[u32]| -> i64 { list.iter().map(|i| plan.energy(*i)).sum() };
+    let (demand, supply) = (sum(&lists[0]), sum(&lists[1]));
     let volume = demand.min(supply);
-    for mut list in [plan.bids.clone(), plan.offers.clone()] {
+    for mut list in lists {
         list.sort_by_cached_key(|i| lot(book, &seed.to_be_bytes(), &book.get(*i).key));
         let mut left = volume;
         for index in list {
-            let part = left.min(at(&plan.energy, index));
+            let part = left.min(plan.energy(index));
             plan.filled[slot(index)] = part;
             left -= part;
         }
@@ -106,26 +105,25 @@ fn serve_half(
     plan.leave_out_overlap(volume);
     let trades = matching::trades(&plan, |_, _| (price, price));
     decision.trades.extend(trades);
-    for index in all.into_iter().flatten() {
-        let (filled_wh, entry) = (at(&plan.filled, index), book.get(index));
-        let other_wh = if entry.side == Side::Bid {
-            supply
-        } else {
-            demand
-        };
-        decision.filled[slot(index)] = filled_wh;
-        decision.left_out[slot(index)] = entry.energy_wh - at(&plan.energy, index);
-        decision.reasons[slot(index)] = reason(&plan, index, price, other_wh);
+    for (place, entry) in book.entries().iter().enumerate() {
+        if takes_part(entry.participant) {
+            let other_wh = if entry.side == Side::Bid {
+                supply
+            } else {
+                demand
+            };
+            let (filled_wh, left_out_wh) = (plan.filled[place], plan.left_out[place]);
+            decision.filled[place] = filled_wh;
+            decision.left_out[place] = left_out_wh;
+            decision.reasons[place] = reason(entry, filled_wh, left_out_wh, price, other_wh);
+        }
     }
 }
 
 /// Why an order of the half was served as it was.
-fn reason(plan: &Plan<'_>, index: u32, price: Price, other_wh: i64) -> Reason {
-    let entry = plan.book.get(index);
+fn reason(entry: &Entry, filled_wh: i64, left_out_wh: i64, price: Price, other_wh: i64) -> Reason {
     let (side, energy_wh) = (entry.side, entry.energy_wh);
-    let filled_wh = at(&plan.filled, index);
-    let left_out_wh = energy_wh - at(&plan.energy, index);
-    let takes_price = plan.side(side).contains(&index);
+    let takes_price = !better(side, price, entry.limit);
     if filled_wh == energy_wh {
         Reason::Filled
     } else if left_out_wh > 0 {

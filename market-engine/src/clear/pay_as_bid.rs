@@ -20,14 +20,14 @@ pub(super) fn clear(book: &Book, price: PairPrice, ties: Ties) -> super::Outcome
         price: None,
         price_interval: None,
         trades,
-        left_out: plan.left_out(),
         welfare_max,
         reasons: explain(
             book,
             &plan.filled,
-            &plan.energy,
+            &plan.left_out,
             Setting::one_moment(None, ties),
         ),
+        left_out: plan.left_out,
         filled: plan.filled,
     }
     .into_outcome(book)

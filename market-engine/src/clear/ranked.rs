@@ -2,7 +2,6 @@
 
 use domain::order::Side;
 
-use super::at;
 use super::merit::Plan;
 
 /// Orders of both sides, best first, with the last one of each side that the volume needs.
@@ -20,14 +19,8 @@ pub(super) struct Ranked {
 impl Ranked {
     /// Ranks a served plan; `None` where nothing is served.
     pub(super) fn of(plan: &Plan<'_>) -> Option<Self> {
-        let volume: i64 = plan.bids.iter().map(|i| at(&plan.filled, *i)).sum();
-        if volume == 0 {
-            return None;
-        }
-        let ranked = |side| {
-            let all = plan.side(side).iter().copied();
-            plan.strict(all.filter(|i| at(&plan.energy, *i) > 0).collect())
-        };
+        let volume = plan.margin?.volume_wh;
+        let ranked = |side| plan.ranked(side, plan.taking_part(side));
         let (bids, offers) = (ranked(Side::Bid), ranked(Side::Offer));
         let (bid_place, offer_place) = (
             last_needed(plan, &bids, volume),
@@ -62,7 +55,7 @@ impl Ranked {
 fn last_needed(plan: &Plan<'_>, ranked: &[u32], volume: i64) -> usize {
     let mut sum = 0_i64;
     let reaches = |i: &u32| {
-        sum += at(&plan.energy, *i);
+        sum += plan.energy(*i);
         sum >= volume
     };
     let position = ranked.iter().position(reaches);

@@ -33,14 +33,12 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
             bid,
             offer,
         }) => {
-            let kept = bids.iter().chain(&offers).copied().collect();
             let reduction = Reduction {
                 dropped: [bid, offer],
-                kept,
+                kept: bids.iter().chain(&offers).copied().collect(),
             };
-            (plan.bids, plan.offers) = (bids, offers);
-            let (volume, _) = plan.volume_and_welfare();
-            plan.serve(volume);
+            plan = plan.only(|index, _| reduction.kept.contains(&index));
+            plan.serve();
             (book.get(bid).limit, book.get(offer).limit, Some(reduction))
         }
     };
@@ -50,14 +48,14 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
         price,
         price_interval: None,
         trades,
-        left_out: plan.left_out(),
         welfare_max,
         reasons: explain(
             book,
             &plan.filled,
-            &plan.energy,
+            &plan.left_out,
             Setting::reduced(price, ties, reduction),
         ),
+        left_out: plan.left_out,
         filled: plan.filled,
     }
     .into_outcome(book)

@@ -34,14 +34,14 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
         price: None,
         price_interval: None,
         trades,
-        left_out: plan.left_out(),
         welfare_max,
         reasons: explain(
             book,
             &plan.filled,
-            &plan.energy,
+            &plan.left_out,
             Setting::one_moment(None, ties),
         ),
+        left_out: plan.left_out,
         filled: plan.filled,
     }
     .into_outcome(book)
@@ -51,7 +51,7 @@ pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
 /// where a participant kept energy for itself, its absence could leave the others better off.
 fn discounts(plan: &Plan<'_>, ties: Ties) -> Vec<i128> {
     let book = plan.book;
-    let (whole, welfare) = (Plan::new(book, ties), plan.welfare());
+    let welfare = plan.welfare();
     let mut energy_wh = vec![0_i128; book.participants()];
     for (entry, filled) in book.entries().iter().zip(&plan.filled) {
         energy_wh[slot(entry.participant)] += i128::from(*filled);
@@ -60,7 +60,7 @@ fn discounts(plan: &Plan<'_>, ties: Ties) -> Vec<i128> {
         if energy == 0 {
             return 0;
         }
-        let mut without = whole.without(participant);
+        let mut without = Plan::new(book, ties).only(|_, e| e.participant != participant);
         without.serve_best();
         (welfare - without.welfare()).max(0) / energy
     };

@@ -7,13 +7,10 @@ use domain::money::Price;
 use domain::order::Side;
 
 use super::is_beyond;
-use crate::book::{Book, Entry};
-
-/// The best limits of two different participants, best first.
-pub(super) type BestTwo = [Option<(Price, u32)>; 2];
+use crate::book::{BestTwo, Book, Entry, better, slot};
 
 /// What is known of one side after the clearing.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct SideView {
     /// Of all orders.
     pub(super) best: BestTwo,
@@ -42,68 +39,53 @@ impl Margin {
 }
 
 impl SideView {
-    pub(super) fn of(book: &Book, side: Side, filled: &[i64], in_book: &[i64]) -> Self {
-        let mut view = SideView::default();
-        let orders = book.entries().iter().zip(filled).zip(in_book);
-        let orders = orders.filter(|((entry, _), _)| entry.side == side);
-        for ((entry, filled), in_book) in orders.clone() {
-            note(&mut view.best, entry);
-            if filled < in_book {
-                note(&mut view.unserved, entry);
+    /// Both sides: the bids, then the offers.
+    pub(super) fn both(book: &Book, filled: &[i64], left_out: &[i64]) -> [Self; 2] {
+        let mut views = [Side::Bid, Side::Offer].map(|side| SideView {
+            best: BestTwo::new(side),
+            unserved: BestTwo::new(side),
+            last_accepted: None,
+            margin: Margin::default(),
+        });
+        let orders = book.entries().iter().zip(filled).zip(left_out);
+        for ((entry, filled), left_out) in orders.clone() {
+            let view = &mut views[usize::from(entry.side == Side::Offer)];
+            view.best.note(entry.limit, || entry.participant);
+            let in_book = entry.energy_wh - left_out;
+            if *filled < in_book {
+                view.unserved.note(entry.limit, || entry.participant);
             }
-            let is_last = |last| !better(side, entry.limit, last);
-            if *filled > 0 && view.last_accepted.is_none_or(is_last) {
+            let is_worse = |last| better(entry.side, last, entry.limit);
+            if *filled > 0 && view.last_accepted.is_none_or(is_worse) {
                 view.last_accepted = Some(entry.limit);
             }
         }
-        for ((entry, filled), in_book) in orders {
-            if Some(entry.limit) == view.last_accepted && *in_book > 0 {
+        for ((entry, filled), left_out) in orders {
+            let view = &mut views[usize::from(entry.side == Side::Offer)];
+            let in_book = entry.energy_wh - left_out;
+            if in_book > 0 && view.last_accepted == Some(entry.limit) {
                 view.margin.orders += 1;
-                view.margin.energy_wh += i128::from(*in_book);
+                view.margin.energy_wh += i128::from(in_book);
                 view.margin.filled_wh += i128::from(*filled);
             }
         }
-        view
+        views
     }
 
     pub(super) fn has_other_than(&self, participant: u32) -> bool {
-        best_but(&self.best, participant).is_some()
+        self.best.but(participant).is_some()
     }
-}
-
-fn better(side: Side, a: Price, b: Price) -> bool {
-    if side == Side::Bid { a > b } else { a < b }
-}
-
-fn note(best: &mut BestTwo, entry: &Entry) {
-    let new = (entry.limit, entry.participant);
-    let beats = |old: Option<(Price, u32)>| old.is_none_or(|o| better(entry.side, new.0, o.0));
-    let [first, second] = *best;
-    if first.is_some_and(|f| f.1 == new.1) {
-        if beats(first) {
-            best[0] = Some(new);
-        }
-    } else if beats(first) {
-        *best = [Some(new), first];
-    } else if beats(second) {
-        best[1] = Some(new);
-    }
-}
-
-/// The best limit of anybody but this participant.
-pub(super) fn best_but(best: &BestTwo, participant: u32) -> Option<Price> {
-    let mut others = best.iter().flatten().filter(|(_, p)| *p != participant);
-    others.next().map(|(limit, _)| *limit)
 }
 
 /// Energy of each participant that was not traded: by participant and side (offers `true`), the limits best first with the energy up to each.
 pub(super) struct OwnSpare(BTreeMap<(u32, bool), Vec<(Price, i64)>>);
 
 impl OwnSpare {
-    pub(super) fn of(book: &Book, filled: &[i64]) -> Self {
+    /// Of those who have orders on both sides, as `sides` says: nobody else has orders of its own opposite.
+    pub(super) fn of(book: &Book, filled: &[i64], sides: &[[bool; 2]]) -> Self {
         let mut spare: BTreeMap<(u32, bool), Vec<(Price, i64)>> = BTreeMap::new();
         for (entry, filled) in book.entries().iter().zip(filled) {
-            if *filled < entry.energy_wh {
+            if *filled < entry.energy_wh && sides[slot(entry.participant)] == [true; 2] {
                 let of = (entry.participant, entry.side == Side::Offer);
                 let list = spare.entry(of).or_default();
                 list.push((entry.limit, entry.energy_wh - filled));

@@ -1,5 +1,7 @@
 //! Clearings worked out by hand.
 
+use market_engine::clear::Mechanism;
+
 use crate::books::{check, check_reason};
 
 /// Two bids and two offers that fill both sides exactly, with a rejected order on each side.
@@ -404,7 +406,8 @@ fn a_large_book_of_two_sided_participants_clears() {
         )
     };
     let orders = crate::books::orders(&(0..60_000).map(line).collect::<String>());
-    for mechanism in crate::books::all() {
+    let fits = |m: &Mechanism| m.orders_max() >= 60_000;
+    for mechanism in crate::books::all().into_iter().filter(fits) {
         let outcome = market_engine::clear::clear(&orders.book, mechanism);
         assert!(outcome.volume_wh > 0);
     }

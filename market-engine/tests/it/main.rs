@@ -9,6 +9,7 @@
 mod books;
 mod brute_force;
 mod clearing;
+mod fast;
 mod files;
 mod preferences;
 mod promises;
