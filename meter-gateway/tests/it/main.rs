@@ -18,6 +18,7 @@ mod outage;
 mod platform;
 mod port;
 mod profiles;
+mod pymodbus;
 mod status;
 mod truth;
 mod watch;
