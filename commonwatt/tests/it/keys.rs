@@ -17,10 +17,10 @@ use crate::demo::program;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
-const INTERVAL_S: u32 = 10;
+pub(crate) const INTERVAL_S: u32 = 10;
 const PASSWORD: &str = "0123456789abcdef";
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -32,7 +32,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// An SDM630 whose import grows by 6 kW, until the test ends.
-fn meter() -> String {
+pub(crate) fn meter() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let start = Instant::now();
@@ -78,7 +78,7 @@ fn serve_meter(mut stream: TcpStream, start: Instant) {
 }
 
 /// A running program that logs into a file; stopped in order when the test ends.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     log: PathBuf,
 }
@@ -98,12 +98,12 @@ impl Running {
         Running { child, log }
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
     /// What stands behind a word at the start of a line.
-    fn said(&self, word: &str) -> String {
+    pub(crate) fn said(&self, word: &str) -> String {
         wait_for(word, || {
             let log = self.log();
             let line = log.lines().find(|line| line.starts_with(word))?;
@@ -111,13 +111,19 @@ impl Running {
         })
     }
 
-    fn logs(&self, what: &str) {
+    pub(crate) fn logs(&self, what: &str) {
         wait_for(&format!("`{what}` in {}", self.log.display()), || {
             self.log().contains(what).then_some(())
         });
     }
 
-    fn stop(&mut self) {
+    /// Ends it at once, as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn stop(&mut self) {
         let asked = Command::new("kill")
             .args(["-INT", &self.child.id().to_string()])
             .status();
@@ -134,7 +140,7 @@ impl Drop for Running {
     }
 }
 
-struct Lane {
+pub(crate) struct Lane {
     folder: tempfile::TempDir,
     url: String,
     starts: u32,
@@ -143,8 +149,29 @@ struct Lane {
 }
 
 impl Lane {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn new() -> Lane {
+        Lane {
+            folder: tempfile::tempdir().unwrap(),
+            url: String::new(),
+            starts: 0,
+            codes: Vec::new(),
+            seeds: Vec::new(),
+        }
+    }
+
+    /// A platform at fixed addresses, and the configuration of its gateway.
+    pub(crate) fn begin() -> (Lane, Running) {
+        let mut lane = Lane::new();
+        lane.write_site("127.0.0.1:0", "127.0.0.1:0");
+        let platform = lane.serve();
+        let broker = platform.said("broker").replace("mqtt://", "");
+        lane.write_site(&broker, &lane.url.replace("http://", ""));
+        lane.write_gateway(&broker, &meter());
+        (lane, platform)
     }
 
     fn text(&self, name: &str) -> String {
@@ -185,7 +212,7 @@ impl Lane {
         Running::start(log, args, input)
     }
 
-    fn serve(&mut self) -> Running {
+    pub(crate) fn serve(&mut self) -> Running {
         let (site, data) = (self.text("site.toml"), self.text("platform"));
         let running = self.start(&["serve", "--config", &site, "--data-dir", &data], None);
         let page = running.said("page");
@@ -194,7 +221,7 @@ impl Lane {
         running
     }
 
-    fn gateway(&mut self, code: Option<&str>) -> Running {
+    pub(crate) fn gateway(&mut self, code: Option<&str>) -> Running {
         let config = self.text("gateway.toml");
         let mut args = vec!["gateway", "--config", &config];
         if code.is_some() {
@@ -213,7 +240,7 @@ impl Lane {
             .unwrap()
     }
 
-    fn claim(&mut self) -> String {
+    pub(crate) fn claim(&mut self) -> String {
         let made = self.keys(&["claim", "--gateway", "gw-1", "--format", "json"]);
         assert!(made.status.success(), "{made:?}");
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
@@ -236,7 +263,7 @@ impl Lane {
     }
 
     /// Waits until the newest key has these predecessors and readings beyond `above` in the books.
-    fn accepted(&self, before: &[&str], above: u64) -> u64 {
+    pub(crate) fn accepted(&self, before: &[&str], above: u64) -> u64 {
         wait_for("readings in the books", || {
             let states = self.states();
             let (last, older) = states.split_last()?;
@@ -305,18 +332,7 @@ fn all_files(folder: &Path, into: &mut Vec<PathBuf>) {
 
 #[test]
 fn a_key_is_claimed_rotated_and_revoked_and_never_shown() {
-    let mut lane = Lane {
-        folder: tempfile::tempdir().unwrap(),
-        url: String::new(),
-        starts: 0,
-        codes: Vec::new(),
-        seeds: Vec::new(),
-    };
-    lane.write_site("127.0.0.1:0", "127.0.0.1:0");
-    let mut platform = lane.serve();
-    let broker = platform.said("broker").replace("mqtt://", "");
-    lane.write_site(&broker, &lane.url.replace("http://", ""));
-    lane.write_gateway(&broker, &meter());
+    let (mut lane, mut platform) = Lane::begin();
     assert!(lane.states().is_empty());
 
     // A code that is none is refused at once, one of another gateway by the platform, by name.

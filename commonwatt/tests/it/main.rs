@@ -12,6 +12,7 @@ mod clear;
 mod control;
 mod demo;
 mod keys;
+mod kills;
 mod probe;
 mod status;
 mod tidy;
