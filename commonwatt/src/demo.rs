@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use domain::time::{Interval, Timestamp};
-use runtime::broker::{AccessList, Broker, Limits, Policy};
 use runtime::clock::{Clock, ClockFile};
+use runtime::mqtt::MqttOptions;
 use runtime::shutdown::Tasks;
-use runtime::tls::ServerTls;
 use serde::{Deserialize, Serialize};
 use simulator::journal::Journal;
 use simulator::scenario::Scenario;
@@ -27,9 +26,10 @@ use simulator::world::World;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::{self, Meeting};
 use crate::cli::{say, stop_signal};
 use crate::platform;
-use crate::site::{DataDir, Site, write_private};
+use crate::site::{DataDir, write_private};
 use crate::web::{self, Web};
 
 /// How long a part may take to stop.
@@ -59,7 +59,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let stop = stop_signal();
     let listener = listen(options.port).await?;
     let page = listener.local_addr()?;
-    let (broker, users) = bind_broker((Ipv4Addr::LOCALHOST, options.mqtt_port).into()).await?;
+    let at = (Ipv4Addr::LOCALHOST, options.mqtt_port).into();
+    let (broker, users) = broker::bind_plainly(at).await?;
     let broker_at = broker.local_addr();
     let named = platform::named_database(options.database.as_deref()).await?;
     let (data, _lock) = DataDir::take(&options.data_dir)?;
@@ -78,7 +79,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         tasks.start("clock", STOP_LIMIT, |stop| keeper.keep(stop));
     }
     say("broker", &format!("mqtt://{broker_at}"));
-    let password = start_broker(&mut tasks, broker, &users, &site)?;
+    let link = broker::start(&mut tasks, Meeting::Own(broker, users), &site)?;
     let mut world = World::new(&scenario, options.seed);
     let (journal, told) = Journal::open(&data.join("told.jsonl"))?;
     world.replay(told);
@@ -86,7 +87,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let devices = start_devices(&mut tasks, street, &clock, broker_at, &members).await?;
     let db = platform::database_or_file(named, &data).await?;
     let platform = platform::open(site.clone(), &data, db, clock.clone()).await?;
-    start_platform(&mut tasks, platform, listener, broker_at, password);
+    start_platform(&mut tasks, platform, listener, link);
     for gateway in &members.gateways {
         let own: Vec<_> = devices.iter().filter(|d| d.home == gateway.home).collect();
         let config = street::gateway_config(gateway, &own, &site, broker_at, &data)?;
@@ -137,56 +138,12 @@ async fn start_devices(
     Ok(street.devices)
 }
 
-/// The embedded broker as a site describes it, and where gateways reach it: with TLS there, and then
-/// plainly for the platform alone, on a port of its own that no other computer can reach.
-pub(crate) async fn bind_site_broker(
-    site: &Site,
-) -> anyhow::Result<(Broker, Arc<AccessList>, String)> {
-    let Some(files) = &site.mqtt_tls else {
-        let (broker, users) = bind_broker(site.mqtt_listen).await?;
-        let address = format!("mqtt://{}", broker.local_addr());
-        return Ok((broker, users, address));
-    };
-    let tls = ServerTls::open(files).context("[mqtt.tls] in the site file")?;
-    let (mut broker, users) = bind_broker((Ipv4Addr::LOCALHOST, 0).into()).await?;
-    let address = broker.bind_tls(site.mqtt_listen, tls).await?;
-    Ok((broker, users, format!("mqtts://{address}")))
-}
-
-/// Takes the embedded broker's port. Nobody may log in yet.
-pub(crate) async fn bind_broker(listen: SocketAddr) -> anyhow::Result<(Broker, Arc<AccessList>)> {
-    let users = Arc::new(AccessList::new());
-    let broker = Broker::bind(
-        listen,
-        Arc::clone(&users) as Arc<dyn Policy>,
-        Limits::default(),
-    );
-    Ok((broker.await?, users))
-}
-
-/// Lets the site's gateways in and starts the broker; gives the platform's password for it.
-pub(crate) fn start_broker(
-    tasks: &mut Tasks,
-    broker: Broker,
-    users: &AccessList,
-    site: &Site,
-) -> anyhow::Result<String> {
-    let password = random_password()?;
-    platform::admit(users, site, password.as_bytes())?;
-    tasks.start("broker", STOP_LIMIT, |stop| async move {
-        broker.run(stop).await;
-        Ok::<_, Infallible>(())
-    });
-    Ok(password)
-}
-
 /// The platform's own tasks: the core, its end of MQTT, and the web side.
 pub(crate) fn start_platform(
     tasks: &mut Tasks,
     platform: platform::Platform,
     listener: TcpListener,
-    broker: SocketAddr,
-    password: String,
+    link: MqttOptions,
 ) {
     say(
         "platform",
@@ -202,12 +159,6 @@ pub(crate) fn start_platform(
     let (tell, told) = platform::told_queue();
     core.tell(tell);
     tasks.start("core", STOP_LIMIT, |stop| core.run(stop));
-    let link = platform::broker_options(
-        &shared.site,
-        &broker.ip().to_string(),
-        broker.port(),
-        &password,
-    );
     let (state, inbox) = (Arc::clone(&shared), commands.clone());
     tasks.start("ingest", STOP_LIMIT, |stop| {
         platform::ingest(state, link, inbox, (told, forwards), stop)

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "platform")]
 mod api;
+#[cfg(feature = "platform")]
+mod broker;
 mod cli;
 #[cfg(feature = "platform")]
 mod demo;

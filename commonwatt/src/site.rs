@@ -2,6 +2,8 @@
 //!
 //! `serve` reads it from `site.toml`; the demo writes one for its street.
 
+pub(crate) mod mqtt;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,11 +14,11 @@ use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
 use domain::time::Interval;
-use runtime::tls::{OwnCertificate, ServerFiles};
 use serde::{Deserialize, Serialize};
 use settlement::tariff::Tariff;
 
 use crate::platform::BROKER_USER;
+pub(crate) use mqtt::Mqtt;
 
 /// Most participants and most gateways of one site.
 const MEMBERS_MAX: usize = 10_000;
@@ -33,7 +35,7 @@ pub(crate) struct SiteFile {
     #[serde(default = "default_gate_closure_s")]
     gate_closure_s: u32,
     tariff: TariffFile,
-    mqtt: MqttFile,
+    mqtt: Mqtt,
     web: WebFile,
     #[serde(default)]
     participants: Vec<ParticipantFile>,
@@ -55,29 +57,6 @@ struct TariffFile {
     retail: String,
     feed_in: String,
     network_fee: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MqttFile {
-    listen: SocketAddr,
-    /// Whether gateways may come over a network in plain text.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    allow_plaintext: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<TlsFile>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsFile {
-    /// PEM file of the broker's certificate; relative to the site file, as the others.
-    cert_file: PathBuf,
-    /// PEM file of its private key.
-    key_file: PathBuf,
-    /// PEM file of the authority of the gateways' certificates, where these are asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,9 +115,7 @@ pub(crate) struct Site {
     pub(crate) interval_length_s: u32,
     pub(crate) gate_closure_s: u32,
     pub(crate) tariff: Tariff,
-    pub(crate) mqtt_listen: SocketAddr,
-    pub(crate) mqtt_allow_plaintext: bool,
-    pub(crate) mqtt_tls: Option<ServerFiles>,
+    pub(crate) mqtt: Mqtt,
     pub(crate) web_listen: SocketAddr,
     pub(crate) participants: Vec<Participant>,
     pub(crate) gateways: Vec<Gateway>,
@@ -225,30 +202,24 @@ impl Site {
     /// How gateways come in: not as the platform, not unprotected, and each with something to prove
     /// who it is.
     fn is_reachable_safely(&self) -> anyhow::Result<()> {
-        if self.mqtt_tls.is_none()
-            && !self.mqtt_listen.ip().is_loopback()
-            && !self.mqtt_allow_plaintext
-        {
-            bail!(
-                "mqtt.listen is {}, which other computers can reach, and without [mqtt.tls] passwords and \
-                 readings would cross the network in plain text: add [mqtt.tls], or allow_plaintext = true",
-                self.mqtt_listen
-            );
-        }
-        let by_certificate = self
-            .mqtt_tls
-            .as_ref()
-            .is_some_and(|t| t.client_ca_file.is_some());
+        self.mqtt.check()?;
         for gateway in &self.gateways {
             if gateway.id.as_str() == BROKER_USER {
                 bail!("a gateway cannot be called {BROKER_USER}: that is the platform's own name");
             }
-            if gateway.password_sha256.is_none() && !by_certificate {
-                bail!(
+            let has_password = gateway.password_sha256.is_some();
+            match &self.mqtt {
+                Mqtt::Own(own) if !has_password && !own.asks_for_certificates() => bail!(
                     "gateway {} has no password_sha256, and there is no client_ca_file in [mqtt.tls] for \
                      certificates instead",
                     gateway.id
-                );
+                ),
+                Mqtt::Other { .. } if has_password || !gateway.device_topics.is_empty() => bail!(
+                    "gateway {} has a password_sha256 or device_topics, and who may do what at [mqtt.broker] \
+                     is written down there: leave them out here",
+                    gateway.id
+                ),
+                _ => {}
             }
         }
         Ok(())
@@ -261,12 +232,7 @@ impl Site {
         let mut site = raw
             .check()
             .with_context(|| format!("{} is not a valid site", file.display()))?;
-        if let Some(tls) = &mut site.mqtt_tls {
-            let folder = file.parent().unwrap_or(Path::new(""));
-            tls.own.cert_file = folder.join(&tls.own.cert_file);
-            tls.own.key_file = folder.join(&tls.own.key_file);
-            tls.client_ca_file = tls.client_ca_file.take().map(|path| folder.join(path));
-        }
+        site.mqtt.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(site)
     }
 
@@ -304,9 +270,7 @@ impl SiteFile {
             interval_length_s: self.interval_length_s,
             gate_closure_s: self.gate_closure_s,
             tariff,
-            mqtt_listen: self.mqtt.listen,
-            mqtt_allow_plaintext: self.mqtt.allow_plaintext,
-            mqtt_tls: self.mqtt.tls.map(TlsFile::files),
+            mqtt: self.mqtt,
             web_listen: self.web.listen,
             participants: self
                 .participants
@@ -333,36 +297,12 @@ impl SiteFile {
                 feed_in: site.tariff.feed_in.to_string(),
                 network_fee: site.tariff.network_fee.to_string(),
             },
-            mqtt: MqttFile {
-                listen: site.mqtt_listen,
-                allow_plaintext: site.mqtt_allow_plaintext,
-                tls: site.mqtt_tls.as_ref().map(TlsFile::of),
-            },
+            mqtt: site.mqtt.clone(),
             web: WebFile {
                 listen: site.web_listen,
             },
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
             gateways: site.gateways.iter().map(GatewayFile::of).collect(),
-        }
-    }
-}
-
-impl TlsFile {
-    fn files(self) -> ServerFiles {
-        ServerFiles {
-            own: OwnCertificate {
-                cert_file: self.cert_file,
-                key_file: self.key_file,
-            },
-            client_ca_file: self.client_ca_file,
-        }
-    }
-
-    fn of(files: &ServerFiles) -> TlsFile {
-        TlsFile {
-            cert_file: files.own.cert_file.clone(),
-            key_file: files.own.key_file.clone(),
-            client_ca_file: files.client_ca_file.clone(),
         }
     }
 }
@@ -593,11 +533,14 @@ mod tests {
             )
             .replace(&format!("password_sha256 = \"{}\"\n", "0".repeat(64)), "");
         let site = Site::from_toml(&text, Path::new("/etc/cw/site.toml")).unwrap();
-        let files = site.mqtt_tls.as_ref().unwrap();
+        let Mqtt::Own(own) = &site.mqtt else {
+            panic!("not its own broker");
+        };
+        let files = own.tls().unwrap();
         assert_eq!(files.own.cert_file, Path::new("/etc/cw/b.pem"));
         assert_eq!(files.own.key_file, Path::new("/k/b.key"));
         let again = Site::from_toml(&site.to_toml().unwrap(), Path::new("site.toml")).unwrap();
-        assert_eq!(again.mqtt_tls, site.mqtt_tls);
+        assert_eq!(again.mqtt, site.mqtt);
     }
 
     #[test]
@@ -663,6 +606,12 @@ mod tests {
         check("[tariff]", "interval_length_s = 700\n[tariff]", "700");
         let afar = "[mqtt]\nlisten = \"0.0.0.0:0\"";
         check("[mqtt]\nlisten = \"127.0.0.1:0\"", afar, "plain text");
+        let broker = "[mqtt.broker]\nhost = \"127.0.0.1\"\nuser = \"platform\"";
+        check(
+            "[mqtt]\nlisten = \"127.0.0.1:0\"",
+            broker,
+            "gateway gw-1 has a password_sha256",
+        );
         let password = format!("password_sha256 = \"{}\"\n", "0".repeat(64));
         check(&password, "", "gateway gw-1 has no password_sha256");
     }

@@ -7,7 +7,8 @@ use runtime::clock::Clock;
 use runtime::shutdown::Tasks;
 
 use super::{CliError, block_on, chain, read_input, say, start_logging, stop_signal};
-use crate::demo::{bind_site_broker, start_broker, start_platform};
+use crate::broker;
+use crate::demo::start_platform;
 use crate::platform;
 use crate::site::{DataDir, Site};
 
@@ -45,8 +46,7 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
         .with_context(|| {
             format!("the page cannot listen on {listen} (web.listen in the site file)")
         })?;
-    let (broker, users, gateways_at) = bind_site_broker(&site).await?;
-    let broker_at = broker.local_addr();
+    let (meeting, gateways_at) = broker::bind(&site).await?;
     let named = platform::named_database(args.database.as_deref()).await?;
     let (data, _lock) = DataDir::take(&args.data_dir)?;
     if data.holds_a_demo() {
@@ -59,9 +59,9 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
     let platform = platform::open(site.clone(), &data, db, Clock::system()).await?;
     say("broker", &gateways_at);
-    let password = start_broker(&mut tasks, broker, &users, &site)?;
+    let link = broker::start(&mut tasks, meeting, &site)?;
     let page = listener.local_addr()?;
-    start_platform(&mut tasks, platform, listener, broker_at, password);
+    start_platform(&mut tasks, platform, listener, link);
     say("page", &format!("http://{page}/   (Ctrl-C stops)"));
     tasks.run_until(stop).await?;
     say("stopped", "everything that was accepted is in the books");

@@ -1,6 +1,7 @@
 //! The platform's end of MQTT: readings and live values in, signed acceptances out; and who may use
 //! which topic of the embedded broker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -63,8 +64,8 @@ pub(crate) fn admit(
     Ok(())
 }
 
-/// How the platform reaches its broker.
-pub(crate) fn options(site: &Site, host: &str, port: u16, password: &str) -> MqttOptions {
+/// How the platform reaches its own broker.
+pub(crate) fn options(site: &Site, broker: SocketAddr, password: &str) -> MqttOptions {
     let base = format!("cw/v1/{}", site.community);
     MqttOptions {
         subscriptions: vec![
@@ -73,8 +74,8 @@ pub(crate) fn options(site: &Site, host: &str, port: u16, password: &str) -> Mqt
             (format!("{base}/+/enrol"), QoS::AtLeastOnce),
             (format!("{base}/+/live"), QoS::AtMostOnce),
         ],
-        host: host.to_owned(),
-        port,
+        host: broker.ip().to_string(),
+        port: broker.port(),
         client_id: BROKER_USER.to_owned(),
         user: BROKER_USER.to_owned(),
         password: password.to_owned(),

@@ -18,7 +18,7 @@ use crate::demo::program;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const INTERVAL_S: u32 = 10;
-const PASSWORD: &str = "0123456789abcdef";
+pub(crate) const PASSWORD: &str = "0123456789abcdef";
 
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -153,7 +153,7 @@ impl Lane {
         self.folder.path().join(name)
     }
 
-    fn new() -> Lane {
+    pub(crate) fn new() -> Lane {
         Lane {
             folder: tempfile::tempdir().unwrap(),
             url: String::new(),
@@ -174,25 +174,31 @@ impl Lane {
         (lane, platform)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
     fn write_site(&self, mqtt: &str, web: &str) {
         let password = to_hex(&Digest32::of(PASSWORD.as_bytes()).0);
+        let gateway = format!("password_sha256 = \"{password}\"\n");
+        self.write_site_with(&format!("listen = \"{mqtt}\"\n"), web, &gateway);
+    }
+
+    /// With these keys below `[mqtt]` and in the gateway's table.
+    pub(crate) fn write_site_with(&self, mqtt: &str, web: &str, gateway: &str) {
         let site = format!(
             "community = \"lane\"\ninterval_length_s = {INTERVAL_S}\ngate_closure_s = 5\n\
              [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
-             [mqtt]\nlisten = \"{mqtt}\"\n[web]\nlisten = \"{web}\"\n\
+             [mqtt]\n{mqtt}[web]\nlisten = \"{web}\"\n\
              [[participants]]\nid = \"home-1\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"10\"\n\
-             [[gateways]]\nid = \"gw-1\"\npassword_sha256 = \"{password}\"\n\
+             [[gateways]]\nid = \"gw-1\"\n{gateway}\
              points = [{{ id = \"home-1.meter\", role = \"connection\", participant = \"home-1\", \
              rating_w = 10000 }}]\n"
         );
         fs::write(self.path("site.toml"), site).unwrap();
     }
 
-    fn write_gateway(&self, broker: &str, meter: &str) {
+    pub(crate) fn write_gateway(&self, broker: &str, meter: &str) {
         let (host, port) = broker.rsplit_once(':').unwrap();
         let operator = fs::read_to_string(self.path("platform/operator.pub")).unwrap();
         let gateway = format!(

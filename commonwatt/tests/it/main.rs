@@ -13,6 +13,7 @@ mod control;
 mod demo;
 mod keys;
 mod kills;
+mod mosquitto;
 mod probe;
 mod status;
 mod tidy;
