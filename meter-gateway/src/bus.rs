@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::device::address::Address;
 use crate::device::modbus::{Line, ModbusError};
-use crate::poll::Sample;
+use crate::poll::{Sample, Watch};
 use agenda::{Agenda, Next, Outcome};
 pub use job::{Answer, Desk, JOBS_MAX, Job, Place, STEPS_MAX, Step};
 pub use poller::Poller;
@@ -25,6 +25,9 @@ pub const BACK_OFF_MAX_MS: i64 = 300_000;
 pub const JOBS_IN_A_ROW_MAX: u32 = 8;
 /// Shortest time between two polls of a device on the wall, however fast the clock runs.
 pub const POLL_MIN_WALL_MS: i64 = 250;
+/// Longest time, in milliseconds of the clock, without a look at whether it was set.
+const NAP_MAX_MS: i64 = 1000;
+
 /// What became of one poll, or of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
@@ -32,6 +35,20 @@ pub struct Report {
     pub device: usize,
     /// The sample, or the kind of failure.
     pub outcome: Result<Sample, &'static str>,
+    /// When that was, by the watch.
+    pub watch: Watch,
+}
+
+impl Report {
+    /// What was heard of a device just now.
+    pub(crate) fn new(device: usize, outcome: Result<Sample, &'static str>, clock: &Clock) -> Self {
+        let read_at = outcome.as_ref().map_or(clock.now(), |s| s.read_at);
+        Report {
+            device,
+            watch: Watch::of(read_at, clock),
+            outcome,
+        }
+    }
 }
 
 /// When devices are polled.
@@ -89,6 +106,8 @@ struct LineTask {
     line: Line,
     pollers: Vec<Poller>,
     agenda: Agenda,
+    /// The time that the agenda was asked for last.
+    looked: Timestamp,
     clock: Clock,
     reports: mpsc::Sender<Report>,
     jobs: mpsc::Receiver<Job>,
@@ -106,9 +125,11 @@ pub async fn run_line(
     jobs: mpsc::Receiver<Job>,
     shutdown: CancellationToken,
 ) {
+    let begun = clock.steady();
     let mut task = LineTask {
         line: Line::to(address),
-        agenda: Agenda::new(schedule, pollers.len(), clock.now()),
+        agenda: Agenda::new(schedule, pollers.len(), begun),
+        looked: begun,
         pollers,
         clock,
         reports,
@@ -122,6 +143,17 @@ pub async fn run_line(
 }
 
 impl LineTask {
+    /// The time for the agenda: also while the clock stands still, polls go on.
+    fn now(&mut self) -> Timestamp {
+        let now = self.clock.steady();
+        let back_ms = self.looked.ms_since(now);
+        if back_ms > 0 {
+            self.agenda.set_back(now, back_ms);
+        }
+        self.looked = now;
+        now
+    }
+
     /// Does what is next; false where nobody listens any more.
     async fn turn(&mut self) -> bool {
         // Who writes wants it done, a poll can wait; but not for ever.
@@ -132,12 +164,15 @@ impl LineTask {
             return true;
         }
         self.jobs_in_a_row = 0;
-        match self.agenda.next(self.clock.now()) {
+        let now = self.now();
+        match self.agenda.next(now) {
             Next::Poll(index) => self.poll(index).await,
             Next::Wait(until) => {
+                // The clock may be set in the meantime: it is looked at again soon.
+                let wait_ms = until.ms_since(now).min(NAP_MAX_MS);
                 let job = tokio::select! {
                     job = self.jobs.recv(), if !self.jobs.is_closed() => job,
-                    () = self.clock.sleep_until(until) => None,
+                    () = self.clock.rest_ms(wait_ms) => None,
                 };
                 if let Some(job) = job {
                     self.work(job).await;
@@ -149,12 +184,12 @@ impl LineTask {
 
     /// Polls a device; false where nobody listens to what it says.
     async fn poll(&mut self, index: usize) -> bool {
-        let begun = self.clock.now();
+        let begun = self.now();
         let outcome = self.pollers[index].poll(&mut self.line, &self.clock).await;
         if let Err(error @ ModbusError::Connect { .. }) = &outcome {
             return self.line_failed(error).await;
         }
-        let now = self.clock.now();
+        let now = self.now();
         let how = match &outcome {
             Ok(_) => Outcome::Answered,
             Err(ModbusError::Busy) => Outcome::Busy,
@@ -193,7 +228,8 @@ impl LineTask {
     /// Nothing is at the address: all devices that were due have failed.
     async fn line_failed(&mut self, error: &ModbusError) -> bool {
         tracing::warn!("{}: {error}", self.line.address());
-        for index in self.agenda.line_failed(self.clock.now()) {
+        let now = self.now();
+        for index in self.agenda.line_failed(now) {
             if !self.report(index, Err(error.kind())).await {
                 return false;
             }
@@ -203,7 +239,8 @@ impl LineTask {
 
     async fn report(&mut self, index: usize, outcome: Result<Sample, &'static str>) -> bool {
         let device = self.pollers[index].device;
-        self.reports.send(Report { device, outcome }).await.is_ok()
+        let report = Report::new(device, outcome, &self.clock);
+        self.reports.send(report).await.is_ok()
     }
 
     fn warn(&self, index: usize, error: &ModbusError) {

@@ -97,15 +97,15 @@ impl HomeAssistant {
         }
     }
 
-    /// Publishes what is fresh of a device; describes it again where it turned out to be another.
-    pub(crate) fn show(&mut self, index: usize, device: &Device, now: Timestamp) {
+    /// Publishes what is fresh of a device at `now_ms` of the watch; describes it again where it turned out to be another.
+    pub(crate) fn show(&mut self, index: usize, device: &Device, now_ms: i64) {
         self.look(index, device);
         self.describe();
         let is_there = *self.link.connections.borrow() > 0;
         let Some(shown) = self.shown.get_mut(index) else {
             return;
         };
-        let payload = shown.payload(device, now).to_string();
+        let payload = shown.payload(device, now_ms).to_string();
         if is_there {
             // A full queue drops live values first; the next ones are on their way.
             let _ = self
@@ -243,20 +243,20 @@ impl Shown {
     }
 
     /// Every value of the device, null where it is missing, too old, or a counter that cannot be right.
-    fn payload(&mut self, device: &Device, now: Timestamp) -> Value {
+    fn payload(&mut self, device: &Device, now_ms: i64) -> Value {
         let max_age_ms = device.limits.max_gap_ms;
         let mut values = Map::new();
         for sensor in &self.sensors {
             let quantity = sensor.quantity;
             let value = if quantity == Quantity::State {
                 let state = device.last.state.as_ref();
-                json!(state.and_then(|state| state.within(now, max_age_ms)))
+                json!(state.and_then(|state| state.within(now_ms, max_age_ms)))
             } else {
                 let number = device.last.number(quantity);
                 json!(number.and_then(|number| {
-                    let value = *number.within(now, max_age_ms)?;
+                    let value = *number.within(now_ms, max_age_ms)?;
                     match self.guards.get_mut(&quantity) {
-                        Some(guard) => guard.pass(value, number.read_at()),
+                        Some(guard) => guard.pass(value, number.read_ms()),
                         None => Some(value),
                     }
                 }))
@@ -356,25 +356,26 @@ address = "127.0.0.1:1502"
                 .collect()
         };
         let mut assistant = start(&device);
-        let now = Timestamp::from_unix_s(100);
-        assistant.show(0, &device, now);
+        let now_ms = 100_000;
+        assistant.show(0, &device, now_ms);
         assert_eq!(topics(&assistant), ["import_wh", "export_wh", "power_w"]);
         let values = Values {
             details: [(Quantity::VoltageL1, 230_000)].into(),
             ..Values::default()
         };
-        device.last.update(&Sample {
-            read_at: now,
+        let sample = Sample {
+            read_at: Timestamp::from_unix_s(100),
             values,
             identity: None,
-        });
-        assistant.show(0, &device, now);
+        };
+        device.last.update(&sample, now_ms);
+        assistant.show(0, &device, now_ms);
         let all = ["import_wh", "export_wh", "power_w", "voltage_l1_mv"];
         assert_eq!(topics(&assistant), all);
-        let payload = assistant.shown[0].payload(&device, now);
+        let payload = assistant.shown[0].payload(&device, now_ms);
         assert_eq!(payload["voltage_l1_mv"], 230_000);
         assert!(payload["power_w"].is_null(), "{payload}");
-        let later = assistant.shown[0].payload(&device, now.plus_s(31));
+        let later = assistant.shown[0].payload(&device, now_ms + 31_000);
         assert!(later["voltage_l1_mv"].is_null(), "{later}");
         drop(assistant);
         assert_eq!(topics(&start(&meter())), all);

@@ -221,10 +221,7 @@ impl Listener {
         let now = self.clock.now();
         for device in &mut self.devices {
             for outcome in device.hear(topic, payload, retain, now) {
-                let report = Report {
-                    device: device.device,
-                    outcome,
-                };
+                let report = Report::new(device.device, outcome, &self.clock);
                 // The receiver is gone only at the end.
                 let _ = self.reports.send(report).await;
             }

@@ -46,10 +46,10 @@ impl Live {
         }
     }
 
-    /// Publishes what is fresh at `now`; what is not is null.
-    pub fn publish(&self, device: LiveDevice<'_>, last: &LastSeen, now: Timestamp) {
+    /// Publishes what is fresh at `now_ms` of the watch; what is not is null.
+    pub fn publish(&self, device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) {
         if self.connected.load(Ordering::Relaxed) {
-            let payload = live_payload(device, last, now);
+            let payload = live_payload(device, last, now_ms);
             // A full queue drops live values first; the next ones are on their way.
             let _ = self
                 .handle
@@ -58,18 +58,18 @@ impl Live {
     }
 }
 
-fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now: Timestamp) -> String {
-    fn fresh<T>(value: &Option<Fresh<T>>, now: Timestamp, max_age_ms: i64) -> Option<&T> {
+fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) -> String {
+    fn fresh<T>(value: &Option<Fresh<T>>, now_ms: i64, max_age_ms: i64) -> Option<&T> {
         value
             .as_ref()
-            .and_then(|value| value.within(now, max_age_ms))
+            .and_then(|value| value.within(now_ms, max_age_ms))
     }
     let age = device.max_age_ms;
-    let power = fresh(&last.power, now, age).map(|p| p.w());
-    let import = fresh(&last.import, now, age).map(|e| e.wh());
-    let export = fresh(&last.export, now, age).map(|e| e.wh());
-    let soc_permille = fresh(&last.soc_permille, now, age);
-    let state = fresh(&last.state, now, age);
+    let power = fresh(&last.power, now_ms, age).map(|p| p.w());
+    let import = fresh(&last.import, now_ms, age).map(|e| e.wh());
+    let export = fresh(&last.export, now_ms, age).map(|e| e.wh());
+    let soc_permille = fresh(&last.soc_permille, now_ms, age);
+    let state = fresh(&last.state, now_ms, age);
     let any = power.or(import).or(export).is_some() || soc_permille.is_some() || state.is_some();
     let quality = if any {
         Quality::MEASURED
@@ -109,11 +109,11 @@ mod tests {
         };
         let at = Timestamp::from_unix_s;
         let last = LastSeen {
-            power: Some(Fresh::new(Power::from_w(-250), at(100))),
-            import: Some(Fresh::new(Energy::from_wh(7), at(10))),
+            power: Some(Fresh::new(Power::from_w(-250), at(100), 100_000)),
+            import: Some(Fresh::new(Energy::from_wh(7), at(10), 10_000)),
             ..LastSeen::default()
         };
-        let text = live_payload(device, &last, at(110));
+        let text = live_payload(device, &last, 110_000);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["power_w"], -250);
         assert!(value["import_wh"].is_null() && value["soc_permille"].is_null());
@@ -121,7 +121,7 @@ mod tests {
             (&value["read_at_ms"], &value["quality"]),
             (&json!(100_000), &json!("measured"))
         );
-        let late = live_payload(device, &last, at(200));
+        let late = live_payload(device, &last, 200_000);
         assert!(late.contains(r#""power_w":null"#) && late.contains(r#""quality":"missing""#));
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use domain::energy::{Energy, Power};
 use runtime::clock::Clock;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Report, Schedule};
@@ -17,7 +18,7 @@ use crate::config::DeviceConfig;
 use crate::home_assistant::HomeAssistant;
 use crate::live::{Live, LiveDevice};
 use crate::measure::{Counter, CounterEnd, CounterSample, Limits, MeterMark};
-use crate::poll::{LastSeen, Sample};
+use crate::poll::{LastSeen, Sample, Watch};
 use crate::profile::{EnergySource, Kind, Profile, Quantity};
 use crate::sign::Signer;
 use crate::spool::{PointState, Spool};
@@ -44,13 +45,6 @@ pub(crate) struct Device {
 
 fn counter(shown: Energy) -> Option<Counter> {
     shown.wh().checked_mul(1000).map(Counter::open)
-}
-
-/// What a point's samples are held against besides their own stamps: one look at the clock's watch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Watch {
-    elapsed_ms: i64,
-    steps: u64,
 }
 
 /// The looks that a device's measuring goes on from.
@@ -115,7 +109,7 @@ impl Recorder {
         mut heard: mpsc::Receiver<Report>,
         shutdown: CancellationToken,
     ) {
-        let mut look_at = self.schedule.next(self.clock.now());
+        let mut look_at = self.next_look();
         let mut reports = Vec::new();
         loop {
             tokio::select! {
@@ -124,7 +118,7 @@ impl Recorder {
                     0 => break,
                     _ => self.take(&mut reports).await,
                 },
-                () = self.clock.sleep_until(look_at) => {
+                () = tokio::time::sleep_until(look_at) => {
                     // Devices that only speak when they like may have fallen silent.
                     for index in 0..self.devices.len() {
                         if self.devices[index].config.prefix.is_some() {
@@ -134,11 +128,18 @@ impl Recorder {
                     if let Some(assistant) = &mut self.home_assistant {
                         assistant.describe();
                     }
-                    look_at = self.schedule.next(self.clock.now());
+                    look_at = self.next_look();
                 }
             }
         }
         self.keep_states().await;
+    }
+
+    /// When silent devices are looked at next; also while the clock stands still.
+    fn next_look(&self) -> Instant {
+        let now = self.clock.now();
+        let ahead_ms = self.schedule.next(now).ms_since(now);
+        Instant::now() + self.clock.wall(ahead_ms)
     }
 
     /// After an orderly end measuring goes on where it was, and not at the last edge.
@@ -157,12 +158,18 @@ impl Recorder {
         let mut news = News::new();
         let mut devices = BTreeSet::new();
         let clock = self.time_source.stamp(&self.clock, self.clock_error_ms);
-        for Report { device, outcome } in reports.drain(..) {
+        for report in reports.drain(..) {
+            let Report {
+                device,
+                outcome,
+                watch,
+            } = report;
             devices.insert(device);
             match outcome {
                 Ok(sample) => {
-                    self.see(device, &sample);
-                    if let Err(error) = self.measure(device, &sample, clock, &mut news).await {
+                    self.see(device, &sample, watch);
+                    let measured = self.measure((device, &sample, watch), clock, &mut news);
+                    if let Err(error) = measured.await {
                         tracing::error!("{}: {error}", self.devices[device].config.name);
                         self.status.count_error("outbox");
                     }
@@ -187,21 +194,22 @@ impl Recorder {
         }
     }
 
-    fn see(&mut self, index: usize, sample: &Sample) {
-        self.devices[index].last.update(sample);
+    fn see(&mut self, index: usize, sample: &Sample, watch: Watch) {
+        self.devices[index].last.update(sample, watch.elapsed_ms);
         if let (Some(assistant), Some(identity)) = (&mut self.home_assistant, &sample.identity) {
             assistant.identify(index, identity);
         }
         self.status.update(|s| {
             s.devices[index].samples += 1;
             s.devices[index].last_read_at = Some(sample.read_at);
+            s.devices[index].last_read_ms = Some(watch.elapsed_ms);
         });
     }
 
     fn show(&mut self, index: usize) {
-        let now = self.clock.now();
+        let now_ms = self.clock.elapsed_ms();
         if let Some(assistant) = &mut self.home_assistant {
-            assistant.show(index, &self.devices[index], now);
+            assistant.show(index, &self.devices[index], now_ms);
         }
         let Device {
             config,
@@ -217,6 +225,6 @@ impl Recorder {
             role: config.role.word(),
             max_age_ms: limits.max_gap_ms,
         };
-        self.live.publish(device, last, now);
+        self.live.publish(device, last, now_ms);
     }
 }

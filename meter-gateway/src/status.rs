@@ -28,8 +28,10 @@ pub struct DeviceStatus {
     pub profile: String,
     /// What it is, in a word.
     pub kind: &'static str,
-    /// When it was read last; its age is what a person wants to know.
+    /// When it was read last.
     pub last_read_at: Option<Timestamp>,
+    /// The same by the watch: the age of its values is what a person wants to know.
+    pub last_read_ms: Option<i64>,
     /// Samples so far.
     pub samples: u64,
     /// Failures so far, by kind.
@@ -138,7 +140,8 @@ impl Observer {
                 None
             }
         };
-        Report::running(&self.who, &self.status.get(), backlog, self.clock.now())
+        let times = (self.clock.now(), self.clock.elapsed_ms());
+        Report::running(&self.who, &self.status.get(), backlog, times)
     }
 }
 

@@ -77,6 +77,8 @@ struct Bounds {
     warned: bool,
     /// The look before.
     looked: Option<Look>,
+    /// What [`Clock::steady`] last saw `now` move to, and when by the watch.
+    moved: (Timestamp, i64),
     /// How often the source was set.
     steps: u64,
 }
@@ -115,6 +117,7 @@ impl Clock {
             frozen: false,
             warned: false,
             looked: None,
+            moved: (latest, 0),
             steps: 0,
         });
         Clock {
@@ -141,6 +144,23 @@ impl Clock {
         let look = self.look();
         self.note(look);
         self.observe(look.raw)
+    }
+
+    /// The time by which a schedule goes on: `now()`, and while that stands still because the clock was
+    /// set back, on from there by the watch. When `now()` moves again, this falls back to it.
+    #[must_use]
+    pub fn steady(&self) -> Timestamp {
+        let look = self.look();
+        self.note(look);
+        let now = self.observe(look.raw);
+        let mut bounds = self.bounds();
+        if now != bounds.moved.0 {
+            bounds.moved = (now, look.elapsed_ms);
+        }
+        match look.elapsed_ms.saturating_sub(bounds.moved.1) {
+            standing_ms if standing_ms >= STEP_MIN_MS => now.plus_ms(standing_ms),
+            _ => now,
+        }
     }
 
     /// How often the source of this clock was set, forwards or backwards, by [`STEP_MIN_MS`] or more.
@@ -237,6 +257,11 @@ impl Clock {
     /// Waits for `virtual_ms` milliseconds of this clock's time.
     pub async fn sleep_ms(&self, virtual_ms: i64) {
         self.sleep_until(self.now().plus_ms(virtual_ms)).await;
+    }
+
+    /// Waits for `virtual_ms` of this clock's time by the watch, whatever is done to the clock.
+    pub async fn rest_ms(&self, virtual_ms: i64) {
+        tokio::time::sleep(self.wall(virtual_ms)).await;
     }
 
     /// How long `virtual_ms` of this clock's time take on the wall, rounded up to the microsecond
@@ -405,6 +430,26 @@ mod tests {
         clock.set_by(STEP_MIN_MS - 1);
         minute().await;
         assert_eq!(clock.steps(), 2, "that is no step");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_goes_on_while_the_clock_stands_still() {
+        let clock = Clock::scaled(START, 1);
+        let second = || async {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            clock.steady().ms_since(START) / 1000
+        };
+        assert_eq!((second().await, second().await), (1, 2));
+        clock.set_by(-3_000);
+        let steady = [second().await, second().await, second().await];
+        assert_eq!((steady, clock.now()), ([3, 4, 5], START.plus_s(2)));
+        assert_eq!(
+            (second().await, second().await),
+            (3, 4),
+            "back to the clock, which moves again"
+        );
+        clock.set_by(60_000);
+        assert_eq!(second().await, 65);
     }
 
     #[test]

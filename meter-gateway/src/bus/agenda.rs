@@ -217,6 +217,16 @@ impl Agenda {
         device.due = after(soonest, poll_ms, device.phase_ms);
     }
 
+    /// The clock was set back by so much, to `now`: what was planned is as far away as before.
+    pub fn set_back(&mut self, now: Timestamp, by_ms: i64) {
+        for device in &mut self.devices {
+            device.due = device.due.plus_ms(-by_ms);
+        }
+        self.closed_until = self.closed_until.plus_ms(-by_ms);
+        self.edge = after(now, self.schedule.interval_ms, 0);
+        self.around_edge.clear();
+    }
+
     /// A job has shown that a device lives.
     pub fn lives(&mut self, index: usize) {
         self.line_failures = 0;
@@ -415,6 +425,22 @@ mod tests {
             now = now.plus_ms(5);
         }
         assert!(matches!(agenda.next(now), Next::Wait(_)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nobody_wait() {
+        let schedule = Schedule::new(10, 900, 1);
+        let now = Timestamp::from_unix_s(900_000_001);
+        let mut agenda = Agenda::new(schedule, 1, now);
+        assert_eq!(agenda.next(now), Next::Poll(0));
+        agenda.done(0, now, now, Outcome::Answered);
+        let Next::Wait(until) = agenda.next(now) else {
+            panic!("it was polled just now");
+        };
+        let back = now.plus_s(-7_200);
+        agenda.set_back(back, 7_200_000);
+        assert_eq!(agenda.next(back), Next::Wait(until.plus_s(-7_200)));
+        assert_eq!(agenda.next(until.plus_s(-7_200)), Next::Poll(0));
     }
 
     #[test]

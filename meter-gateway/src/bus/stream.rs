@@ -99,7 +99,7 @@ impl Ear {
         }
         let now = self.clock.now();
         let again = self.schedule.next_after_failures(now, self.failures);
-        self.clock.sleep_until(again).await;
+        self.clock.rest_ms(again.ms_since(now)).await;
         true
     }
 
@@ -136,10 +136,15 @@ impl Ear {
     }
 
     async fn report(&mut self, telegram: &Telegram) -> bool {
-        if telegram.begun_at < self.due {
+        // While the clock stands still, the schedule goes on.
+        let ahead_ms = self.clock.steady().ms_since(self.clock.now());
+        let begun_at = telegram.begun_at.plus_ms(ahead_ms);
+        let early_ms = self.due.ms_since(begun_at);
+        // More than that: the clock was set back.
+        if (1..=self.schedule.poll_ms).contains(&early_ms) {
             return true;
         }
-        self.due = self.schedule.next(telegram.begun_at);
+        self.due = self.schedule.next(begun_at);
         for (device, profile) in &self.port.devices {
             let identity = telegram.identity(profile);
             let sample = Sample {
@@ -147,10 +152,7 @@ impl Ear {
                 values: telegram.values(profile),
                 identity: Some(identity).filter(|id| !id.serial.is_empty()),
             };
-            let report = Report {
-                device: *device,
-                outcome: Ok(sample),
-            };
+            let report = Report::new(*device, Ok(sample), &self.clock);
             if self.reports.send(report).await.is_err() {
                 return false;
             }
@@ -160,10 +162,7 @@ impl Ear {
 
     async fn fail(&self, kind: &'static str) -> bool {
         for (device, _) in &self.port.devices {
-            let report = Report {
-                device: *device,
-                outcome: Err(kind),
-            };
+            let report = Report::new(*device, Err(kind), &self.clock);
             if self.reports.send(report).await.is_err() {
                 return false;
             }

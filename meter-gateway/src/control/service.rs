@@ -138,7 +138,7 @@ pub struct Controller {
     answers: Answers,
     status: Shared,
     /// Per device: failures that mean a lost connection, and when it was read last.
-    health: BTreeMap<usize, (u64, Option<Timestamp>)>,
+    health: BTreeMap<usize, (u64, Option<i64>)>,
     /// By the watch, when the time was noted last beside open leases.
     seen_at: Option<Timestamp>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
@@ -260,12 +260,12 @@ impl Controller {
                 continue;
             };
             let failures = LOST.iter().filter_map(|kind| device.errors.get(kind)).sum();
-            let before = self.health.insert(*index, (failures, device.last_read_at));
+            let before = self.health.insert(*index, (failures, device.last_read_ms));
             let (failures_before, read_before) = before.unwrap_or_default();
             if failures > failures_before {
                 events.push(Input::Lost(*index));
             }
-            if device.last_read_at > read_before {
+            if device.last_read_ms > read_before {
                 events.push(Input::Connected(*index));
             }
         }

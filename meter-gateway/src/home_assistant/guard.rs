@@ -2,8 +2,6 @@
 //! where the counter can have come to it from the last one that passed; anything else has to prove
 //! itself first, and is null until then.
 
-use domain::time::Timestamp;
-
 /// So many values in a row must follow from each other before a step is believed.
 const CONFIRM: u32 = 3;
 /// How far two time stamps may be wrong together.
@@ -27,7 +25,8 @@ pub(super) struct Guard {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     count: i64,
-    at: Timestamp,
+    /// By the watch.
+    at_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +48,8 @@ impl Guard {
     }
 
     /// The count, if it is to be shown.
-    pub(super) fn pass(&mut self, count: i64, at: Timestamp) -> Option<i64> {
-        let now = Seen { count, at };
+    pub(super) fn pass(&mut self, count: i64, at_ms: i64) -> Option<i64> {
+        let now = Seen { count, at_ms };
         if self.passed.is_some_and(|before| self.follows(before, now)) {
             self.passed = Some(now);
             self.doubted = None;
@@ -58,7 +57,7 @@ impl Guard {
         }
         let doubted = match self.doubted {
             // The same reading shown again proves nothing.
-            Some(doubted) if doubted.last.at == at => doubted,
+            Some(doubted) if doubted.last.at_ms == at_ms => doubted,
             Some(doubted) if self.follows(doubted.last, now) => Doubted {
                 first: doubted.first,
                 last: now,
@@ -83,7 +82,7 @@ impl Guard {
 
     fn follows(&self, before: Seen, now: Seen) -> bool {
         let rise = i128::from(now.count) - i128::from(before.count);
-        let time_ms = i128::from(now.at.ms_since(before.at)) + i128::from(JITTER_MS);
+        let time_ms = i128::from(now.at_ms.saturating_sub(before.at_ms)) + i128::from(JITTER_MS);
         let most_wh = i128::from(self.rating_w) * time_ms * RATING_PERMILLE / (WMS_PER_WH * 1000);
         (0..=(most_wh + STEP_WH) * i128::from(self.per_wh)).contains(&rise)
     }
@@ -95,7 +94,7 @@ mod tests {
 
     /// What passes of counts read every 10 s.
     fn passed(guard: &mut Guard, from_s: i64, counts: &[i64]) -> Vec<Option<i64>> {
-        let at = (from_s..).step_by(10).map(Timestamp::from_unix_s);
+        let at = (from_s..).step_by(10).map(|s| s * 1000);
         let seen = counts.iter().zip(at);
         seen.map(|(count, at)| guard.pass(*count, at)).collect()
     }
@@ -118,11 +117,7 @@ mod tests {
         assert_eq!(again, [Some(1_000_030), None, Some(1_000_040), None]);
         let reset = passed(&mut guard, 1080, &[5, 5, 6, 30, 50]);
         assert_eq!(reset, [None, None, Some(6), Some(30), Some(50)]);
-        assert_eq!(
-            guard.pass(50, Timestamp::from_unix_s(1120)),
-            Some(50),
-            "shown twice"
-        );
+        assert_eq!(guard.pass(50, 1_120_000), Some(50), "shown twice");
     }
 
     #[test]
@@ -131,7 +126,7 @@ mod tests {
         let at_first = passed(&mut guard, 0, &[0, 0, 0, 0, 900, 1000]);
         assert_eq!(at_first, [None, None, None, None, Some(900), Some(1000)]);
         let mut alone = Guard::new(10_000, 1);
-        let t = Timestamp::from_unix_s(7);
+        let t = 7_000;
         assert!(
             (0..9).all(|_| alone.pass(70, t).is_none()),
             "one reading is no proof"

@@ -5,8 +5,8 @@ use std::collections::btree_map::Entry;
 
 use domain::reading::ClockStamp;
 
-use super::{Recorder, Watch, Watched};
-use crate::poll::Sample;
+use super::{Recorder, Watched};
+use crate::poll::{Sample, Watch};
 use crate::spool::{NewReading, NewState, PointState, SpoolError};
 
 /// What samples have changed, by device, and is not stored yet.
@@ -50,18 +50,13 @@ impl Recorder {
     /// Measures and signs. Nothing of it counts before it is kept.
     pub(super) async fn measure(
         &mut self,
-        index: usize,
-        sample: &Sample,
+        (index, sample, watch): (usize, &Sample, Watch),
         clock: ClockStamp,
         news: &mut News,
     ) -> Result<(), SpoolError> {
         let device = &mut self.devices[index];
         let Some(signer) = &device.signer else {
             return Ok(());
-        };
-        let watch = Watch {
-            elapsed_ms: self.clock.elapsed_ms(),
-            steps: self.clock.steps(),
         };
         let change = match news.entry(index) {
             Entry::Occupied(change) => change.into_mut(),

@@ -95,10 +95,7 @@ impl Recorder {
             values,
             identity: None,
         };
-        let report = |device| Report {
-            device,
-            outcome: Ok(sample.clone()),
-        };
+        let report = |device| Report::new(device, Ok(sample.clone()), &self.clock);
         let mut reports = (0..self.devices.len()).map(report).collect();
         self.take(&mut reports).await;
         assert!(reports.is_empty());
@@ -145,7 +142,7 @@ async fn samples_of_one_device_that_wait_together_are_measured_one_after_the_oth
             values,
             identity: None,
         });
-        reports.push(Report { device: 0, outcome });
+        reports.push(Report::new(0, outcome, &recorder.clock));
     }
     recorder.take(&mut reports).await;
     let stored = recorder.stored().await;

@@ -120,7 +120,7 @@ impl Report {
         who: &Who,
         status: &Status,
         backlog: Option<Backlog>,
-        now: Timestamp,
+        (now, now_ms): (Timestamp, i64),
     ) -> Self {
         let running = Running {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,7 +139,7 @@ impl Report {
             readings_signed: status.readings_signed,
             readings_sent: status.readings_sent,
             acceptances: status.acceptances,
-            devices: status.devices.iter().map(|d| device(d, now)).collect(),
+            devices: status.devices.iter().map(|d| device(d, now_ms)).collect(),
             errors: by_kind(&status.errors),
         };
         Report {
@@ -152,12 +152,14 @@ impl Report {
     }
 }
 
-fn device(device: &DeviceStatus, now: Timestamp) -> DeviceReport {
+fn device(device: &DeviceStatus, now_ms: i64) -> DeviceReport {
     DeviceReport {
         name: device.name.clone(),
         kind: device.kind.to_owned(),
         profile: device.profile.clone(),
-        value_age_ms: device.last_read_at.map(|at| now.ms_since(at).max(0)),
+        value_age_ms: device
+            .last_read_ms
+            .map(|at_ms| now_ms.saturating_sub(at_ms).max(0)),
         samples: device.samples,
         errors: by_kind(&device.errors),
     }

@@ -245,3 +245,46 @@ async fn a_failed_step_ends_the_job_and_an_unknown_device_has_no_line() {
     let ended = desk.run(4, vec![read(1)]).await;
     assert!(matches!(ended, Err(ModbusError::NoLine)), "{ended:?}");
 }
+
+#[tokio::test]
+async fn polls_go_on_while_a_clock_that_was_set_back_stands_still() {
+    let server = ByHand::start(Framing::Tcp, |_, asked| vec![Act::Send(honest(asked))]).await;
+    let clock = Clock::scaled(Timestamp::from_unix_s(1_782_000_000), 20);
+    let profile = Arc::new(Profile::built_in("eastron-sdm630").unwrap());
+    let (_sender, jobs) = mpsc::channel(JOBS_MAX);
+    let (reports, mut heard) = mpsc::channel(1);
+    let shutdown = CancellationToken::new();
+    tokio::spawn(run_line(
+        server.address.parse().unwrap(),
+        vec![Poller::new(0, profile, 1)],
+        Schedule::new(5, 900, 20),
+        clock.clone(),
+        reports,
+        jobs,
+        shutdown.clone(),
+    ));
+    let mut next = async || {
+        let report = tokio::time::timeout(Duration::from_secs(5), heard.recv()).await;
+        let report = report.expect("a poll").unwrap();
+        (report.outcome.unwrap().read_at, report.watch.elapsed_ms)
+    };
+    next().await;
+    clock.set_by(-3_600_000);
+    let still = clock.now();
+    let mut before_ms = next().await.1;
+    for _ in 0..4 {
+        let (read_at, elapsed_ms) = next().await;
+        assert!(read_at <= still, "the clock stands still");
+        let waited_ms = elapsed_ms - before_ms;
+        assert!((2_000..=9_000).contains(&waited_ms), "{waited_ms}");
+        before_ms = elapsed_ms;
+    }
+    // It has caught up: the plan falls back to the clock, and nobody waits for what is over.
+    clock.set_by(3_600_000);
+    for _ in 0..3 {
+        let (read_at, elapsed_ms) = next().await;
+        assert!(read_at >= still && elapsed_ms - before_ms <= 12_000);
+        before_ms = elapsed_ms;
+    }
+    shutdown.cancel();
+}
