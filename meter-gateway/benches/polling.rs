@@ -21,7 +21,8 @@ use meter_gateway::device::modbus::Line;
 use meter_gateway::profile::{Link, Profile};
 use runtime::clock::Clock;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_modbus::client::{Reader, tcp};
+use tokio::task::JoinSet;
+use tokio_modbus::client::{Context, Reader, tcp};
 use tokio_modbus::server::Service;
 use tokio_modbus::server::tcp::Server;
 use tokio_modbus::slave::{Slave, SlaveContext};
@@ -122,14 +123,32 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-async fn polling(address: &str, asked: &Mutex<Vec<Asked>>) {
+/// The profile that is polled with, and without pauses: the bare loop makes none either.
+fn profile() -> Arc<Profile> {
     let mut profile = Profile::built_in("sunspec-inverter").unwrap();
     if let Link::Sunspec(rules) = &mut profile.link {
-        // The bare loop makes no pauses either.
         rules.gap_ms = 0;
     }
-    let profile = Arc::new(profile);
-    let clock = Clock::system();
+    Arc::new(profile)
+}
+
+async fn bare_read(context: &mut Context, (unit, address, count): Asked) {
+    context.set_slave(Slave(unit));
+    let words = context.read_holding_registers(address, count).await;
+    assert_eq!(words.unwrap().unwrap().len(), usize::from(count));
+}
+
+fn print(what: &str, ours: Vec<f64>, theirs: Vec<f64>) {
+    let ratios = ours.iter().zip(&theirs).map(|(a, b)| a / b).collect();
+    println!("{what}:");
+    println!("  gateway       {:>8.0} devices/s", median(ours));
+    println!("  bare loop     {:>8.0} devices/s", median(theirs));
+    println!("  ratio         {:>8.2} (goal 0.90)", median(ratios));
+}
+
+/// All devices behind one connection. Returns the reads of one pass.
+async fn one_connection(address: &str, asked: &Mutex<Vec<Asked>>) -> Vec<Asked> {
+    let (profile, clock) = (profile(), Clock::system());
     let poller = |unit: u8| Poller::new(usize::from(unit), profile.clone(), unit);
     let mut pollers: Vec<Poller> = (1..=DEVICES).map(poller).collect();
     let mut line = Line::new(address);
@@ -140,45 +159,123 @@ async fn polling(address: &str, asked: &Mutex<Vec<Asked>>) {
         }
     }
     let reads = asked.lock().unwrap().clone();
-    let mut bare = tcp::attach(TcpStream::connect(address).await.unwrap());
+    let mut bare = bare(address).await;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ours.push(
-            per_second(async || {
-                for poller in &mut pollers {
-                    poller.poll(&mut line, &clock).await.unwrap();
-                }
-            })
-            .await,
-        );
-        theirs.push(
-            per_second(async || {
-                for (unit, address, count) in &reads {
-                    bare.set_slave(Slave(*unit));
-                    let words = bare.read_holding_registers(*address, *count).await;
-                    assert_eq!(words.unwrap().unwrap().len(), usize::from(*count));
-                }
-            })
-            .await,
-        );
+        let pass = async || {
+            for poller in &mut pollers {
+                poller.poll(&mut line, &clock).await.unwrap();
+            }
+        };
+        ours.push(per_second(pass).await);
+        let pass = async || {
+            for read in &reads {
+                bare_read(&mut bare, *read).await;
+            }
+        };
+        theirs.push(per_second(pass).await);
     }
-    let (ours, theirs) = (median(ours), median(theirs));
     let per_device = reads.len() as f64 / f64::from(DEVICES);
-    println!("SunSpec inverters, {per_device} read(s) each, on one connection:");
-    println!("  gateway       {ours:>8.0} devices/s");
-    println!("  bare loop     {theirs:>8.0} devices/s");
-    println!("  ratio         {:>8.2} (goal 0.90)", ours / theirs);
+    let what = format!("SunSpec inverters, {per_device} read(s) each, all on one connection");
+    print(&what, ours, theirs);
+    reads
 }
 
-/// The program, built as it is released.
+async fn bare(address: &str) -> Context {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    tcp::attach(stream)
+}
+
+/// A device and what it is asked with.
+struct Device {
+    poller: Poller,
+    line: Line,
+    bare: Context,
+    reads: Vec<Asked>,
+}
+
+impl Device {
+    async fn poll(&mut self, clock: &Clock) {
+        self.poller.poll(&mut self.line, clock).await.unwrap();
+    }
+
+    async fn poll_bare(&mut self) {
+        for read in &self.reads {
+            bare_read(&mut self.bare, *read).await;
+        }
+    }
+}
+
+/// Devices per second, each asked in a task of its own.
+async fn all_at_once(devices: &mut Vec<Device>, is_bare: bool) -> f64 {
+    let (clock, mut tasks, start) = (Clock::system(), JoinSet::new(), Instant::now());
+    for mut device in devices.drain(..) {
+        let clock = clock.clone();
+        tasks.spawn(async move {
+            let mut polls = 0_u32;
+            while start.elapsed() < ROUND {
+                if is_bare {
+                    device.poll_bare().await;
+                } else {
+                    device.poll(&clock).await;
+                }
+                polls += 1;
+            }
+            (device, polls)
+        });
+    }
+    let mut polls = 0;
+    while let Some(done) = tasks.join_next().await {
+        let (device, own) = done.unwrap();
+        devices.push(device);
+        polls += own;
+    }
+    f64::from(polls) / start.elapsed().as_secs_f64()
+}
+
+/// Every device on a connection of its own, all at the same time, as where each has its own address.
+async fn own_connections(address: &str, reads: &[Asked]) {
+    let (profile, clock) = (profile(), Clock::system());
+    let mut devices = Vec::new();
+    for unit in 1..=DEVICES {
+        let of_unit = |read: &&Asked| read.0 == unit;
+        let mut device = Device {
+            poller: Poller::new(0, profile.clone(), unit),
+            line: Line::new(address),
+            bare: bare(address).await,
+            reads: reads.iter().filter(of_unit).copied().collect(),
+        };
+        device.poll(&clock).await;
+        devices.push(device);
+    }
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(all_at_once(&mut devices, false).await);
+        theirs.push(all_at_once(&mut devices, true).await);
+    }
+    let what = "The same inverters, each on a connection of its own, all asked at the same time";
+    print(what, ours, theirs);
+}
+
+/// The gateway alone, built as for a small machine.
 fn program() -> PathBuf {
+    let features = ["--no-default-features", "--features", "gateway,tls"];
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "-p", "commonwatt"])
+        .args([
+            "build",
+            "--profile",
+            "gateway",
+            "--quiet",
+            "-p",
+            "commonwatt",
+        ])
+        .args(features)
         .status();
     assert!(built.unwrap().success(), "the program does not build");
-    // target/release/deps/polling-… lies below the folder of the program.
+    // target/release/deps/polling-… lies two folders below target.
     let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().join("commonwatt")
+    own.ancestors().nth(3).unwrap().join("gateway/commonwatt")
 }
 
 fn config(devices: u32, address: &str) -> String {
@@ -207,7 +304,10 @@ fn resident_kb(process: u32) -> u64 {
 }
 
 fn memory(program: &Path, address: &str) {
-    println!("memory of `commonwatt gateway` (goal: below 25 MB with 100 devices):");
+    let bytes = std::fs::metadata(program).unwrap().len();
+    println!("the gateway alone (`--profile gateway --features gateway,tls`):");
+    println!("  program       {:>8.1} MB", bytes as f64 / 1e6);
+    println!("memory of its `commonwatt gateway` (goal: below 25 MB with 100 devices):");
     for devices in [1, 100, 1000] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
@@ -236,6 +336,9 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(polling(&address, &asked));
+    runtime.block_on(async {
+        let reads = one_connection(&address, &asked).await;
+        own_connections(&address, &reads).await;
+    });
     memory(&program(), &address);
 }

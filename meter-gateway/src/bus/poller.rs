@@ -157,7 +157,7 @@ pub(crate) async fn fetch(
     plan: &mut Plan,
 ) -> Result<Registers, ModbusError> {
     let mut found = Registers::default();
-    let mut known = Vec::with_capacity(plan.blocks.len());
+    let mut unknown = Vec::new();
     for block in &plan.blocks {
         match line
             .read(
@@ -169,14 +169,11 @@ pub(crate) async fn fetch(
             )
             .await
         {
-            Ok(words) => {
-                found.add(block, words);
-                known.push(*block);
-            }
-            Err(ModbusError::Exception(NO_SUCH_ADDRESS)) if block.optional => {}
+            Ok(words) => found.add(block, words),
+            Err(ModbusError::Exception(NO_SUCH_ADDRESS)) if block.optional => unknown.push(*block),
             Err(error) => return Err(error),
         }
     }
-    plan.blocks = known;
+    plan.blocks.retain(|block| !unknown.contains(block));
     Ok(found)
 }

@@ -308,6 +308,27 @@ impl Exact {
     /// Rounding never turns the order of two numbers round, so a counter stays monotone.
     #[must_use]
     pub fn rounded(self) -> Option<i64> {
+        self.rounded_in_64_bits()
+            .or_else(|| self.rounded_in_128_bits())
+    }
+
+    /// The same where 64 bits and a small power of ten are enough, as for nearly every device: this is
+    /// most of what decoding costs.
+    fn rounded_in_64_bits(self) -> Option<i64> {
+        const TENS: [i64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
+        if self.exp2 != 0 {
+            return None;
+        }
+        let mantissa = i64::try_from(self.mantissa).ok()?;
+        let tens = *TENS.get(usize::try_from(self.exp10.unsigned_abs()).ok()?)?;
+        if self.exp10 >= 0 {
+            return mantissa.checked_mul(tens);
+        }
+        let doubled = mantissa.checked_mul(2)?.checked_add(tens)?;
+        Some(doubled.div_euclid(2 * tens))
+    }
+
+    fn rounded_in_128_bits(self) -> Option<i64> {
         if self.mantissa == 0 {
             return Some(0);
         }
@@ -431,6 +452,21 @@ mod tests {
 
     fn wh(kwh: f32) -> Option<i64> {
         Exact::from_f32_bits(kwh.to_bits())?.shifted(3).rounded()
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_to_round_says_the_same(
+            mantissa in prop_oneof![-1000_i128..1000, any::<i64>().prop_map(i128::from), any::<i128>()],
+            exp10 in -9_i32..9,
+        ) {
+            let number = Exact { mantissa, exp2: 0, exp10 };
+            if let Some(quick) = number.rounded_in_64_bits() {
+                prop_assert_eq!(Some(quick), number.rounded_in_128_bits());
+            }
+            let is_small = mantissa.abs() < 1_000_000 && (-6..=6).contains(&exp10);
+            prop_assert!(!is_small || number.rounded_in_64_bits().is_some());
+        }
     }
 
     #[test]

@@ -318,14 +318,35 @@ impl Line {
         connection.context.set_slave(Slave(unit));
         let limit = Duration::from_millis(rules.timeout_ms);
         let answer = timeout(limit, connection.context.call(request)).await;
-        let now = Instant::now();
-        self.last_answer = Some((now, unit));
-        self.failures.insert(unit, now);
-        let response = answer
-            .map_err(|_| ModbusError::Timeout(rules.timeout_ms))?
-            .map_err(ModbusError::Transport)?;
-        self.check_size(&response, connection.watch.received())?;
-        let outcome = match response {
+        self.last_answer = Some((Instant::now(), unit));
+        let answer = answer
+            .map_err(|_| ModbusError::Timeout(rules.timeout_ms))
+            .and_then(|answer| answer.map_err(ModbusError::Transport));
+        match answer.and_then(|response| self.judge(response, connection.watch.received(), check)) {
+            Ok(outcome) => {
+                self.connection = Some(connection);
+                if !self.failures.is_empty() {
+                    self.failures.remove(&unit);
+                }
+                outcome
+            }
+            Err(error) => {
+                self.failures.insert(unit, Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    /// What an answer of so many bytes means. Where it is none to this very request, the connection is
+    /// not to be used any more.
+    fn judge<T>(
+        &self,
+        response: Result<Response, ExceptionCode>,
+        received: usize,
+        check: impl FnOnce(Response) -> Result<T, ModbusError>,
+    ) -> Result<Result<T, ModbusError>, ModbusError> {
+        self.check_size(&response, received)?;
+        Ok(match response {
             Ok(response) => Ok(check(response)?),
             Err(ExceptionCode::Acknowledge | ExceptionCode::ServerDeviceBusy) => {
                 Err(ModbusError::Busy)
@@ -335,10 +356,7 @@ impl Line {
                 code @ (ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice),
             ) => return Err(ModbusError::Gateway(code.into())),
             Err(code) => Err(ModbusError::Exception(code.into())),
-        };
-        self.connection = Some(connection);
-        self.failures.remove(&unit);
-        outcome
+        })
     }
 
     /// An answer comes alone: more bytes than it has are another answer, to nobody knows what.

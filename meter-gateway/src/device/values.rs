@@ -134,30 +134,34 @@ impl Values {
     /// The values of several points. Points of the same quantity are added up; where one of them has
     /// no value, the sum has none, unless that point is optional.
     pub fn of<'a>(points: impl Iterator<Item = (&'a Point, Result<Decoded, NoValue>)>) -> Self {
-        let mut sums: BTreeMap<Quantity, Option<Decoded>> = BTreeMap::new();
+        // A device has so few values that looking through them is quicker than a map.
+        let mut sums: Vec<(Quantity, Option<Decoded>)> = Vec::with_capacity(points.size_hint().0);
         for (point, outcome) in points {
             if outcome.is_err() && point.optional {
                 continue;
             }
-            match sums.entry(point.quantity) {
-                std::collections::btree_map::Entry::Vacant(empty) => {
-                    empty.insert(outcome.ok());
-                }
-                std::collections::btree_map::Entry::Occupied(mut sum) => {
-                    let added = match (sum.get(), outcome) {
-                        (Some(Decoded::Number(a)), Ok(Decoded::Number(b))) => a.checked_add(b),
-                        _ => None,
-                    };
-                    sum.insert(added.map(Decoded::Number));
-                }
-            }
+            let known = sums.iter_mut().find(|(q, _)| *q == point.quantity);
+            let Some((_, sum)) = known else {
+                sums.push((point.quantity, outcome.ok()));
+                continue;
+            };
+            let added = match (&*sum, outcome) {
+                (Some(Decoded::Number(a)), Ok(Decoded::Number(b))) => a.checked_add(b),
+                _ => None,
+            };
+            *sum = added.map(Decoded::Number);
         }
-        let mut values = Values::default();
+        let (mut values, mut details) = (Values::default(), Vec::with_capacity(sums.len()));
         for (quantity, sum) in sums {
-            if let Some(decoded) = sum {
-                values.put(quantity, decoded);
+            match sum {
+                Some(Decoded::Number(number)) if quantity.is_detail() => {
+                    details.push((quantity, number));
+                }
+                Some(decoded) => values.put(quantity, decoded),
+                None => {}
             }
         }
+        values.details = details.into_iter().collect();
         values
     }
 
@@ -194,13 +198,10 @@ impl Values {
                 self.soc_permille = u16::try_from(permille).ok();
             }
             (Quantity::State, Decoded::Text(text)) => self.state = Some(text),
-            (quantity, _) if quantity.is_identity() => {}
-            (quantity, Decoded::Number(number)) => {
-                self.details.insert(quantity, number);
-            }
-            (quantity, Decoded::Text(text)) => {
+            (quantity, Decoded::Text(text)) if !quantity.is_identity() => {
                 self.texts.insert(quantity, text);
             }
+            _ => {}
         }
     }
 }

@@ -279,6 +279,15 @@ impl Quantity {
         )
     }
 
+    /// Whether it has no place of its own among a device's values.
+    pub(crate) const fn is_detail(self) -> bool {
+        let has_place = matches!(
+            self,
+            Quantity::Import | Quantity::Export | Quantity::Power | Quantity::Soc | Quantity::State
+        );
+        !has_place && !self.is_identity()
+    }
+
     /// Whether it counts the point's energy, so that readings can be made of it.
     #[must_use]
     pub const fn is_counter(self) -> bool {
