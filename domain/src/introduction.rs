@@ -205,7 +205,7 @@ impl Message for KeyRequest {
         version(wire.version)?;
         if wire.points.is_empty() || wire.points.len() > POINTS_MAX {
             return Err(minicbor::decode::Error::message(
-                "a key request is for 1 to 256 points",
+                "a key request is for 1 to 1024 points",
             ));
         }
         if !wire.points.is_sorted_by(|a, b| a.point < b.point) {

@@ -7,7 +7,7 @@ use crate::signed::{Kind, Message, PublicKey, decode, encode};
 use crate::time::Timestamp;
 
 /// Most metering points behind one gateway key.
-pub const POINTS_MAX: usize = 256;
+pub const POINTS_MAX: usize = 1024;
 
 /// Who holds a key.
 #[derive(Clone, PartialEq, Eq, Debug)]

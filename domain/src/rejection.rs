@@ -120,7 +120,7 @@ impl From<&crate::signed::SignedError> for Rejection {
     fn from(error: &crate::signed::SignedError) -> Self {
         use crate::signed::SignedError;
         match error {
-            SignedError::TooLarge(_) => Rejection::TooLarge,
+            SignedError::TooLarge { .. } => Rejection::TooLarge,
             SignedError::BadKey => Rejection::UnknownKey,
             SignedError::Malformed | SignedError::Payload(_) | SignedError::NotDeterministic => {
                 Rejection::NotDeterministic

@@ -15,8 +15,10 @@ use ed25519_dalek::{Signature, Signer, VerifyingKey};
 
 use crate::ids::{CommunityId, Digest32, KeyId};
 
-/// Longest signed message in bytes; a longer one is refused unread.
+/// Longest signed message in bytes, except of those that list a gateway's points.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024;
+/// Longest signed message that lists a gateway's points: 1,024 of them with the longest names.
+pub const POINTS_MESSAGE_MAX_BYTES: usize = 160 * 1024;
 
 /// What a signed message is about. Part of what is signed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +69,15 @@ impl Kind {
             Kind::Introduction => "introduction",
             Kind::KeyRefusal => "key-refusal",
             Kind::Revocation => "revocation",
+        }
+    }
+
+    /// Longest message of this kind in bytes; a longer one is refused unread.
+    #[must_use]
+    pub const fn max_bytes(self) -> usize {
+        match self {
+            Kind::Key | Kind::KeyRequest | Kind::Introduction => POINTS_MESSAGE_MAX_BYTES,
+            _ => MESSAGE_MAX_BYTES,
         }
     }
 
@@ -221,7 +232,9 @@ impl<T> Signed<T> {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
 
+impl<T: Message> Signed<T> {
     /// Which key the message claims to be signed with: for looking the key up, no more.
     ///
     /// # Errors
@@ -238,24 +251,20 @@ impl<T> Signed<T> {
     ///
     /// # Errors
     /// They are not such a message any more.
-    pub fn stored(&self) -> Result<T, SignedError>
-    where
-        T: Message,
-    {
+    pub fn stored(&self) -> Result<T, SignedError> {
         let parsed = self.parse()?;
         let payload = parsed.payload.as_deref().ok_or(SignedError::Malformed)?;
         T::from_cbor(payload).map_err(|e| SignedError::Payload(e.to_string()))
     }
 
     fn parse(&self) -> Result<CoseSign1, SignedError> {
-        if self.bytes.len() > MESSAGE_MAX_BYTES {
-            return Err(SignedError::TooLarge(self.bytes.len()));
+        let (bytes, max_bytes) = (self.bytes.len(), T::KIND.max_bytes());
+        if bytes > max_bytes {
+            return Err(SignedError::TooLarge { bytes, max_bytes });
         }
         CoseSign1::from_tagged_slice(&self.bytes).map_err(|_| SignedError::Malformed)
     }
-}
 
-impl<T: Message> Signed<T> {
     /// Signs `message` for `community`.
     #[must_use]
     pub fn sign(key: &SigningKey, community: &CommunityId, message: &T) -> Self {
@@ -349,9 +358,14 @@ impl<T> Verified<T> {
 /// Why signed bytes were not accepted as a message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SignedError {
-    /// Longer than [`MESSAGE_MAX_BYTES`].
-    #[error("the signed message has {0} bytes, more than the {MESSAGE_MAX_BYTES} allowed")]
-    TooLarge(usize),
+    /// Longer than messages of this kind may be.
+    #[error("the signed message has {bytes} bytes, more than the {max_bytes} allowed")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// See [`Kind::max_bytes`].
+        max_bytes: usize,
+    },
     /// Not a tagged `COSE_Sign1` with a payload and a 64-byte signature.
     #[error("the bytes are not a tagged COSE_Sign1 with a payload and an Ed25519 signature")]
     Malformed,

@@ -24,8 +24,9 @@ use base64::engine::general_purpose::STANDARD;
 use domain::claim::ClaimCode;
 use domain::ids::{Digest32, KeyId};
 use domain::introduction::{Introduction, KeyRefusal, KeyRefused, KeyRequest, PointStart};
-use domain::key_record::{Holder, KeyRecord};
-use domain::signed::{MESSAGE_MAX_BYTES, PublicKey, Signed, SigningKey};
+use domain::key_record::{Holder, KeyRecord, POINTS_MAX};
+
+use domain::signed::{POINTS_MESSAGE_MAX_BYTES, PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
 use runtime::durable;
 use runtime::key_file::{self, KeyError};
@@ -81,7 +82,7 @@ pub enum EnrolError {
     NoKey(PathBuf),
     /// Too many points for one message.
     #[error(
-        "{points} points are too many for one key ({bytes} bytes to sign, at most {MESSAGE_MAX_BYTES}): give some devices a gateway of their own"
+        "{points} points are too many for one key (at most {POINTS_MAX}; {bytes} bytes to sign, at most {POINTS_MESSAGE_MAX_BYTES}): give some devices a gateway of their own"
     )]
     TooLarge {
         /// How many.
@@ -289,7 +290,7 @@ impl Keys {
         };
         let signed = Signed::sign(introducer, &config.community, &introduction);
         let bytes = signed.as_bytes().len();
-        if bytes > MESSAGE_MAX_BYTES {
+        if count > POINTS_MAX || bytes > POINTS_MESSAGE_MAX_BYTES {
             return Err(EnrolError::TooLarge {
                 points: count,
                 bytes,

@@ -37,8 +37,8 @@ const UNANSWERED_ATTEMPTS: u32 = 5;
 /// Events heard before what is due is looked for again.
 const HEARD_AT_ONCE_MAX: usize = 64;
 const KEEP_ALIVE_S: u16 = 30;
-/// Largest packet from the broker: an acceptance has at most 16 KiB, a device's report as much.
-const PACKET_MAX_BYTES: u32 = 64 * 1024;
+/// Largest packet from the broker: the key record of a gateway with 1,024 points has at most 160 KiB.
+const PACKET_MAX_BYTES: u32 = 256 * 1024;
 
 /// The topics of one gateway.
 #[derive(Clone, Debug)]

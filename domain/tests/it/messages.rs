@@ -7,7 +7,7 @@ use domain::command::{Ack, Act, Command, End, Limit, Outcome, Refusal, Revert, S
 use domain::energy::Energy;
 use domain::ids::{CommunityId, DeviceId, Digest32, GatewayId, ParticipantId, PointId};
 use domain::introduction::{Introduction, KeyRefusal, KeyRefused, KeyRequest, PointStart};
-use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
+use domain::key_record::{Holder, KeyRecord, POINTS_MAX, PointRecord, PointRole};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::order_query::OrderQuery;
@@ -317,8 +317,54 @@ fn too_large_a_message_is_refused_unread() {
     let huge = Signed::<Reading>::from_bytes(vec![0; 20_000]);
     assert!(matches!(
         huge.claimed_signer(),
-        Err(SignedError::TooLarge(20_000))
+        Err(SignedError::TooLarge { bytes: 20_000, .. })
     ));
+}
+
+#[test]
+fn a_gateway_may_have_1024_points_with_the_longest_names_and_not_one_more() {
+    let name = |n: usize| format!("{n:a>64}");
+    let record = |count| {
+        let point = |n| PointRecord {
+            point: PointId::new(name(n)).unwrap(),
+            role: PointRole::Submeter,
+            participant: Some(ParticipantId::new(name(n)).unwrap()),
+            rating_w: u32::MAX,
+        };
+        let points = (0..count).map(point).collect();
+        let gateway = GatewayId::new("gw-03").unwrap();
+        KeyRecord {
+            holder: Holder::Gateway { gateway, points },
+            ..key_record()
+        }
+    };
+    let largest = Signed::sign(&key(3), &street(), &record(POINTS_MAX));
+    let verified = largest.verify(PublicKey::of(&key(3)), &street());
+    assert_eq!(verified.unwrap().message(), &record(POINTS_MAX));
+    let more = Signed::sign(&key(3), &street(), &record(POINTS_MAX + 1));
+    let refused = more.verify(PublicKey::of(&key(3)), &street());
+    assert!(matches!(refused, Err(SignedError::Payload(_))));
+    let point = |n| PointStart {
+        point: PointId::new(name(n)).unwrap(),
+        first_sequence: u64::MAX,
+        previous: Digest32([255; 32]),
+    };
+    let mut points: Vec<PointStart> = (0..POINTS_MAX).map(point).collect();
+    points.sort_by(|a, b| a.point.cmp(&b.point));
+    let request = KeyRequest {
+        key: PublicKey::of(&key(3)),
+        gateway: GatewayId::new(name(0)).unwrap(),
+        introducer: PublicKey::of(&key(4)).id(),
+        points,
+        made_at: Timestamp::EPOCH,
+    };
+    let introduction = Introduction {
+        key: PublicKey::of(&key(3)),
+        request: Signed::sign(&key(3), &street(), &request),
+    };
+    let signed = Signed::sign(&key(4), &street(), &introduction);
+    let opened = signed.verify(PublicKey::of(&key(4)), &street()).unwrap();
+    assert!(opened.message().verify_request(&street()).is_ok());
 }
 
 proptest! {

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MESSAGE_MAX_BYTES = 16384
+POINTS_MESSAGE_MAX_BYTES = 163840
 ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -197,11 +198,11 @@ TABLES = {
         optional=(6, 7, 8),
     ),
     "key": table(
-        {1: VERSION, 2: public_key, 3: I64, 4: ident, 5: several(POINT, 0, 256), 6: ident}, optional=(4, 5, 6)
+        {1: VERSION, 2: public_key, 3: I64, 4: ident, 5: several(POINT, 0, 1024), 6: ident}, optional=(4, 5, 6)
     ),
     "claim": table({1: VERSION, 2: ident, 3: public_key, 4: I64, 5: I64}),
     "key-request": table(
-        {1: VERSION, 2: public_key, 3: ident, 4: raw(8), 5: several(row(ident, U64, raw(32)), 1, 256), 6: I64}
+        {1: VERSION, 2: public_key, 3: ident, 4: raw(8), 5: several(row(ident, U64, raw(32)), 1, 1024), 6: I64}
     ),
     "introduction": table({1: VERSION, 2: public_key, 3: lambda value: need(type(value) is bytes, "not bytes")}),
     "key-refusal": table({1: VERSION, 2: ident, 3: raw(32), 4: one_of(REFUSALS), 5: text(0, 300), 6: I64}),
@@ -261,7 +262,8 @@ def decode(encoded):
 
 def verify(kind, message, key, community):
     """The claims of a message, if it is one of this kind, signer and community."""
-    need(len(message) <= MESSAGE_MAX_BYTES, "too long")
+    lists_points = kind in ("key", "key-request", "introduction")
+    need(len(message) <= (POINTS_MESSAGE_MAX_BYTES if lists_points else MESSAGE_MAX_BYTES), "too long")
     public_key(key)
     envelope = decode(message)
     need(isinstance(envelope, cbor2.CBORTag) and envelope.tag == 18, "not a tagged COSE_Sign1")
