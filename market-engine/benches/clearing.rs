@@ -18,7 +18,7 @@ use domain::money::Price;
 use domain::order::Side;
 use market_engine::book::{Book, Entry};
 use market_engine::clear::fast::{Record, Records, Scratch, clear_records};
-use market_engine::clear::{Mechanism, clear};
+use market_engine::clear::{Mechanism, PricePolicy, Ties, clear, price_and_fills};
 use support::{Random, median_ns};
 
 /// Ticks between the limits of generated orders, in micro-tokens per kWh.
@@ -129,23 +129,18 @@ fn whole(orders: u32, books: usize) {
     let books: Vec<Book> = (0..books)
         .map(|_| book(&mut random, orders, FINE))
         .collect();
-    let total = f64::from(orders) * books.len() as f64;
-    let full_ns = median_ns(
-        5,
-        || (),
-        |()| {
-            for book in &books {
-                black_box(clear(black_box(book), Mechanism::default()));
-            }
-        },
-    );
-    println!(
-        "{:>10} {orders:>10} {:>14.1} {:>12.1} {:>16.0}",
-        books.len(),
-        full_ns / 1e6,
-        full_ns / total,
-        books.len() as f64 / (full_ns / 1e9)
-    );
+    let (policy, ties) = (PricePolicy::WalrasMid, Ties::ProRata);
+    let fills = |book: &Book| drop(black_box(price_and_fills(black_box(book), policy, ties)));
+    let full = |book: &Book| drop(black_box(clear(black_box(book), Mechanism::default())));
+    let ns = [&fills as &dyn Fn(&Book), &full]
+        .map(|job| median_ns(9, || (), |()| books.iter().for_each(job)));
+    print!("{:>8} {orders:>9}", books.len());
+    for ns in ns {
+        let count = books.len() as f64;
+        let (per, each) = (ns / count / f64::from(orders), count / (ns / 1e9));
+        print!(" {:>10.1} {per:>9.1} {each:>10.0}", ns / 1e6);
+    }
+    println!();
 }
 
 fn main() {
@@ -159,9 +154,12 @@ fn main() {
         }
     }
     println!(
-        "\nThe whole clearing, with trades, a reason for every order, and all promises checked."
+        "\nPrice and fills, with own counterparts and ties; then the whole clearing, with trades, a"
     );
-    println!("     books     orders       ms total     ns/order     books/second");
+    println!(
+        "reason for every order, and all promises checked: ms, ns per order, books per second."
+    );
+    println!("   books    orders     fills                            whole");
     for (orders, books) in [(100, 1_000), (10_000, 20), (100_000, 3), (1_000_000, 1)] {
         whole(orders, books);
     }

@@ -105,6 +105,15 @@ impl Book {
         self.participants
     }
 
+    /// Of each participant, whether it has bids and whether it has offers.
+    pub(crate) fn sides(&self) -> Vec<[bool; 2]> {
+        let mut sides = vec![[false; 2]; self.participants];
+        for entry in &self.entries {
+            sides[slot(entry.participant)][usize::from(entry.side == Side::Offer)] = true;
+        }
+        sides
+    }
+
     /// The orders as the clearing reads them, in the book's order.
     #[must_use]
     pub fn records(&self) -> &Records {

@@ -4,6 +4,7 @@
 //! respected, nobody trades with itself, and the auction keeps no money unless its mechanism says so.
 //! What is common to the mechanisms – merit order, margin, own counterparts – is in `merit.rs`.
 
+mod auction;
 mod check;
 mod continuous;
 pub mod fast;
@@ -14,6 +15,7 @@ mod muda;
 mod pay_as_bid;
 mod preferred;
 mod ranked;
+pub mod standing;
 mod trade_reduction;
 mod uniform_price;
 mod vcg;
@@ -23,10 +25,12 @@ use domain::money::Price;
 
 use crate::book::{Book, slot};
 use crate::explain::Reason;
+pub use auction::Auction;
 pub use preferred::clear_with_wishes;
+pub use uniform_price::{PriceAndFills, price_and_fills};
 pub use words::{OptionError, Words};
 
-/// How a book is cleared.
+/// How a book is cleared: the mechanisms as data, each an [`Auction`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mechanism {
     /// One price for all trades.
@@ -79,29 +83,31 @@ pub enum Budget {
 }
 
 impl Mechanism {
+    /// Hands the mechanism over as what it does.
+    pub fn with<T>(self, job: impl FnOnce(&dyn Auction) -> T) -> T {
+        match self {
+            Mechanism::UniformPrice { policy, ties } => {
+                job(&uniform_price::UniformPrice { policy, ties })
+            }
+            Mechanism::PayAsBid { price, ties } => job(&pay_as_bid::PayAsBid { price, ties }),
+            Mechanism::TradeReduction { ties } => job(&trade_reduction::TradeReduction { ties }),
+            Mechanism::Continuous => job(&continuous::Continuous),
+            Mechanism::Huang { ties } => job(&huang::Huang { ties }),
+            Mechanism::Muda { seed } => job(&muda::Muda { seed }),
+            Mechanism::Vcg { ties } => job(&vcg::Vcg { ties }),
+        }
+    }
+
     /// What it does with the money between buyers and sellers.
     #[must_use]
-    pub const fn budget(self) -> Budget {
-        match self {
-            Mechanism::UniformPrice { .. }
-            | Mechanism::PayAsBid { .. }
-            | Mechanism::Continuous
-            | Mechanism::Muda { .. } => Budget::Balanced,
-            Mechanism::TradeReduction { .. } | Mechanism::Huang { .. } => Budget::Surplus,
-            Mechanism::Vcg { .. } => Budget::Deficit,
-        }
+    pub fn budget(self) -> Budget {
+        self.with(|auction| auction.budget())
     }
 
     /// Whether no order is served while a better one of its side is not.
     #[must_use]
-    pub const fn keeps_merit_order(self) -> bool {
-        match self {
-            Mechanism::UniformPrice { .. }
-            | Mechanism::PayAsBid { .. }
-            | Mechanism::TradeReduction { .. }
-            | Mechanism::Vcg { .. } => true,
-            Mechanism::Continuous | Mechanism::Huang { .. } | Mechanism::Muda { .. } => false,
-        }
+    pub fn keeps_merit_order(self) -> bool {
+        self.with(|auction| auction.keeps_merit_order())
     }
 
     /// Whether it matters which order came first.
@@ -112,25 +118,14 @@ impl Mechanism {
 
     /// Who is served first among equals.
     #[must_use]
-    pub const fn ties(self) -> Ties {
-        match self {
-            Mechanism::UniformPrice { ties, .. }
-            | Mechanism::PayAsBid { ties, .. }
-            | Mechanism::TradeReduction { ties }
-            | Mechanism::Huang { ties }
-            | Mechanism::Vcg { ties } => ties,
-            Mechanism::Continuous => Ties::Time,
-            Mechanism::Muda { seed } => Ties::Lottery { seed },
-        }
+    pub fn ties(self) -> Ties {
+        self.with(|auction| auction.ties())
     }
 
     /// Most orders that a book may have for it.
     #[must_use]
-    pub const fn orders_max(self) -> usize {
-        match self {
-            Mechanism::Vcg { .. } => vcg::ORDERS_MAX,
-            _ => crate::book::ORDERS_MAX,
-        }
+    pub fn orders_max(self) -> usize {
+        self.with(|auction| auction.orders_max())
     }
 }
 
@@ -213,7 +208,8 @@ pub struct Fill {
 pub struct Outcome {
     /// The one price of all trades, where there is one.
     pub price: Option<Price>,
-    /// Lowest and highest price at which the same trades are an equilibrium (`uniform-price` only).
+    /// Lowest and highest price at which the largest volume of this book is an equilibrium, own
+    /// counterparts aside; whatever the mechanism made of it. None where nobody could trade.
     pub price_interval: Option<(Price, Price)>,
     /// Energy traded.
     pub volume_wh: i64,
@@ -230,6 +226,34 @@ pub struct Outcome {
     pub orders: Vec<Fill>,
 }
 
+/// Who has what of the welfare, by the limits of the orders, in nano-tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gains {
+    /// What buyers pay less than their limits.
+    pub buyers: i128,
+    /// What sellers receive above their limits.
+    pub sellers: i128,
+    /// What the community keeps; below zero where somebody has to pay in.
+    pub community: i128,
+}
+
+impl Outcome {
+    /// How the welfare of these trades is divided. The three sum to it.
+    #[must_use]
+    pub fn gains(&self, book: &Book) -> Gains {
+        let wide = |price: Price| i128::from(price.micro_per_kwh());
+        let mut gains = Gains::default();
+        for trade in &self.trades {
+            let energy = i128::from(trade.energy_wh);
+            let (paid, received) = (wide(trade.buyer_price), wide(trade.seller_price));
+            gains.buyers += energy * (wide(book.get(trade.bid).limit) - paid);
+            gains.sellers += energy * (received - wide(book.get(trade.offer).limit));
+            gains.community += energy * (paid - received);
+        }
+        gains
+    }
+}
+
 /// Clears a book.
 ///
 /// # Panics
@@ -237,15 +261,7 @@ pub struct Outcome {
 /// at most [`Mechanism::orders_max`] orders, or takes very long).
 #[must_use]
 pub fn clear(book: &Book, mechanism: Mechanism) -> Outcome {
-    let outcome = match mechanism {
-        Mechanism::UniformPrice { policy, ties } => uniform_price::clear(book, policy, ties),
-        Mechanism::PayAsBid { price, ties } => pay_as_bid::clear(book, price, ties),
-        Mechanism::TradeReduction { ties } => trade_reduction::clear(book, ties),
-        Mechanism::Continuous => continuous::clear(book),
-        Mechanism::Huang { ties } => huang::clear(book, ties),
-        Mechanism::Muda { seed } => muda::clear(book, seed),
-        Mechanism::Vcg { ties } => vcg::clear(book, ties),
-    };
+    let outcome = mechanism.with(|auction| auction.clear(book));
     check::assert_sound(book, mechanism, &outcome);
     outcome
 }

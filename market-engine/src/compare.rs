@@ -15,7 +15,7 @@ use domain::money::Price;
 use domain::order::Side;
 
 use crate::book::{Book, Entry, slot};
-use crate::clear::{Mechanism, Outcome, PairPrice, PricePolicy, Ties, clear};
+use crate::clear::{Gains, Mechanism, Outcome, PairPrice, PricePolicy, Ties, clear};
 use crate::share::{Member, ShareError, SharingRule, share};
 
 /// Most participants whose best response is sampled.
@@ -140,7 +140,11 @@ pub fn compare(
 
 fn row(book: &Book, mechanism: Mechanism, seed: u64) -> Row {
     let outcome = clear(book, mechanism);
-    let [buyers, sellers] = [Side::Bid, Side::Offer].map(|side| gain_of_side(book, &outcome, side));
+    let Gains {
+        buyers,
+        sellers,
+        community,
+    } = outcome.gains(book);
     Row {
         mechanism,
         volume_wh: outcome.volume_wh,
@@ -148,21 +152,10 @@ fn row(book: &Book, mechanism: Mechanism, seed: u64) -> Row {
         welfare: outcome.welfare,
         buyers,
         sellers,
-        community: outcome.surplus,
+        community,
         gini_permille: gini_permille(&gains(book, &outcome)),
         misreport: misreport(book, mechanism, seed, &outcome),
     }
-}
-
-fn gain_of_side(book: &Book, outcome: &Outcome, side: Side) -> i128 {
-    let gain = |t: &crate::clear::Match| {
-        let per_kwh = match side {
-            Side::Bid => wide(book.get(t.bid).limit) - wide(t.buyer_price),
-            Side::Offer => wide(t.seller_price) - wide(book.get(t.offer).limit),
-        };
-        i128::from(t.energy_wh) * per_kwh
-    };
-    outcome.trades.iter().map(gain).sum()
 }
 
 /// What each participant gains by its limits in `book`.

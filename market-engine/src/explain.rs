@@ -54,6 +54,8 @@ pub enum Reason {
         gone: bool,
         /// Best limit left on the other side, of somebody else.
         best: Option<Price>,
+        /// As in `BeyondPrice`, where orders met as they came.
+        needed: Option<Price>,
     },
     /// Nobody was on the other side.
     NobodyOpposite {
@@ -140,7 +142,11 @@ impl fmt::Display for Reason {
                 filled_wh,
                 gone,
                 best,
-            } => write_reach(f, *side, *filled_wh, *gone, *best),
+                needed,
+            } => {
+                write_reach(f, *side, *filled_wh, *gone, *best)?;
+                write_needed(f, *side, *needed)
+            }
             Reason::NobodyOpposite { own } => {
                 let other = if *own { " else" } else { "" };
                 write!(f, "not filled: nobody{other} on the other side")
@@ -285,6 +291,8 @@ pub(crate) struct Setting {
     /// Orders at the margin share in proportion.
     pro_rata: bool,
     reduction: Option<Reduction>,
+    /// Of each order, the limit from which on it is filled, where the mechanism found it out.
+    needed: Vec<Option<Price>>,
 }
 
 /// What `trade-reduction` did to a book.
@@ -303,6 +311,7 @@ impl Setting {
             tells_needed: true,
             pro_rata: ties == Ties::ProRata,
             reduction: None,
+            needed: Vec::new(),
         }
     }
 
@@ -314,13 +323,14 @@ impl Setting {
         }
     }
 
-    pub(crate) const fn over_time() -> Self {
+    pub(crate) const fn over_time(needed: Vec<Option<Price>>) -> Self {
         Setting {
             price: None,
             one_moment: false,
             tells_needed: false,
             pro_rata: false,
             reduction: None,
+            needed,
         }
     }
 }
@@ -342,10 +352,7 @@ pub(crate) fn explain(
     setting: Setting,
 ) -> Vec<Reason> {
     let [bids, offers] = SideView::both(book, filled, left_out);
-    let mut sides = vec![[false; 2]; book.participants()];
-    for entry in book.entries() {
-        sides[slot(entry.participant)][usize::from(entry.side == Side::Offer)] = true;
-    }
+    let sides = book.sides();
     let cleared = Cleared {
         own: OwnSpare::of(book, filled, &sides),
         bids,
@@ -406,6 +413,7 @@ impl Cleared {
                 filled_wh,
                 gone,
                 best,
+                needed: self.setting.needed.get(slot(index)).copied().flatten(),
             };
         }
         if filled_wh > 0 {

@@ -12,40 +12,69 @@ use domain::money::split_largest_remainder;
 
 use super::merit::Plan;
 use super::ranked::Ranked;
-use super::{Decision, Ties, matching};
+use super::{Auction, Budget, Decision, Ties, matching};
 use crate::book::{Book, slot};
 use crate::explain::{Reduction, Setting, explain};
 
-pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
-    let mut plan = Plan::new(book, ties);
-    let welfare_max = plan.serve_best();
-    let mut trades = Vec::new();
-    let mut reduction = None;
-    if let Some(ranked) = Ranked::of(&plan) {
-        let (bid, offer) = (ranked.bid, ranked.offer);
-        let [bids, offers] = ranked.before();
-        let kept = bids.iter().chain(&offers).copied().collect();
-        let dropped = [bid, offer];
-        serve_all_but_cuts(&mut plan, [bids, offers]);
-        reduction = Some(Reduction { dropped, kept });
-        let (buyer_price, seller_price) = (book.get(bid).limit, book.get(offer).limit);
-        trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
+/// The price-setting pair drops out, the longer side is cut.
+pub(super) struct Huang {
+    pub(super) ties: Ties,
+}
+
+impl Auction for Huang {
+    fn name(&self) -> &'static str {
+        "huang"
     }
-    Decision {
-        price: None,
-        price_interval: None,
-        trades,
-        welfare_max,
-        reasons: explain(
-            book,
-            &plan.filled,
-            &plan.left_out,
-            Setting::reduced(None, ties, reduction),
-        ),
-        left_out: plan.left_out,
-        filled: plan.filled,
+
+    fn price_policy(&self) -> &'static str {
+        "dropped-pair"
     }
-    .into_outcome(book)
+
+    fn ties(&self) -> Ties {
+        self.ties
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::Surplus
+    }
+
+    fn keeps_merit_order(&self) -> bool {
+        false
+    }
+
+    fn clear(&self, book: &Book) -> super::Outcome {
+        let ties = self.ties;
+        let mut plan = Plan::new(book, ties);
+        let welfare_max = plan.serve_best();
+        let price_interval = plan.interval();
+        let mut trades = Vec::new();
+        let mut reduction = None;
+        if let Some(ranked) = Ranked::of(&plan) {
+            let (bid, offer) = (ranked.bid, ranked.offer);
+            let [bids, offers] = ranked.before();
+            let kept = bids.iter().chain(&offers).copied().collect();
+            let dropped = [bid, offer];
+            serve_all_but_cuts(&mut plan, [bids, offers]);
+            reduction = Some(Reduction { dropped, kept });
+            let (buyer_price, seller_price) = (book.get(bid).limit, book.get(offer).limit);
+            trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
+        }
+        Decision {
+            price: None,
+            price_interval,
+            trades,
+            welfare_max,
+            reasons: explain(
+                book,
+                &plan.filled,
+                &plan.left_out,
+                Setting::reduced(None, ties, reduction),
+            ),
+            left_out: plan.left_out,
+            filled: plan.filled,
+        }
+        .into_outcome(book)
+    }
 }
 
 /// Serves all of these bids and offers, the longer side cut to the shorter one.

@@ -42,7 +42,7 @@ fn pair(plan: &Plan<'_>) -> Vec<Pair> {
     let (bids, offers) = (plan.served(Side::Bid), plan.served(Side::Offer));
     let mut left = plan.filled.clone();
     let mut pairs = Vec::with_capacity(bids.len() + offers.len());
-    let loads = Loads::new(plan.book, &bids, &offers, &left);
+    let loads = Loads::new(plan.book, &left);
     if loads.by_weight.is_empty() {
         pair_in_order(&bids, &offers, &mut left, &mut pairs);
     } else {
@@ -152,23 +152,24 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub(super) fn new(book: &Book, bids: &[u32], offers: &[u32], left: &[i64]) -> Self {
-        let mut sides = vec![0_u8; book.participants()];
-        bids.iter()
-            .for_each(|i| sides[slot(book.get(*i).participant)] |= 1);
-        offers
-            .iter()
-            .for_each(|i| sides[slot(book.get(*i).participant)] |= 2);
-        let mut of = BTreeMap::new();
-        for index in bids.iter().chain(offers) {
-            let participant = book.get(*index).participant;
-            if sides[slot(participant)] == 3 {
-                *of.entry(participant).or_default() += i128::from(at(left, *index));
+    pub(super) fn new(book: &Book, left: &[i64]) -> Self {
+        let open = || book.entries().iter().zip(left).filter(|(_, wh)| **wh > 0);
+        let mut sides = vec![[false; 2]; book.participants()];
+        let mut left_wh = 0;
+        for (entry, wh) in open() {
+            let offer = entry.side == Side::Offer;
+            sides[slot(entry.participant)][usize::from(offer)] = true;
+            left_wh += if offer { 0 } else { *wh };
+        }
+        let mut of: BTreeMap<u32, i128> = BTreeMap::new();
+        for (entry, wh) in open() {
+            if sides[slot(entry.participant)] == [true; 2] {
+                *of.entry(entry.participant).or_default() += i128::from(*wh);
             }
         }
         let by_weight = of.iter().map(|(p, wh)| (*wh, *p)).collect();
         Loads {
-            left_wh: bids.iter().map(|i| at(left, *i)).sum(),
+            left_wh,
             of,
             by_weight,
         }
@@ -204,28 +205,31 @@ impl Loads {
 
 /// Open orders of one side, best first, with the best of anyone but one participant at hand.
 #[derive(Default)]
-pub(super) struct Open<R: Ord + Copy> {
-    of: BTreeMap<u32, BTreeSet<(R, u32)>>,
-    best: BTreeSet<((R, u32), u32)>,
+struct Open {
+    of: BTreeMap<u32, BTreeSet<Ranked>>,
+    best: BTreeSet<(Ranked, u32)>,
 }
 
-impl<R: Ord + Copy> Open<R> {
-    /// Adds an order, given its rank (the least is the best) and its index.
-    pub(super) fn insert(&mut self, place: (R, u32), participant: u32) {
+/// An order's rank, the least the best, and its index.
+type Ranked = (u32, u32);
+
+impl Open {
+    /// Adds an order.
+    fn insert(&mut self, place: Ranked, participant: u32) {
         self.change(participant, |own| own.insert(place));
     }
 
     /// Removes an order.
-    pub(super) fn remove(&mut self, place: (R, u32), participant: u32) {
+    fn remove(&mut self, place: Ranked, participant: u32) {
         self.change(participant, |own| own.remove(&place));
     }
 
     /// The best open order that is not the participant's own, and whose it is.
-    pub(super) fn best_but(&self, participant: u32) -> Option<((R, u32), u32)> {
+    fn best_but(&self, participant: u32) -> Option<(Ranked, u32)> {
         self.best.iter().find(|(_, p)| *p != participant).copied()
     }
 
-    fn change(&mut self, participant: u32, change: impl FnOnce(&mut BTreeSet<(R, u32)>) -> bool) {
+    fn change(&mut self, participant: u32, change: impl FnOnce(&mut BTreeSet<Ranked>) -> bool) {
         let own = self.of.entry(participant).or_default();
         if let Some(first) = own.first() {
             self.best.remove(&(*first, participant));

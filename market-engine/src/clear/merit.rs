@@ -63,11 +63,16 @@ impl<'b> Plan<'b> {
         self
     }
 
-    /// The most welfare that a book could bring, if a participant could also serve itself.
-    pub(super) fn welfare_max(book: &Book) -> i128 {
+    /// Of a book that is cleared another way: the most welfare that it could bring, if a participant
+    /// could also serve itself, and the prices at which its largest volume is an equilibrium.
+    pub(super) fn measure(book: &Book) -> (i128, Option<(Price, Price)>) {
         let mut plan = Plan::new(book, Ties::Time);
-        plan.serve_all();
-        plan.margin.map_or(0, |margin| margin.welfare)
+        (plan.serve_best(), plan.interval())
+    }
+
+    /// Lowest and highest price at which what [`Plan::serve_best`] served is an equilibrium.
+    pub(super) fn interval(&self) -> Option<(Price, Price)> {
+        self.margin.map(|margin| margin.interval)
     }
 
     /// Serves the largest volume of any single price by merit, whoever is whose counterpart.

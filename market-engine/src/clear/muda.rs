@@ -13,35 +13,59 @@ use domain::money::Price;
 use domain::order::Side;
 
 use super::merit::{Plan, lot};
-use super::{Decision, PricePolicy, Ties, matching, uniform_price};
+use super::{Auction, Decision, PricePolicy, Ties, matching, uniform_price};
 use crate::book::{Book, Entry, better, slot};
 use crate::explain::Reason;
 
-pub(super) fn clear(book: &Book, seed: u64) -> super::Outcome {
-    let welfare_max = Plan::welfare_max(book);
-    let half_of = halves(book, seed);
-    let prices = [0, 1].map(|half| own_price(book, seed, |p| half_of[slot(p)] == half));
-    let mut decision = Decision {
-        price: None,
-        price_interval: None,
-        trades: Vec::new(),
-        filled: vec![0; book.entries().len()],
-        left_out: vec![0; book.entries().len()],
-        welfare_max,
-        reasons: vec![Reason::NoPostedPrice; book.entries().len()],
-    };
-    for half in [0, 1] {
-        if let Some(price) = prices[1 - half] {
-            serve_half(
-                book,
-                seed,
-                price,
-                |p| half_of[slot(p)] == half,
-                &mut decision,
-            );
-        }
+/// Two halves, each at the price of the other.
+pub(super) struct Muda {
+    pub(super) seed: u64,
+}
+
+impl Auction for Muda {
+    fn name(&self) -> &'static str {
+        "muda"
     }
-    decision.into_outcome(book)
+
+    fn price_policy(&self) -> &'static str {
+        "other-half"
+    }
+
+    fn ties(&self) -> Ties {
+        Ties::Lottery { seed: self.seed }
+    }
+
+    fn keeps_merit_order(&self) -> bool {
+        false
+    }
+
+    fn clear(&self, book: &Book) -> super::Outcome {
+        let seed = self.seed;
+        let (welfare_max, price_interval) = Plan::measure(book);
+        let half_of = halves(book, seed);
+        let prices = [0, 1].map(|half| own_price(book, seed, |p| half_of[slot(p)] == half));
+        let mut decision = Decision {
+            price: None,
+            price_interval,
+            trades: Vec::new(),
+            filled: vec![0; book.entries().len()],
+            left_out: vec![0; book.entries().len()],
+            welfare_max,
+            reasons: vec![Reason::NoPostedPrice; book.entries().len()],
+        };
+        for half in [0, 1] {
+            if let Some(price) = prices[1 - half] {
+                serve_half(
+                    book,
+                    seed,
+                    price,
+                    |p| half_of[slot(p)] == half,
+                    &mut decision,
+                );
+            }
+        }
+        decision.into_outcome(book)
+    }
 }
 
 /// The half of each participant. It hangs on the least name among its orders, not on who came first.
@@ -89,53 +113,99 @@ fn serve_half(
     let takes_price = |e: &Entry| !better(e.side, price, e.limit);
     let mut plan = Plan::new(book, Ties::Lottery { seed })
         .only(|_, e| takes_part(e.participant) && takes_price(e));
-    let lists = [Side::Bid, Side::Offer].map(|side| plan.taking_part(side).collect::<Vec<u32>>());
-    let sum = |list: &[u32]| -> i64 { list.iter().map(|i| plan.energy(*i)).sum() };
-    let (demand, supply) = (sum(&lists[0]), sum(&lists[1]));
-    let volume = demand.min(supply);
-    for mut list in lists {
-        list.sort_by_cached_key(|i| lot(book, &seed.to_be_bytes(), &book.get(*i).key));
-        let mut left = volume;
-        for index in list {
-            let part = left.min(plan.energy(index));
-            plan.filled[slot(index)] = part;
-            left -= part;
+    let queues = [Side::Bid, Side::Offer].map(|side| Queue::of(&plan, seed, side));
+    let volume = queues[0].energy_wh.min(queues[1].energy_wh);
+    for queue in &queues {
+        for drawn in &queue.drawn {
+            let left_wh = (volume - drawn.before_wh).max(0);
+            plan.filled[slot(drawn.index)] = left_wh.min(plan.energy(drawn.index));
         }
     }
     plan.leave_out_overlap(volume);
     let trades = matching::trades(&plan, |_, _| (price, price));
     decision.trades.extend(trades);
+    let sides = book.sides();
     for (place, entry) in book.entries().iter().enumerate() {
         if takes_part(entry.participant) {
-            let other_wh = if entry.side == Side::Bid {
-                supply
-            } else {
-                demand
-            };
+            let other_wh = queues[usize::from(entry.side == Side::Bid)].energy_wh;
             let (filled_wh, left_out_wh) = (plan.filled[place], plan.left_out[place]);
             decision.filled[place] = filled_wh;
             decision.left_out[place] = left_out_wh;
-            decision.reasons[place] = reason(entry, filled_wh, left_out_wh, price, other_wh);
+            decision.reasons[place] = if takes_price(entry) {
+                taker_reason(entry, filled_wh, left_out_wh, price, other_wh)
+            } else {
+                let queue = &queues[usize::from(entry.side == Side::Offer)];
+                let told = sides[slot(entry.participant)] != [true; 2]
+                    && queue.would_serve(book, seed, entry, other_wh);
+                Reason::BeyondPrice {
+                    side: entry.side,
+                    price,
+                    needed: told.then_some(price),
+                }
+            };
         }
     }
 }
 
-/// Why an order of the half was served as it was.
-fn reason(entry: &Entry, filled_wh: i64, left_out_wh: i64, price: Price, other_wh: i64) -> Reason {
+/// An order that takes the posted price, as its lot put it.
+struct Drawn {
+    lot: [u8; 32],
+    index: u32,
+    /// Energy of those before it.
+    before_wh: i64,
+}
+
+/// The orders of one side of a half that take the posted price.
+struct Queue {
+    drawn: Vec<Drawn>,
+    energy_wh: i64,
+}
+
+impl Queue {
+    fn of(plan: &Plan<'_>, seed: u64, side: Side) -> Self {
+        let draw = |index| Drawn {
+            lot: lot(plan.book, &seed.to_be_bytes(), &plan.book.get(index).key),
+            index,
+            before_wh: 0,
+        };
+        let mut drawn: Vec<Drawn> = plan.taking_part(side).map(draw).collect();
+        drawn.sort_unstable_by_key(|d| (d.lot, d.index));
+        let mut energy_wh = 0;
+        for order in &mut drawn {
+            order.before_wh = energy_wh;
+            energy_wh += plan.energy(order.index);
+        }
+        Queue { drawn, energy_wh }
+    }
+
+    /// Whether an order that is not among them would get a part, if it took the price too: neither its
+    /// lot nor the price depends on its limit.
+    fn would_serve(&self, book: &Book, seed: u64, entry: &Entry, other_wh: i64) -> bool {
+        let lot = lot(book, &seed.to_be_bytes(), &entry.key);
+        let place = self.drawn.partition_point(|d| d.lot < lot);
+        let before_wh = self
+            .drawn
+            .get(place)
+            .map_or(self.energy_wh, |d| d.before_wh);
+        before_wh < other_wh.min(self.energy_wh.saturating_add(entry.energy_wh))
+    }
+}
+
+/// Why an order that takes the posted price was served as it was.
+fn taker_reason(
+    entry: &Entry,
+    filled_wh: i64,
+    left_out_wh: i64,
+    price: Price,
+    other_wh: i64,
+) -> Reason {
     let (side, energy_wh) = (entry.side, entry.energy_wh);
-    let takes_price = !better(side, price, entry.limit);
     if filled_wh == energy_wh {
         Reason::Filled
     } else if left_out_wh > 0 {
         Reason::OwnCounterpart {
             filled_wh,
             own_wh: left_out_wh,
-        }
-    } else if !takes_price {
-        Reason::BeyondPrice {
-            side,
-            price,
-            needed: None,
         }
     } else if filled_wh > 0 {
         Reason::FilledInPart {

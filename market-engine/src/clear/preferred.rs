@@ -75,7 +75,7 @@ impl<'a> Pairing<'a> {
         let mut plan = Plan::new(book, ties);
         plan.filled = plain.orders.iter().map(|o| o.filled_wh).collect();
         let (bids, offers) = (plan.served(Side::Bid), plan.served(Side::Offer));
-        let loads = Loads::new(book, &bids, &offers, &plan.filled);
+        let loads = Loads::new(book, &plan.filled);
         Pairing {
             book,
             ties,

@@ -15,50 +15,75 @@ use domain::money::Price;
 
 use super::merit::Plan;
 use super::ranked::Ranked;
-use super::{Decision, Ties, matching};
+use super::{Auction, Budget, Decision, Ties, matching};
 use crate::book::Book;
 use crate::explain::{Reduction, Setting, explain};
 
-pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
-    let mut plan = Plan::new(book, ties);
-    let welfare_max = plan.serve_best();
-    // Own counterparts are out of the book now, so that they set no price below.
-    let rule = PriceRule::of(&plan);
-    let (buyer_price, seller_price, reduction) = match rule {
-        None => (Price::ZERO, Price::ZERO, None),
-        Some(PriceRule::Common(price)) => (price, price, None),
-        Some(PriceRule::Dropped {
-            bids,
-            offers,
-            bid,
-            offer,
-        }) => {
-            let reduction = Reduction {
-                dropped: [bid, offer],
-                kept: bids.iter().chain(&offers).copied().collect(),
-            };
-            plan = plan.only(|index, _| reduction.kept.contains(&index));
-            plan.serve();
-            (book.get(bid).limit, book.get(offer).limit, Some(reduction))
-        }
-    };
-    let trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
-    let price = (buyer_price == seller_price && !trades.is_empty()).then_some(buyer_price);
-    Decision {
-        price,
-        price_interval: None,
-        trades,
-        welfare_max,
-        reasons: explain(
-            book,
-            &plan.filled,
-            &plan.left_out,
-            Setting::reduced(price, ties, reduction),
-        ),
-        left_out: plan.left_out,
-        filled: plan.filled,
+/// The price-setting pair may drop out.
+pub(super) struct TradeReduction {
+    pub(super) ties: Ties,
+}
+
+impl Auction for TradeReduction {
+    fn name(&self) -> &'static str {
+        "trade-reduction"
     }
-    .into_outcome(book)
+
+    fn price_policy(&self) -> &'static str {
+        "mcafee"
+    }
+
+    fn ties(&self) -> Ties {
+        self.ties
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::Surplus
+    }
+
+    fn clear(&self, book: &Book) -> super::Outcome {
+        let ties = self.ties;
+        let mut plan = Plan::new(book, ties);
+        let welfare_max = plan.serve_best();
+        let price_interval = plan.interval();
+        // Own counterparts are out of the book now, so that they set no price below.
+        let rule = PriceRule::of(&plan);
+        let (buyer_price, seller_price, reduction) = match rule {
+            None => (Price::ZERO, Price::ZERO, None),
+            Some(PriceRule::Common(price)) => (price, price, None),
+            Some(PriceRule::Dropped {
+                bids,
+                offers,
+                bid,
+                offer,
+            }) => {
+                let reduction = Reduction {
+                    dropped: [bid, offer],
+                    kept: bids.iter().chain(&offers).copied().collect(),
+                };
+                plan = plan.only(|index, _| reduction.kept.contains(&index));
+                plan.serve();
+                (book.get(bid).limit, book.get(offer).limit, Some(reduction))
+            }
+        };
+        let trades = matching::trades(&plan, |_, _| (buyer_price, seller_price));
+        let price = (buyer_price == seller_price && !trades.is_empty()).then_some(buyer_price);
+        Decision {
+            price,
+            price_interval,
+            trades,
+            welfare_max,
+            reasons: explain(
+                book,
+                &plan.filled,
+                &plan.left_out,
+                Setting::reduced(price, ties, reduction),
+            ),
+            left_out: plan.left_out,
+            filled: plan.filled,
+        }
+        .into_outcome(book)
+    }
 }
 
 enum PriceRule {

@@ -5,28 +5,93 @@ use domain::order::Side;
 
 use super::fast::Margin;
 use super::merit::Plan;
-use super::{Decision, PricePolicy, Ties, matching};
+use super::words::MILLION;
+use super::{Auction, Decision, PricePolicy, Ties, matching};
 use crate::book::Book;
 use crate::explain::{Setting, explain};
 
-pub(super) fn clear(book: &Book, policy: PricePolicy, ties: Ties) -> super::Outcome {
+/// One price for all trades.
+pub(super) struct UniformPrice {
+    pub(super) policy: PricePolicy,
+    pub(super) ties: Ties,
+}
+
+impl Auction for UniformPrice {
+    fn name(&self) -> &'static str {
+        "uniform-price"
+    }
+
+    fn price_policy(&self) -> &'static str {
+        match self.policy {
+            PricePolicy::WalrasMid => "walras-mid",
+            PricePolicy::Marginal => "marginal",
+            PricePolicy::PairK { .. } => "pair-k",
+        }
+    }
+
+    fn price_details(&self) -> String {
+        match self.policy {
+            PricePolicy::PairK { k_millionths } => {
+                let (whole, part) = (k_millionths / MILLION, k_millionths % MILLION);
+                format!("pair-k k={whole}.{part:06}")
+            }
+            _ => self.price_policy().to_owned(),
+        }
+    }
+
+    fn ties(&self) -> Ties {
+        self.ties
+    }
+
+    fn clear(&self, book: &Book) -> super::Outcome {
+        let UniformPrice { policy, ties } = *self;
+        let mut plan = Plan::new(book, ties);
+        let welfare_max = plan.serve_best();
+        let price = plan.margin.map(|margin| price(&margin, policy));
+        let trades = price.map_or(Vec::new(), |price| {
+            matching::trades(&plan, |_, _| (price, price))
+        });
+        let setting = Setting::one_moment(price, ties);
+        Decision {
+            price,
+            price_interval: plan.interval(),
+            trades,
+            welfare_max,
+            reasons: explain(book, &plan.filled, &plan.left_out, setting),
+            left_out: plan.left_out,
+            filled: plan.filled,
+        }
+        .into_outcome(book)
+    }
+}
+
+/// What a clearing by one price decides, before anybody is told with whom and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PriceAndFills {
+    /// The price; none where nothing trades.
+    pub price: Option<Price>,
+    /// As in [`super::Outcome`].
+    pub price_interval: Option<(Price, Price)>,
+    /// As in [`super::Outcome`].
+    pub welfare_max: i128,
+    /// Energy of each order that is served, in the book's order.
+    pub filled_wh: Vec<i64>,
+    /// Energy of each order that was left out, as only own orders stood against it.
+    pub left_out_wh: Vec<i64>,
+}
+
+/// Clears a book by one price: what [`super::clear`] says of price and fills, without trades and reasons.
+#[must_use]
+pub fn price_and_fills(book: &Book, policy: PricePolicy, ties: Ties) -> PriceAndFills {
     let mut plan = Plan::new(book, ties);
     let welfare_max = plan.serve_best();
-    let price = plan.margin.map(|margin| price(&margin, policy));
-    let trades = price.map_or(Vec::new(), |price| {
-        matching::trades(&plan, |_, _| (price, price))
-    });
-    let setting = Setting::one_moment(price, ties);
-    Decision {
-        price,
-        price_interval: plan.margin.map(|margin| margin.interval),
-        trades,
+    PriceAndFills {
+        price: plan.margin.map(|margin| price(&margin, policy)),
+        price_interval: plan.interval(),
         welfare_max,
-        reasons: explain(book, &plan.filled, &plan.left_out, setting),
-        left_out: plan.left_out,
-        filled: plan.filled,
+        filled_wh: plan.filled,
+        left_out_wh: plan.left_out,
     }
-    .into_outcome(book)
 }
 
 /// The price inside the range that the margin allows.

@@ -10,41 +10,69 @@
 use domain::money::Price;
 
 use super::merit::Plan;
-use super::{Decision, Ties, matching};
+use super::{Auction, Budget, Decision, Ties, matching};
 use crate::book::{Book, slot};
 use crate::explain::{Setting, explain};
 
 /// Most orders in a book that is cleared this way: the work grows with their square.
 pub(super) const ORDERS_MAX: usize = 2_000;
 
-pub(super) fn clear(book: &Book, ties: Ties) -> super::Outcome {
-    let mut plan = Plan::new(book, ties);
-    let welfare_max = plan.serve_best();
-    let discounts = discounts(&plan, ties);
-    let trades = matching::trades(&plan, |bid, offer| {
-        let (bid, offer) = (book.get(bid), book.get(offer));
-        let [bid_discount, offer_discount] =
-            [bid, offer].map(|entry| discounts[slot(entry.participant)]);
-        (
-            moved(bid.limit, -bid_discount),
-            moved(offer.limit, offer_discount),
-        )
-    });
-    Decision {
-        price: None,
-        price_interval: None,
-        trades,
-        welfare_max,
-        reasons: explain(
-            book,
-            &plan.filled,
-            &plan.left_out,
-            Setting::one_moment(None, ties),
-        ),
-        left_out: plan.left_out,
-        filled: plan.filled,
+/// Each pays what its presence costs the others.
+pub(super) struct Vcg {
+    pub(super) ties: Ties,
+}
+
+impl Auction for Vcg {
+    fn name(&self) -> &'static str {
+        "vcg"
     }
-    .into_outcome(book)
+
+    fn price_policy(&self) -> &'static str {
+        "externality"
+    }
+
+    fn ties(&self) -> Ties {
+        self.ties
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::Deficit
+    }
+
+    fn orders_max(&self) -> usize {
+        ORDERS_MAX
+    }
+
+    fn clear(&self, book: &Book) -> super::Outcome {
+        let ties = self.ties;
+        let mut plan = Plan::new(book, ties);
+        let welfare_max = plan.serve_best();
+        let discounts = discounts(&plan, ties);
+        let trades = matching::trades(&plan, |bid, offer| {
+            let (bid, offer) = (book.get(bid), book.get(offer));
+            let [bid_discount, offer_discount] =
+                [bid, offer].map(|entry| discounts[slot(entry.participant)]);
+            (
+                moved(bid.limit, -bid_discount),
+                moved(offer.limit, offer_discount),
+            )
+        });
+        Decision {
+            price: None,
+            price_interval: plan.interval(),
+            trades,
+            welfare_max,
+            reasons: explain(
+                book,
+                &plan.filled,
+                &plan.left_out,
+                Setting::one_moment(None, ties),
+            ),
+            left_out: plan.left_out,
+            filled: plan.filled,
+        }
+        .into_outcome(book)
+    }
 }
 
 /// What each participant gains per watt-hour by its presence, in micro-tokens per kWh. Never below zero:

@@ -3,7 +3,7 @@
 use super::{Mechanism, PairPrice, PricePolicy, Ties};
 
 /// Millionths in one.
-const MILLION: u32 = 1_000_000;
+pub(super) const MILLION: u32 = 1_000_000;
 
 /// A mechanism in words; what is absent takes its default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,52 +86,14 @@ impl Mechanism {
 
     /// The mechanism's name.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Mechanism::UniformPrice { .. } => "uniform-price",
-            Mechanism::PayAsBid { .. } => "pay-as-bid",
-            Mechanism::TradeReduction { .. } => "trade-reduction",
-            Mechanism::Continuous => "continuous",
-            Mechanism::Huang { .. } => "huang",
-            Mechanism::Muda { .. } => "muda",
-            Mechanism::Vcg { .. } => "vcg",
-        }
+    pub fn name(self) -> &'static str {
+        self.with(|auction| auction.name())
     }
 
     /// The name of its price policy.
     #[must_use]
-    pub const fn price_policy_name(self) -> &'static str {
-        match self {
-            Mechanism::UniformPrice {
-                policy: PricePolicy::WalrasMid,
-                ..
-            } => "walras-mid",
-            Mechanism::UniformPrice {
-                policy: PricePolicy::Marginal,
-                ..
-            } => "marginal",
-            Mechanism::UniformPrice {
-                policy: PricePolicy::PairK { .. },
-                ..
-            } => "pair-k",
-            Mechanism::PayAsBid {
-                price: PairPrice::Bid,
-                ..
-            } => "bid",
-            Mechanism::PayAsBid {
-                price: PairPrice::Offer,
-                ..
-            } => "offer",
-            Mechanism::PayAsBid {
-                price: PairPrice::Mid,
-                ..
-            } => "mid",
-            Mechanism::TradeReduction { .. } => "mcafee",
-            Mechanism::Continuous => "standing-order",
-            Mechanism::Huang { .. } => "dropped-pair",
-            Mechanism::Muda { .. } => "other-half",
-            Mechanism::Vcg { .. } => "externality",
-        }
+    pub fn price_policy_name(self) -> &'static str {
+        self.with(|auction| auction.price_policy())
     }
 
     /// The price policy, its k and the ties with their seed, so that the clearing can be repeated.
@@ -142,17 +104,10 @@ impl Mechanism {
             Ties::Time => "time".to_owned(),
             Ties::Lottery { seed } => format!("lottery seed={seed}"),
         };
-        let policy = self.price_policy_name();
-        match self {
-            Mechanism::UniformPrice {
-                policy: PricePolicy::PairK { k_millionths },
-                ..
-            } => {
-                let (whole, part) = (k_millionths / MILLION, k_millionths % MILLION);
-                format!("{policy} k={whole}.{part:06} ties={ties}")
-            }
-            _ => format!("{policy} ties={ties}"),
-        }
+        format!(
+            "{} ties={ties}",
+            self.with(|auction| auction.price_details())
+        )
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn result(orders: &Orders, outcome: &Outcome) -> String {
     let mut text = outcome
         .price
         .map_or("no price".to_owned(), |p| micro(p).to_string());
-    if let Some((low, high)) = outcome.price_interval {
+    if let (Some((low, high)), Some(_)) = (outcome.price_interval, outcome.price) {
         let _ = write!(text, " of {}..{}", micro(low), micro(high));
     }
     let _ = write!(text, ", {} Wh", outcome.volume_wh);

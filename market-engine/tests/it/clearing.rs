@@ -167,7 +167,7 @@ fn trade_reduction_keeps_the_pair_if_the_next_pair_gives_a_price() {
     check(
         "trade-reduction",
         EVEN,
-        "20, 20 Wh; b1 o1 10 @20; b2 o2 10 @20",
+        "20 of 20..28, 20 Wh; b1 o1 10 @20; b2 o2 10 @20",
     );
     // (12 + 40) / 2 = 26 lies outside [20, 22]: the pair drops out.
     let book = "b1 a 10 40; b2 b 10 22; b3 c 10 12; o1 d 10 10; o2 e 10 20; o3 f 10 40";
@@ -215,8 +215,78 @@ fn continuous_trades_at_the_price_that_stood() {
         "continuous",
         book,
         "b2",
-        "not filled: no offer of somebody else at or below its limit was left",
+        "not filled: no offer of somebody else at or below its limit was left; \
+         at 0.000021 or more it would have been, at least in part",
     );
+    // What came later would have met it, at its own limit or beyond what took it all.
+    let book = "b1 a 5 10; o1 b 5 30; b2 c 5 30; o2 d 5 20";
+    check("continuous", book, "no price, 5 Wh; b2 o1 5 @30");
+    check_reason(
+        "continuous",
+        book,
+        "b1",
+        "not filled: no offer of somebody else at or below its limit; the best left was 0.000020; \
+         at 0.000020 or more it would have been, at least in part",
+    );
+}
+
+#[test]
+fn every_mechanism_measures_the_same_book() {
+    let orders = crate::books::orders(EVEN);
+    for mechanism in crate::books::all() {
+        let outcome = market_engine::clear::clear(&orders.book, mechanism);
+        let (low, high) = outcome.price_interval.unwrap();
+        assert_eq!([low.micro_per_kwh(), high.micro_per_kwh()], [20, 28]);
+        assert_eq!(outcome.welfare_max, 400, "{mechanism:?}");
+    }
+    let gains = |words| {
+        let mechanism = crate::books::mechanism(words);
+        market_engine::clear::clear(&orders.book, mechanism).gains(&orders.book)
+    };
+    let split = |words| {
+        let g = gains(words);
+        [g.buyers, g.sellers, g.community]
+    };
+    assert_eq!(split("-"), [220, 180, 0]);
+    assert_eq!(split("pay-as-bid bid"), [0, 400, 0]);
+    assert_eq!(split("pay-as-bid offer"), [400, 0, 0]);
+    assert_eq!(split("huang"), [100, 100, 100]);
+}
+
+#[test]
+fn equal_orders_of_one_participant_are_orders_of_their_own() {
+    // Four alike want 40 Wh and get all of 30 Wh, none is lost as a double.
+    let book = "b1 ann 10 30; b2 ann 10 30; b3 ann 10 30; b4 ann 10 30; o1 bob 30 10";
+    let orders = crate::books::orders(book);
+    for mechanism in crate::books::all() {
+        let outcome = market_engine::clear::clear(&orders.book, mechanism);
+        let fills = outcome.orders.iter().take(4).map(|o| o.filled_wh);
+        assert!(fills.clone().all(|wh| wh <= 10), "{mechanism:?}");
+        if mechanism.budget() == market_engine::clear::Budget::Balanced
+            && !matches!(mechanism, Mechanism::Muda { .. })
+        {
+            assert_eq!(fills.sum::<i64>(), 30, "{mechanism:?}");
+        }
+    }
+    let shares = "30 of 30..30, 30 Wh";
+    let orders = crate::books::orders(book);
+    let outcome = market_engine::clear::clear(&orders.book, crate::books::mechanism("-"));
+    assert!(crate::books::result(&orders, &outcome).starts_with(shares));
+    let mut fills: Vec<i64> = outcome.orders.iter().take(4).map(|o| o.filled_wh).collect();
+    fills.sort_unstable();
+    assert_eq!(fills, [7, 7, 8, 8]);
+}
+
+#[test]
+fn one_sided_books_trade_nothing_anywhere() {
+    for book in ["", "b1 a 10 30; b2 b 5 20", "o1 a 10 30; o2 b 5 20"] {
+        let orders = crate::books::orders(book);
+        for mechanism in crate::books::all() {
+            let outcome = market_engine::clear::clear(&orders.book, mechanism);
+            assert_eq!((outcome.volume_wh, outcome.welfare_max), (0, 0));
+            assert_eq!((outcome.price, outcome.price_interval), (None, None));
+        }
+    }
 }
 
 #[test]
@@ -368,6 +438,21 @@ fn energy_and_prices_may_be_huge() {
     let orders = crate::books::orders(&book);
     let outcome = market_engine::clear::clear(&orders.book, crate::books::mechanism("-"));
     assert_eq!(outcome.welfare, i128::from(max) * i128::from(u64::MAX));
+    // Both sides are full to the last watt-hour, and every limit is at an end of its range.
+    let (half, rest) = (max / 2, max - max / 2);
+    let book = format!(
+        "b1 a {half} {max}; b2 b {rest} {}; o1 c {half} {}; o2 d {rest} {max}",
+        i64::MIN,
+        i64::MIN,
+    );
+    let orders = crate::books::orders(&book);
+    for mechanism in crate::books::all() {
+        let outcome = market_engine::clear::clear(&orders.book, mechanism);
+        assert!(
+            outcome.volume_wh <= half && outcome.welfare_max > 0,
+            "{mechanism:?}"
+        );
+    }
 }
 
 #[test]

@@ -9,9 +9,12 @@
 mod books;
 mod brute_force;
 mod clearing;
+mod continuous;
 mod fast;
 mod files;
+mod fuzz;
 mod preferences;
 mod promises;
 mod service;
+mod theory;
 mod truthful;

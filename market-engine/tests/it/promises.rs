@@ -3,7 +3,7 @@
 use domain::money::Price;
 use domain::order::Side;
 use market_engine::book::{Book, Entry};
-use market_engine::clear::{Budget, Mechanism, Outcome, clear};
+use market_engine::clear::{Budget, Mechanism, Outcome, PricePolicy, clear, price_and_fills};
 use market_engine::explain::Reason;
 use proptest::prelude::*;
 
@@ -101,6 +101,39 @@ fn gives_up_welfare(mechanism: &Mechanism) -> bool {
     mechanism.budget() == Budget::Surplus || matches!(mechanism, Mechanism::Muda { .. })
 }
 
+/// The mechanisms that tell from which limit on an order would have been filled.
+fn telling() -> Vec<Mechanism> {
+    let heads = ["uniform-price walras-mid", "pay-as-bid mid", "vcg -"];
+    let ties = ["pro-rata", "time", "lottery"];
+    let each = heads
+        .iter()
+        .flat_map(|head| ties.map(|ties| format!("{head} {ties}")));
+    let mut all: Vec<Mechanism> = each.map(|text| crate::books::mechanism(&text)).collect();
+    all.extend([1, 2].map(|seed| Mechanism::Muda { seed }));
+    all.push(Mechanism::Continuous);
+    all
+}
+
+/// The limit that a reason names. At one moment and one limit there always is one.
+fn needed_by(reason: &Reason, mechanism: &Mechanism) -> Option<Price> {
+    let by_lot = matches!(mechanism, Mechanism::Muda { .. });
+    match reason {
+        Reason::BeyondPrice { needed, .. } | Reason::Outbid { needed, .. } => {
+            assert!(
+                by_lot || needed.is_some(),
+                "{mechanism:?}: no limit is told"
+            );
+            *needed
+        }
+        Reason::NoneInReach {
+            needed,
+            filled_wh: 0,
+            ..
+        } => *needed,
+        _ => None,
+    }
+}
+
 /// Energy that was left unserved although the orders of two different participants cross.
 fn crossing_left(entries: &[Entry], outcome: &Outcome) -> bool {
     let open = |side: Side| {
@@ -120,12 +153,36 @@ proptest! {
             let outcome = clear(&book(&entries), mechanism);
             check_sums(&entries, &outcome);
             prop_assert!(outcome.welfare <= outcome.welfare_max);
+            let gains = outcome.gains(&book(&entries));
+            prop_assert!(gains.buyers >= 0 && gains.sellers >= 0, "{mechanism:?} {gains:?}");
+            prop_assert_eq!(gains.community, outcome.surplus);
+            prop_assert_eq!(gains.buyers + gains.sellers + gains.community, outcome.welfare);
+            let best = clear(&book(&entries), Mechanism::UniformPrice {
+                policy: PricePolicy::WalrasMid,
+                ties: mechanism.ties(),
+            });
+            prop_assert_eq!(best.price_interval.is_some(), best.volume_wh > 0);
+            prop_assert_eq!(outcome.price_interval, best.price_interval, "{:?}", mechanism);
             match mechanism.budget() {
                 Budget::Balanced => prop_assert_eq!(outcome.surplus, 0),
                 Budget::Surplus => prop_assert!(outcome.surplus >= 0),
                 Budget::Deficit => {}
             }
             prop_assert!(gives_up_welfare(&mechanism) || !crossing_left(&entries, &outcome), "{mechanism:?}");
+        }
+    }
+
+    #[test]
+    fn price_and_fills_alone_are_those_of_the_whole_clearing(lines in lines(4)) {
+        let book = book(&entries(&lines));
+        for mechanism in all() {
+            let Mechanism::UniformPrice { policy, ties } = mechanism else { continue };
+            let (whole, quick) = (clear(&book, mechanism), price_and_fills(&book, policy, ties));
+            let fills: Vec<i64> = whole.orders.iter().map(|o| o.filled_wh).collect();
+            let left_out: Vec<i64> = whole.orders.iter().map(|o| o.left_out_wh).collect();
+            prop_assert_eq!((quick.price, quick.price_interval), (whole.price, whole.price_interval));
+            prop_assert_eq!((quick.filled_wh, quick.left_out_wh), (fills, left_out));
+            prop_assert_eq!(quick.welfare_max, whole.welfare_max);
         }
     }
 
@@ -184,15 +241,11 @@ proptest! {
     fn the_limit_that_an_explanation_names_is_the_one(lines in lines(1)) {
         let mut entries = entries(&lines);
         (0_u32..).zip(&mut entries).for_each(|(person, entry)| entry.participant = person);
-        let one_price = all().into_iter().filter(|m| {
-            matches!(m, Mechanism::UniformPrice { .. } | Mechanism::PayAsBid { .. })
-        });
-        for mechanism in one_price {
+        for mechanism in telling() {
             let outcome = clear(&book(&entries), mechanism);
             for (place, order) in outcome.orders.iter().enumerate() {
-                let (Reason::BeyondPrice { needed, .. } | Reason::Outbid { needed, .. }) = order.reason
-                else { continue };
-                let needed = needed.unwrap().micro_per_kwh();
+                let Some(needed) = needed_by(&order.reason, &mechanism) else { continue };
+                let needed = needed.micro_per_kwh();
                 let filled_at = |limit: i64| {
                     let mut changed = entries.clone();
                     changed[place].limit = Price::from_micro_per_kwh(limit);
