@@ -252,6 +252,14 @@ impl<T: Message> Signed<T> {
     /// # Errors
     /// They are not such a message any more.
     pub fn stored(&self) -> Result<T, SignedError> {
+        self.claimed()
+    }
+
+    /// What these bytes say, whoever has signed them: for finding out who might have, no more.
+    ///
+    /// # Errors
+    /// The bytes are too many, or no such message.
+    pub fn claimed(&self) -> Result<T, SignedError> {
         let parsed = self.parse()?;
         let payload = parsed.payload.as_deref().ok_or(SignedError::Malformed)?;
         T::from_cbor(payload).map_err(|e| SignedError::Payload(e.to_string()))

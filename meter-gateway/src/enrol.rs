@@ -382,6 +382,8 @@ pub struct Enrolment {
 pub enum Heard {
     /// Not the operator's word to this gateway about this key.
     Nothing,
+    /// The operator's word that this key is enrolled, which nobody waits for any more.
+    Known,
     /// The key is enrolled.
     Enrolled,
     /// It is not.
@@ -435,6 +437,10 @@ impl Enrolment {
     /// It cannot be kept; it will be given again.
     pub fn hear(&mut self, payload: Vec<u8>, trust: &Trust) -> Result<Heard, EnrolError> {
         if credential(payload.clone(), self.key, trust).is_some() {
+            // A word that comes again must not undo what was said since: a revocation.
+            if self.pending.is_none() {
+                return Ok(Heard::Known);
+            }
             self.keys.enrolled(&payload)?;
             self.pending = None;
             return Ok(Heard::Enrolled);
@@ -451,7 +457,8 @@ impl Enrolment {
         if refusal.reason == KeyRefused::KeyTaken {
             self.keys.note_revoked()?;
         }
-        // A code that is refused once is refused for ever, and each try counts against the next one.
+        // A code is not tried twice by itself: a wrong one counts against the right one, and what else may
+        // be wrong (the points, say) somebody has to set right first.
         // A rotation is asked for again: it may be the platform that has forgotten something.
         if !self.keys.is_rotating()? {
             self.keys.remove(INTRODUCTION)?;
@@ -463,11 +470,15 @@ impl Enrolment {
         })
     }
 
-    /// Remembers that readings under this key are refused.
+    /// Remembers that readings under a key are refused, if it is the one in use: what the one before has
+    /// signed may still be on its way.
     ///
     /// # Errors
     /// It cannot be written down.
-    pub fn note_revoked(&self) -> Result<(), EnrolError> {
+    pub fn note_revoked(&self, key: KeyId) -> Result<(), EnrolError> {
+        if key != self.key.id() {
+            return Ok(());
+        }
         self.keys.note_revoked()
     }
 }

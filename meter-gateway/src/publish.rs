@@ -411,6 +411,7 @@ impl Publisher {
     fn admitted(&mut self, payload: Vec<u8>) {
         match self.enrolment.hear(payload, &self.trust) {
             Ok(Heard::Enrolled) => tracing::info!("the platform has enrolled this gateway's key"),
+            Ok(Heard::Known) => tracing::debug!("the platform says again that the key is enrolled"),
             Ok(Heard::Refused { reason, detail }) => {
                 tracing::error!(%reason, "the platform did not enrol this gateway's key: {detail}");
                 self.status.count_error(reason.name());
@@ -427,12 +428,17 @@ impl Publisher {
     }
 
     /// What follows from a refusal beyond the one reading.
-    fn heed(&self, reason: Rejection) {
+    async fn heed(&self, point: &PointId, sequence: u64, reason: Rejection) {
         if reason != Rejection::KeyRevoked {
             return;
         }
         self.status.count_error("key_revoked");
-        if let Err(error) = self.enrolment.note_revoked() {
+        let signer = match self.spool.refused_signer(point, sequence).await {
+            Ok(signer) => signer,
+            Err(error) => return tracing::error!("{error}"),
+        };
+        let noted = signer.map(|signer| self.enrolment.note_revoked(signer));
+        if let Some(Err(error)) = noted {
             tracing::error!("{error}");
         }
     }
@@ -468,7 +474,7 @@ impl Publisher {
             Ok(refused) => {
                 for (sequence, reason) in refused {
                     tracing::warn!("reading {sequence} of {} was refused: {reason}", word.point);
-                    self.heed(reason);
+                    self.heed(&word.point, sequence, reason).await;
                 }
                 self.status.update(|s| s.acceptances += 1);
             }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::acceptance::Acceptance;
-use domain::ids::{Digest32, PointId};
+use domain::ids::{Digest32, KeyId, PointId};
 use domain::reading::Reading;
 use domain::rejection::Rejection;
 use domain::signed::{Signed, Verified};
@@ -418,6 +418,21 @@ impl Spool {
             .await?;
         tx.commit().await?;
         Ok(refused)
+    }
+
+    /// The key that a refused reading is signed with; `None` where it is not kept any more.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn refused_signer(
+        &self,
+        point: &PointId,
+        sequence: u64,
+    ) -> Result<Option<KeyId>, SpoolError> {
+        let args = args![point.as_str(), as_i64(sequence, point)?];
+        let row: Option<(Vec<u8>,)> = self.db.fetch_optional(sql::REFUSED_MESSAGE, args).await?;
+        let signer = row.map(|(message,)| Signed::<Reading>::from_bytes(message).claimed_signer());
+        Ok(signer.and_then(Result::ok))
     }
 
     /// Number of readings waiting, and of readings refused.

@@ -25,7 +25,7 @@ enum Command {
     List(ListArgs),
     /// Make a one-time code with which a gateway enrols its key.
     Claim(ClaimArgs),
-    /// Declare that a gateway's key counts no longer.
+    /// Declare that a gateway's keys count no longer.
     Revoke(RevokeArgs),
 }
 
@@ -60,6 +60,7 @@ struct ClaimArgs {
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  commonwatt keys revoke --gateway gw-7 --reason \"the box was stolen\"\n\n\
+    Without --key all keys of the gateway are revoked that are not yet, replaced ones too. \
     Without --from-sequence and --from, what is in the books stays and nothing more is taken: readings from \
     one sequence after the newest on, or of intervals that end later than now, are refused as key_revoked. \
     The gateway enrols a new key with a new claim code."
@@ -70,11 +71,11 @@ struct RevokeArgs {
     /// The gateway, as site.toml calls it.
     #[arg(long)]
     gateway: GatewayId,
-    /// The key, as `keys list` shows it; the newest one where none is named.
+    /// The key, as `keys list` shows it; all of the gateway's where none is named.
     #[arg(long)]
     key: Option<KeyId>,
     /// First sequence that is refused, for each of the key's points.
-    #[arg(long)]
+    #[arg(long, requires = "key")]
     from_sequence: Option<u64>,
     /// Readings of intervals that end later are refused too (RFC 3339 in UTC).
     #[arg(long)]
@@ -165,55 +166,68 @@ fn revoke(args: &RevokeArgs) -> Result<(), CliError> {
         )));
     }
     let platform = args.operator.platform()?;
-    let (kid, newest) = find_key(args)?;
-    let revocation = Revocation {
-        key: kid,
-        gateway: args.gateway.clone(),
-        from_sequence: args.from_sequence.unwrap_or(newest.saturating_add(1)),
-        from: args.from.unwrap_or(platform.now),
-        reason: args.reason.clone(),
-        issued_at: platform.now,
-    };
-    let signed = Signed::sign(&platform.key, &platform.community, &revocation);
-    let answer = args
-        .operator
-        .post("/api/v1/keys/revocations", signed.as_bytes())?;
-    let already = answer["already_accepted"].as_u64().unwrap_or(0);
-    print_data(&format!(
-        "key {kid} of {} is revoked: readings from sequence {} on, and of intervals that end after {}, are \
-         refused as key_revoked\n",
-        args.gateway, revocation.from_sequence, revocation.from
-    ))?;
-    if already > 0 {
-        print_data(&format!(
-            "{already} readings beyond that are in the books already and stay there\n"
-        ))?;
+    for (kid, newest) in find_keys(args)? {
+        let revocation = Revocation {
+            key: kid,
+            gateway: args.gateway.clone(),
+            from_sequence: args.from_sequence.unwrap_or(newest.saturating_add(1)),
+            from: args.from.unwrap_or(platform.now),
+            reason: args.reason.clone(),
+            issued_at: platform.now,
+        };
+        let signed = Signed::sign(&platform.key, &platform.community, &revocation);
+        let answer = args
+            .operator
+            .post("/api/v1/keys/revocations", signed.as_bytes())?;
+        let already = answer["already_accepted"].as_u64().unwrap_or(0);
+        print_data(&revoked(&revocation, already))?;
     }
     Ok(())
 }
 
-/// The key that is meant, and the highest sequence that was accepted under it.
-fn find_key(args: &RevokeArgs) -> Result<(KeyId, u64), CliError> {
+fn revoked(word: &Revocation, already_accepted: u64) -> String {
+    let Revocation {
+        key, gateway, from, ..
+    } = word;
+    let mut said = format!(
+        "key {key} of {gateway} is revoked: readings from sequence {} on, and of intervals that end after \
+         {from}, are refused as key_revoked\n",
+        word.from_sequence
+    );
+    if already_accepted > 0 {
+        said += &format!(
+            "{already_accepted} readings beyond that are in the books already and stay there\n"
+        );
+    }
+    said
+}
+
+/// The keys that are meant, newest first, and the highest sequence that was accepted under each.
+fn find_keys(args: &RevokeArgs) -> Result<Vec<(KeyId, u64)>, CliError> {
     let all = args.operator.get("/api/v1/keys")?;
     let gateways = all["gateways"].as_array().into_iter().flatten();
-    let mut own = gateways
+    let own = gateways
         .filter(|gateway| text(gateway, "gateway") == args.gateway.as_str())
         .flat_map(|gateway| gateway["keys"].as_array().into_iter().flatten());
     let named = args.key.map(|key| key.to_string());
-    let found = own.rfind(|key| {
-        named
-            .as_ref()
-            .is_none_or(|named| text(key, "key") == *named)
-    });
-    let Some(found) = found else {
-        return Err(CliError::CheckFailed(format!(
-            "gateway {} has no such key: see `commonwatt keys list`",
-            args.gateway
-        )));
+    let is_meant = |key: &&Value| match &named {
+        Some(named) => text(key, "key") == *named,
+        None => text(key, "state") != "revoked",
     };
-    let kid = text(found, "key").parse();
-    let kid = kid.map_err(|_| anyhow!("the platform names a key that is none"))?;
-    Ok((kid, found["newest_sequence"].as_u64().unwrap_or(0)))
+    let found = own.filter(is_meant).map(|key| {
+        let kid = text(key, "key").parse();
+        let kid = kid.map_err(|_| anyhow!("the platform names a key that is none"))?;
+        Ok((kid, key["newest_sequence"].as_u64().unwrap_or(0)))
+    });
+    let mut found = found.collect::<Result<Vec<_>, CliError>>()?;
+    found.reverse();
+    if found.is_empty() {
+        let gateway = &args.gateway;
+        return Err(CliError::CheckFailed(format!(
+            "gateway {gateway} has no such key, or none that is not revoked: see `commonwatt keys list`"
+        )));
+    }
+    Ok(found)
 }
 
 fn text(value: &Value, name: &str) -> String {

@@ -154,7 +154,7 @@ pub(super) async fn hear(
     let signed = Signed::<Ack>::from_bytes(payload);
     let kid = signed.claimed_signer()?;
     let held = settlement::service::gateway_public_key(&shared.db, kid).await?;
-    let (holder, key) = held.with_context(|| format!("key {kid} is not enrolled"))?;
+    let (holder, key) = held.with_context(|| format!("key {kid} is not enrolled, or revoked"))?;
     let verified = signed.verify(key, &shared.site.community)?;
     let ack = verified.message();
     let command = ack.command.0;
@@ -200,3 +200,6 @@ fn payload_of(bytes: Vec<u8>) -> anyhow::Result<Ack> {
         .stored()
         .context("a stored answer is damaged")
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,6 +255,17 @@ impl Lane {
         code
     }
 
+    /// Number of readings in the gateway's outbox.
+    fn waiting(&self) -> u64 {
+        let config = self.text("gateway.toml");
+        let shown = Command::new(program())
+            .args(["gateway", "status", "--config", &config, "--format", "json"])
+            .output()
+            .unwrap();
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        shown["outbox"]["waiting"].as_u64().unwrap()
+    }
+
     /// State and newest accepted sequence of each of the gateway's keys.
     fn states(&self) -> Vec<(String, u64)> {
         let listed = self.keys(&["list", "--format", "json"]);
@@ -370,7 +381,7 @@ fn a_key_is_claimed_rotated_and_revoked_and_never_shown() {
 
     // A platform that starts again knows the newest key.
     platform.stop();
-    let platform = lane.serve();
+    let mut platform = lane.serve();
     let third = lane.accepted(&["replaced"], second + 1);
 
     // A revoked key's readings are refused by name, and nothing more comes under it.
@@ -378,14 +389,28 @@ fn a_key_is_claimed_rotated_and_revoked_and_never_shown() {
     assert!(revoked.status.success(), "{revoked:?}");
     gateway.logs("was refused: key_revoked");
     let states = lane.states();
-    assert_eq!(states[1].0, "revoked");
+    assert_eq!(
+        (&*states[0].0, &*states[1].0),
+        ("revoked", "revoked"),
+        "the one before too"
+    );
     assert!(states[1].1 >= third);
+    let nothing = lane.keys(&["revoke", "--gateway", "gw-1", "--reason", "once more"]);
+    assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+    // What it still signs is refused only when the next key is in: that one is not revoked by it.
+    platform.stop();
+    wait_for("a reading in the outbox", || {
+        (lane.waiting() > 0).then_some(())
+    });
     gateway.stop();
+    let platform = lane.serve();
 
     // A new code lets in a new key.
     let code = lane.claim();
     let gateway = lane.gateway(Some(&format!("{code}\n")));
-    lane.accepted(&["replaced", "revoked"], 1);
+    gateway.logs("was refused: key_revoked");
+    lane.accepted(&["revoked", "revoked"], 1);
+    assert!(!lane.path("gateway/gateway.revoked").exists());
     assert_eq!(
         lane.states()[1],
         states[1],

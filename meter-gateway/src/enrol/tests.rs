@@ -194,8 +194,28 @@ async fn a_refused_code_is_not_sent_again_and_a_revoked_key_is_not_enrolled_agai
     assert_eq!(bench.current(), first);
     let mut running = bench.running();
     running.hear(bench.record(first), &bench.trust()).unwrap();
-    running.note_revoked().unwrap();
+    running.note_revoked(first.id()).unwrap();
+    // The platform's word comes once more, late: the key stays revoked.
+    let again = running.hear(bench.record(first), &bench.trust()).unwrap();
+    assert_eq!(again, Heard::Known);
     assert!(bench.claim(&code()).await, "a revoked key needs a code");
+    let second = bench.current();
+    assert_ne!(second, first);
+    // So does a refusal of what the key before has signed: this one is not revoked by it.
+    let mut running = bench.running();
+    running.hear(bench.record(second), &bench.trust()).unwrap();
+    running.note_revoked(first.id()).unwrap();
+    assert!(!bench.claim(&code()).await, "the new key is enrolled");
+    assert_eq!(bench.current(), second);
+}
+
+#[tokio::test]
+async fn a_claim_after_a_revocation_introduces_the_new_key() {
+    let bench = Bench::new().await;
+    bench.claim(&code()).await;
+    let first = bench.current();
+    bench.running().note_revoked(first.id()).unwrap();
+    bench.claim(&code()).await;
     assert_ne!(bench.current(), first);
     let pending = bench.keys.pending().unwrap().unwrap();
     assert_eq!(pending.key, bench.current().id());

@@ -99,6 +99,8 @@ pub(super) const REFUSE: &str =
     ON CONFLICT (point, sequence) DO NOTHING";
 pub(super) const REFUSED: &str =
     "SELECT point, sequence, reason FROM gateway_refused ORDER BY refused_at_ms, point, sequence";
+pub(super) const REFUSED_MESSAGE: &str =
+    "SELECT message FROM gateway_refused WHERE point = $1 AND sequence = $2";
 pub(super) const TRIM_REFUSED: &str = "DELETE FROM gateway_refused WHERE refused_at_ms <=
     (SELECT refused_at_ms FROM gateway_refused ORDER BY refused_at_ms DESC LIMIT 1 OFFSET $1)";
 pub(super) const PLACES: &str = "SELECT point, sequence, interval_start_s FROM gateway_outbox";

@@ -169,6 +169,15 @@ async fn read(
         Err(error) => return refuse(unreadable(&error), error.to_string()),
     };
     let Some(voucher) = voucher(tx, introducer).await? else {
+        // Whether it was signed with a wrong code nobody can see; whether a gateway made it, yes.
+        let asked = signed.claimed().map_err(|error| Refusal {
+            reason: unreadable(&error),
+            detail: error.to_string(),
+        });
+        let asked = asked.and_then(|asked| request_of(&asked, community, introducer));
+        if let Err(refusal) = asked.and_then(|request| is_from(gateway, &request)) {
+            return Ok(Err(refusal));
+        }
         tx.execute(
             "UPDATE settle_claims SET attempts = attempts + 1 WHERE gateway = $1 AND used_ms IS NULL",
             args![gateway.as_str()],
@@ -184,25 +193,49 @@ async fn read(
         Ok(introduction) => introduction,
         Err(error) => return refuse(unreadable(&error), error.to_string()),
     };
-    let request = match introduction.message().verify_request(&community.id) {
-        Ok(request) => request.message().clone(),
-        Err(error) => {
-            let why = format!("the new key's request: {error}");
-            return refuse(unreadable(&error), why);
-        }
+    let request = match request_of(introduction.message(), community, introducer) {
+        Ok(request) => request,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    if request.introducer != introducer {
-        let why = "the request names another key to vouch for it".to_owned();
-        return refuse(KeyRefused::BadSignature, why);
+    if let Err(refusal) = is_from(gateway, &request) {
+        return Ok(Err(refusal));
     }
-    if request.gateway != *gateway || !voucher.is_of(gateway) {
-        let why = format!(
-            "the introduction is for {}, and came as {gateway}",
-            request.gateway
-        );
+    if !voucher.is_of(gateway) {
+        let why = format!("the key {introducer} that vouches is not {gateway}'s");
         return refuse(KeyRefused::WrongNetwork, why);
     }
     Ok(Ok((voucher, request)))
+}
+
+/// The new key's request, if that key has signed it and it names who vouches.
+fn request_of(
+    introduction: &Introduction,
+    community: &Community,
+    introducer: KeyId,
+) -> Result<KeyRequest, Refusal> {
+    let request = introduction.verify_request(&community.id);
+    let request = request.map_err(|error| Refusal {
+        reason: unreadable(&error),
+        detail: format!("the new key's request: {error}"),
+    })?;
+    if request.message().introducer != introducer {
+        return Err(Refusal {
+            reason: KeyRefused::BadSignature,
+            detail: "the request names another key to vouch for it".to_owned(),
+        });
+    }
+    Ok(request.message().clone())
+}
+
+fn is_from(gateway: &GatewayId, request: &KeyRequest) -> Result<(), Refusal> {
+    if request.gateway == *gateway {
+        return Ok(());
+    }
+    let meant = &request.gateway;
+    Err(Refusal {
+        reason: KeyRefused::WrongNetwork,
+        detail: format!("the introduction is for {meant}, and came as {gateway}"),
+    })
 }
 
 async fn voucher(tx: &mut Tx, kid: KeyId) -> Result<Option<Voucher>, ServiceError> {

@@ -15,7 +15,7 @@ use super::{Community, ServiceError, registry};
 use crate::accept::CLOCK_TOLERANCE_MS;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
-use crate::store::LOCK;
+use crate::store::{LOCK, Source};
 
 /// The operator's word is taken for so long after it was signed: one that is found later is no order.
 pub const WORD_AGE_MAX_MS: i64 = 3_600_000;
@@ -218,9 +218,9 @@ pub(super) async fn covered_by_revocation(
 }
 
 /// Whether the operator has revoked this key, from wherever on.
-pub(super) async fn is_revoked(tx: &mut Tx, kid: KeyId) -> Result<bool, ServiceError> {
-    let row: Option<(i64,)> = tx
-        .fetch_optional(
+pub(super) async fn is_revoked(source: &mut impl Source, kid: KeyId) -> Result<bool, ServiceError> {
+    let row: Option<(i64,)> = source
+        .optional(
             "SELECT log_index FROM settle_revocations WHERE kid = $1 LIMIT 1",
             args![kid.0],
         )

@@ -10,7 +10,7 @@ use runtime::db::{Db, Tx};
 
 use super::error::{bytes, corrupt, number};
 use super::logs::append;
-use super::{Community, ServiceError};
+use super::{Community, ServiceError, keys};
 use crate::accept::RegisteredPoint;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
@@ -415,7 +415,7 @@ pub async fn gateway_of_key(db: &Db, kid: KeyId) -> Result<Option<GatewayId>, Se
     Ok(key(&mut &*db, kid).await?.and_then(|key| key.gateway))
 }
 
-/// The gateway that holds a key, with the key.
+/// The gateway that holds a key, with the key; none where the operator has revoked it.
 ///
 /// # Errors
 /// The database failed.
@@ -423,6 +423,9 @@ pub async fn gateway_public_key(
     db: &Db,
     kid: KeyId,
 ) -> Result<Option<(GatewayId, PublicKey)>, ServiceError> {
+    if keys::is_revoked(&mut &*db, kid).await? {
+        return Ok(None);
+    }
     let key = key(&mut &*db, kid).await?;
     Ok(key.and_then(|key| Some((key.gateway?, key.public))))
 }

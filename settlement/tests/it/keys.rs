@@ -12,7 +12,7 @@ use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
 use settlement::service::{
     CLAIM_ATTEMPTS_MAX, ReadingOutcome, Refusal, Revoked, ServiceError, acceptance, check_books,
-    gateway_keys, introduce, open_claim, open_claims, revoke,
+    gateway_keys, gateway_public_key, introduce, open_claim, open_claims, revoke,
 };
 
 use crate::world::{START_S, World, interval, sign};
@@ -327,6 +327,52 @@ async fn an_introduction_needs_both_signatures_and_its_own_gateway_and_points() 
         .unwrap();
 }
 
+#[tokio::test]
+async fn what_no_gateway_made_is_no_wrong_code() {
+    let keys = Keys::on_sqlite().await;
+    let (new, claim, wrong) = (key(11), keys.claim_key(&code(1)), keys.claim_key(&code(2)));
+    let word = keys.signed_claim(&code(1), at(0), 900);
+    keys.open_claim(&word, at(0)).await.unwrap();
+    let community = &keys.0.community.id;
+    let mistyped = keys.request(&new, &wrong, (1, Digest32([0; 32])));
+    let stolen = Introduction {
+        key: PublicKey::of(&new),
+        request: Signed::sign(&key(12), community, &mistyped),
+    };
+    let elsewhere = KeyRequest {
+        gateway: GatewayId::new("gateway-2").unwrap(),
+        ..mistyped.clone()
+    };
+    let good = keys.request(&new, &claim, (1, Digest32([0; 32])));
+    let another_kind = Signed::sign(&wrong, community, &good).as_bytes().to_vec();
+    let garbage = [
+        (vec![1, 2, 3], KeyRefused::NotDeterministic),
+        (another_kind, KeyRefused::NotDeterministic),
+        (
+            Signed::sign(&wrong, community, &stolen).as_bytes().to_vec(),
+            KeyRefused::NotDeterministic,
+        ),
+        (
+            keys.introduction(&good, &new, &wrong).as_bytes().to_vec(),
+            KeyRefused::BadSignature,
+        ),
+        (
+            keys.introduction(&elsewhere, &new, &wrong)
+                .as_bytes()
+                .to_vec(),
+            KeyRefused::WrongNetwork,
+        ),
+    ];
+    let attempts = async || open_claims(&keys.0.db, at(0)).await.unwrap()[0].attempts;
+    for (bytes, reason) in garbage {
+        let refused = keys.refused(&Signed::from_bytes(bytes), at(0)).await;
+        assert_eq!((refused, attempts().await), (reason, 0));
+    }
+    let mistyped = keys.introduction(&mistyped, &new, &wrong);
+    let refused = keys.refused(&mistyped, at(0)).await;
+    assert_eq!((refused, attempts().await), (KeyRefused::ClaimUnknown, 1));
+}
+
 async fn a_rotation_loses_nothing(mut keys: Keys) {
     let (old, new) = (keys.0.gateway_key.clone(), key(11));
     let readings = keys.chain(6, 3, &new);
@@ -394,9 +440,20 @@ async fn a_revoked_key_ends_by_sequence_and_by_time(mut keys: Keys) {
     }
     let stranger = keys.revoke(&key(77), 1, at(4)).await.unwrap_err();
     assert!(stranger.to_string().contains("has no key"), "{stranger}");
+    let trusted = async |keys: &Keys, key: &SigningKey| {
+        let kid = PublicKey::of(key).id();
+        let held = gateway_public_key(&keys.0.db, kid).await.unwrap();
+        held.map(|(gateway, _)| gateway)
+    };
+    assert_eq!(trusted(&keys, &old).await, Some(keys.0.gateway.clone()));
     // By time: no sequence helps where the interval ends later.
     let by_time = keys.revoke(&old, 100, at(5)).await.unwrap();
     assert_eq!(by_time.already_accepted, 0);
+    assert_eq!(
+        trusted(&keys, &old).await,
+        None,
+        "its answers count no more"
+    );
     assert_eq!(
         keys.take(&old, &readings[5]).await,
         Err(Rejection::KeyRevoked)
