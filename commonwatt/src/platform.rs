@@ -1,6 +1,7 @@
 //! The platform of one community: takes in signed readings and orders, clears, settles, proves, shows.
 //!
-//! One task writes to the database (`core`); everything else asks it over a bounded queue. It decides
+//! One task writes the books (`core`); everything else asks it over a bounded queue. Beside it, `control`
+//! keeps commands to devices and their answers in two tables of its own. The platform decides
 //! nothing that a rule of the market or of settlement decides.
 
 pub(crate) mod control;

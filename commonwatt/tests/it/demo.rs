@@ -20,23 +20,20 @@ pub(crate) fn program() -> PathBuf {
 }
 
 /// A running demo; killed when the test ends.
-struct Demo {
+pub(crate) struct Demo {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Demo {
     fn start(data_dir: &Path, extra: &[&str]) -> Demo {
+        Demo::start_at("300", data_dir, extra)
+    }
+
+    pub(crate) fn start_at(speed: &str, data_dir: &Path, extra: &[&str]) -> Demo {
         let mut child = Command::new(program())
-            .args([
-                "demo",
-                "--port",
-                "0",
-                "--speed",
-                "300",
-                "--quiet",
-                "--data-dir",
-            ])
+            .args(["demo", "--port", "0", "--speed", speed, "--quiet"])
+            .arg("--data-dir")
             .arg(data_dir)
             .args(extra)
             .stdout(Stdio::piped())
@@ -61,13 +58,22 @@ impl Demo {
         Demo { child, address }
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, &[])
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
+        self.ask("POST", path, body)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.address
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
         );
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -133,7 +139,7 @@ fn unchunked(head: &str, body: &str) -> String {
     out
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {

@@ -9,6 +9,7 @@
 
 mod check;
 mod clear;
+mod commands;
 mod control;
 mod demo;
 mod keys;
