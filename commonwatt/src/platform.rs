@@ -8,6 +8,7 @@ pub(crate) mod control;
 mod core;
 mod ingest;
 mod keys;
+mod orders;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
-use domain::ids::{KeyId, OrderId, ParticipantId};
+use domain::ids::{OrderId, ParticipantId, digest_parts};
 use domain::key_record::{Holder, KeyRecord};
 use domain::signed::{PublicKey, SigningKey};
 use domain::time::Timestamp;
-use market_engine::service::Rules;
+use market_engine::service::{Rules, Secret, Setup};
 use runtime::clock::Clock;
 use runtime::db::Db;
 use runtime::key_file;
@@ -27,8 +28,9 @@ use settlement::log::checkpoint::Log;
 use settlement::service::Community;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use core::{Command, KeyAnswer, KeyWord, OrderAnswer};
+pub(crate) use core::{Command, KeyAnswer, KeyWord};
 pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
+pub(crate) use orders::{OrderAnswer, read as read_order};
 pub(crate) use snapshot::cleared_trades;
 
 use crate::live::Live;
@@ -46,7 +48,7 @@ const REASONS_MAX: usize = 20_000;
 pub(crate) struct Shared {
     pub(crate) site: Site,
     pub(crate) community: Community,
-    pub(crate) rules: Rules,
+    pub(crate) market: Setup,
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) live: Live,
@@ -54,20 +56,13 @@ pub(crate) struct Shared {
     pub(crate) control: control::Desk,
     /// The participants' keys: the platform runs their autopilots.
     participants: Vec<(ParticipantId, SigningKey)>,
+    /// The same by the keys' names, for what comes in.
+    orderers: orders::Orderers,
     /// Why the autopilots placed their last orders, for the page.
     reasons: Mutex<BTreeMap<OrderId, String>>,
 }
 
 impl Shared {
-    /// The participant whose key has this name.
-    fn participant_of(&self, key: KeyId) -> Option<(&ParticipantId, PublicKey)> {
-        let found = self
-            .participants
-            .iter()
-            .find(|(_, own)| PublicKey::of(own).id() == key)?;
-        Some((&found.0, PublicKey::of(&found.1)))
-    }
-
     /// Keeps an autopilot's reason; the oldest is forgotten at [`REASONS_MAX`].
     fn remember(&self, order: OrderId, reason: String) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,17 +133,28 @@ pub(crate) async fn open(
         gate_closure_s: site.gate_closure_s,
         ..Rules::default()
     };
+    // The public books' names need a secret that outlives the platform; the operator's key is one.
+    let secret = digest_parts(
+        "commonwatt/book-names/v1",
+        &[&community.operator.to_bytes()],
+    );
+    let market = Setup {
+        rules,
+        secret: Secret(secret),
+    };
+    let orderers = orders::Orderers::of(&site, &participants);
     let (live, reasons) = (Live::default(), Mutex::default());
     let (control, forwards) = control::desk();
     let shared = Arc::new(Shared {
         site,
         community,
-        rules,
+        market,
         db,
         clock,
         live,
         control,
         participants,
+        orderers,
         reasons,
     });
     // The market begins at the instant from which keys are valid: no interval falls between.

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::platform::{Command, OrderAnswer, Shared};
+use crate::platform::{Command, OrderAnswer, Shared, read_order};
 use crate::view;
 
 /// Largest request body: a signed order is far smaller.
@@ -153,7 +153,7 @@ async fn all_trades(State(web): State<Web>, Query(asked): Query<Before>) -> Resp
     let newest = shared
         .clock
         .now()
-        .plus_s(2 * i64::from(shared.rules.interval_length_s));
+        .plus_s(2 * i64::from(shared.market.rules.interval_length_s));
     let before = match asked.before.map(|text| text.parse::<Timestamp>()) {
         None => newest,
         Some(Ok(before)) => before,
@@ -277,10 +277,8 @@ fn download(name: &str, text: String) -> Response {
 /// Takes one signed order (COSE_Sign1 as the body).
 async fn place_order(State(web): State<Web>, body: Bytes) -> Response {
     let (answer, outcome) = oneshot::channel();
-    let command = Command::Order {
-        bytes: body.to_vec(),
-        answer,
-    };
+    let message = read_order(&web.shared, body.to_vec());
+    let command = Command::Order { message, answer };
     if web.commands.try_send(command).is_err() {
         return problem(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -288,7 +286,11 @@ async fn place_order(State(web): State<Web>, body: Bytes) -> Response {
         );
     }
     match outcome.await {
-        Ok(OrderAnswer::Accepted(id)) => (
+        Ok(
+            OrderAnswer::Accepted(id)
+            | OrderAnswer::Withdrawn(id)
+            | OrderAnswer::Again { order: id, .. },
+        ) => (
             StatusCode::CREATED,
             Json(serde_json::json!({ "order": id.to_string() })),
         )
@@ -333,7 +335,7 @@ async fn checkpoint(State(web): State<Web>, Path(log): Path<String>) -> Response
 /// 200 while the picture of the street is fresh, 503 otherwise.
 async fn health(State(web): State<Web>) -> Response {
     let age_ms = web.shared.clock.now().ms_since(web.street.borrow().now);
-    let limit_ms = i64::from(web.shared.rules.interval_length_s) * 1000;
+    let limit_ms = i64::from(web.shared.market.rules.interval_length_s) * 1000;
     if age_ms <= limit_ms {
         Json(serde_json::json!({ "status": "ok" })).into_response()
     } else {

@@ -247,6 +247,19 @@ impl<T: Message> Signed<T> {
             .map_err(|_| SignedError::NotDeterministic)
     }
 
+    /// Which kind of message it claims to be, of those that participants sign about orders: for choosing
+    /// how to read it, no more.
+    #[must_use]
+    pub fn claimed_kind(&self) -> Option<Kind> {
+        let header = self.parse().ok()?.protected.header;
+        let Some(coset::ContentType::Text(claimed)) = header.content_type else {
+            return None;
+        };
+        [Kind::Order, Kind::Cancel, Kind::OrderQuery]
+            .into_iter()
+            .find(|kind| kind.content_type() == claimed)
+    }
+
     /// The message in bytes that were verified before they were stored.
     ///
     /// # Errors

@@ -1,29 +1,65 @@
-//! Whether a verified order may go into the book.
+//! Whether a verified order may go into the book: gate, price range, and its participant's limits.
 
-use domain::order::Order;
+use domain::order::{Order, Side};
 use domain::rejection::Rejection;
-use domain::signed::Verified;
 use domain::time::Timestamp;
 
 use crate::market::{Gate, Rules, gate};
 
-/// Checks an order whose signature was verified. `rating_w` is the rating of its metering point,
-/// `placed` the number of orders its participant already has in the interval.
+/// What a participant has in an interval already, without the order that is to be replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Own {
+    /// Orders ever accepted, those taken back too.
+    pub accepted: u32,
+    /// Orders that stand.
+    pub standing: u32,
+    /// Energy of the standing bids through the order's metering point.
+    pub bid_wh: i64,
+    /// Energy of the standing offers through it.
+    pub offer_wh: i64,
+    /// What the standing bids cost at most, fees aside, in nano-tokens.
+    pub at_risk: i128,
+}
+
+impl Own {
+    /// Counts a standing order of the same participant and interval; its energy, if `same_point`.
+    pub fn add(&mut self, order: &Order, same_point: bool) {
+        self.standing = self.standing.saturating_add(1);
+        let side_wh = match order.side {
+            Side::Bid => &mut self.bid_wh,
+            Side::Offer => &mut self.offer_wh,
+        };
+        if same_point {
+            *side_wh = side_wh.saturating_add(order.energy.wh());
+        }
+        self.at_risk += at_risk(order);
+    }
+}
+
+/// What an order costs at most, in nano-tokens.
+fn at_risk(order: &Order) -> i128 {
+    match order.side {
+        Side::Bid => i128::from(order.limit.micro_per_kwh()) * i128::from(order.energy.wh()),
+        Side::Offer => 0,
+    }
+}
+
+/// Checks an order whose signature was verified. `rating_w` is the rating of its metering point.
 ///
 /// # Errors
 /// - `interval_unaligned`: not an interval of this community's length
 /// - `future`: the gate has not opened yet
 /// - `gate_closed`: it has closed
-/// - `over_limit`: a limit price outside floor and cap, one order too many, or a sequence above 2^63
 /// - `implausible`: more energy than the point can carry in the interval
+/// - `over_limit`: a limit price outside floor and cap, one order or one change too many, more energy or
+///   money together with the participant's other orders than allowed, or a sequence above 2^63
 pub fn check(
-    order: &Verified<Order>,
+    order: &Order,
     rules: &Rules,
     now: Timestamp,
     rating_w: u32,
-    placed: u32,
+    own: Own,
 ) -> Result<(), Rejection> {
-    let order = order.message();
     if order.interval.length_s() != rules.interval_length_s {
         return Err(Rejection::IntervalUnaligned);
     }
@@ -32,18 +68,28 @@ pub fn check(
         Gate::Closed => return Err(Rejection::GateClosed),
         Gate::Open => {}
     }
-    if order.replaces.is_some() {
-        return Err(Rejection::UnknownOrder);
-    }
-    let priced = (rules.price_floor..=rules.price_cap).contains(&order.limit);
-    let numbered = i64::try_from(order.sequence).is_ok();
-    if !priced || !numbered || placed >= rules.orders_per_participant_max {
-        return Err(Rejection::OverLimit);
-    }
-    if order.energy.wh() > energy_max_wh(rating_w, rules.interval_length_s) {
+    let most_wh = energy_max_wh(rating_w, rules.interval_length_s);
+    if order.energy.wh() > most_wh {
         return Err(Rejection::Implausible);
     }
-    Ok(())
+    let mut all = own;
+    all.add(order, true);
+    let priced = (rules.price_floor..=rules.price_cap).contains(&order.limit);
+    let numbered = i64::try_from(order.sequence).is_ok();
+    let counted = all.standing <= rules.orders_per_participant_max
+        && own.accepted < rules.changes_per_participant_max;
+    let agreed_wh = rules
+        .energy_per_participant_max
+        .map_or(most_wh, |most| most.wh());
+    let carried = all.bid_wh.max(all.offer_wh) <= most_wh.min(agreed_wh);
+    let affordable = rules
+        .money_per_participant_max
+        .is_none_or(|most| all.at_risk <= i128::from(most.nano()));
+    if priced && numbered && counted && carried && affordable {
+        Ok(())
+    } else {
+        Err(Rejection::OverLimit)
+    }
 }
 
 /// The most energy that a point of this rating carries in an interval, floored.
@@ -56,19 +102,12 @@ pub fn energy_max_wh(rating_w: u32, interval_length_s: u32) -> i64 {
 mod tests {
     use super::*;
     use domain::energy::Energy;
-    use domain::ids::{CommunityId, ParticipantId, PointId};
-    use domain::money::Price;
-    use domain::order::Side;
-    use domain::signed::{PublicKey, Signed, SigningKey};
+    use domain::ids::{ParticipantId, PointId};
+    use domain::money::{Money, Price};
     use domain::time::Interval;
 
-    #[test]
-    fn an_order_is_checked_against_gate_limits_and_rating() {
-        let (key, street) = (
-            SigningKey::from_bytes(&[7; 32]),
-            CommunityId::new("street").unwrap(),
-        );
-        let fine = Order {
+    fn fine() -> Order {
+        Order {
             participant: ParticipantId::new("home-03").unwrap(),
             point: PointId::new("home-03").unwrap(),
             side: Side::Bid,
@@ -77,55 +116,83 @@ mod tests {
             limit: Price::from_micro_per_kwh(200_000),
             sequence: 1,
             replaces: None,
+        }
+    }
+
+    fn word(order: &Order, rules: &Rules, before_s: i64, own: Own) -> &'static str {
+        let now = fine().interval.start().plus_s(-before_s);
+        super::check(order, rules, now, 10_000, own).map_or_else(Rejection::name, |()| "accepted")
+    }
+
+    #[test]
+    fn an_order_is_checked_against_gate_price_range_and_rating() {
+        let check = |order: Order, before_s: i64, expect: &str| {
+            let got = word(&order, &Rules::default(), before_s, Own::default());
+            assert_eq!(got, expect, "{order:?}");
         };
-        let rules = Rules::default();
-        let check = |order: Order, before_s: i64, placed, expect: &str| {
-            let signed = Signed::sign(&key, &street, &order);
-            let verified = signed.verify(PublicKey::of(&key), &street).unwrap();
-            let now = fine.interval.start().plus_s(-before_s);
-            let got = super::check(&verified, &rules, now, 10_000, placed);
-            assert_eq!(got.map_or_else(Rejection::name, |()| "accepted"), expect);
-        };
-        check(fine.clone(), 301, 15, "accepted");
-        check(fine.clone(), 86_400, 0, "accepted");
-        check(fine.clone(), 86_401, 0, "future");
-        check(fine.clone(), 300, 0, "gate_closed");
-        check(fine.clone(), 301, 16, "over_limit");
-        check(
-            Order {
-                energy: Energy::from_wh(2501),
-                ..fine.clone()
-            },
-            400,
-            0,
-            "implausible",
-        );
-        check(
-            Order {
-                sequence: u64::MAX,
-                ..fine.clone()
-            },
-            400,
-            0,
-            "over_limit",
-        );
-        let hour = Interval::new(1_782_000_000, 3600).unwrap();
-        check(
-            Order {
-                interval: hour,
-                ..fine.clone()
-            },
-            400,
-            0,
-            "interval_unaligned",
-        );
+        check(fine(), 301, "accepted");
+        check(fine(), 86_400, "accepted");
+        check(fine(), 86_401, "future");
+        check(fine(), 300, "gate_closed");
+        let energy = Energy::from_wh(2501);
+        check(Order { energy, ..fine() }, 400, "implausible");
+        let sequence = u64::MAX;
+        check(Order { sequence, ..fine() }, 400, "over_limit");
+        let interval = Interval::new(1_782_000_000, 3600).unwrap();
+        check(Order { interval, ..fine() }, 400, "interval_unaligned");
         let priced = |micro| Order {
             limit: Price::from_micro_per_kwh(micro),
-            ..fine.clone()
+            ..fine()
         };
-        check(priced(-1), 400, 0, "over_limit");
-        check(priced(0), 400, 0, "accepted");
-        check(priced(1_000_000), 400, 0, "accepted");
-        check(priced(1_000_001), 400, 0, "over_limit");
+        check(priced(-1), 400, "over_limit");
+        check(priced(0), 400, "accepted");
+        check(priced(1_000_000), 400, "accepted");
+        check(priced(1_000_001), 400, "over_limit");
+    }
+
+    #[test]
+    fn an_order_is_checked_together_with_the_participant_s_others() {
+        let plain = Rules::default();
+        let energy_per_participant_max = Some(Energy::from_wh(2000));
+        let modest = Rules {
+            energy_per_participant_max,
+            ..plain
+        };
+        // 1000 Wh at 0.2 token/kWh are 0.2 token.
+        let money_per_participant_max = Some(Money::from_nano(300_000_000));
+        let careful = Rules {
+            money_per_participant_max,
+            ..plain
+        };
+        let energy = Energy::from_wh(1000);
+        let bid = Order { energy, ..fine() };
+        let offer = Order {
+            side: Side::Offer,
+            ..bid.clone()
+        };
+        let with = |standing: u32, accepted: u32, others: &[&Order]| {
+            let mut own = Own::default();
+            others.iter().for_each(|other| own.add(other, true));
+            Own {
+                standing,
+                accepted,
+                ..own
+            }
+        };
+        let check = |order: &Order, rules: &Rules, own: Own, expect: &str| {
+            assert_eq!(word(order, rules, 400, own), expect, "{own:?}");
+        };
+        check(&bid, &plain, with(15, 255, &[]), "accepted");
+        check(&bid, &plain, with(16, 16, &[]), "over_limit");
+        check(&bid, &plain, with(0, 256, &[]), "over_limit");
+        check(&bid, &plain, with(1, 1, &[&bid]), "accepted");
+        check(&bid, &plain, with(2, 2, &[&bid, &bid]), "over_limit");
+        check(&bid, &plain, with(2, 2, &[&bid, &offer]), "accepted");
+        check(&offer, &plain, with(2, 2, &[&offer, &offer]), "over_limit");
+        check(&bid, &modest, with(1, 1, &[&bid]), "accepted");
+        check(&bid, &modest, with(2, 2, &[&bid, &bid]), "over_limit");
+        check(&bid, &careful, with(0, 0, &[]), "accepted");
+        check(&bid, &careful, with(1, 1, &[&bid]), "over_limit");
+        check(&offer, &careful, with(1, 1, &[&bid]), "accepted");
     }
 }

@@ -1,9 +1,16 @@
-//! The market's rules and its gates: when an interval takes orders, and which intervals are due.
+//! The market's rules and its gates: when an interval takes orders, and which intervals are due. What
+//! happens to orders in between is the state machine of [`machine`]; a cleared interval is a [`Cleared`].
 
-use domain::money::Price;
+mod clearing;
+mod machine;
+
+use domain::energy::Energy;
+use domain::money::{Money, Price};
 use domain::time::{Interval, TimeError, Timestamp};
 
 use crate::clear::Mechanism;
+pub use clearing::{Cleared, ClearedOrder, Secret};
+pub use machine::{Command, Event, Market, Placed, Sender, Share, Totals};
 
 /// Most intervals that are cleared in one go; the rest follows in the next.
 pub const DUE_MAX: usize = 96;
@@ -21,15 +28,30 @@ pub struct Rules {
     pub price_floor: Price,
     /// Highest limit an order may have.
     pub price_cap: Price,
-    /// Most orders of one participant in one interval.
+    /// Most standing orders of one participant in one interval.
     pub orders_per_participant_max: u32,
+    /// Most orders of one participant that one interval ever takes, those taken back too.
+    pub changes_per_participant_max: u32,
+    /// Most messages of one participant in a minute; the next ones are refused as `rate_limited`.
+    pub messages_per_minute_max: u32,
+    /// Most energy a participant may bid for, and as much offer, in one interval; none: the rating alone.
+    pub energy_per_participant_max: Option<Energy>,
+    /// The most that a participant's bids in one interval may cost, fees aside.
+    pub money_per_participant_max: Option<Money>,
+    /// A participant may always order so much of a side, whatever its share of the side is.
+    pub share_free: Energy,
+    /// Above this share of a side (in thousandths) there is an alarm at gate closure.
+    pub share_alarm_permille: Option<u32>,
+    /// An order that takes its participant's share of a side above this (in thousandths) is refused.
+    pub share_cap_permille: Option<u32>,
     /// How the book is cleared.
     pub mechanism: Mechanism,
 }
 
 impl Default for Rules {
     /// Quarter-hours, open for a day until five minutes before they start, limits from 0 to 1
-    /// token/kWh, 16 orders each, one price in the middle.
+    /// token/kWh, 16 orders each with room for 256 changes, 600 messages a minute, an alarm where one
+    /// has more than 10 kWh and 60 % of a side, one price in the middle.
     fn default() -> Self {
         Rules {
             interval_length_s: domain::time::DEFAULT_INTERVAL_S,
@@ -38,6 +60,13 @@ impl Default for Rules {
             price_floor: Price::ZERO,
             price_cap: Price::from_micro_per_kwh(1_000_000),
             orders_per_participant_max: 16,
+            changes_per_participant_max: 256,
+            messages_per_minute_max: 600,
+            energy_per_participant_max: None,
+            money_per_participant_max: None,
+            share_free: Energy::from_wh(10_000),
+            share_alarm_permille: Some(600),
+            share_cap_permille: None,
             mechanism: Mechanism::default(),
         }
     }
@@ -82,18 +111,6 @@ pub fn first_interval(now: Timestamp, rules: &Rules) -> Result<Interval, TimeErr
     Interval::containing(now, rules.interval_length_s)
 }
 
-/// The intervals from `next` on whose gate has closed at `now`, in order, [`DUE_MAX`] at most.
-#[must_use]
-pub fn due(next: Interval, now: Timestamp, rules: &Rules) -> Vec<Interval> {
-    let intervals = std::iter::successors(Some(next), |interval| {
-        Some(interval.next()).filter(|after| after != interval)
-    });
-    intervals
-        .take_while(|i| gate(now, *i, rules) == Gate::Closed)
-        .take(DUE_MAX)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,22 +138,5 @@ mod tests {
             let first = first_interval(noon().start().plus_ms(ms), &rules).unwrap();
             assert_eq!(first, noon(), "{ms}");
         }
-    }
-
-    #[test]
-    fn what_is_due_comes_in_order_and_not_all_at_once() {
-        let rules = Rules::default();
-        let closing = closes_at(noon(), &rules);
-        assert_eq!(due(noon(), closing.plus_ms(-1), &rules), []);
-        assert_eq!(due(noon(), closing, &rules), [noon()]);
-        assert_eq!(
-            due(noon(), closing.plus_s(900), &rules),
-            [noon(), noon().next()]
-        );
-        let late = due(noon(), closing.plus_s(900 * 500), &rules);
-        assert_eq!(
-            (late.len(), late[0], late[95]),
-            (DUE_MAX, noon(), noon().offset(95))
-        );
     }
 }

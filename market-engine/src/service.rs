@@ -1,12 +1,13 @@
-//! The market at work on a database: orders are accepted, due intervals are cleared, results are read.
+//! The market at work on a database: orders are accepted and taken back, due intervals are cleared,
+//! results are read. What happens is decided by [`Market::apply`] alone; here the state that a command is
+//! about is loaded from the tables, and what happened is written to them.
 //!
 //! Every write happens in the caller's transaction, which may hold other things too (the ledger's
 //! holds, say): all of it is committed, or nothing. Nothing here commits, and nothing reads a clock.
 
-use std::collections::BTreeMap;
-
+use domain::cancel::Cancel;
 use domain::energy::Energy;
-use domain::ids::{Digest32, OrderId, ParticipantId, TradeId, digest_parts};
+use domain::ids::{OrderId, ParticipantId, TradeId};
 use domain::order::Order;
 use domain::rejection::Rejection;
 use domain::signed::Verified;
@@ -14,52 +15,94 @@ use domain::time::{Interval, TimeError, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::db::{Db, DbError, Tx};
 
-use crate::accept;
-use crate::book::{Book, BookError, Entry, ORDERS_MAX, slot};
-use crate::clear::{Budget, Match, Mechanism, Outcome, clear};
-pub use crate::market::{DUE_MAX, Rules};
-use crate::market::{due, first_interval};
-use crate::store::{self, NewOrder, StoredOrder};
+use crate::book::BookError;
+use crate::clear::Budget;
+pub use crate::market::{Cleared, ClearedOrder, DUE_MAX, Rules, Secret};
+use crate::market::{Command, Event, Market, first_interval};
+use crate::store::{self, StoredOrder};
+pub use crate::store::{OwnOrder, REFUSED_KEPT, UNPROVEN_KEPT};
 
 /// Most clearings that [`recent_clearings`] returns.
 pub const RECENT_MAX: u32 = 3_000;
 
+/// Most orders that [`own_orders`] returns.
+pub const OWN_MAX: u32 = 1_000;
+
 /// Market transactions run one after the other, on PostgreSQL too.
 const LOCK: i64 = 2001;
 
-/// What became of an order that was sent in.
+/// What a community's market runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// What the community has agreed on.
+    pub rules: Rules,
+    /// What the names in public books are made with; always the same for a community.
+    pub secret: Secret,
+}
+
+/// What became of a message that was sent in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OrderOutcome {
-    /// It is in the book.
+pub enum Outcome {
+    /// The order is in the book.
     Accepted(OrderId),
-    /// Exactly these bytes were accepted before: nothing changed.
-    Again(OrderId),
-    /// It is not in the book.
+    /// The order is out of the book.
+    Withdrawn(OrderId),
+    /// Exactly this was said before: nothing changed.
+    Again {
+        /// The order.
+        order: OrderId,
+        /// Whether it is in the book.
+        stands: bool,
+    },
+    /// Nothing was done.
     Refused(Rejection),
 }
 
-/// A cleared interval.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cleared {
-    /// Its public summary.
-    pub clearing: Clearing,
-    /// Its trades.
-    pub trades: Vec<Trade>,
-    /// Its orders with what became of them, in the book's order.
-    pub orders: Vec<ClearedOrder>,
+/// How far an order has come.
+#[derive(Debug)]
+pub enum Placing {
+    /// It is decided.
+    Done(Outcome),
+    /// It may go into the book once its tokens are held.
+    AsksHold(Waiting),
 }
 
-/// An order after its clearing.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ClearedOrder {
+/// An order that waits for its hold, in the transaction in which it was placed.
+#[derive(Debug)]
+pub struct Waiting {
+    market: Market,
+    now: Timestamp,
+    order: Order,
+    replaces: Option<OrderId>,
+    signed: Vec<u8>,
+}
+
+impl Waiting {
     /// The order.
-    pub order: Order,
-    /// Its id.
-    pub id: OrderId,
-    /// Energy traded.
-    pub filled: Energy,
-    /// Why, in a sentence.
-    pub reason: String,
+    #[must_use]
+    pub const fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The order whose place it takes: what was held for that one is free.
+    #[must_use]
+    pub const fn replaces(&self) -> Option<OrderId> {
+        self.replaces
+    }
+
+    /// Goes on, now that the order's tokens are held, or not.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn held(mut self, tx: &mut Tx, held: bool) -> Result<Outcome, MarketError> {
+        let events = self.market.apply(self.now, Command::Held(held))?;
+        let message = Message {
+            interval: self.order.interval,
+            order: Some(&self.order),
+            signed: &self.signed,
+        };
+        record(tx, &self.market, self.now, message, &events).await
+    }
 }
 
 /// An accepted order, before or after its clearing.
@@ -73,58 +116,155 @@ pub struct PlacedOrder {
     pub result: Option<(Energy, String)>,
 }
 
-/// Accepts an order into the book, or says why not. `rating_w` is the rating of its metering point.
+/// The signed message that events are about.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    interval: Interval,
+    order: Option<&'a Order>,
+    signed: &'a [u8],
+}
+
+/// Takes an order, or says why not. `rating_w` is the rating of its metering point.
 ///
 /// The sequence is claimed only by an order that is accepted. Another message with a claimed sequence
 /// is refused as equivocation and kept as evidence: commit the transaction in that case too.
 ///
 /// # Errors
 /// The database fails, or the rules do not fit it; never because of the order.
-pub async fn accept_order(
+pub async fn place(
     tx: &mut Tx,
-    rules: &Rules,
+    setup: &Setup,
     now: Timestamp,
     verified: &Verified<Order>,
     rating_w: u32,
-) -> Result<OrderOutcome, MarketError> {
-    tx.exclusive(LOCK).await?;
-    let next = begin_market(tx, rules, now).await?;
+) -> Result<Placing, MarketError> {
     let (order, signed) = (verified.message(), verified.signed().as_bytes());
-    let Ok(sequence) = i64::try_from(order.sequence) else {
-        return Ok(OrderOutcome::Refused(Rejection::OverLimit));
+    let who = (&order.participant, order.sequence);
+    let mut market = load(tx, setup, now, who, order.interval).await?;
+    let command = Command::Place {
+        order: verified,
+        rating_w,
     };
-    if let Some((id, kept)) = store::by_sequence(tx, &order.participant, sequence).await? {
-        if kept == signed {
-            return Ok(OrderOutcome::Again(id));
-        }
-        tracing::warn!(participant = %order.participant, sequence, "sequence used by two orders");
-        store::insert_evidence(tx, order, sequence, &kept, signed, now).await?;
-        return Ok(OrderOutcome::Refused(Rejection::Equivocation));
-    }
-    let (own, arrival) = store::placed(tx, order).await?;
-    let own = u32::try_from(own).unwrap_or(u32::MAX);
-    if let Err(rejection) = accept::check(verified, rules, now, rating_w, own) {
-        return Ok(OrderOutcome::Refused(rejection));
-    }
-    // A clock that was set back must not reopen an interval that was cleared.
-    if order.interval < next {
-        return Ok(OrderOutcome::Refused(Rejection::GateClosed));
-    }
-    if usize::try_from(arrival).map_or(true, |orders| orders >= ORDERS_MAX) {
-        return Ok(OrderOutcome::Refused(Rejection::RateLimited));
-    }
-    store::insert_order(
-        tx,
-        NewOrder {
-            order,
-            sequence,
-            arrival,
-            signed,
+    let events = market.apply(now, command)?;
+    let sender = market.sender(&order.participant);
+    store::set_sender(tx, &order.participant, sender).await?;
+    if let [Event::HoldAsked { order, replaces }] = events.as_slice() {
+        return Ok(Placing::AsksHold(Waiting {
             now,
-        },
-    )
-    .await?;
-    Ok(OrderOutcome::Accepted(order.id()))
+            order: order.clone(),
+            replaces: *replaces,
+            signed: signed.to_vec(),
+            market,
+        }));
+    }
+    let message = Message {
+        interval: order.interval,
+        order: Some(order),
+        signed,
+    };
+    let outcome = record(tx, &market, now, message, &events).await?;
+    Ok(Placing::Done(outcome))
+}
+
+/// Takes an order out of the book, or says why not. What was held for it is to be released by the caller.
+///
+/// # Errors
+/// The database fails, or the rules do not fit it; never because of the cancel.
+pub async fn cancel(
+    tx: &mut Tx,
+    setup: &Setup,
+    now: Timestamp,
+    verified: &Verified<Cancel>,
+) -> Result<Outcome, MarketError> {
+    let (cancel, signed) = (verified.message(), verified.signed().as_bytes());
+    let who = (&cancel.participant, cancel.sequence);
+    let mut market = load(tx, setup, now, who, cancel.interval).await?;
+    let events = market.apply(now, Command::Cancel(verified))?;
+    let sender = market.sender(&cancel.participant);
+    store::set_sender(tx, &cancel.participant, sender).await?;
+    let message = Message {
+        interval: cancel.interval,
+        order: None,
+        signed,
+    };
+    record(tx, &market, now, message, &events).await
+}
+
+/// The part of the market that a message is about.
+async fn load(
+    tx: &mut Tx,
+    setup: &Setup,
+    now: Timestamp,
+    (participant, sequence): (&ParticipantId, u64),
+    interval: Interval,
+) -> Result<Market, MarketError> {
+    tx.exclusive(LOCK).await?;
+    let next = begin_market(tx, &setup.rules, now).await?;
+    let mut market = Market::new(setup.rules, setup.secret, next);
+    let (totals, sender) = store::totals_and_sender(tx, interval, participant).await?;
+    market.restore_totals(interval, totals);
+    market.restore_sender(participant.clone(), sender);
+    for placed in store::own(tx, participant, interval, sequence).await? {
+        market.restore_order(placed);
+    }
+    Ok(market)
+}
+
+/// Writes what happened to a message.
+async fn record(
+    tx: &mut Tx,
+    market: &Market,
+    now: Timestamp,
+    message: Message<'_>,
+    events: &[Event],
+) -> Result<Outcome, MarketError> {
+    let mut outcome = None;
+    for event in events {
+        let what = match (event, message.order) {
+            (Event::Accepted { order, arrival }, Some(content)) => {
+                store::insert_order(tx, content, *arrival, message.signed, now).await?;
+                Outcome::Accepted(*order)
+            }
+            (Event::Withdrawn { order, by }, _) => {
+                store::insert_withdrawn(tx, *order, *by, message.signed, now).await?;
+                Outcome::Withdrawn(*order)
+            }
+            (Event::Equivocation { .. }, Some(order)) => {
+                let (who, sequence) = (&order.participant, order.sequence);
+                tracing::warn!(participant = %who, sequence, "sequence used by two orders");
+                store::insert_evidence(tx, order, message.signed, now).await?;
+                Outcome::Refused(Rejection::Equivocation)
+            }
+            (Event::Again { order, stands }, _) => Outcome::Again {
+                order: *order,
+                stands: *stands,
+            },
+            (Event::Refused(reason), _) => Outcome::Refused(*reason),
+            _ => continue,
+        };
+        if matches!(what, Outcome::Accepted(_) | Outcome::Withdrawn(_)) {
+            let totals = market.totals(message.interval);
+            store::set_totals(tx, message.interval, totals).await?;
+        }
+        outcome = Some(what);
+    }
+    outcome.ok_or(MarketError::Corrupt("an order that nothing happened to"))
+}
+
+/// Keeps a message that was refused: the newest [`REFUSED_KEPT`] of a participant, and the newest
+/// [`UNPROVEN_KEPT`] of those that no participant is known to have signed.
+///
+/// # Errors
+/// The database fails.
+pub async fn keep_refused(
+    tx: &mut Tx,
+    now: Timestamp,
+    participant: Option<&ParticipantId>,
+    reason: Rejection,
+    bytes: &[u8],
+) -> Result<(), MarketError> {
+    tx.exclusive(LOCK).await?;
+    store::keep_refused(tx, now, participant, reason, bytes).await
 }
 
 /// Clears every interval whose gate has closed and that is not cleared yet, in order, [`DUE_MAX`] at
@@ -134,17 +274,41 @@ pub async fn accept_order(
 /// The database fails, or the rules do not fit it.
 pub async fn clear_due(
     tx: &mut Tx,
-    rules: &Rules,
+    setup: &Setup,
     now: Timestamp,
 ) -> Result<Vec<Cleared>, MarketError> {
     tx.exclusive(LOCK).await?;
-    let next = begin_market(tx, rules, now).await?;
+    let mut next = begin_market(tx, &setup.rules, now).await?;
     let mut all = Vec::new();
-    for interval in due(next, now, rules) {
-        let cleared = clear_interval(store::book(tx, interval).await?, interval, rules.mechanism)?;
-        store::insert_cleared(tx, &cleared, &rules.mechanism.details(), now).await?;
-        store::set_next_due(tx, interval.next()).await?;
-        all.push(cleared);
+    for _ in 0..DUE_MAX {
+        let mut market = Market::new(setup.rules, setup.secret, next);
+        if !market.is_due(now) {
+            break;
+        }
+        for placed in store::book(tx, next).await? {
+            market.restore_order(placed);
+        }
+        for event in market.apply(now, Command::Clear)? {
+            match event {
+                Event::ShareAlarm(share) => {
+                    let (participant, side) = (&share.participant, share.side.word());
+                    let (permille, interval) = (share.permille(), share.interval);
+                    tracing::warn!(%participant, %interval, side, permille, "holds a large part of the book");
+                    store::insert_alarm(tx, &share).await?;
+                }
+                Event::Cleared(cleared) => {
+                    let details = setup.rules.mechanism.details();
+                    store::insert_cleared(tx, &cleared, &details, now).await?;
+                    all.push(*cleared);
+                }
+                Event::Published { interval, book } => {
+                    store::insert_public_book(tx, interval, &book).await?;
+                }
+                _ => {}
+            }
+        }
+        next = market.next();
+        store::set_next_due(tx, next).await?;
     }
     Ok(all)
 }
@@ -166,104 +330,6 @@ async fn begin_market(tx: &mut Tx, rules: &Rules, now: Timestamp) -> Result<Inte
     let first = first_interval(now, rules)?;
     store::set_next_due(tx, first).await?;
     Ok(first)
-}
-
-/// Clears one interval's orders, given in the order of their arrival.
-fn clear_interval(
-    mut orders: Vec<StoredOrder>,
-    interval: Interval,
-    mechanism: Mechanism,
-) -> Result<Cleared, MarketError> {
-    // Where arrival decides, the book is in that order and its digest commits to it; else it is in the
-    // order of ids, so that it is the same book whatever arrived first.
-    if !mechanism.depends_on_arrival() {
-        orders.sort_by_key(|o| o.id);
-    }
-    let book = book_of(&orders, interval)?;
-    let outcome = clear(&book, mechanism);
-    let trades = trades_of(&orders, interval, &outcome);
-    let count = |n: usize| u32::try_from(n).map_err(|_| BookError::Full);
-    let (low, high) = outcome.price_interval.unzip();
-    let clearing = Clearing {
-        interval,
-        mechanism: mechanism.name().to_owned(),
-        price_policy: mechanism.price_policy_name().to_owned(),
-        price: outcome.price,
-        price_low: low,
-        price_high: high,
-        volume: Energy::from_wh(outcome.volume_wh),
-        orders: count(orders.len())?,
-        trades: count(trades.len())?,
-        book: book_digest(&orders),
-        public_book: None,
-    };
-    let with_fill = |(stored, fill): (StoredOrder, crate::clear::Fill)| ClearedOrder {
-        order: stored.order,
-        id: stored.id,
-        filled: Energy::from_wh(fill.filled_wh),
-        reason: fill.reason.to_string(),
-    };
-    let orders = orders
-        .into_iter()
-        .zip(outcome.orders)
-        .map(with_fill)
-        .collect();
-    Ok(Cleared {
-        clearing,
-        trades,
-        orders,
-    })
-}
-
-fn book_of(orders: &[StoredOrder], interval: Interval) -> Result<Book, MarketError> {
-    let mut salt = interval.start_s().to_be_bytes().to_vec();
-    salt.extend(interval.length_s().to_be_bytes());
-    let mut book = Book::new(&salt);
-    let mut participants: BTreeMap<&ParticipantId, u32> = BTreeMap::new();
-    for (arrival, stored) in (0_u32..).zip(orders) {
-        let next = u32::try_from(participants.len()).map_err(|_| BookError::Full)?;
-        book.push(Entry {
-            side: stored.order.side,
-            energy_wh: stored.order.energy.wh(),
-            limit: stored.order.limit,
-            participant: *participants
-                .entry(&stored.order.participant)
-                .or_insert(next),
-            arrival,
-            key: stored.id.0,
-        })?;
-    }
-    Ok(book)
-}
-
-fn trades_of(orders: &[StoredOrder], interval: Interval, outcome: &Outcome) -> Vec<Trade> {
-    let trade = |t: &Match| {
-        let (bid, offer) = (&orders[slot(t.bid)], &orders[slot(t.offer)]);
-        assert_eq!(
-            t.buyer_price, t.seller_price,
-            "a trade of a community has one price"
-        );
-        Trade {
-            id: Trade::id_of(interval, bid.id, offer.id),
-            interval,
-            bid: bid.id,
-            offer: offer.id,
-            buyer: bid.order.participant.clone(),
-            seller: offer.order.participant.clone(),
-            energy: Energy::from_wh(t.energy_wh),
-            price: t.buyer_price,
-        }
-    };
-    outcome.trades.iter().map(trade).collect()
-}
-
-/// [`digest_parts`] of `book` over id and signed bytes of each order, in the book's order.
-fn book_digest(orders: &[StoredOrder]) -> Digest32 {
-    let parts: Vec<&[u8]> = orders
-        .iter()
-        .flat_map(|o| [&o.id.as_bytes()[..], o.signed.as_slice()])
-        .collect();
-    Digest32(digest_parts("book", &parts))
 }
 
 /// The accepted orders of an interval: as they arrived, and once cleared in the book's order.
@@ -316,6 +382,28 @@ pub async fn clearing(db: &Db, interval: Interval) -> Result<Option<Cleared>, Ma
 /// The database fails.
 pub async fn recent_clearings(db: &Db, count: u32) -> Result<Vec<Clearing>, MarketError> {
     store::recent(db, count.min(RECENT_MAX)).await
+}
+
+/// The public book of a cleared interval; `None` where it is not cleared, or was before there were any.
+///
+/// # Errors
+/// The database fails.
+pub async fn public_book(db: &Db, interval: Interval) -> Result<Option<String>, MarketError> {
+    store::public_book(db, interval).await
+}
+
+/// A participant's orders of the intervals that start in `[from, to)`, those that are out of the book
+/// too, newest interval last, [`OWN_MAX`] at most.
+///
+/// # Errors
+/// The database fails.
+pub async fn own_orders(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<OwnOrder>, MarketError> {
+    store::own_orders(db, participant, from, to, OWN_MAX).await
 }
 
 /// A trade; `None` for an unknown id.

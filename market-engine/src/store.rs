@@ -1,39 +1,68 @@
-//! The market's tables: orders as they were signed, evidence of double use of a sequence, clearings
-//! and trades, and how far the market has come. Rows are added; an order's row gets its result once.
+//! The market's tables: orders as they were signed and what took them back, evidence of double use of a
+//! sequence, refusals, clearings with their public books, trades, and how far the market has come. Rows
+//! are added; an order's row gets its result once.
 
 use domain::energy::Energy;
 use domain::ids::{Digest32, OrderId, ParticipantId, TradeId};
 use domain::money::Price;
 use domain::order::Order;
-use domain::signed::Message;
+use domain::rejection::Rejection;
+use domain::signed::{MESSAGE_MAX_BYTES, Message};
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
 use runtime::db::{Db, Migration, Tx};
 
-use crate::service::{Cleared, ClearedOrder, MarketError};
+use crate::market::{Cleared, ClearedOrder, Placed, Sender, Share, Totals};
+use crate::service::MarketError;
 
 /// The market's part of the database's history.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 2001,
-    description: "market: orders, evidence, clearings, trades",
-    sqlite: include_str!("../migrations/sqlite/2001_market.sql"),
-    postgres: include_str!("../migrations/postgres/2001_market.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 2001,
+        description: "market: orders, evidence, clearings, trades",
+        sqlite: include_str!("../migrations/sqlite/2001_market.sql"),
+        postgres: include_str!("../migrations/postgres/2001_market.sql"),
+    },
+    Migration {
+        version: 2002,
+        description: "market: orders taken back, totals, senders, refusals, public books",
+        sqlite: include_str!("../migrations/sqlite/2002_market_life.sql"),
+        postgres: include_str!("../migrations/postgres/2002_market_life.sql"),
+    },
+];
 
 /// Most messages kept as evidence against one sequence; two prove the case, more add nothing.
 pub const EVIDENCE_MAX: i64 = 8;
+
+/// Refused messages of one participant that are kept, the newest.
+pub const REFUSED_KEPT: i64 = 64;
+
+/// Refused messages that nobody is known to have signed, of which the newest are kept.
+pub const UNPROVEN_KEPT: i64 = 1024;
+
+/// An order as its participant may see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnOrder {
+    /// Its id.
+    pub id: OrderId,
+    /// The order.
+    pub order: Order,
+    /// Whether it was neither taken back nor replaced.
+    pub stands: bool,
+    /// Energy traded and why, once cleared.
+    pub result: Option<(Energy, String)>,
+}
 
 /// An order as it was kept when it was accepted.
 pub(crate) struct StoredOrder {
     pub(crate) id: OrderId,
     pub(crate) order: Order,
-    pub(crate) signed: Vec<u8>,
     pub(crate) filled: Option<Energy>,
     pub(crate) reason: Option<String>,
 }
 
-type OrderRow = (Vec<u8>, Vec<u8>, Vec<u8>, Option<i64>, Option<String>);
+type OrderRow = (Vec<u8>, Vec<u8>, Option<i64>, Option<String>);
 type ClearingRow = (
     i64,
     i64,
@@ -46,7 +75,19 @@ type ClearingRow = (
     i64,
     i64,
     Vec<u8>,
+    Option<Vec<u8>>,
 );
+/// Id, content, signed bytes, arrival, and 1 where it stands.
+type PlacedRow = (Vec<u8>, Vec<u8>, Vec<u8>, i64, i64);
+type SeenRow = (
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+);
+type OwnRow = (Vec<u8>, Vec<u8>, Option<i64>, Option<String>, i64);
 type TradeRow = (
     Vec<u8>,
     i64,
@@ -59,14 +100,31 @@ type TradeRow = (
     i64,
 );
 
-const ORDERS_SQL: &str = "SELECT id, content, signed, filled_wh, reason FROM market_order \
-     WHERE interval_start_s = $1 ORDER BY COALESCE(place, arrival)";
+const ORDERS_SQL: &str = "SELECT id, content, filled_wh, reason FROM market_order \
+     WHERE interval_start_s = $1 AND NOT EXISTS \
+     (SELECT 1 FROM market_withdrawn WHERE market_withdrawn.order_id = market_order.id) \
+     ORDER BY COALESCE(place, arrival)";
+const OWN_SQL: &str = "SELECT o.id, o.content, o.signed, o.arrival, \
+     CASE WHEN w.order_id IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END \
+     FROM market_order o LEFT JOIN market_withdrawn w ON w.order_id = o.id \
+     WHERE o.participant = $1 AND (o.interval_start_s = $2 OR o.sequence = $3)";
+const BOOK_SQL: &str = "SELECT o.id, o.content, o.signed, o.arrival, CAST(1 AS BIGINT) \
+     FROM market_order o WHERE o.interval_start_s = $1 AND NOT EXISTS \
+     (SELECT 1 FROM market_withdrawn w WHERE w.order_id = o.id) ORDER BY o.arrival";
+const SEEN_SQL: &str = "SELECT p.id, t.arrivals, t.bid_wh, t.offer_wh, s.minute_s, s.messages \
+     FROM market_progress p LEFT JOIN market_totals t ON t.interval_start_s = $1 \
+     LEFT JOIN market_sender s ON s.participant = $2 WHERE p.id = 1";
+const OWN_LIST_SQL: &str = "SELECT o.id, o.content, o.filled_wh, o.reason, \
+     CASE WHEN w.order_id IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END \
+     FROM market_order o LEFT JOIN market_withdrawn w ON w.order_id = o.id \
+     WHERE o.participant = $1 AND o.interval_start_s >= $2 AND o.interval_start_s < $3 \
+     ORDER BY o.interval_start_s DESC, o.arrival DESC LIMIT $4";
 const CLEARING_SQL: &str = "SELECT interval_start_s, interval_length_s, mechanism, price_policy, \
-     price_micro, price_low_micro, price_high_micro, volume_wh, orders, trades, book \
-     FROM market_clearing WHERE interval_start_s = $1 AND interval_length_s = $2";
+     price_micro, price_low_micro, price_high_micro, volume_wh, orders, trades, book, \
+     public_book FROM market_clearing WHERE interval_start_s = $1 AND interval_length_s = $2";
 const RECENT_SQL: &str = "SELECT interval_start_s, interval_length_s, mechanism, price_policy, \
-     price_micro, price_low_micro, price_high_micro, volume_wh, orders, trades, book \
-     FROM market_clearing ORDER BY interval_start_s DESC LIMIT $1";
+     price_micro, price_low_micro, price_high_micro, volume_wh, orders, trades, book, \
+     public_book FROM market_clearing ORDER BY interval_start_s DESC LIMIT $1";
 const TRADES_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
      energy_wh, price_micro FROM market_trade WHERE interval_start_s = $1 ORDER BY place";
 const TRADE_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
@@ -88,54 +146,85 @@ pub(crate) async fn set_next_due(tx: &mut Tx, next: Interval) -> Result<(), Mark
     Ok(())
 }
 
-/// Id and signed bytes of the accepted order with this sequence.
-pub(crate) async fn by_sequence(
+/// What is known of an interval's orders and of a sender.
+pub(crate) async fn totals_and_sender(
+    tx: &mut Tx,
+    interval: Interval,
+    participant: &ParticipantId,
+) -> Result<(Totals, Sender), MarketError> {
+    let values = args![interval.start_s(), participant.as_str()];
+    let row: Option<SeenRow> = tx.fetch_optional(SEEN_SQL, values).await?;
+    let (_, arrivals, bid, offer, minute, messages) = row.unwrap_or_default();
+    let totals = Totals {
+        arrivals: count(arrivals.unwrap_or(0))?,
+        bid_wh: bid.unwrap_or(0),
+        offer_wh: offer.unwrap_or(0),
+    };
+    let sender = Sender {
+        minute_s: minute.unwrap_or(0),
+        messages: count(messages.unwrap_or(0))?,
+    };
+    Ok((totals, sender))
+}
+
+pub(crate) async fn set_totals(
+    tx: &mut Tx,
+    interval: Interval,
+    totals: Totals,
+) -> Result<(), MarketError> {
+    let sql = "INSERT INTO market_totals (interval_start_s, arrivals, bid_wh, offer_wh) \
+         VALUES ($1, $2, $3, $4) ON CONFLICT (interval_start_s) DO UPDATE SET \
+         arrivals = excluded.arrivals, bid_wh = excluded.bid_wh, offer_wh = excluded.offer_wh";
+    let Totals {
+        arrivals,
+        bid_wh,
+        offer_wh,
+    } = totals;
+    tx.execute(sql, args![interval.start_s(), arrivals, bid_wh, offer_wh])
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn set_sender(
     tx: &mut Tx,
     participant: &ParticipantId,
-    sequence: i64,
-) -> Result<Option<(OrderId, Vec<u8>)>, MarketError> {
-    let sql = "SELECT id, signed FROM market_order WHERE participant = $1 AND sequence = $2";
-    let row: Option<(Vec<u8>, Vec<u8>)> = tx
-        .fetch_optional(sql, args![participant.as_str(), sequence])
-        .await?;
-    row.map(|(id, signed)| Ok((OrderId(bytes(&id)?), signed)))
-        .transpose()
+    sender: Sender,
+) -> Result<(), MarketError> {
+    let sql = "INSERT INTO market_sender (participant, minute_s, messages) VALUES ($1, $2, $3) \
+         ON CONFLICT (participant) DO UPDATE SET minute_s = excluded.minute_s, \
+         messages = excluded.messages";
+    let values = args![participant.as_str(), sender.minute_s, sender.messages];
+    tx.execute(sql, values).await?;
+    Ok(())
 }
 
-/// How many orders a participant has in an interval, and how many orders it holds in all.
-pub(crate) async fn placed(tx: &mut Tx, order: &Order) -> Result<(i64, i64), MarketError> {
-    let sql = "SELECT COUNT(*) FROM market_order WHERE participant = $1 AND interval_start_s = $2";
-    let participant = order.participant.as_str();
-    let start_s = order.interval.start_s();
-    let (own,): (i64,) = tx.fetch_one(sql, args![participant, start_s]).await?;
-    let sql = "SELECT COALESCE(MAX(arrival), -1) FROM market_order WHERE interval_start_s = $1";
-    let (last,): (i64,) = tx.fetch_one(sql, args![start_s]).await?;
-    Ok((own, last + 1))
+/// A participant's accepted orders in an interval, and the one with this sequence, wherever it is.
+pub(crate) async fn own(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    interval: Interval,
+    sequence: u64,
+) -> Result<Vec<Placed>, MarketError> {
+    // No sequence that does not fit was ever accepted.
+    let sequence = i64::try_from(sequence).unwrap_or(-1);
+    let values = args![participant.as_str(), interval.start_s(), sequence];
+    let rows: Vec<PlacedRow> = tx.fetch_all(OWN_SQL, values).await?;
+    rows.into_iter().map(placed).collect()
 }
 
-/// An order on its way into the store.
-pub(crate) struct NewOrder<'a> {
-    pub(crate) order: &'a Order,
-    pub(crate) sequence: i64,
-    pub(crate) arrival: i64,
-    pub(crate) signed: &'a [u8],
-    pub(crate) now: Timestamp,
-}
-
-pub(crate) async fn insert_order(tx: &mut Tx, new: NewOrder<'_>) -> Result<(), MarketError> {
+pub(crate) async fn insert_order(
+    tx: &mut Tx,
+    order: &Order,
+    arrival: u32,
+    signed: &[u8],
+    now: Timestamp,
+) -> Result<(), MarketError> {
     let sql = "INSERT INTO market_order (id, participant, sequence, interval_start_s, arrival, \
          accepted_at_ms, content, signed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let NewOrder {
-        order,
-        sequence,
-        arrival,
-        signed,
-        now,
-    } = new;
     let values = args![
         order.id().as_bytes(),
         order.participant.as_str(),
-        sequence,
+        sequence_of(order)?,
         order.interval.start_s(),
         arrival,
         now.unix_ms(),
@@ -146,29 +235,71 @@ pub(crate) async fn insert_order(tx: &mut Tx, new: NewOrder<'_>) -> Result<(), M
     Ok(())
 }
 
+fn sequence_of(order: &Order) -> Result<i64, MarketError> {
+    i64::try_from(order.sequence).map_err(|_| MarketError::Corrupt("a sequence"))
+}
+
+/// An order leaves the book; `signed` is the message that took it out.
+pub(crate) async fn insert_withdrawn(
+    tx: &mut Tx,
+    order: OrderId,
+    by: Option<OrderId>,
+    signed: &[u8],
+    now: Timestamp,
+) -> Result<(), MarketError> {
+    let sql = "INSERT INTO market_withdrawn (order_id, by_order, signed, at_ms) \
+         VALUES ($1, $2, $3, $4)";
+    let by = by.map(|by| by.as_bytes().to_vec());
+    tx.execute(sql, args![order.as_bytes(), by, signed, now.unix_ms()])
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn keep_refused(
+    tx: &mut Tx,
+    now: Timestamp,
+    participant: Option<&ParticipantId>,
+    reason: Rejection,
+    bytes: &[u8],
+) -> Result<(), MarketError> {
+    let (name, most) = match participant {
+        Some(participant) => (participant.as_str(), REFUSED_KEPT),
+        None => ("", UNPROVEN_KEPT),
+    };
+    let sql = "INSERT INTO market_refused_count (participant, messages) VALUES ($1, 1) \
+         ON CONFLICT (participant) DO UPDATE SET messages = market_refused_count.messages + 1 \
+         RETURNING messages";
+    let (messages,): (i64,) = tx.fetch_one(sql, args![name]).await?;
+    let sql = "INSERT INTO market_refused (participant, slot, at_ms, reason, bytes) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (participant, slot) DO UPDATE SET \
+         at_ms = excluded.at_ms, reason = excluded.reason, bytes = excluded.bytes";
+    let kept = &bytes[..bytes.len().min(MESSAGE_MAX_BYTES)];
+    let values = args![name, messages % most, now.unix_ms(), reason.name(), kept];
+    tx.execute(sql, values).await?;
+    Ok(())
+}
+
 /// Keeps two different messages that used one sequence.
 pub(crate) async fn insert_evidence(
     tx: &mut Tx,
     order: &Order,
-    sequence: i64,
-    kept: &[u8],
     other: &[u8],
     now: Timestamp,
 ) -> Result<(), MarketError> {
-    let participant = order.participant.as_str();
+    let (participant, sequence) = (order.participant.as_str(), sequence_of(order)?);
     let sql = "SELECT COUNT(*) FROM market_evidence WHERE participant = $1 AND sequence = $2";
     let (count,): (i64,) = tx.fetch_one(sql, args![participant, sequence]).await?;
     if count >= EVIDENCE_MAX {
         return Ok(());
     }
     let sql = "INSERT INTO market_evidence (participant, sequence, digest, kept, other, seen_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+         SELECT participant, sequence, $3, signed, $4, $5 FROM market_order \
+         WHERE participant = $1 AND sequence = $2 ON CONFLICT DO NOTHING";
     let digest = Digest32::of(other);
     let values = args![
         participant,
         sequence,
         digest.as_bytes(),
-        kept,
         other,
         now.unix_ms()
     ];
@@ -177,9 +308,65 @@ pub(crate) async fn insert_evidence(
 }
 
 /// The orders of an interval that is not cleared yet, as they arrived.
-pub(crate) async fn book(tx: &mut Tx, interval: Interval) -> Result<Vec<StoredOrder>, MarketError> {
-    let rows: Vec<OrderRow> = tx.fetch_all(ORDERS_SQL, args![interval.start_s()]).await?;
-    rows.into_iter().map(stored_order).collect()
+pub(crate) async fn book(tx: &mut Tx, interval: Interval) -> Result<Vec<Placed>, MarketError> {
+    let rows: Vec<PlacedRow> = tx.fetch_all(BOOK_SQL, args![interval.start_s()]).await?;
+    rows.into_iter().map(placed).collect()
+}
+
+pub(crate) async fn insert_public_book(
+    tx: &mut Tx,
+    interval: Interval,
+    book: &str,
+) -> Result<(), MarketError> {
+    let sql = "INSERT INTO market_public_book (interval_start_s, book) VALUES ($1, $2)";
+    tx.execute(sql, args![interval.start_s(), book]).await?;
+    Ok(())
+}
+
+pub(crate) async fn public_book(
+    db: &Db,
+    interval: Interval,
+) -> Result<Option<String>, MarketError> {
+    let sql = "SELECT b.book FROM market_public_book b JOIN market_clearing c \
+         ON c.interval_start_s = b.interval_start_s \
+         WHERE b.interval_start_s = $1 AND c.interval_length_s = $2";
+    let values = args![interval.start_s(), interval.length_s()];
+    let row: Option<(String,)> = db.fetch_optional(sql, values).await?;
+    Ok(row.map(|(book,)| book))
+}
+
+pub(crate) async fn insert_alarm(tx: &mut Tx, share: &Share) -> Result<(), MarketError> {
+    let sql = "INSERT INTO market_share_alarm (interval_start_s, participant, side, own_wh, side_wh) \
+         VALUES ($1, $2, $3, $4, $5)";
+    let values = args![
+        share.interval.start_s(),
+        share.participant.as_str(),
+        i64::from(share.side.code()),
+        share.own_wh,
+        share.side_wh,
+    ];
+    tx.execute(sql, values).await?;
+    Ok(())
+}
+
+pub(crate) async fn own_orders(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+    to: Timestamp,
+    most: u32,
+) -> Result<Vec<OwnOrder>, MarketError> {
+    let values = args![participant.as_str(), from.unix_s(), to.unix_s(), most];
+    let rows: Vec<OwnRow> = db.fetch_all(OWN_LIST_SQL, values).await?;
+    let own = |(id, content, filled, reason, stands): OwnRow| {
+        Ok(OwnOrder {
+            id: OrderId(bytes(&id)?),
+            order: decoded(&content)?,
+            stands: stands == 1,
+            result: filled.map(Energy::from_wh).zip(reason),
+        })
+    };
+    rows.into_iter().rev().map(own).collect()
 }
 
 pub(crate) async fn insert_cleared(
@@ -196,13 +383,14 @@ pub(crate) async fn insert_cleared(
         orders,
         trades,
         book,
+        public_book,
         ..
     } = &cleared.clearing;
     let micro = |price: Option<Price>| price.map(Price::micro_per_kwh);
     let sql = "INSERT INTO market_clearing (interval_start_s, interval_length_s, mechanism, \
          price_policy, details, price_micro, price_low_micro, price_high_micro, volume_wh, orders, \
-         trades, book, cleared_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+         trades, book, cleared_at_ms, public_book) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     let values = args![
         interval.start_s(),
         interval.length_s(),
@@ -217,6 +405,7 @@ pub(crate) async fn insert_cleared(
         *trades,
         book.as_bytes(),
         now.unix_ms(),
+        public_book.map(|digest| digest.as_bytes().to_vec()),
     ];
     tx.execute(sql, values).await?;
     for (place, trade) in (0_i64..).zip(&cleared.trades) {
@@ -305,14 +494,28 @@ pub(crate) async fn last_sequence_in(tx: &mut Tx, who: &ParticipantId) -> Result
     Ok(last)
 }
 
+fn decoded(content: &[u8]) -> Result<Order, MarketError> {
+    Order::from_cbor(content).map_err(|_| MarketError::Corrupt("an order"))
+}
+
+fn placed(row: PlacedRow) -> Result<Placed, MarketError> {
+    let (id, content, signed, arrival, stands) = row;
+    Ok(Placed {
+        id: OrderId(bytes(&id)?),
+        order: decoded(&content)?,
+        signed,
+        arrival: count(arrival)?,
+        stands: stands == 1,
+    })
+}
+
 fn stored_order(row: OrderRow) -> Result<StoredOrder, MarketError> {
-    let (id, content, signed, filled, reason) = row;
-    let order = Order::from_cbor(&content).map_err(|_| MarketError::Corrupt("an order"))?;
+    let (id, content, filled, reason) = row;
+    let order = decoded(&content)?;
     let filled = filled.map(Energy::from_wh);
     Ok(StoredOrder {
         id: OrderId(bytes(&id)?),
         order,
-        signed,
         filled,
         reason,
     })
@@ -331,6 +534,7 @@ fn stored_clearing(row: ClearingRow) -> Result<Clearing, MarketError> {
         orders,
         trades,
         book,
+        public_book,
     ) = row;
     let price_of = |micro: Option<i64>| micro.map(Price::from_micro_per_kwh);
     Ok(Clearing {
@@ -344,7 +548,10 @@ fn stored_clearing(row: ClearingRow) -> Result<Clearing, MarketError> {
         orders: count(orders)?,
         trades: count(trades)?,
         book: Digest32(bytes(&book)?),
-        public_book: None,
+        public_book: match public_book {
+            Some(digest) => Some(Digest32(bytes(&digest)?)),
+            None => None,
+        },
     })
 }
 

@@ -34,7 +34,7 @@ pub use error::ServiceError;
 pub use history::{
     HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
 };
-pub use holds::{hold, release_hold};
+pub use holds::{hold, hold_instead, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce};
 pub use keys::{

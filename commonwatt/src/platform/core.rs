@@ -8,13 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use domain::ids::{GatewayId, OrderId, PointId};
-use domain::order::Order;
+use domain::ids::{GatewayId, PointId};
 use domain::posting::Run;
-use domain::rejection::Rejection;
 use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
-use market_engine::service::OrderOutcome;
 use runtime::db::Tx;
 use settlement::service::ReadingOutcome;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
+use super::orders::{self, OrderAnswer, OrderMessage};
 use super::{Shared, snapshot};
 use crate::site::Participant;
 use crate::view;
 
-/// Most readings committed together.
+/// Most readings, and most orders, committed together.
 const BATCH_MAX: usize = 256;
 /// The beat, in model time, and its bounds in wall time.
 const BEAT_MODEL_MS: i64 = 5_000;
@@ -45,9 +43,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Take in a signed reading that came from this gateway's topic.
     Reading { gateway: GatewayId, bytes: Vec<u8> },
-    /// Take in a signed order and say what came of it.
+    /// Take in an order or a cancel and say what came of it.
     Order {
-        bytes: Vec<u8>,
+        message: OrderMessage,
         answer: oneshot::Sender<OrderAnswer>,
     },
     /// Take in a key that a gateway introduces on its topic.
@@ -57,17 +55,6 @@ pub(crate) enum Command {
         word: KeyWord,
         answer: oneshot::Sender<KeyAnswer>,
     },
-}
-
-/// What came of an order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum OrderAnswer {
-    /// In the book, now or already before.
-    Accepted(OrderId),
-    /// Refused, with the reason.
-    Refused(Rejection),
-    /// The database did not answer: try again.
-    Unavailable,
 }
 
 /// What a gateway has to be told.
@@ -142,18 +129,11 @@ impl Core {
     }
 
     async fn take(&mut self, batch: Vec<Command>) {
-        let mut readings = Vec::new();
+        let (mut readings, mut orders) = (Vec::new(), Vec::new());
         for command in batch {
             match command {
                 Command::Reading { gateway, bytes } => readings.push((gateway, bytes)),
-                Command::Order { bytes, answer } => {
-                    let outcome = self.take_order(bytes).await.unwrap_or_else(|error| {
-                        tracing::error!("an order could not be stored: {error:#}");
-                        OrderAnswer::Unavailable
-                    });
-                    // Whoever asked may have gone; the order stands all the same.
-                    let _ = answer.send(outcome);
-                }
+                Command::Order { message, answer } => orders.push((message, answer)),
                 Command::Introduce { gateway, bytes } => {
                     match introduce(&self.shared, gateway, bytes).await {
                         Ok(told) => self.tell_all(BTreeSet::from([told])),
@@ -172,6 +152,15 @@ impl Core {
                     let _ = answer.send(outcome);
                 }
             }
+        }
+        let (messages, answers): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+        let outcomes = self.take_orders(&messages).await.unwrap_or_else(|error| {
+            tracing::error!("orders could not be stored: {error:#}");
+            vec![OrderAnswer::Unavailable; messages.len()]
+        });
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // Whoever asked may have gone; the order stands all the same.
+            let _ = answer.send(outcome);
         }
         match self.take_readings(readings).await {
             Ok(told) => self.tell_all(told),
@@ -231,52 +220,20 @@ impl Core {
         Ok(told)
     }
 
-    async fn take_order(&self, bytes: Vec<u8>) -> anyhow::Result<OrderAnswer> {
+    /// Takes orders and cancels in one commit, and gives the answer to each.
+    async fn take_orders(&self, messages: &[OrderMessage]) -> anyhow::Result<Vec<OrderAnswer>> {
         let shared = &*self.shared;
-        let signed = Signed::<Order>::from_bytes(bytes);
-        let claimed = match signed.claimed_signer() {
-            Ok(claimed) => claimed,
-            Err(error) => return Ok(OrderAnswer::Refused(Rejection::from(&error))),
-        };
-        let Some((participant, key)) = shared.participant_of(claimed) else {
-            return Ok(OrderAnswer::Refused(Rejection::UnknownKey));
-        };
-        let verified = match signed.verify(key, &shared.site.community) {
-            Ok(verified) => verified,
-            Err(error) => return Ok(OrderAnswer::Refused(Rejection::from(&error))),
-        };
-        let order = verified.message();
-        let connection = shared.site.connection_of(participant);
-        let Some(point) =
-            connection.filter(|p| order.participant == *participant && order.point == p.point)
-        else {
-            return Ok(OrderAnswer::Refused(Rejection::WrongNetwork));
-        };
-        let mut tx = shared.db.begin().await?;
-        let now = shared.clock.now();
-        let outcome = market_engine::service::accept_order(
-            &mut tx,
-            &shared.rules,
-            now,
-            &verified,
-            point.rating_w,
-        )
-        .await?;
-        match outcome {
-            OrderOutcome::Refused(reason) => {
-                tx.commit().await?;
-                Ok(OrderAnswer::Refused(reason))
-            }
-            OrderOutcome::Again(id) => Ok(OrderAnswer::Accepted(id)),
-            OrderOutcome::Accepted(id) => {
-                if !settlement::service::hold(&mut tx, &shared.community, now, order).await? {
-                    // The transaction ends here uncommitted: the order was never in the book.
-                    return Ok(OrderAnswer::Refused(Rejection::InsufficientFunds));
-                }
-                tx.commit().await?;
-                Ok(OrderAnswer::Accepted(id))
-            }
+        let mut answers = Vec::with_capacity(messages.len());
+        if messages.is_empty() {
+            return Ok(answers);
         }
+        let mut tx = shared.db.begin().await?;
+        for message in messages {
+            let now = shared.clock.now();
+            answers.push(orders::take(&mut tx, shared, now, message).await?);
+        }
+        tx.commit().await?;
+        Ok(answers)
     }
 
     /// What time demands: orders, clearing, settlement, and a new picture for the pages. What fails
@@ -350,11 +307,16 @@ impl Core {
     ) -> anyhow::Result<()> {
         for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
             let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
-            match self.take_order(signed.as_bytes().to_vec()).await? {
-                OrderAnswer::Accepted(id) => self.shared.remember(id, proposal.reason),
-                refused => {
-                    let participant = &wishes.id;
-                    tracing::warn!(%participant, ?refused, "the autopilot's order was refused");
+            let message = orders::read(&self.shared, signed.as_bytes().to_vec());
+            for answer in self.take_orders(&[message]).await? {
+                match answer {
+                    OrderAnswer::Accepted(order) | OrderAnswer::Again { order, .. } => {
+                        self.shared.remember(order, proposal.reason.clone());
+                    }
+                    refused => {
+                        let participant = &wishes.id;
+                        tracing::warn!(%participant, ?refused, "the autopilot's order was refused");
+                    }
                 }
             }
         }
@@ -394,7 +356,7 @@ impl Core {
 /// Clears what is due, and puts what it means for holds and logs into the same transaction.
 pub(super) async fn clear(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
     let mut tx = shared.db.begin().await?;
-    let cleared = market_engine::service::clear_due(&mut tx, &shared.rules, now).await?;
+    let cleared = market_engine::service::clear_due(&mut tx, &shared.market, now).await?;
     if cleared.is_empty() {
         // Committed all the same: the very first call notes where the market begins.
         return Ok(tx.commit().await?);
@@ -430,12 +392,12 @@ async fn contract(
 pub(super) fn gate_closes(shared: &Shared, interval: Interval) -> Timestamp {
     interval
         .start()
-        .plus_s(-i64::from(shared.rules.gate_closure_s))
+        .plus_s(-i64::from(shared.market.rules.gate_closure_s))
 }
 
 /// The interval whose gate closes next.
 pub(super) fn next_to_close(shared: &Shared, now: Timestamp) -> anyhow::Result<Interval> {
-    let mut interval = Interval::containing(now, shared.rules.interval_length_s)?.next();
+    let mut interval = Interval::containing(now, shared.market.rules.interval_length_s)?.next();
     while gate_closes(shared, interval) <= now {
         interval = interval.next();
     }

@@ -96,7 +96,7 @@ fn home(shared: &Shared, participant: &Participant, day: view::Day) -> view::Hom
 
 /// The end of the newest interval that is settled; the start of the day where none is.
 async fn settled_until(shared: &Shared, now: Timestamp) -> anyhow::Result<Timestamp> {
-    let current = Interval::containing(now, shared.rules.interval_length_s)?;
+    let current = Interval::containing(now, shared.market.rules.interval_length_s)?;
     for back in 0..SETTLED_WITHIN {
         let interval = current.offset(-back);
         if !settlement::service::recent_lines(&shared.db, interval)
@@ -172,7 +172,8 @@ async fn last_cleared(
     let Some(cleared) = market_engine::service::clearing(&shared.db, newest.interval).await? else {
         return Ok(None);
     };
-    let delivered = Interval::containing(settled.plus_ms(-1), shared.rules.interval_length_s)?;
+    let delivered =
+        Interval::containing(settled.plus_ms(-1), shared.market.rules.interval_length_s)?;
     let delivered = market_engine::service::clearing(&shared.db, delivered).await?;
     let orders = cleared.orders.into_iter().map(|o| view::OrderLine {
         participant: o.order.participant,

@@ -12,7 +12,7 @@ const INTERVALS_PER_PAGE: i64 = 24;
 
 /// The trades of the intervals that end at or before `before`, newest first, with a way to older ones.
 pub(crate) async fn page(shared: &Shared, before: Timestamp) -> anyhow::Result<Markup> {
-    let length_s = shared.rules.interval_length_s;
+    let length_s = shared.market.rules.interval_length_s;
     let newest = Interval::containing(before.plus_ms(-1), length_s)?;
     let mut found = Vec::new();
     for back in 0..INTERVALS_PER_PAGE {

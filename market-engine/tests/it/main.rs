@@ -13,6 +13,7 @@ mod continuous;
 mod fast;
 mod files;
 mod fuzz;
+mod life;
 mod preferences;
 mod promises;
 mod service;

@@ -9,11 +9,11 @@ use domain::signed::{PublicKey, Signed, SigningKey, Verified};
 use domain::time::{Interval, Timestamp};
 use market_engine::market::closes_at;
 use market_engine::service::{
-    self, Cleared, DUE_MAX, MarketError, OrderOutcome, Rules, accept_order, clear_due,
+    self, Cleared, DUE_MAX, MarketError, Outcome, Placing, Rules, Secret, Setup, clear_due,
 };
 use market_engine::store::{EVIDENCE_MAX, MIGRATIONS};
 use runtime::args;
-use runtime::db::Db;
+use runtime::db::{Db, Tx};
 
 struct Market {
     db: Db,
@@ -53,6 +53,21 @@ fn verified(order: &Order) -> Verified<Order> {
         .unwrap()
 }
 
+fn setup(rules: Rules) -> Setup {
+    let secret = Secret([1; 32]);
+    Setup { rules, secret }
+}
+
+async fn place(tx: &mut Tx, order: &Order) -> Outcome {
+    let setup = setup(Rules::default());
+    let order = verified(order);
+    let placing = service::place(tx, &setup, morning(), &order, 10_000).await;
+    match placing.unwrap() {
+        Placing::Done(outcome) => outcome,
+        Placing::AsksHold(waiting) => waiting.held(tx, true).await.unwrap(),
+    }
+}
+
 impl Market {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -66,19 +81,16 @@ impl Market {
         }
     }
 
-    async fn place(&self, order: &Order) -> OrderOutcome {
+    async fn place(&self, order: &Order) -> Outcome {
         let mut tx = self.db.begin().await.unwrap();
-        let order = verified(order);
-        let outcome = accept_order(&mut tx, &self.rules, morning(), &order, 10_000)
-            .await
-            .unwrap();
+        let outcome = place(&mut tx, order).await;
         tx.commit().await.unwrap();
         outcome
     }
 
     async fn clear(&self, now: Timestamp) -> Vec<Cleared> {
         let mut tx = self.db.begin().await.unwrap();
-        let cleared = clear_due(&mut tx, &self.rules, now).await.unwrap();
+        let cleared = clear_due(&mut tx, &setup(self.rules), now).await.unwrap();
         tx.commit().await.unwrap();
         cleared
     }
@@ -95,10 +107,7 @@ impl Market {
             order("cem", 1, Side::Bid, 500, 90_000),
         ];
         for order in &orders {
-            assert_eq!(
-                market.place(order).await,
-                OrderOutcome::Accepted(order.id())
-            );
+            assert_eq!(market.place(order).await, Outcome::Accepted(order.id()));
         }
         (market, orders)
     }
@@ -191,13 +200,10 @@ async fn a_transaction_that_is_dropped_leaves_nothing() {
     market.clear(after_gate().plus_ms(-1)).await;
     let before = market.count("SELECT COUNT(*) FROM market_clearing").await;
     let mut tx = market.db.begin().await.unwrap();
-    let lost = clear_due(&mut tx, &market.rules, after_gate())
+    let lost = clear_due(&mut tx, &setup(market.rules), after_gate())
         .await
         .unwrap();
-    let late = verified(&order("dan", 1, Side::Bid, 10, 1));
-    accept_order(&mut tx, &market.rules, morning(), &late, 10_000)
-        .await
-        .unwrap();
+    place(&mut tx, &order("dan", 1, Side::Bid, 10, 1)).await;
     drop(tx);
     assert_eq!(
         market.count("SELECT COUNT(*) FROM market_clearing").await,
@@ -206,22 +212,40 @@ async fn a_transaction_that_is_dropped_leaves_nothing() {
     assert_eq!(market.count("SELECT COUNT(*) FROM market_trade").await, 0);
     assert_eq!(market.count("SELECT COUNT(*) FROM market_order").await, 3);
     assert_eq!(market.clear(after_gate()).await, lost);
-    assert_eq!(market.place(&ann).await, OrderOutcome::Again(ann.id()));
+    assert_eq!(
+        market.place(&ann).await,
+        Outcome::Again {
+            order: ann.id(),
+            stands: true
+        }
+    );
 }
 
 #[tokio::test]
 async fn what_was_done_is_not_done_again() {
     let (market, [ann, ..]) = Market::with_orders().await;
-    assert_eq!(market.place(&ann).await, OrderOutcome::Again(ann.id()));
+    assert_eq!(
+        market.place(&ann).await,
+        Outcome::Again {
+            order: ann.id(),
+            stands: true
+        }
+    );
     market.clear(after_gate()).await;
     assert_eq!(market.clear(after_gate()).await, []);
     assert_eq!(market.count("SELECT COUNT(*) FROM market_trade").await, 1);
     // Also once cleared, the same bytes are known; and a clock set back reopens nothing.
-    assert_eq!(market.place(&ann).await, OrderOutcome::Again(ann.id()));
+    assert_eq!(
+        market.place(&ann).await,
+        Outcome::Again {
+            order: ann.id(),
+            stands: true
+        }
+    );
     let late = order("dan", 1, Side::Bid, 10, 1);
     assert_eq!(
         market.place(&late).await,
-        OrderOutcome::Refused(Rejection::GateClosed)
+        Outcome::Refused(Rejection::GateClosed)
     );
     market.db.migrate(MIGRATIONS).await.unwrap();
 }
@@ -235,7 +259,7 @@ async fn a_sequence_used_twice_is_evidence() {
             ..ann.clone()
         };
         for _ in 0..2 {
-            let refused = OrderOutcome::Refused(Rejection::Equivocation);
+            let refused = Outcome::Refused(Rejection::Equivocation);
             assert_eq!(market.place(&other).await, refused);
         }
     }
@@ -258,19 +282,19 @@ async fn a_refused_order_does_not_use_up_its_sequence() {
     let dear = order("ann", 5, Side::Bid, 10, 2_000_000);
     assert_eq!(
         market.place(&dear).await,
-        OrderOutcome::Refused(Rejection::OverLimit)
+        Outcome::Refused(Rejection::OverLimit)
     );
     let fair = order("ann", 5, Side::Bid, 10, 200_000);
-    assert_eq!(market.place(&fair).await, OrderOutcome::Accepted(fair.id()));
+    assert_eq!(market.place(&fair).await, Outcome::Accepted(fair.id()));
     let most = u64::from(market.rules.orders_per_participant_max);
     for sequence in 6..5 + most {
         let next = order("ann", sequence, Side::Bid, 10, 200_000);
-        assert_eq!(market.place(&next).await, OrderOutcome::Accepted(next.id()));
+        assert_eq!(market.place(&next).await, Outcome::Accepted(next.id()));
     }
     let beyond = order("ann", 5 + most, Side::Bid, 10, 200_000);
     assert_eq!(
         market.place(&beyond).await,
-        OrderOutcome::Refused(Rejection::OverLimit)
+        Outcome::Refused(Rejection::OverLimit)
     );
 }
 
@@ -312,7 +336,9 @@ async fn rules_that_do_not_fit_the_database_are_refused() {
         interval_length_s: 3600,
         ..market.rules
     };
-    let error = clear_due(&mut tx, &hourly, after_gate()).await.unwrap_err();
+    let error = clear_due(&mut tx, &setup(hourly), after_gate())
+        .await
+        .unwrap_err();
     assert!(matches!(
         error,
         MarketError::LengthChanged {
@@ -325,7 +351,7 @@ async fn rules_that_do_not_fit_the_database_are_refused() {
         mechanism,
         ..market.rules
     };
-    let error = clear_due(&mut tx, &two_prices, after_gate())
+    let error = clear_due(&mut tx, &setup(two_prices), after_gate())
         .await
         .unwrap_err();
     assert!(matches!(error, MarketError::TwoPrices));
@@ -363,12 +389,9 @@ async fn postgresql_gives_the_same_result() {
     let expected = market.clear(after_gate()).await.pop().unwrap();
     let mut tx = db.begin().await.unwrap();
     for order in &orders {
-        let order = verified(order);
-        accept_order(&mut tx, &market.rules, morning(), &order, 10_000)
-            .await
-            .unwrap();
+        place(&mut tx, order).await;
     }
-    let cleared = clear_due(&mut tx, &market.rules, after_gate())
+    let cleared = clear_due(&mut tx, &setup(market.rules), after_gate())
         .await
         .unwrap()
         .pop()

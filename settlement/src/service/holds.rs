@@ -24,10 +24,32 @@ pub async fn hold(
     now: Timestamp,
     order: &Order,
 ) -> Result<bool, ServiceError> {
+    hold_instead(tx, community, now, order, None).await
+}
+
+/// [`hold`], with what is held for the order that this one replaces free again. `false` leaves that hold
+/// as it is.
+///
+/// # Errors
+/// The database failed, or the amount does not fit 64 bits.
+pub async fn hold_instead(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    order: &Order,
+    replaced: Option<OrderId>,
+) -> Result<bool, ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let before = match replaced {
+        Some(replaced) => open_hold(tx, replaced).await?.filter(|hold| hold.is_open),
+        None => None,
+    };
     if order.side == Side::Offer {
+        if let Some(before) = before {
+            close_hold(tx, now, &before, 0).await?;
+        }
         return Ok(true);
     }
-    tx.exclusive(LOCK).await?;
     let id = order.id();
     if let Some(known) = open_hold(tx, id).await? {
         return Ok(known.is_open);
@@ -36,8 +58,13 @@ pub async fn hold(
     let fee = network_fee(tx, order.interval).await?;
     let price = order.limit.checked_add(fee).ok_or(MoneyError::Overflow)?;
     let amount = price.amount(order.energy)?.nano().max(0);
-    if balance(tx, Chart::Available, &order.participant).await? < amount {
+    let free = before.as_ref().map_or(0, |hold| i128::from(hold.amount));
+    let available = balance(tx, Chart::Available, &order.participant).await?;
+    if i128::from(available) + free < i128::from(amount) {
         return Ok(false);
+    }
+    if let Some(before) = before {
+        close_hold(tx, now, &before, 0).await?;
     }
     let available = Account::of(Chart::Available, &order.participant);
     let held = Account::of(Chart::Held, &order.participant);

@@ -1,0 +1,605 @@
+//! The life of orders under random histories: what the state machine promises, and that a market on a
+//! database, stopped and opened again between any two commands, lives the same life.
+
+use std::collections::BTreeMap;
+
+use domain::cancel::Cancel;
+use domain::energy::Energy;
+use domain::ids::{CommunityId, OrderId, ParticipantId, PointId};
+use domain::money::Price;
+use domain::order::{Order, Side};
+use domain::rejection::Rejection;
+use domain::signed::{Message, PublicKey, Signed, SigningKey, Verified};
+use domain::time::{Interval, Timestamp};
+use market_engine::accept::energy_max_wh;
+use market_engine::market::{Cleared, Command, Event, Gate, Market, Rules, Secret, gate};
+use market_engine::service::{self, Outcome, Placing, Setup};
+use market_engine::store::MIGRATIONS;
+use proptest::prelude::*;
+use runtime::db::Db;
+
+/// 1000 Wh in a quarter-hour.
+const RATING_W: u32 = 4000;
+const SECRET: Secret = Secret([5; 32]);
+
+fn rules() -> Rules {
+    Rules {
+        orders_per_participant_max: 3,
+        changes_per_participant_max: 6,
+        messages_per_minute_max: 8,
+        share_free: Energy::from_wh(900),
+        share_alarm_permille: Some(500),
+        share_cap_permille: Some(900),
+        ..Rules::default()
+    }
+}
+
+fn first() -> Interval {
+    Interval::new(1_782_000_000, 900).unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Place {
+        order: Order,
+        held: bool,
+    },
+    Cancel(Cancel),
+    Clear,
+    /// The order of an earlier step once more.
+    Again(usize),
+}
+
+#[derive(Clone, Debug)]
+struct Timed {
+    after_s: i64,
+    step: Step,
+}
+
+fn participant(n: u8) -> ParticipantId {
+    ParticipantId::new(["ann", "bob", "cem"][usize::from(n)]).unwrap()
+}
+
+prop_compose! {
+    fn an_order()(
+        who in 0_u8..3, sequence in 1_u64..9, n in 0_i64..3, is_bid: bool, energy_wh in 1_i64..1100,
+        micro in 0_i64..400_000, replaces in proptest::option::weighted(0.3, 1_u64..9),
+    ) -> Order {
+        Order {
+            participant: participant(who),
+            point: PointId::new(participant(who).as_str()).unwrap(),
+            side: if is_bid { Side::Bid } else { Side::Offer },
+            interval: first().offset(n),
+            energy: Energy::from_wh(energy_wh),
+            limit: Price::from_micro_per_kwh(micro),
+            sequence,
+            replaces: replaces.filter(|other| *other != sequence),
+        }
+    }
+}
+
+fn a_step() -> impl Strategy<Value = Step> {
+    let cancel = (0_u8..3, 1_u64..9, 0_i64..3).prop_map(|(who, sequence, n)| {
+        Step::Cancel(Cancel {
+            participant: participant(who),
+            sequence,
+            interval: first().offset(n),
+        })
+    });
+    prop_oneof![
+        6 => (an_order(), proptest::bool::weighted(0.85)).prop_map(|(order, held)| Step::Place { order, held }),
+        3 => cancel,
+        1 => Just(Step::Clear),
+        2 => any::<prop::sample::Index>().prop_map(|index| Step::Again(index.index(1000))),
+    ]
+}
+
+fn a_history(steps: usize) -> impl Strategy<Value = Vec<Timed>> {
+    let after_s = prop_oneof![4 => 0_i64..20, 1 => 0_i64..900];
+    let timed = (after_s, a_step()).prop_map(|(after_s, step)| Timed { after_s, step });
+    proptest::collection::vec(timed, 1..steps)
+}
+
+fn verified<T: Message>(message: &T) -> Verified<T> {
+    let (key, street) = (
+        SigningKey::from_bytes(&[7; 32]),
+        CommunityId::new("street").unwrap(),
+    );
+    Signed::sign(&key, &street, message)
+        .verify(PublicKey::of(&key), &street)
+        .unwrap()
+}
+
+/// A step's order, where it has one: its own, or that of the step that it repeats.
+fn order_of(history: &[Timed], at: usize) -> Option<(&Order, bool)> {
+    match &history[at].step {
+        Step::Place { order, held } => Some((order, *held)),
+        Step::Again(index) => match &history[index % history.len()].step {
+            Step::Place { order, held } => Some((order, *held)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Lives a history on the machine alone: what happened at each step, and when.
+fn live(market: &mut Market, history: &[Timed]) -> Vec<(Timestamp, Vec<Event>)> {
+    let mut now = first().start().plus_s(-1800);
+    let mut lived = Vec::new();
+    for (at, timed) in history.iter().enumerate() {
+        now = now.plus_s(timed.after_s);
+        let mut events = match (&timed.step, order_of(history, at)) {
+            (Step::Cancel(cancel), _) => market.apply(now, Command::Cancel(&verified(cancel))),
+            (_, Some((order, _))) => {
+                let order = &verified(order);
+                market.apply(
+                    now,
+                    Command::Place {
+                        order,
+                        rating_w: RATING_W,
+                    },
+                )
+            }
+            _ => market.apply(now, Command::Clear),
+        }
+        .unwrap();
+        if let (Some(Event::HoldAsked { .. }), Some((_, held))) =
+            (events.last(), order_of(history, at))
+        {
+            events.extend(market.apply(now, Command::Held(held)).unwrap());
+        }
+        lived.push((now, events));
+    }
+    lived
+}
+
+fn begin() -> Market {
+    Market::new(rules(), SECRET, first().offset(-2))
+}
+
+/// What a history has come to: the interval of every accepted order, and where it is now.
+#[derive(Default)]
+struct Told {
+    orders: BTreeMap<OrderId, (Interval, bool)>,
+    cleared: Vec<Interval>,
+}
+
+impl Told {
+    fn hear(&mut self, now: Timestamp, event: &Event, asked: &[Event]) {
+        match event {
+            Event::Accepted { order, .. } => {
+                let found = asked.iter().find_map(|event| match event {
+                    Event::HoldAsked { order, .. } => Some(order.interval),
+                    _ => None,
+                });
+                let interval = found.expect("accepted without a hold");
+                assert_eq!(
+                    gate(now, interval, &rules()),
+                    Gate::Open,
+                    "accepted after closure"
+                );
+                assert!(
+                    !self.cleared.contains(&interval),
+                    "accepted after its clearing"
+                );
+                assert!(
+                    self.orders.insert(*order, (interval, true)).is_none(),
+                    "accepted twice"
+                );
+            }
+            Event::Withdrawn { order, .. } => {
+                let (interval, stands) = self.orders.get_mut(order).unwrap();
+                assert!(*stands, "taken back twice");
+                assert_eq!(
+                    gate(now, *interval, &rules()),
+                    Gate::Open,
+                    "taken back after closure"
+                );
+                *stands = false;
+            }
+            Event::Cleared(cleared) => self.hear_clearing(cleared),
+            Event::Again { order, stands } => assert_eq!(self.orders[order].1, *stands),
+            _ => {}
+        }
+    }
+
+    fn hear_clearing(&mut self, cleared: &Cleared) {
+        let interval = cleared.clearing.interval;
+        let mut in_book: Vec<OrderId> = cleared.orders.iter().map(|o| o.id).collect();
+        in_book.sort();
+        let standing = self
+            .orders
+            .iter()
+            .filter(|(_, (of, stands))| *of == interval && *stands);
+        let standing: Vec<OrderId> = standing.map(|(id, _)| *id).collect();
+        assert_eq!(in_book, standing, "the book is not what stands");
+        self.cleared.push(interval);
+    }
+}
+
+fn assert_within_rating(market: &Market) {
+    let most = energy_max_wh(RATING_W, 900);
+    for n in 0..3 {
+        let mut sums: BTreeMap<(&ParticipantId, Side), (i64, u32)> = BTreeMap::new();
+        let mut sides = [0, 0];
+        for placed in market.standing(first().offset(n)) {
+            let wh = placed.order.energy.wh();
+            let (sum, count) = sums
+                .entry((&placed.order.participant, placed.order.side))
+                .or_default();
+            *sum += wh;
+            *count += 1;
+            sides[usize::from(placed.order.side.code())] += wh;
+            assert!(*sum <= most && *count <= 3, "{sums:?}");
+        }
+        let totals = market.totals(first().offset(n));
+        assert_eq!([totals.bid_wh, totals.offer_wh], sides);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_happens_the_promises_hold(history in a_history(60)) {
+        let (mut market, mut told) = (begin(), Told::default());
+        for (now, events) in live(&mut market, &history) {
+            for event in &events {
+                told.hear(now, event, &events);
+            }
+        }
+        assert_within_rating(&market);
+    }
+
+    #[test]
+    fn positions_are_within_the_rating_after_every_step(history in a_history(25)) {
+        for end in 1..=history.len() {
+            let mut market = begin();
+            live(&mut market, &history[..end]);
+            assert_within_rating(&market);
+        }
+    }
+
+    #[test]
+    fn the_same_history_gives_the_same_events_and_again_changes_nothing(history in a_history(60)) {
+        let (mut one, mut two) = (begin(), begin());
+        let lived = live(&mut one, &history);
+        prop_assert_eq!(&lived, &live(&mut two, &history));
+        let before = format!("{one:?}");
+        let now = lived.last().unwrap().0;
+        for (at, (_, events)) in lived.iter().enumerate() {
+            if !matches!(events.last(), Some(Event::Accepted { .. })) {
+                continue;
+            }
+            let order = verified(order_of(&history, at).unwrap().0);
+            let command = Command::Place { order: &order, rating_w: RATING_W };
+            let again = one.apply(now, command).unwrap();
+            prop_assert!(matches!(again[..], [Event::Again { .. }]), "{:?}", again);
+        }
+        prop_assert_eq!(before, format!("{one:?}"));
+    }
+}
+
+/// A market on a file that is opened anew for every command, as if the program had stopped in between.
+struct Stopped {
+    path: String,
+    setup: Setup,
+}
+
+impl Stopped {
+    async fn open(&self) -> Db {
+        let db = Db::open(&self.path).await.unwrap();
+        db.migrate(MIGRATIONS).await.unwrap();
+        db
+    }
+
+    async fn place(&self, now: Timestamp, order: &Order, held: bool) -> Outcome {
+        let db = self.open().await;
+        let mut tx = db.begin().await.unwrap();
+        let placing = service::place(&mut tx, &self.setup, now, &verified(order), RATING_W).await;
+        let outcome = match placing.unwrap() {
+            Placing::Done(outcome) => outcome,
+            Placing::AsksHold(waiting) => waiting.held(&mut tx, held).await.unwrap(),
+        };
+        tx.commit().await.unwrap();
+        db.close().await;
+        outcome
+    }
+
+    async fn cancel(&self, now: Timestamp, cancel: &Cancel) -> Outcome {
+        let db = self.open().await;
+        let mut tx = db.begin().await.unwrap();
+        let outcome = service::cancel(&mut tx, &self.setup, now, &verified(cancel)).await;
+        tx.commit().await.unwrap();
+        db.close().await;
+        outcome.unwrap()
+    }
+
+    async fn clear(&self, now: Timestamp) -> Vec<(Cleared, String)> {
+        let db = self.open().await;
+        let mut tx = db.begin().await.unwrap();
+        let all = service::clear_due(&mut tx, &self.setup, now).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut published = Vec::new();
+        for cleared in all {
+            let interval = cleared.clearing.interval;
+            let book = service::public_book(&db, interval).await.unwrap();
+            published.push((cleared, book.unwrap()));
+        }
+        db.close().await;
+        published
+    }
+}
+
+/// What the machine's events say in the words of the service.
+fn outcome_of(events: &[Event]) -> Option<Outcome> {
+    Some(match events.last()? {
+        Event::Accepted { order, .. } => Outcome::Accepted(*order),
+        Event::Withdrawn { order, .. } => Outcome::Withdrawn(*order),
+        Event::Again { order, stands } => Outcome::Again {
+            order: *order,
+            stands: *stands,
+        },
+        Event::Equivocation { .. } => Outcome::Refused(Rejection::Equivocation),
+        Event::Refused(reason) => Outcome::Refused(*reason),
+        other => panic!("no answer to a message: {other:?}"),
+    })
+}
+
+/// Clears all that is due, as the service does.
+fn clear_all(market: &mut Market, now: Timestamp) -> Vec<(Cleared, String)> {
+    let mut all = Vec::new();
+    loop {
+        let events = market.apply(now, Command::Clear).unwrap();
+        let [.., Event::Cleared(cleared), Event::Published { book, .. }] = events.as_slice() else {
+            return all;
+        };
+        all.push(((**cleared).clone(), book.clone()));
+    }
+}
+
+async fn lives_the_same_life(history: &[Timed]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("market.db").to_str().unwrap().to_owned();
+    let (rules, secret) = (rules(), SECRET);
+    let stopped = Stopped {
+        path,
+        setup: Setup { rules, secret },
+    };
+    let mut now = first().start().plus_s(-1800);
+    let mut market = begin();
+    assert_eq!(clear_all(&mut market, now), stopped.clear(now).await);
+    for (at, timed) in history.iter().enumerate() {
+        now = now.plus_s(timed.after_s);
+        match (&timed.step, order_of(history, at)) {
+            (Step::Cancel(cancel), _) => {
+                let events = market
+                    .apply(now, Command::Cancel(&verified(cancel)))
+                    .unwrap();
+                let outcome = stopped.cancel(now, cancel).await;
+                assert_eq!(
+                    outcome_of(&events),
+                    Some(outcome),
+                    "step {at} of {history:?}"
+                );
+            }
+            (_, Some((order, held))) => {
+                let signed = verified(order);
+                let command = Command::Place {
+                    order: &signed,
+                    rating_w: RATING_W,
+                };
+                let mut events = market.apply(now, command).unwrap();
+                if matches!(events.last(), Some(Event::HoldAsked { .. })) {
+                    events = market.apply(now, Command::Held(held)).unwrap();
+                }
+                let outcome = stopped.place(now, order, held).await;
+                assert_eq!(
+                    outcome_of(&events),
+                    Some(outcome),
+                    "step {at} of {history:?}"
+                );
+            }
+            _ => assert_eq!(clear_all(&mut market, now), stopped.clear(now).await),
+        }
+    }
+    let end = first().offset(4).start();
+    assert_eq!(clear_all(&mut market, end), stopped.clear(end).await);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_market_that_stops_between_any_two_commands_lives_the_same_life(history in a_history(40)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(lives_the_same_life(&history));
+    }
+}
+
+/// Places an order with its hold, and gives the last event.
+fn place(market: &mut Market, now: Timestamp, order: &Order) -> Event {
+    let order = &verified(order);
+    let command = Command::Place {
+        order,
+        rating_w: RATING_W,
+    };
+    let mut events = market.apply(now, command).unwrap();
+    if matches!(events.last(), Some(Event::HoldAsked { .. })) {
+        events = market.apply(now, Command::Held(true)).unwrap();
+    }
+    events.pop().unwrap()
+}
+
+fn plain(who: u8, sequence: u64, side: Side, energy_wh: i64) -> Order {
+    Order {
+        participant: participant(who),
+        point: PointId::new(participant(who).as_str()).unwrap(),
+        side,
+        interval: first(),
+        energy: Energy::from_wh(energy_wh),
+        limit: Price::from_micro_per_kwh(200_000),
+        sequence,
+        replaces: None,
+    }
+}
+
+#[test]
+fn an_order_is_replaced_in_one_step_or_not_at_all() {
+    let (mut market, now) = (begin(), first().start().plus_s(-1800));
+    let old = plain(0, 1, Side::Bid, 600);
+    assert!(matches!(
+        place(&mut market, now, &old),
+        Event::Accepted { .. }
+    ));
+    // Both together would be more than the point carries.
+    let new = Order {
+        replaces: Some(1),
+        ..plain(0, 2, Side::Bid, 880)
+    };
+    let command = Command::Place {
+        order: &verified(&new),
+        rating_w: RATING_W,
+    };
+    let asked = market.apply(now, command).unwrap();
+    let expected = Event::HoldAsked {
+        order: new.clone(),
+        replaces: Some(old.id()),
+    };
+    assert_eq!(asked, [expected]);
+    let refused = market.apply(now, Command::Held(false)).unwrap();
+    assert_eq!(refused, [Event::Refused(Rejection::InsufficientFunds)]);
+    let standing = |market: &Market| -> Vec<u64> {
+        market
+            .standing(first())
+            .iter()
+            .map(|p| p.order.sequence)
+            .collect()
+    };
+    assert_eq!(standing(&market), [1]);
+    market.apply(now, command).unwrap();
+    let events = market.apply(now, Command::Held(true)).unwrap();
+    let [Event::Withdrawn { order, by }, Event::Accepted { .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*order, *by), (old.id(), Some(new.id())));
+    assert_eq!(standing(&market), [2]);
+    let gone = Order {
+        replaces: Some(1),
+        ..plain(0, 3, Side::Bid, 10)
+    };
+    let refused = Event::Refused(Rejection::UnknownOrder);
+    assert_eq!(place(&mut market, now, &gone), refused);
+    assert_eq!(
+        place(&mut market, now, &old),
+        Event::Again {
+            order: old.id(),
+            stands: false
+        }
+    );
+}
+
+#[test]
+fn who_sends_too_much_in_a_minute_is_refused_until_the_next() {
+    let (mut market, now) = (begin(), first().start().plus_s(-1800));
+    let many = |market: &mut Market, now, from: u64, count: u64| -> usize {
+        let limited = Event::Refused(Rejection::RateLimited);
+        let sent = (from..from + count).map(|n| place(market, now, &plain(0, n, Side::Bid, 1)));
+        sent.filter(|event| *event == limited).count()
+    };
+    assert_eq!(many(&mut market, now, 1, 10), 2, "eight a minute");
+    assert_eq!(many(&mut market, now.plus_s(59), 20, 1), 1);
+    assert!(matches!(
+        place(&mut market, now, &plain(1, 1, Side::Bid, 1)),
+        Event::Accepted { .. }
+    ));
+    assert_eq!(many(&mut market, now.plus_s(60), 30, 8), 0);
+    // What was accepted is confirmed all the same.
+    let first = plain(0, 1, Side::Bid, 1);
+    let again = Event::Again {
+        order: first.id(),
+        stands: true,
+    };
+    assert_eq!(place(&mut market, now.plus_s(60), &first), again);
+}
+
+#[test]
+fn a_large_share_of_a_side_is_told_and_a_larger_one_is_refused() {
+    let (mut market, now) = (begin(), first().start().plus_s(-1800));
+    let accepted = |event: Event| matches!(event, Event::Accepted { .. });
+    // 900 Wh are free to everybody, whatever share they are.
+    assert!(accepted(place(
+        &mut market,
+        now,
+        &plain(0, 1, Side::Offer, 900)
+    )));
+    let more = plain(0, 2, Side::Offer, 100);
+    let refused = Event::Refused(Rejection::OverLimit);
+    assert_eq!(place(&mut market, now, &more), refused, "1000 of 1000 Wh");
+    assert!(accepted(place(
+        &mut market,
+        now,
+        &plain(1, 1, Side::Offer, 112)
+    )));
+    assert!(
+        accepted(place(&mut market, now, &more)),
+        "1000 of 1112 Wh are 899 thousandths"
+    );
+    clear_all(&mut market, first().offset(-1).start().plus_s(-300));
+    let events = market
+        .apply(first().start().plus_s(-300), Command::Clear)
+        .unwrap();
+    let [
+        Event::GateClosed(_),
+        Event::ShareAlarm(share),
+        Event::Cleared(_),
+        Event::Published { .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (share.participant.as_str(), share.side, share.permille()),
+        ("ann", Side::Offer, 899)
+    );
+}
+
+#[test]
+fn a_public_book_shows_no_name_and_clears_to_the_same_bytes() {
+    let (mut market, now) = (begin(), first().start().plus_s(-1800));
+    for (who, side) in [(0, Side::Bid), (1, Side::Offer), (2, Side::Bid)] {
+        let energy_wh = 300 + i64::from(who);
+        place(&mut market, now, &plain(who, 1, side, energy_wh));
+        place(
+            &mut market,
+            now,
+            &Order {
+                interval: first().next(),
+                ..plain(who, 2, side, energy_wh)
+            },
+        );
+    }
+    let all = clear_all(&mut market, first().next().start());
+    let mut names: Vec<Vec<String>> = Vec::new();
+    for (cleared, book) in all.iter().rev().take(2) {
+        let again = market_engine::public::rerun(book).unwrap();
+        assert_eq!((again.difference, again.orders), (None, 3));
+        assert_eq!(again.interval, cleared.clearing.interval);
+        let digest = domain::ids::Digest32::of(book.as_bytes());
+        assert_eq!(cleared.clearing.public_book, Some(digest));
+        for id in cleared.orders.iter().map(|o| o.id.to_string()) {
+            assert!(!book.contains(&id), "an id that can be guessed");
+        }
+        assert!(
+            ["ann", "bob", "cem"]
+                .iter()
+                .all(|name| !book.contains(name)),
+            "{book}"
+        );
+        let parts = book.split("\"participant\":\"").skip(1);
+        names.push(parts.map(|part| part[..32].to_owned()).collect());
+    }
+    assert!(
+        names[0].iter().all(|name| !names[1].contains(name)),
+        "names live for one interval"
+    );
+}
