@@ -3,6 +3,7 @@
 
 mod commands;
 mod keys;
+mod orders;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +21,12 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/api/v1/keys", get(keys::list))
         .route("/api/v1/keys/claims", post(keys::claim))
         .route("/api/v1/keys/revocations", post(keys::revoke))
+        .route("/api/v1/orders", get(orders::public).post(orders::place))
+        .route("/api/v1/orders/cancel", post(orders::place))
+        .route("/api/v1/orders/query", post(orders::query))
+        .route("/api/v1/markets", get(orders::markets))
+        .route("/api/v1/markets/{interval}/book", get(orders::book))
+        .route("/api/v1/markets/{interval}/clearing", get(orders::clearing))
         .route("/api/v1/commands", post(commands::command))
         .route("/api/v1/commands/{command}", get(commands::look))
 }

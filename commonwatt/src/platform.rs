@@ -28,9 +28,9 @@ use settlement::log::checkpoint::Log;
 use settlement::service::Community;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use core::{Command, KeyAnswer, KeyWord};
+pub(crate) use core::{AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, next_to_close};
 pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
-pub(crate) use orders::{OrderAnswer, read as read_order};
+pub(crate) use orders::{AnswerTo, OrderAnswer, answer_body, read as read_order, read_query};
 pub(crate) use snapshot::cleared_trades;
 
 use crate::live::Live;
@@ -128,11 +128,11 @@ pub(crate) async fn open(
             .join(format!("{}.key", participant.id));
         participants.push((participant.id.clone(), key_file::open(&file)?));
     }
-    let rules = Rules {
+    let rules = site.market.rules(Rules {
         interval_length_s: site.interval_length_s,
         gate_closure_s: site.gate_closure_s,
         ..Rules::default()
-    };
+    })?;
     // The public books' names need a secret that outlives the platform; the operator's key is one.
     let secret = digest_parts(
         "commonwatt/book-names/v1",

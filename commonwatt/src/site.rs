@@ -2,6 +2,7 @@
 //!
 //! `serve` reads it from `site.toml`; the demo writes one for its street.
 
+mod market;
 pub(crate) mod mqtt;
 
 use std::collections::BTreeSet;
@@ -14,10 +15,12 @@ use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
 use domain::time::Interval;
+use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
 use settlement::tariff::Tariff;
 
 use crate::platform::BROKER_USER;
+pub(crate) use market::MarketFile;
 pub(crate) use mqtt::Mqtt;
 
 /// Most participants and most gateways of one site.
@@ -35,6 +38,8 @@ pub(crate) struct SiteFile {
     #[serde(default = "default_gate_closure_s")]
     gate_closure_s: u32,
     tariff: TariffFile,
+    #[serde(default, skip_serializing_if = "MarketFile::is_empty")]
+    market: MarketFile,
     mqtt: Mqtt,
     web: WebFile,
     #[serde(default)]
@@ -115,6 +120,7 @@ pub(crate) struct Site {
     pub(crate) interval_length_s: u32,
     pub(crate) gate_closure_s: u32,
     pub(crate) tariff: Tariff,
+    pub(crate) market: MarketFile,
     pub(crate) mqtt: Mqtt,
     pub(crate) web_listen: SocketAddr,
     pub(crate) participants: Vec<Participant>,
@@ -265,11 +271,13 @@ impl SiteFile {
             price("feed_in", &self.tariff.feed_in)?,
             price("network_fee", &self.tariff.network_fee)?,
         )?;
+        self.market.rules(Rules::default())?;
         let site = Site {
             community: CommunityId::new(self.community).context("community")?,
             interval_length_s: self.interval_length_s,
             gate_closure_s: self.gate_closure_s,
             tariff,
+            market: self.market,
             mqtt: self.mqtt,
             web_listen: self.web.listen,
             participants: self
@@ -297,6 +305,7 @@ impl SiteFile {
                 feed_in: site.tariff.feed_in.to_string(),
                 network_fee: site.tariff.network_fee.to_string(),
             },
+            market: site.market.clone(),
             mqtt: site.mqtt.clone(),
             web: WebFile {
                 listen: site.web_listen,

@@ -9,24 +9,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use domain::ids::{ParticipantId, TradeId};
-use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use futures_util::Stream;
 use settlement::log::checkpoint::Log;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::platform::{Command, OrderAnswer, Shared, read_order};
+use crate::platform::{Command, Shared};
 use crate::view;
 
 /// Largest request body: a signed order is far smaller.
@@ -43,7 +41,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
      img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The kind of every error's body.
-const PROBLEM: &str = "application/problem+json";
+pub(crate) const PROBLEM: &str = "application/problem+json";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -98,7 +96,6 @@ fn router(web: Web) -> Router {
         .route("/street.svg", get(picture))
         .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
-        .route("/api/v1/orders", post(place_order))
         .route("/api/v1/checkpoints/{log}", get(checkpoint))
         .route("/health", get(health))
         .merge(crate::api::routes())
@@ -272,47 +269,6 @@ fn download(name: &str, text: String) -> Response {
         (header::CONTENT_DISPOSITION, disposition),
     ];
     (headers, text).into_response()
-}
-
-/// Takes one signed order (COSE_Sign1 as the body).
-async fn place_order(State(web): State<Web>, body: Bytes) -> Response {
-    let (answer, outcome) = oneshot::channel();
-    let message = read_order(&web.shared, body.to_vec());
-    let command = Command::Order { message, answer };
-    if web.commands.try_send(command).is_err() {
-        return problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too many orders are waiting: try again.",
-        );
-    }
-    match outcome.await {
-        Ok(
-            OrderAnswer::Accepted(id)
-            | OrderAnswer::Withdrawn(id)
-            | OrderAnswer::Again { order: id, .. },
-        ) => (
-            StatusCode::CREATED,
-            Json(serde_json::json!({ "order": id.to_string() })),
-        )
-            .into_response(),
-        Ok(OrderAnswer::Refused(reason)) => refused(reason),
-        Ok(OrderAnswer::Unavailable) | Err(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The order could not be stored: send it again.",
-        ),
-    }
-}
-
-/// A refusal with its name where a program finds it.
-fn refused(reason: Rejection) -> Response {
-    let status = StatusCode::UNPROCESSABLE_ENTITY;
-    let body = serde_json::json!({
-        "title": "order refused",
-        "status": status.as_u16(),
-        "detail": format!("The order was refused: {reason}."),
-        "reason": reason.name(),
-    });
-    (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
 }
 
 /// The newest signed checkpoint of a log, as a signed note.

@@ -236,6 +236,26 @@ pub struct Receipt {
     pub ledger_checkpoint: String,
 }
 
+/// The format of [`ClearingRecord`].
+pub const CLEARING_FORMAT: &str = "commonwatt-clearing/v1";
+
+/// A clearing with the proof that a community's market log holds it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClearingRecord {
+    /// [`CLEARING_FORMAT`].
+    pub format: String,
+    /// The community.
+    pub community: String,
+    /// The operator's public key, as 32 bytes in hex.
+    #[serde(with = "as_text")]
+    pub operator_key: Digest32,
+    /// The clearing and where it stands.
+    pub clearing: ClearingEntry,
+    /// The market log's checkpoint: a signed note.
+    pub market_checkpoint: String,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Trade", rename = "Trade", deny_unknown_fields)]
 struct TradeJson {

@@ -118,8 +118,12 @@ fn to_text(book: &PublicBook) -> String {
 pub struct Rerun {
     /// The interval of the book.
     pub interval: Interval,
+    /// The mechanism that the book names.
+    pub mechanism: String,
     /// Orders in it.
     pub orders: usize,
+    /// The one price of its trades, where there is one.
+    pub price: Option<Price>,
     /// Energy that its orders trade.
     pub volume_wh: i64,
     /// The first thing that is not as the book says; `None` where it is the same byte for byte.
@@ -155,7 +159,9 @@ pub fn rerun(text: &str) -> Result<Rerun, PublicBookError> {
     });
     Ok(Rerun {
         interval,
+        mechanism: said.mechanism,
         orders: book.entries().len(),
+        price: outcome.price,
         volume_wh: outcome.volume_wh,
         difference,
     })

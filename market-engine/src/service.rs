@@ -64,7 +64,7 @@ pub enum Placing {
     /// It is decided.
     Done(Outcome),
     /// It may go into the book once its tokens are held.
-    AsksHold(Waiting),
+    AsksHold(Box<Waiting>),
 }
 
 /// An order that waits for its hold, in the transaction in which it was placed.
@@ -149,13 +149,13 @@ pub async fn place(
     let sender = market.sender(&order.participant);
     store::set_sender(tx, &order.participant, sender).await?;
     if let [Event::HoldAsked { order, replaces }] = events.as_slice() {
-        return Ok(Placing::AsksHold(Waiting {
+        return Ok(Placing::AsksHold(Box::new(Waiting {
             now,
             order: order.clone(),
             replaces: *replaces,
             signed: signed.to_vec(),
             market,
-        }));
+        })));
     }
     let message = Message {
         interval: order.interval,
@@ -422,23 +422,17 @@ pub async fn signed_order(db: &Db, id: OrderId) -> Result<Option<Vec<u8>>, Marke
     store::signed_order(db, id).await
 }
 
-/// The sequence a participant's next order should have: one above its highest accepted, first 1.
+/// The sequence a participant's next order should have: one above its highest accepted below `below`,
+/// first 1. Sequences from `below` on are somebody else's to give.
 ///
 /// # Errors
 /// The database fails.
-pub async fn next_sequence(db: &Db, participant: &ParticipantId) -> Result<u64, MarketError> {
-    after(store::last_sequence(db, participant).await?)
-}
-
-/// [`next_sequence`] inside a transaction, counting what it has accepted.
-///
-/// # Errors
-/// The database fails.
-pub async fn next_sequence_in(tx: &mut Tx, who: &ParticipantId) -> Result<u64, MarketError> {
-    after(store::last_sequence_in(tx, who).await?)
-}
-
-fn after(last: i64) -> Result<u64, MarketError> {
+pub async fn next_sequence(
+    db: &Db,
+    participant: &ParticipantId,
+    below: u64,
+) -> Result<u64, MarketError> {
+    let last = store::last_sequence(db, participant, below).await?;
     u64::try_from(last)
         .map(|last| last + 1)
         .map_err(|_| MarketError::Corrupt("a sequence"))

@@ -130,7 +130,7 @@ const TRADES_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, o
 const TRADE_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
      energy_wh, price_micro FROM market_trade WHERE id = $1";
 const SEQUENCE_SQL: &str =
-    "SELECT COALESCE(MAX(sequence), 0) FROM market_order WHERE participant = $1";
+    "SELECT COALESCE(MAX(sequence), 0) FROM market_order WHERE participant = $1 AND sequence < $2";
 
 /// The next interval to be cleared; none before the market's first start.
 pub(crate) async fn next_due(tx: &mut Tx) -> Result<Option<(i64, i64)>, MarketError> {
@@ -484,13 +484,15 @@ pub(crate) async fn signed_order(db: &Db, id: OrderId) -> Result<Option<Vec<u8>>
     Ok(row.map(|(signed,)| signed))
 }
 
-pub(crate) async fn last_sequence(db: &Db, who: &ParticipantId) -> Result<i64, MarketError> {
-    let (last,): (i64,) = db.fetch_one(SEQUENCE_SQL, args![who.as_str()]).await?;
-    Ok(last)
-}
-
-pub(crate) async fn last_sequence_in(tx: &mut Tx, who: &ParticipantId) -> Result<i64, MarketError> {
-    let (last,): (i64,) = tx.fetch_one(SEQUENCE_SQL, args![who.as_str()]).await?;
+pub(crate) async fn last_sequence(
+    db: &Db,
+    who: &ParticipantId,
+    below: u64,
+) -> Result<i64, MarketError> {
+    let below = i64::try_from(below).unwrap_or(i64::MAX);
+    let (last,): (i64,) = db
+        .fetch_one(SEQUENCE_SQL, args![who.as_str(), below])
+        .await?;
     Ok(last)
 }
 

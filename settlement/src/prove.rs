@@ -6,6 +6,7 @@
 //! commitment in a log whose root the operator signed, or computed again.
 
 mod content;
+mod record;
 
 use domain::ids::CommunityId;
 use domain::key_record::{Holder, KeyRecord};
@@ -16,6 +17,8 @@ use domain::time::Timestamp;
 use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::log::tree::verify_inclusion;
+
+pub use record::verify_record;
 
 /// Longest receipt that is read.
 pub const RECEIPT_MAX_BYTES: usize = 4 * 1024 * 1024;

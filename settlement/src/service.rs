@@ -34,7 +34,7 @@ pub use error::ServiceError;
 pub use history::{
     HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
 };
-pub use holds::{hold, hold_instead, release_hold};
+pub use holds::{hold, hold_instead, is_connected, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce};
 pub use keys::{
@@ -43,7 +43,7 @@ pub use keys::{
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
-pub use proof::receipt;
+pub use proof::{clearing_record, receipt};
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};
 pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,

@@ -1,6 +1,8 @@
-//! `commonwatt clear`: clears a file of orders.
+//! `commonwatt clear`: clears a file of orders, or a public book once more.
 
-use std::path::PathBuf;
+mod from_log;
+
+use std::path::{Path, PathBuf};
 
 use domain::money::Price;
 use market_engine::clear::{Mechanism, Words};
@@ -11,7 +13,8 @@ use super::{CliError, Format, print_data};
 /// Clear a file of orders.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  commonwatt clear --orders orders.csv --mechanism uniform-price --format json\n\n\
+    after_help = "Example:\n  commonwatt clear --orders orders.csv --mechanism uniform-price --format json\n  \
+    commonwatt clear --from-log http://127.0.0.1:8080 --key data/operator.pub\n\n\
     Columns: id,participant,side,energy_wh,limit_price   (side: bid or offer; price in token per kWh)\n\
     Columns for wishes, none needed: partners (participants, most wanted first, `;` between them), feeder,\n\
     green (true for an offer of green energy), green_premium (what a bid pays on top for it at most).\n\
@@ -19,8 +22,20 @@ use super::{CliError, Format, print_data};
 )]
 pub(super) struct Args {
     /// Orders as CSV or JSON (by the file's ending); arrival order is file order.
-    #[arg(long)]
-    orders: PathBuf,
+    #[arg(long, required_unless_present = "from_log")]
+    orders: Option<PathBuf>,
+    /// Clear the public book of an interval again and compare: a platform's address, or a book's file.
+    #[arg(long, value_name = "URL|FILE", conflicts_with_all = ["orders", "compare", "mechanism", "price_policy", "k", "ties", "seed"])]
+    from_log: Option<String>,
+    /// For --from-log: the start of the interval; the newest cleared one where none is named.
+    #[arg(long, requires = "from_log")]
+    interval: Option<String>,
+    /// For --from-log FILE: the clearing's record, as /api/v1/markets/<interval>/clearing gives it.
+    #[arg(long, requires = "from_log")]
+    record: Option<PathBuf>,
+    /// For --from-log: the operator's public key (base64, or a file that holds it), from somewhere you trust.
+    #[arg(long, requires = "from_log")]
+    key: Option<String>,
     /// uniform-price, pay-as-bid, trade-reduction, continuous, huang, muda or vcg.
     #[arg(long, default_value = "uniform-price")]
     mechanism: String,
@@ -51,6 +66,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    if let Some(from) = &args.from_log {
+        return from_log::check(&from_log::Source {
+            from,
+            record: args.record.as_deref(),
+            interval: args.interval.as_deref(),
+            key: args.key.as_deref(),
+            format: args.format,
+        });
+    }
     if args.compare {
         return compare(args);
     }
@@ -64,7 +88,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let mechanism = Mechanism::from_words(&words).map_err(|e| bad(e.to_string()))?;
     let (text, written) = read_orders(args)?;
-    let path = args.orders.display();
+    let path = shown(args);
     let output =
         file::clear_file(&text, written, mechanism).map_err(|e| bad(format!("{path}: {e}")))?;
     let text = match args.format {
@@ -75,11 +99,15 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     print_data(&text)
 }
 
+fn shown(args: &Args) -> impl std::fmt::Display + '_ {
+    args.orders.as_deref().unwrap_or(Path::new("")).display()
+}
+
 fn read_orders(args: &Args) -> Result<(Vec<u8>, file::Format), CliError> {
-    let path = args.orders.display();
-    let text = std::fs::read(&args.orders)
-        .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
-    let written = match args.orders.extension().and_then(|e| e.to_str()) {
+    let file = args.orders.as_deref().unwrap_or(Path::new(""));
+    let text = std::fs::read(file)
+        .map_err(|e| CliError::BadInput(format!("cannot read {}: {e}", shown(args))))?;
+    let written = match file.extension().and_then(|e| e.to_str()) {
         Some("json") => file::Format::Json,
         _ => file::Format::Csv,
     };
@@ -95,7 +123,7 @@ fn compare(args: &Args) -> Result<(), CliError> {
     let tariff = price("retail", &args.retail)?.zip(price("feed-in", &args.feed_in)?);
     let (text, written) = read_orders(args)?;
     let (_, book) = file::read(&text, written)
-        .map_err(|e| CliError::BadInput(format!("{}: {e}", args.orders.display())))?;
+        .map_err(|e| CliError::BadInput(format!("{}: {e}", shown(args))))?;
     let comparison = market_engine::compare::compare(&book, args.seed.unwrap_or(0), tariff)
         .map_err(|e| CliError::BadInput(e.to_string()))?;
     let text = match args.format {

@@ -11,9 +11,13 @@ mod control;
 mod demo;
 mod gateway;
 #[cfg(feature = "platform")]
+mod http;
+#[cfg(feature = "platform")]
 mod keys;
 #[cfg(feature = "platform")]
 mod operator;
+#[cfg(feature = "platform")]
+mod order;
 mod probe;
 #[cfg(feature = "platform")]
 mod serve;
@@ -52,9 +56,12 @@ enum Command {
     Control(control::Args),
     /// Find out which devices are behind an address, and print what they say.
     Probe(probe::Args),
-    /// Clear a file of orders and print price, trades and every order's fill.
+    /// Clear a file of orders and print price, trades and every order's fill; or check a public clearing.
     #[cfg(feature = "platform")]
     Clear(clear::Args),
+    /// Place, take back and list a participant's own orders.
+    #[cfg(feature = "platform")]
+    Order(order::Args),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
     #[cfg(feature = "platform")]
     Verify(verify::Args),
@@ -133,6 +140,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "platform")]
         Command::Clear(args) => clear::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Order(args) => order::run(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
     };

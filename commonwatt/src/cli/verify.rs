@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-fn read_key(key: &str) -> Result<PublicKey, CliError> {
+pub(super) fn read_key(key: &str) -> Result<PublicKey, CliError> {
     let bad = |why: String| CliError::BadInput(format!("--key {key}: {why}"));
     match (std::fs::read_to_string(key), parse_public_key(key)) {
         (Ok(text), _) => parse_public_key(&text).map_err(|e| bad(super::chain(&e))),

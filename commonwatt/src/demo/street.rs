@@ -13,7 +13,7 @@ use settlement::tariff::Tariff;
 use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
-use crate::site::{DataDir, Gateway, Mqtt, Participant, Site, write_private};
+use crate::site::{DataDir, Gateway, MarketFile, Mqtt, Participant, Site, write_private};
 
 /// The user that the street's own MQTT meters have at the broker.
 pub(super) const METERS_USER: &str = "meters";
@@ -132,6 +132,7 @@ pub(super) fn site(
         interval_length_s: domain::time::DEFAULT_INTERVAL_S,
         gate_closure_s: 300,
         tariff: Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?,
+        market: MarketFile::default(),
         mqtt: Mqtt::own(mqtt_listen),
         web_listen,
         participants,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
-use super::orders::{self, OrderAnswer, OrderMessage};
+use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
 use super::{Shared, snapshot};
 use crate::site::Participant;
 use crate::view;
@@ -35,7 +35,7 @@ const SHOW_PAUSE: Duration = Duration::from_millis(400);
 /// How long before gate closure the autopilots place their orders.
 const AUTOPILOT_LEAD_S: i64 = 540;
 /// The autopilots' sequences start here, so that they never meet a participant's own.
-pub(super) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
+pub(crate) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
 /// Pause after the database refused to work.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Take in an order or a cancel and say what came of it.
     Order {
         message: OrderMessage,
-        answer: oneshot::Sender<OrderAnswer>,
+        answer: AnswerTo,
     },
     /// Take in a key that a gateway introduces on its topic.
     Introduce { gateway: GatewayId, bytes: Vec<u8> },
@@ -64,6 +64,8 @@ pub(crate) enum Told {
     Accepted(GatewayId, PointId),
     /// The answer to a key that it introduced.
     Key(GatewayId, Vec<u8>),
+    /// What came of an order or a cancel that it brought.
+    Order(GatewayId, String),
 }
 
 /// The writer task.
@@ -159,8 +161,14 @@ impl Core {
             vec![OrderAnswer::Unavailable; messages.len()]
         });
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            // Whoever asked may have gone; the order stands all the same.
-            let _ = answer.send(outcome);
+            match answer {
+                // Whoever asked may have gone; the order stands all the same.
+                AnswerTo::Caller(answer) => drop(answer.send(outcome)),
+                AnswerTo::Gateway(gateway, message) => {
+                    let answer = answer_body(&outcome, message).to_string();
+                    self.tell_all(BTreeSet::from([Told::Order(gateway, answer)]));
+                }
+            }
         }
         match self.take_readings(readings).await {
             Ok(told) => self.tell_all(told),
@@ -396,7 +404,7 @@ pub(super) fn gate_closes(shared: &Shared, interval: Interval) -> Timestamp {
 }
 
 /// The interval whose gate closes next.
-pub(super) fn next_to_close(shared: &Shared, now: Timestamp) -> anyhow::Result<Interval> {
+pub(crate) fn next_to_close(shared: &Shared, now: Timestamp) -> anyhow::Result<Interval> {
     let mut interval = Interval::containing(now, shared.market.rules.interval_length_s)?.next();
     while gate_closes(shared, interval) <= now {
         interval = interval.next();

@@ -1,11 +1,11 @@
-//! The platform's end of MQTT: readings and live values in, signed acceptances out; and who may use
+//! The platform's end of MQTT: readings, orders and live values in, signed acceptances and answers out; and who may use
 //! which topic of the embedded broker.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use domain::ids::GatewayId;
+use domain::ids::{Digest32, GatewayId};
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::control::{self, Forward};
 use super::core::{Command, Told};
+use super::orders::{AnswerTo, read as read_order};
 use crate::site::Site;
 
 /// The platform's user at its broker.
@@ -40,8 +41,8 @@ pub(crate) fn admit(
             .collect::<Vec<_>>()
     };
     let access = Access {
-        read: all(&["reading", "state", "ack", "live", "enrol"]),
-        write: all(&["cmd", "receipt", "credential"]),
+        read: all(&["reading", "state", "ack", "live", "enrol", "order"]),
+        write: all(&["cmd", "receipt", "credential", "order-answer"]),
     };
     list.add(BROKER_USER, platform_password, access)?;
     for gateway in &site.gateways {
@@ -51,9 +52,9 @@ pub(crate) fn admit(
                 .map(|n| format!("{base}/{}/{n}", gateway.id))
                 .collect::<Vec<_>>()
         };
-        let mut read = own(&["cmd", "receipt", "credential"]);
+        let mut read = own(&["cmd", "receipt", "credential", "order-answer"]);
         read.extend(gateway.device_topics.iter().cloned());
-        let write = own(&["reading", "state", "ack", "live", "enrol"]);
+        let write = own(&["reading", "state", "ack", "live", "enrol", "order"]);
         let (user, access) = (gateway.id.as_str(), Access { read, write });
         match gateway.password_sha256 {
             Some(hash) => list.add_hashed(user, hash, access),
@@ -72,6 +73,7 @@ pub(crate) fn options(site: &Site, broker: SocketAddr, password: &str) -> MqttOp
             (format!("{base}/+/reading"), QoS::AtLeastOnce),
             (format!("{base}/+/ack"), QoS::AtLeastOnce),
             (format!("{base}/+/enrol"), QoS::AtLeastOnce),
+            (format!("{base}/+/order"), QoS::AtLeastOnce),
             (format!("{base}/+/live"), QoS::AtMostOnce),
         ],
         host: broker.ip().to_string(),
@@ -146,6 +148,12 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
                     let bytes = payload;
                     let _ = commands.send(Command::Introduce { gateway, bytes }).await;
                 }
+                // A retained order would be placed again at every start: it is nobody's present wish.
+                "order" if !retain => {
+                    let message = read_order(shared, payload.clone());
+                    let answer = AnswerTo::Gateway(gateway, Digest32::of(&payload));
+                    let _ = commands.send(Command::Order { message, answer }).await;
+                }
                 "live" if !retain => shared.live.take(gateway, &payload),
                 "ack" if !retain => {
                     if let Err(error) = control::hear(shared, &gateway, payload).await {
@@ -197,6 +205,7 @@ async fn tell(shared: &Shared, link: &MqttHandle, what: Told) -> anyhow::Result<
             (gateway, "receipt", signed.as_bytes().to_vec())
         }
         Told::Key(gateway, bytes) => (gateway, "credential", bytes),
+        Told::Order(gateway, answer) => (gateway, "order-answer", answer.into_bytes()),
     };
     let topic = format!("cw/v1/{}/{gateway}/{topic}", shared.site.community);
     link.publish(topic, bytes, QoS::AtLeastOnce, false)?;

@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 
 use domain::cancel::Cancel;
-use domain::ids::{KeyId, OrderId, ParticipantId};
+use domain::ids::{Digest32, GatewayId, KeyId, OrderId, ParticipantId};
 use domain::key_record::PointRecord;
 use domain::order::Order;
+use domain::order_query::OrderQuery;
 use domain::rejection::Rejection;
 use domain::signed::{Kind, PublicKey, Signed, SigningKey, Verified};
 use domain::time::Timestamp;
 use market_engine::service::{Outcome, Placing};
 use runtime::db::Tx;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::Shared;
 use crate::site::Site;
@@ -66,6 +69,14 @@ impl Orderers {
     }
 }
 
+/// Who is told what came of a message, once it is committed.
+pub(crate) enum AnswerTo {
+    /// A caller who waits.
+    Caller(oneshot::Sender<OrderAnswer>),
+    /// The gateway that brought it; the message is named by its SHA-256.
+    Gateway(GatewayId, Digest32),
+}
+
 /// A message about an order, after its signature was looked at.
 pub(crate) enum OrderMessage {
     /// A participant's order through a point of this rating.
@@ -87,7 +98,7 @@ pub(crate) enum OrderMessage {
 pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let read = match Signed::<Order>::from_bytes(bytes.clone()).claimed_kind() {
         Some(Kind::Cancel) => own::<Cancel>(shared, &bytes, |cancel| &cancel.participant)
-            .and_then(|(cancel, _)| Ok(OrderMessage::Cancel(cancel))),
+            .map(|(cancel, _)| OrderMessage::Cancel(cancel)),
         _ => {
             own::<Order>(shared, &bytes, |order| &order.participant).and_then(|(order, orderer)| {
                 let point = orderer.connection.as_ref();
@@ -125,6 +136,94 @@ fn own<'s, T: domain::signed::Message>(
     match *participant(verified.message()) == orderer.participant {
         true => Ok((verified, orderer)),
         false => Err((Some(orderer.participant.clone()), Rejection::WrongNetwork)),
+    }
+}
+
+/// Who asks for which orders, with the asker's connection point; or why it is not answered.
+pub(crate) fn read_query(
+    shared: &Shared,
+    bytes: Vec<u8>,
+) -> Result<(Verified<OrderQuery>, Option<String>), Rejection> {
+    let read = own::<OrderQuery>(shared, &bytes, |query| &query.participant);
+    let (query, orderer) = read.map_err(|(_, reason)| reason)?;
+    if !query.message().is_fresh(shared.clock.now()) {
+        return Err(Rejection::TooLate);
+    }
+    let point = orderer
+        .connection
+        .as_ref()
+        .map(|point| point.point.to_string());
+    Ok((query, point))
+}
+
+/// The answer to a message as JSON; the message is named by its SHA-256.
+pub(crate) fn answer_body(answer: &OrderAnswer, message: Digest32) -> Value {
+    let body = |outcome: &str, order: &OrderId, stands: bool| {
+        json!({
+            "message": message.to_string(),
+            "outcome": outcome,
+            "order": order.to_string(),
+            "in_book": stands,
+        })
+    };
+    match answer {
+        OrderAnswer::Accepted(order) => body("accepted", order, true),
+        OrderAnswer::Withdrawn(order) => body("withdrawn", order, false),
+        OrderAnswer::Again { order, stands } => body("again", order, *stands),
+        OrderAnswer::Refused(reason) => json!({
+            "message": message.to_string(),
+            "outcome": "refused",
+            "reason": reason.name(),
+            "detail": sentence(*reason),
+        }),
+        OrderAnswer::Unavailable => json!({
+            "message": message.to_string(),
+            "outcome": "unavailable",
+            "detail": "It could not be stored: send it again.",
+        }),
+    }
+}
+
+/// Why a message about an order was refused, and what to do.
+const fn sentence(reason: Rejection) -> &'static str {
+    match reason {
+        Rejection::BadSignature => "The signature does not fit the message and this community.",
+        Rejection::UnknownKey => "No participant of this community signs with this key.",
+        Rejection::WrongNetwork => {
+            "The key may not speak for this participant, or the metering point is not its connection, or the \
+             point's gateway has not enrolled yet."
+        }
+        Rejection::NotDeterministic => "This is no signed message in its one valid encoding.",
+        Rejection::Equivocation => {
+            "This sequence was used by another order, and both are kept: take a new sequence."
+        }
+        Rejection::IntervalUnaligned => "The interval does not have this community's length.",
+        Rejection::Future => {
+            "The gate of this interval has not opened yet: send it a day ahead at most."
+        }
+        Rejection::GateClosed => {
+            "The gate of this interval is closed: nothing changes in it any more."
+        }
+        Rejection::OverLimit => {
+            "With this order the participant would be beyond a limit: price range, number of orders, \
+             energy of the metering point, money, or share of the book."
+        }
+        Rejection::Implausible => "More energy than the metering point carries in an interval.",
+        Rejection::InsufficientFunds => "The participant's tokens do not cover it.",
+        Rejection::TooLarge => "The message is too large.",
+        Rejection::TooLate => {
+            "It was signed too long ago, or by a clock that is ahead: sign it anew."
+        }
+        Rejection::RateLimited => "Too many messages or orders: wait a minute.",
+        Rejection::UnknownOrder => {
+            "The order to be cancelled or replaced is not in the book of this interval."
+        }
+        Rejection::KeyRevoked
+        | Rejection::SeqReplay
+        | Rejection::IntervalOverlap
+        | Rejection::ValueRegression
+        | Rejection::ChainBreak
+        | Rejection::ClockUnsynced => "It was refused.",
     }
 }
 
@@ -178,6 +277,10 @@ async fn place(
         Placing::AsksHold(waiting) => {
             let (order, replaces) = (waiting.order(), waiting.replaces());
             let community = &shared.community;
+            // Its trades could not be settled, and so the whole interval not be cleared.
+            if !settlement::service::is_connected(tx, &order.participant).await? {
+                return Ok(Outcome::Refused(Rejection::WrongNetwork));
+            }
             let held =
                 settlement::service::hold_instead(tx, community, now, order, replaces).await?;
             Ok(waiting.held(tx, held).await?)

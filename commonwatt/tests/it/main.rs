@@ -15,6 +15,7 @@ mod demo;
 mod keys;
 mod kills;
 mod mosquitto;
+mod orders;
 mod probe;
 mod status;
 mod tidy;

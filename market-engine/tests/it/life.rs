@@ -172,7 +172,7 @@ impl Told {
                     Event::HoldAsked { order, .. } => Some(order.interval),
                     _ => None,
                 });
-                let interval = found.expect("accepted without a hold");
+                let interval = found.unwrap();
                 assert_eq!(
                     gate(now, interval, &rules()),
                     Gate::Open,

@@ -182,14 +182,16 @@ async fn an_accepted_order_is_kept_as_it_was_signed() {
     let signed = service::signed_order(&market.db, ann.id()).await.unwrap();
     assert_eq!(signed.as_deref(), Some(verified(&ann).signed().as_bytes()));
     assert_eq!(
-        service::next_sequence(&market.db, &ann.participant)
+        service::next_sequence(&market.db, &ann.participant, 1 << 40)
             .await
             .unwrap(),
         2
     );
     let nobody = ParticipantId::new("nobody").unwrap();
     assert_eq!(
-        service::next_sequence(&market.db, &nobody).await.unwrap(),
+        service::next_sequence(&market.db, &nobody, 1 << 40)
+            .await
+            .unwrap(),
         1
     );
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{OrderId, ParticipantId};
-use domain::key_record::PointRole;
 use domain::money::{MoneyError, Price};
 use domain::order::{Order, Side};
 use domain::time::{Interval, Timestamp};
@@ -14,7 +13,7 @@ use runtime::db::Tx;
 
 use super::error::decoded;
 use super::logs::append;
-use super::registry::{role_code, salt};
+use super::registry::salt;
 use super::{Community, ServiceError, holds, network_fee, note_interval};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
@@ -148,13 +147,7 @@ async fn check(
         ));
     }
     for party in parties {
-        let point: Option<(String,)> = tx
-            .fetch_optional(
-                "SELECT point FROM settle_points WHERE participant = $1 AND role = $2",
-                args![party.as_str(), role_code(PointRole::Connection)],
-            )
-            .await?;
-        if point.is_none() {
+        if !holds::is_connected(tx, party).await? {
             return refuse(format!("{party} has a trade but no connection point"));
         }
     }

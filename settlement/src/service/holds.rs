@@ -1,6 +1,7 @@
 //! Holds: an accepted bid sets its tokens aside, and the clearing gives back what no trade needs.
 
 use domain::ids::{OrderId, ParticipantId};
+use domain::key_record::PointRole;
 use domain::money::MoneyError;
 use domain::order::{Order, Side};
 use domain::posting::{Account, Chart, Purpose};
@@ -10,6 +11,7 @@ use runtime::db::Tx;
 
 use super::error::bytes;
 use super::money::{balance, post, token_posting};
+use super::registry::role_code;
 use super::{Community, ServiceError, network_fee, note_interval};
 use crate::store::LOCK;
 
@@ -86,6 +88,21 @@ pub async fn hold_instead(
     )
     .await?;
     Ok(true)
+}
+
+/// Whether a participant has a connection point in the registry: without one its trades could not be
+/// settled, so it may not order.
+///
+/// # Errors
+/// The database failed.
+pub async fn is_connected(tx: &mut Tx, participant: &ParticipantId) -> Result<bool, ServiceError> {
+    let point: Option<(String,)> = tx
+        .fetch_optional(
+            "SELECT point FROM settle_points WHERE participant = $1 AND role = $2",
+            args![participant.as_str(), role_code(PointRole::Connection)],
+        )
+        .await?;
+    Ok(point.is_some())
 }
 
 /// A hold as it is stored.

@@ -4,11 +4,11 @@ use domain::ids::{Digest32, KeyId, OrderId, ParticipantId, TradeId};
 use domain::order::{Order, Side};
 use domain::reading::Reading;
 use domain::receipt::{
-    CheckpointEntry, ClearingEntry, FORMAT, KeyEntry, Line, LineEntry, Place, Receipt, SignedEntry,
-    TradeEntry,
+    CLEARING_FORMAT, CheckpointEntry, ClearingEntry, ClearingRecord, FORMAT, KeyEntry, Line,
+    LineEntry, Place, Receipt, SignedEntry, TradeEntry,
 };
 use domain::signed::{PublicKey, Signed};
-use domain::time::Timestamp;
+use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
 use runtime::db::Db;
@@ -25,6 +25,42 @@ struct Heads {
     ledger: (u64, String),
     readings: (u64, String, i64),
     market: (u64, String, i64),
+}
+
+/// The clearing of an interval with the proof that the market log holds it; `None` where it is not cleared.
+///
+/// # Errors
+/// The database failed, or what is stored is damaged.
+pub async fn clearing_record(
+    db: &Db,
+    community: &Community,
+    interval: Interval,
+) -> Result<Option<ClearingRecord>, ServiceError> {
+    let row: Option<(Vec<u8>, i64)> = db
+        .fetch_optional(
+            "SELECT content, log_index FROM settle_clearings WHERE start_s = $1",
+            args![interval.start_s()],
+        )
+        .await?;
+    let note: Option<(i64, String)> = db
+        .fetch_optional(
+            "SELECT size, note FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
+            args![i64::from(Log::Market.code())],
+        )
+        .await?;
+    let (Some((content, index)), Some((size, market_checkpoint))) = (row, note) else {
+        return Ok(None);
+    };
+    let size = number(size, "a log's size")?;
+    let content: Clearing = decoded(&content, "a clearing")?;
+    let place = place(db, Log::Market, index, size).await?;
+    Ok(place.map(|place| ClearingRecord {
+        format: CLEARING_FORMAT.to_owned(),
+        community: community.id.to_string(),
+        operator_key: Digest32(PublicKey::of(&community.operator).to_bytes()),
+        clearing: ClearingEntry { content, place },
+        market_checkpoint,
+    }))
 }
 
 /// What the parts of a receipt are looked up with.

@@ -1,0 +1,222 @@
+//! `/api/v1/orders` and `/api/v1/markets`: signed orders, cancels and queries in, public books out.
+//!
+//! What a participant says is a signed message (COSE_Sign1) as the body of a POST. What anybody may see is
+//! an interval's gate, its clearing with the proof that it is in the log, and its book without names.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::ids::Digest32;
+use domain::order_query::OrderQuery;
+use domain::rejection::Rejection;
+use domain::time::{Interval, Timestamp};
+use domain::trade::Clearing;
+use market_engine::market::{Gate, closes_at, gate};
+use market_engine::service::{self, OwnOrder};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::platform::AUTOPILOT_SEQUENCES;
+use crate::platform::{
+    AnswerTo, Command, OrderAnswer, answer_body, next_to_close, read_order, read_query,
+};
+use crate::web::{PROBLEM, Web, broken, problem};
+
+/// Most clearings in a list.
+const LIST_MAX: u32 = 96;
+
+/// Takes one signed order or cancel.
+pub(super) async fn place(State(web): State<Web>, body: Bytes) -> Response {
+    let message = Digest32::of(&body);
+    let (answer, outcome) = oneshot::channel();
+    let command = Command::Order {
+        message: read_order(&web.shared, body.to_vec()),
+        answer: AnswerTo::Caller(answer),
+    };
+    if web.commands.try_send(command).is_err() {
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many orders are waiting: try again.",
+        );
+    }
+    let answer = outcome.await.unwrap_or(OrderAnswer::Unavailable);
+    let status = match &answer {
+        OrderAnswer::Accepted(_) => StatusCode::CREATED,
+        OrderAnswer::Withdrawn(_) | OrderAnswer::Again { .. } => StatusCode::OK,
+        OrderAnswer::Refused(reason) => return refused(*reason, message),
+        OrderAnswer::Unavailable => {
+            return problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "It could not be stored: send it again.",
+            );
+        }
+    };
+    (status, Json(answer_body(&answer, message))).into_response()
+}
+
+/// A refusal with its name where a program finds it; the reference is the message's SHA-256, under which
+/// the platform keeps it.
+fn refused(reason: Rejection, message: Digest32) -> Response {
+    let status = match reason {
+        Rejection::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let mut body = answer_body(&OrderAnswer::Refused(reason), message);
+    body["title"] = "refused".into();
+    body["status"] = status.as_u16().into();
+    body["reference"] = message.to_string().into();
+    (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
+}
+
+/// A participant's own orders, and what its next one needs.
+pub(super) async fn query(State(web): State<Web>, body: Bytes) -> Response {
+    let (query, point) = match read_query(&web.shared, body.to_vec()) {
+        Ok(read) => read,
+        Err(reason) => return refused(reason, Digest32::of(&body)),
+    };
+    match own(&web, query.message(), point).await {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => broken("orders could not be read", &format!("{error:#}")),
+    }
+}
+
+async fn own(web: &Web, query: &OrderQuery, point: Option<String>) -> anyhow::Result<Value> {
+    let (db, who) = (&web.shared.db, &query.participant);
+    let orders = service::own_orders(db, who, query.from, query.to).await?;
+    let next = service::next_sequence(db, who, AUTOPILOT_SEQUENCES).await?;
+    let open = next_to_close(&web.shared, web.shared.clock.now())?;
+    Ok(json!({
+        "participant": who.as_str(),
+        "point": point,
+        "next_sequence": next,
+        "next_interval": open.start().to_string(),
+        "interval_length_s": open.length_s(),
+        "orders": orders.iter().map(shown).collect::<Vec<_>>(),
+    }))
+}
+
+fn shown(own: &OwnOrder) -> Value {
+    let order = &own.order;
+    let (filled_wh, reason) = own.result.as_ref().map(|(wh, why)| (wh.wh(), why)).unzip();
+    json!({
+        "order": own.id.to_string(),
+        "sequence": order.sequence,
+        "interval": order.interval.start().to_string(),
+        "side": order.side.word(),
+        "energy_wh": order.energy.wh(),
+        "limit_price": order.limit.to_string(),
+        "state": match (own.stands, filled_wh) {
+            (false, _) => "withdrawn",
+            (true, None) => "standing",
+            (true, Some(_)) => "cleared",
+        },
+        "filled_wh": filled_wh,
+        "reason": reason,
+    })
+}
+
+#[derive(serde::Deserialize)]
+pub(super) struct Asked {
+    interval: Option<String>,
+}
+
+/// What is public about the orders of an interval: whether it takes any, and once it is cleared, where its
+/// book is.
+pub(super) async fn public(State(web): State<Web>, Query(asked): Query<Asked>) -> Response {
+    let text = asked.interval.unwrap_or_default();
+    let interval = match interval_of(&web, &text) {
+        Ok(interval) => interval,
+        Err(response) => return *response,
+    };
+    let rules = &web.shared.market.rules;
+    let state = match gate(web.shared.clock.now(), interval, rules) {
+        Gate::NotYetOpen => "not_yet_open",
+        Gate::Open => "open",
+        Gate::Closed => "closed",
+    };
+    let start = interval.start();
+    match service::public_book(&web.shared.db, interval).await {
+        Ok(book) => Json(json!({
+            "interval": start.to_string(),
+            "gate": state,
+            "gate_closes": closes_at(interval, rules).to_string(),
+            "book": book.map(|_| format!("/api/v1/markets/{start}/book")),
+        }))
+        .into_response(),
+        Err(error) => broken("an interval could not be read", &error),
+    }
+}
+
+/// The newest clearings.
+pub(super) async fn markets(State(web): State<Web>) -> Response {
+    let row = |clearing: &Clearing| {
+        let text = |price: Option<domain::money::Price>| price.map(|price| price.to_string());
+        json!({
+            "interval": clearing.interval.start().to_string(),
+            "mechanism": clearing.mechanism,
+            "price_policy": clearing.price_policy,
+            "price": text(clearing.price),
+            "volume_wh": clearing.volume.wh(),
+            "orders": clearing.orders,
+            "trades": clearing.trades,
+            "public_book": clearing.public_book.map(|digest| digest.to_string()),
+        })
+    };
+    match service::recent_clearings(&web.shared.db, LIST_MAX).await {
+        Ok(recent) => {
+            let recent: Vec<Value> = recent.iter().map(row).collect();
+            Json(json!({ "markets": recent })).into_response()
+        }
+        Err(error) => broken("clearings could not be read", &error),
+    }
+}
+
+/// The book of a cleared interval, exactly the bytes whose digest the clearing has.
+pub(super) async fn book(State(web): State<Web>, Path(start): Path<String>) -> Response {
+    let interval = match interval_of(&web, &start) {
+        Ok(interval) => interval,
+        Err(response) => return *response,
+    };
+    match service::public_book(&web.shared.db, interval).await {
+        Ok(Some(book)) => ([(header::CONTENT_TYPE, "application/json")], book).into_response(),
+        Ok(None) => problem(
+            StatusCode::NOT_FOUND,
+            "This interval has no public book: it is not cleared, or was before there were any.",
+        ),
+        Err(error) => broken("a book could not be read", &error),
+    }
+}
+
+/// The clearing of an interval, with the proof that the market log holds it.
+pub(super) async fn clearing(State(web): State<Web>, Path(start): Path<String>) -> Response {
+    let interval = match interval_of(&web, &start) {
+        Ok(interval) => interval,
+        Err(response) => return *response,
+    };
+    let (db, community) = (&web.shared.db, &web.shared.community);
+    match settlement::service::clearing_record(db, community, interval).await {
+        Ok(Some(record)) => Json(record).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "This interval is not cleared."),
+        Err(error) => broken("a clearing could not be read", &error),
+    }
+}
+
+fn interval_of(web: &Web, start: &str) -> Result<Interval, Box<Response>> {
+    let length_s = web.shared.market.rules.interval_length_s;
+    let start: Result<Timestamp, _> = start.parse();
+    let interval = start.map(|start| Interval::new(start.unix_s(), length_s));
+    match interval {
+        Ok(Ok(interval)) => Ok(interval),
+        Ok(Err(error)) => Err(Box::new(problem(
+            StatusCode::BAD_REQUEST,
+            &format!("interval: {error}."),
+        ))),
+        Err(error) => Err(Box::new(problem(
+            StatusCode::BAD_REQUEST,
+            &format!("interval: its start, like 2026-06-21T12:00:00Z: {error}."),
+        ))),
+    }
+}

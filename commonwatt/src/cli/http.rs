@@ -1,0 +1,110 @@
+//! Asking a platform over HTTP: what is said there is signed in itself, so plain HTTP does; from another
+//! machine, go through a tunnel (`ssh -L`) for the sake of privacy.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use serde_json::Value;
+
+use super::CliError;
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest answer that is read, where nothing else is said.
+const ANSWER_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A platform behind an address.
+pub(super) struct Client {
+    url: String,
+}
+
+impl Client {
+    pub(super) fn new(url: &str) -> Self {
+        Client {
+            url: url.to_owned(),
+        }
+    }
+
+    /// Gets a resource of the API.
+    pub(super) fn get(&self, path: &str) -> Result<Value, CliError> {
+        let address = self.address(path)?;
+        let text = self.heard(agent().get(&address).call(), ANSWER_MAX_BYTES)?;
+        Ok(serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    /// Gets a text as it is, of at most so many bytes.
+    pub(super) fn get_text(&self, path: &str, most: u64) -> Result<String, CliError> {
+        let address = self.address(path)?;
+        let bytes = self.heard(agent().get(&address).call(), most)?;
+        let strange = |_| anyhow!("the platform at {} answers with no text", self.url);
+        Ok(String::from_utf8(bytes).map_err(strange)?)
+    }
+
+    /// Posts signed bytes, and gives the platform's answer.
+    pub(super) fn post(&self, path: &str, signed: &[u8]) -> Result<Value, CliError> {
+        let address = self.address(path)?;
+        let request = agent().post(&address).content_type("application/cose");
+        let text = self.heard(request.send(signed), ANSWER_MAX_BYTES)?;
+        Ok(serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    fn address(&self, path: &str) -> Result<String, CliError> {
+        let host = self.url.trim_end_matches('/');
+        if host.strip_prefix("http://").is_none_or(str::is_empty) {
+            return Err(CliError::BadInput(format!(
+                "--url {}: an address like http://127.0.0.1:8080; to reach another machine, open a tunnel \
+                 (ssh -L 8080:127.0.0.1:8080 …)",
+                self.url
+            )));
+        }
+        Ok(format!("{host}{path}"))
+    }
+
+    /// The answer's body; a refusal becomes the sentence in it.
+    fn heard(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        most: u64,
+    ) -> Result<Vec<u8>, CliError> {
+        let unheard =
+            |error: ureq::Error| anyhow!("no answer from the platform at {}: {error}", self.url);
+        let mut answer = answer.map_err(unheard)?;
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(most);
+        let body = body.read_to_vec().map_err(unheard)?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let told = value["detail"].as_str().map(str::to_owned);
+        let told = told.unwrap_or_else(|| format!("the platform at {} answers {status}", self.url));
+        if status.is_client_error() {
+            return Err(CliError::CheckFailed(told));
+        }
+        Err(anyhow!(told).into())
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        // A refusal says why in its body.
+        .http_status_as_error(false)
+        .build();
+    config.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_plain_http() {
+        let good = Client::new("http://127.0.0.1:9000/").address("/api/v1/keys");
+        assert_eq!(good.unwrap(), "http://127.0.0.1:9000/api/v1/keys");
+        for bad in ["127.0.0.1:9000", "https://street.example", "http://", ""] {
+            let told = Client::new(bad).address("/").unwrap_err().to_string();
+            assert!(told.contains("--url"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! `commonwatt order`: a participant's own orders, signed with the participant's key.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use domain::cancel::Cancel;
+use domain::energy::Energy;
+use domain::ids::{CommunityId, ParticipantId, PointId};
+use domain::money::Price;
+use domain::order::{Order, Side};
+use domain::order_query::OrderQuery;
+use domain::signed::{Message, Signed, SigningKey};
+use domain::time::{Interval, Timestamp};
+use serde_json::Value;
+
+use super::http::Client;
+use super::{CliError, Format, print_data};
+
+/// How far back and ahead `list` looks where nothing else is said.
+const LIST_BACK_S: i64 = 3_600;
+const LIST_AHEAD_S: i64 = 2 * 86_400;
+
+/// Place, take back and list a participant's own orders.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Place an order, or put it in the place of another.
+    Place(PlaceArgs),
+    /// Take an order back before the gate of its interval closes.
+    Cancel(CancelArgs),
+    /// List a participant's own orders with what became of them.
+    List(ListArgs),
+}
+
+/// Whose orders, and where.
+#[derive(clap::Args)]
+struct Member {
+    /// The platform's page, as `commonwatt serve` prints it.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// The participant, as site.toml calls it.
+    #[arg(long)]
+    participant: ParticipantId,
+    /// The participant's key; the platform keeps it in its data folder as participants/<name>.key.
+    #[arg(long)]
+    key: PathBuf,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt order place --participant home-03 --key data/participants/home-03.key \\\n    \
+    --side bid --energy-wh 500 --limit 0.21\n\n\
+    A bid pays at most --limit for a kWh, an offer receives at least that. Until the gate closes, --replaces puts \
+    another order in its place, and `order cancel` takes it back."
+)]
+struct PlaceArgs {
+    #[command(flatten)]
+    member: Member,
+    /// Buy (bid) or sell (offer).
+    #[arg(long, value_enum)]
+    side: SideWord,
+    /// How much, in watt-hours.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    energy_wh: i64,
+    /// The limit price of a kWh, in token.
+    #[arg(long)]
+    limit: Price,
+    /// The interval's start (RFC 3339 in UTC); the next whose gate closes where none is named.
+    #[arg(long)]
+    interval: Option<Timestamp>,
+    /// The sequence of the own order whose place this one takes.
+    #[arg(long)]
+    replaces: Option<u64>,
+    /// The order's own number, used once; the next free one where none is named.
+    #[arg(long)]
+    sequence: Option<u64>,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum SideWord {
+    Bid,
+    Offer,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt order cancel --participant home-03 --key data/participants/home-03.key \\\n    \
+    --sequence 7 --interval 2026-06-21T12:15:00Z"
+)]
+struct CancelArgs {
+    #[command(flatten)]
+    member: Member,
+    /// The order's sequence, as `order list` shows it.
+    #[arg(long)]
+    sequence: u64,
+    /// The start of the order's interval (RFC 3339 in UTC).
+    #[arg(long)]
+    interval: Timestamp,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt order list --participant home-03 --key data/participants/home-03.key"
+)]
+struct ListArgs {
+    #[command(flatten)]
+    member: Member,
+    /// Intervals that start from here on; the last hour where nothing is said.
+    #[arg(long)]
+    from: Option<Timestamp>,
+    /// Until before this; two days ahead where nothing is said.
+    #[arg(long)]
+    to: Option<Timestamp>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    match &args.command {
+        Command::Place(args) => place(args),
+        Command::Cancel(args) => cancel(args),
+        Command::List(args) => list(args),
+    }
+}
+
+/// A participant with its key, at a platform whose name and time are known.
+struct Signer {
+    client: Client,
+    participant: ParticipantId,
+    key: SigningKey,
+    community: CommunityId,
+    now: Timestamp,
+}
+
+impl Member {
+    fn signer(&self) -> Result<Signer, CliError> {
+        let key = runtime::key_file::read(&self.key)
+            .map_err(|error| CliError::BadInput(format!("--key: {error}")))?;
+        let client = Client::new(&self.url);
+        let about = client.get("/api/v1/platform")?;
+        let text = |name: &str| about[name].as_str().unwrap_or_default();
+        let strange = |what: &str| anyhow!("the platform at {} names no {what}", self.url);
+        let community = CommunityId::new(text("community")).map_err(|_| strange("community"))?;
+        let now = text("now").parse().map_err(|_| strange("time"))?;
+        Ok(Signer {
+            client,
+            participant: self.participant.clone(),
+            key,
+            community,
+            now,
+        })
+    }
+}
+
+impl Signer {
+    fn say<T: Message>(&self, path: &str, message: &T) -> Result<Value, CliError> {
+        let signed = Signed::sign(&self.key, &self.community, message);
+        self.client.post(path, signed.as_bytes())
+    }
+
+    fn ask(&self, from: Timestamp, to: Timestamp) -> Result<Value, CliError> {
+        let query = OrderQuery {
+            participant: self.participant.clone(),
+            from: Timestamp::from_unix_s(from.unix_s()),
+            to: Timestamp::from_unix_s(to.unix_s()),
+            issued_at: self.now,
+        };
+        self.say("/api/v1/orders/query", &query)
+    }
+}
+
+fn place(args: &PlaceArgs) -> Result<(), CliError> {
+    let signer = args.member.signer()?;
+    let known = signer.ask(signer.now, signer.now)?;
+    let strange = |what: &str| anyhow!("the platform names no {what} for {}", signer.participant);
+    let text = |name: &str| known[name].as_str().unwrap_or_default();
+    let point = PointId::new(text("point")).map_err(|_| strange("metering point"))?;
+    let next = text("next_interval")
+        .parse()
+        .map_err(|_| strange("interval"))?;
+    let order = Order {
+        participant: signer.participant.clone(),
+        point,
+        side: match args.side {
+            SideWord::Bid => Side::Bid,
+            SideWord::Offer => Side::Offer,
+        },
+        interval: interval(&known, args.interval.unwrap_or(next))?,
+        energy: Energy::from_wh(args.energy_wh),
+        limit: args.limit,
+        sequence: match args.sequence {
+            Some(sequence) => sequence,
+            None => known["next_sequence"]
+                .as_u64()
+                .ok_or_else(|| strange("sequence"))?,
+        },
+        replaces: args.replaces,
+    };
+    if order.replaces == Some(order.sequence) {
+        let why = "--replaces names the order's own --sequence: an order cannot take its own place";
+        return Err(CliError::BadInput(why.to_owned()));
+    }
+    let answer = signer.say("/api/v1/orders", &order)?;
+    let sentence = format!(
+        "{} Wh {} for {} at {} token/kWh, sequence {}",
+        order.energy.wh(),
+        order.side.word(),
+        order.interval.start(),
+        order.limit,
+        order.sequence
+    );
+    tell(&answer, &sentence, args.format)
+}
+
+fn interval(known: &Value, start: Timestamp) -> Result<Interval, CliError> {
+    let length_s = known["interval_length_s"].as_u64().unwrap_or_default();
+    let length_s = u32::try_from(length_s).unwrap_or_default();
+    Interval::new(start.unix_s(), length_s)
+        .map_err(|error| CliError::BadInput(format!("--interval {start}: {error}")))
+}
+
+fn cancel(args: &CancelArgs) -> Result<(), CliError> {
+    let signer = args.member.signer()?;
+    let known = signer.ask(signer.now, signer.now)?;
+    let cancel = Cancel {
+        participant: signer.participant.clone(),
+        sequence: args.sequence,
+        interval: interval(&known, args.interval)?,
+    };
+    let answer = signer.say("/api/v1/orders/cancel", &cancel)?;
+    let sentence = format!(
+        "sequence {} for {}",
+        cancel.sequence,
+        cancel.interval.start()
+    );
+    tell(&answer, &sentence, args.format)
+}
+
+fn tell(answer: &Value, sentence: &str, format: Format) -> Result<(), CliError> {
+    let text = |name: &str| answer[name].as_str().unwrap_or_default();
+    print_data(&match format {
+        Format::Json => format!("{answer:#}\n"),
+        Format::Csv => format!("order,outcome\n{},{}\n", text("order"), text("outcome")),
+        Format::Table => format!("{}  {}: {sentence}\n", text("order"), text("outcome")),
+    })
+}
+
+fn list(args: &ListArgs) -> Result<(), CliError> {
+    let signer = args.member.signer()?;
+    let from = args.from.unwrap_or(signer.now.plus_s(-LIST_BACK_S));
+    let to = args.to.unwrap_or(signer.now.plus_s(LIST_AHEAD_S));
+    let answer = signer.ask(from, to)?;
+    let orders = answer["orders"].as_array().map_or(&[][..], Vec::as_slice);
+    print_data(&match args.format {
+        Format::Json => format!("{answer:#}\n"),
+        Format::Csv => {
+            let head = COLUMNS.join(",") + "\n";
+            orders.iter().fold(head, |out, order| {
+                out + &cells(order, true).join(",") + "\n"
+            })
+        }
+        Format::Table => table(orders),
+    })
+}
+
+const COLUMNS: [&str; 8] = [
+    "interval",
+    "sequence",
+    "side",
+    "energy_wh",
+    "limit_price",
+    "state",
+    "filled_wh",
+    "reason",
+];
+
+fn cells(order: &Value, quoted: bool) -> [String; 8] {
+    COLUMNS.map(|name| match &order[name] {
+        Value::String(text) if quoted && name == "reason" => {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    })
+}
+
+fn table(orders: &[Value]) -> String {
+    if orders.is_empty() {
+        return "no orders in this time\n".to_owned();
+    }
+    let rows: Vec<[String; 8]> = orders.iter().map(|order| cells(order, false)).collect();
+    let head = COLUMNS.map(str::to_owned);
+    let all = || std::iter::once(&head).chain(&rows);
+    let width = |column: usize| {
+        all()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let line = |row: &[String; 8]| {
+        let cells = row.iter().zip(&widths);
+        let padded: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        padded.join("  ").trim_end().to_owned() + "\n"
+    };
+    all().map(line).collect()
+}
