@@ -353,6 +353,7 @@ impl Controller {
             Ok(Taken::Lease(key, lease, clamped_by)) => {
                 let value = Some(lease.value);
                 self.say(digest, Outcome::Accepted { value, clamped_by });
+                self.seen_at = None;
                 self.apply(Input::Lease(key, lease)).await;
             }
             Ok(Taken::Release(key)) => {

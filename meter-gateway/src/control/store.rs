@@ -52,7 +52,7 @@ const SEEN_AT: Migration = Migration {
 };
 
 const LEASES: &str = "SELECT device, target, lease FROM gateway_lease ORDER BY device, target";
-const SEEN: &str = "UPDATE gateway_lease SET seen_ms = $1";
+const SEEN: &str = "UPDATE gateway_lease SET seen_ms = $1 WHERE seen_ms < $1";
 const LAST_SEEN: &str = "SELECT MAX(seen_ms) FROM gateway_lease";
 const SAVE: &str = "INSERT INTO gateway_lease (device, target, lease) VALUES ($1, $2, $3)
     ON CONFLICT (device, target) DO UPDATE SET lease = excluded.lease";
@@ -118,7 +118,8 @@ impl Store {
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
-    /// Notes the time with the open leases: a clock that shows less at the next start was set back.
+    /// Notes the time with the open leases: a clock that shows less at the next start was set back. What
+    /// was noted before stays where it is later, so that it is found out at every start.
     ///
     /// # Errors
     /// The database fails.

@@ -8,10 +8,12 @@ use domain::command::{End, Limit, Outcome, Refusal, Revert, SetPoint};
 use domain::ids::Digest32;
 use domain::time::Timestamp;
 use proptest::prelude::*;
+use runtime::db::Db;
 
 use super::lease::{Action, Engine, Input, Key, Lease, List, Now, TRIES_MAX, Traits, Work};
 use super::limits::{LimitsConfig, Rules, decide};
 use super::program::{Local, Program, Verdict, program, questions};
+use super::store::{Change, Store};
 use crate::Config;
 use crate::bus::{Place, Step};
 use crate::profile::control::{Control, Example, Target};
@@ -739,6 +741,23 @@ fn a_clock_that_is_set_back_makes_no_lease_longer() {
     bench.set_back_ms = 0;
     bench.run(65_000);
     assert_eq!(bench.acks[1..], [(1, ended)]);
+}
+
+#[tokio::test]
+async fn the_time_that_is_noted_with_a_lease_never_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.db").display().to_string();
+    let store = Store::open(Db::open(&file).await.unwrap()).await.unwrap();
+    assert_eq!(store.last_seen().await.unwrap(), None);
+    let held = lease(1, 10_000, 60_000);
+    let change = Change::Lease("charger", Target::ChargerCurrent, &held);
+    store.take(1, held.command, change).await.unwrap();
+    for (noted_ms, last_ms) in [(5_000, 5_000), (1_000, 5_000), (6_000, 6_000)] {
+        store.saw(at(noted_ms)).await.unwrap();
+        assert_eq!(store.last_seen().await.unwrap(), Some(at(last_ms)));
+    }
+    let kept = ("charger".to_owned(), Target::ChargerCurrent, held);
+    assert_eq!(store.leases().await.unwrap(), [kept]);
 }
 
 #[test]
