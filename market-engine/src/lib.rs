@@ -19,4 +19,5 @@ pub mod preference;
 pub mod public;
 pub mod service;
 pub mod share;
+pub mod standing;
 pub mod store;

@@ -17,5 +17,6 @@ mod life;
 mod preferences;
 mod promises;
 mod service;
+mod standing;
 mod theory;
 mod truthful;
