@@ -16,10 +16,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
+use domain::fees::FeeMatrix;
 use domain::ids::{OrderId, ParticipantId, digest_parts};
 use domain::key_record::{Holder, KeyRecord};
 use domain::signed::{PublicKey, SigningKey};
-use domain::time::Timestamp;
+use domain::time::{Interval, Timestamp};
+use market_engine::bid::Proposal;
 use market_engine::service::{Rules, Secret, Setup};
 use runtime::clock::Clock;
 use runtime::db::Db;
@@ -60,9 +62,43 @@ pub(crate) struct Shared {
     orderers: orders::Orderers,
     /// Why the autopilots placed their last orders, for the page.
     reasons: Mutex<BTreeMap<OrderId, String>>,
+    /// What autopilots that may only suggest would order for an interval: one for each participant at most.
+    suggestions: Mutex<Option<(Interval, BTreeMap<ParticipantId, view::OrderLine>)>>,
 }
 
 impl Shared {
+    /// Keeps a suggestion for the page; those for another interval are forgotten.
+    fn suggest(&self, proposal: Proposal) {
+        let Proposal { order, reason, .. } = proposal;
+        let line = view::OrderLine {
+            participant: order.participant,
+            side: order.side,
+            energy: order.energy,
+            limit: order.limit,
+            filled: None,
+            reason,
+        };
+        let mut kept = self
+            .suggestions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (_, lines) = match kept.take() {
+            Some(same) if same.0 == order.interval => kept.insert(same),
+            _ => kept.insert((order.interval, BTreeMap::new())),
+        };
+        lines.insert(line.participant.clone(), line);
+    }
+
+    /// The suggestions for an interval.
+    fn suggestions(&self, interval: Interval) -> Vec<view::OrderLine> {
+        let kept = self
+            .suggestions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let same = kept.as_ref().filter(|(of, _)| *of == interval);
+        same.map_or_else(Vec::new, |(_, lines)| lines.values().cloned().collect())
+    }
+
     /// Keeps an autopilot's reason; the oldest is forgotten at [`REASONS_MAX`].
     fn remember(&self, order: OrderId, reason: String) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +156,7 @@ pub(crate) async fn open(
         operator,
         interval_length_s: site.interval_length_s,
         tariff: site.tariff,
+        zone_fee_max: site.fees.as_ref().map(FeeMatrix::largest),
     };
     let mut participants = Vec::with_capacity(site.participants.len());
     for participant in &site.participants {
@@ -144,6 +181,7 @@ pub(crate) async fn open(
     };
     let orderers = orders::Orderers::of(&site, &participants);
     let (live, reasons) = (Live::default(), Mutex::default());
+    let suggestions = Mutex::default();
     let (control, forwards) = control::desk();
     let shared = Arc::new(Shared {
         site,
@@ -156,6 +194,7 @@ pub(crate) async fn open(
         participants,
         orderers,
         reasons,
+        suggestions,
     });
     // The market begins at the instant from which keys are valid: no interval falls between.
     let now = shared.clock.now();

@@ -5,16 +5,19 @@
 mod market;
 pub(crate) mod mqtt;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use domain::fees::FeeMatrix;
 use domain::ids::{CommunityId, GatewayId, ParticipantId, PointId};
 use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
 use domain::time::Interval;
+use market_engine::bid::Level;
+use market_engine::fees::ZoneFees;
 use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
 use settlement::tariff::Tariff;
@@ -40,6 +43,8 @@ pub(crate) struct SiteFile {
     tariff: TariffFile,
     #[serde(default, skip_serializing_if = "MarketFile::is_empty")]
     market: MarketFile,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network_fees: Option<FeesFile>,
     mqtt: Mqtt,
     web: WebFile,
     #[serde(default)]
@@ -52,6 +57,10 @@ fn default_interval_s() -> u32 {
     domain::time::DEFAULT_INTERVAL_S
 }
 
+fn default_autopilot() -> String {
+    Level::default().word().to_owned()
+}
+
 fn default_gate_closure_s() -> u32 {
     300
 }
@@ -62,6 +71,15 @@ struct TariffFile {
     retail: String,
     feed_in: String,
     network_fee: String,
+}
+
+/// Network fees that depend on the zones of seller and buyer; the tariff's one fee stays for the rest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FeesFile {
+    zones: Vec<String>,
+    /// For each zone that energy comes from, the fee to every zone in token/kWh.
+    per_kwh: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,6 +95,9 @@ struct ParticipantFile {
     max_buy: String,
     min_sell: String,
     deposit: String,
+    /// suggest, within-limits or full.
+    #[serde(default = "default_autopilot")]
+    autopilot: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,6 +124,9 @@ struct PointFile {
     role: RoleFile,
     participant: Option<String>,
     rating_w: u32,
+    /// Where it lies, for fees that depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -121,6 +145,9 @@ pub(crate) struct Site {
     pub(crate) gate_closure_s: u32,
     pub(crate) tariff: Tariff,
     pub(crate) market: MarketFile,
+    /// Network fees by zone, and the zone of each point that names one.
+    pub(crate) fees: Option<FeeMatrix>,
+    pub(crate) zones: BTreeMap<PointId, String>,
     pub(crate) mqtt: Mqtt,
     pub(crate) web_listen: SocketAddr,
     pub(crate) participants: Vec<Participant>,
@@ -134,6 +161,8 @@ pub(crate) struct Participant {
     pub(crate) max_buy: Price,
     pub(crate) min_sell: Price,
     pub(crate) deposit: Money,
+    /// How far its autopilot may go.
+    pub(crate) autopilot: Level,
 }
 
 /// A gateway that may deliver readings.
@@ -188,6 +217,7 @@ impl Site {
             owners.map(ParticipantId::as_str),
         )?;
         self.is_reachable_safely()?;
+        self.zones_fit()?;
         for participant in &self.participants {
             if self.connection_of(&participant.id).is_none() {
                 bail!(
@@ -203,6 +233,55 @@ impl Site {
             }
         }
         Ok(())
+    }
+
+    /// Fees by zone: every connection has one of the zones, and neighbours still have a price that is
+    /// good for both across the dearest of them.
+    fn zones_fit(&self) -> anyhow::Result<()> {
+        let Some(fees) = &self.fees else {
+            if let Some((point, _)) = self.zones.first_key_value() {
+                bail!("point {point} has a zone, but there is no [network_fees] that names it");
+            }
+            return Ok(());
+        };
+        if let Some((point, zone)) = self.zones.iter().find(|(_, z)| fees.zone(z).is_none()) {
+            bail!("point {point}: its zone {zone} is not one of those in [network_fees]");
+        }
+        let connections = self.points().filter(|p| p.role == PointRole::Connection);
+        let lost = |p: &&PointRecord| !self.zones.contains_key(&p.point);
+        if let Some(point) = connections.into_iter().find(lost) {
+            bail!(
+                "point {}: with [network_fees] every connection needs its zone",
+                point.point
+            );
+        }
+        Tariff::new(self.tariff.retail, self.tariff.feed_in, fees.largest())
+            .context("[network_fees]: the largest fee")?;
+        Ok(())
+    }
+
+    /// The largest network fee that a trade can have.
+    pub(crate) fn largest_fee(&self) -> Price {
+        let zones = self.fees.as_ref().map(FeeMatrix::largest);
+        zones.map_or(self.tariff.network_fee, |fee| {
+            fee.max(self.tariff.network_fee)
+        })
+    }
+
+    /// Fees by zone as the market takes them.
+    pub(crate) fn zone_fees(&self) -> Option<ZoneFees> {
+        let matrix = self.fees.clone()?;
+        let zone = |participant: &Participant| {
+            let point = self.connection_of(&participant.id)?;
+            let zone = matrix.zone(self.zones.get(&point.point)?)?;
+            Some((participant.id.clone(), zone))
+        };
+        let zone_of = self.participants.iter().filter_map(zone).collect();
+        Some(ZoneFees {
+            matrix,
+            zone_of,
+            promised: BTreeMap::new(),
+        })
     }
 
     /// How gateways come in: not as the platform, not unprotected, and each with something to prove
@@ -272,7 +351,14 @@ impl SiteFile {
             price("network_fee", &self.tariff.network_fee)?,
         )?;
         self.market.rules(Rules::default())?;
+        let zones = self.gateways.iter().flat_map(|g| &g.points);
+        let zones = zones.filter_map(|p| Some((p.id.clone(), p.zone.clone()?)));
+        let zones = zones
+            .map(|(point, zone)| Ok((PointId::new(point)?, zone)))
+            .collect::<anyhow::Result<_>>()?;
         let site = Site {
+            fees: self.network_fees.map(FeesFile::check).transpose()?,
+            zones,
             community: CommunityId::new(self.community).context("community")?,
             interval_length_s: self.interval_length_s,
             gate_closure_s: self.gate_closure_s,
@@ -306,12 +392,41 @@ impl SiteFile {
                 network_fee: site.tariff.network_fee.to_string(),
             },
             market: site.market.clone(),
+            network_fees: site.fees.as_ref().map(FeesFile::of),
             mqtt: site.mqtt.clone(),
             web: WebFile {
                 listen: site.web_listen,
             },
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
-            gateways: site.gateways.iter().map(GatewayFile::of).collect(),
+            gateways: site
+                .gateways
+                .iter()
+                .map(|g| GatewayFile::of(g, &site.zones))
+                .collect(),
+        }
+    }
+}
+
+impl FeesFile {
+    fn check(self) -> anyhow::Result<FeeMatrix> {
+        let fee = |text: String| -> anyhow::Result<Price> {
+            text.parse()
+                .with_context(|| format!("[network_fees] per_kwh, fee `{text}`"))
+        };
+        let row = |row: Vec<String>| row.into_iter().map(fee).collect::<anyhow::Result<Vec<_>>>();
+        let rows: Vec<Vec<Price>> = self
+            .per_kwh
+            .into_iter()
+            .map(row)
+            .collect::<Result<_, _>>()?;
+        FeeMatrix::new(self.zones, &rows).context("[network_fees]")
+    }
+
+    fn of(fees: &FeeMatrix) -> FeesFile {
+        let row = |row: &[Price]| row.iter().map(ToString::to_string).collect();
+        FeesFile {
+            zones: fees.zones().to_vec(),
+            per_kwh: fees.rows().map(row).collect(),
         }
     }
 }
@@ -324,6 +439,13 @@ impl ParticipantFile {
             max_buy: self.max_buy.parse().with_context(|| place("max_buy"))?,
             min_sell: self.min_sell.parse().with_context(|| place("min_sell"))?,
             deposit: self.deposit.parse().with_context(|| place("deposit"))?,
+            autopilot: Level::from_word(&self.autopilot).with_context(|| {
+                let found = &self.autopilot;
+                format!(
+                    "{} `{found}`: expected suggest, within-limits or full",
+                    place("autopilot")
+                )
+            })?,
             id,
         })
     }
@@ -334,6 +456,7 @@ impl ParticipantFile {
             max_buy: participant.max_buy.to_string(),
             min_sell: participant.min_sell.to_string(),
             deposit: participant.deposit.to_string(),
+            autopilot: participant.autopilot.word().to_owned(),
         }
     }
 }
@@ -363,7 +486,7 @@ impl GatewayFile {
         })
     }
 
-    fn of(gateway: &Gateway) -> GatewayFile {
+    fn of(gateway: &Gateway, zones: &BTreeMap<PointId, String>) -> GatewayFile {
         GatewayFile {
             id: gateway.id.to_string(),
             public_key: gateway.key.map(public_key_text),
@@ -371,7 +494,11 @@ impl GatewayFile {
                 .password_sha256
                 .map(|hash| domain::ids::to_hex(&hash)),
             device_topics: gateway.device_topics.clone(),
-            points: gateway.points.iter().map(PointFile::of).collect(),
+            points: gateway
+                .points
+                .iter()
+                .map(|p| PointFile::of(p, zones.get(&p.point)))
+                .collect(),
         }
     }
 }
@@ -401,7 +528,7 @@ impl PointFile {
         })
     }
 
-    fn of(point: &PointRecord) -> PointFile {
+    fn of(point: &PointRecord, zone: Option<&String>) -> PointFile {
         PointFile {
             id: point.point.to_string(),
             role: match point.role {
@@ -411,6 +538,7 @@ impl PointFile {
             },
             participant: point.participant.as_ref().map(ToString::to_string),
             rating_w: point.rating_w,
+            zone: zone.cloned(),
         }
     }
 }
@@ -533,6 +661,47 @@ mod tests {
     }
 
     #[test]
+    fn fees_by_zone_need_a_zone_of_every_connection() {
+        let fees = "[network_fees]\nzones = [\"north\", \"south\"]\n\
+                    per_kwh = [[\"0.01\", \"0.04\"], [\"0.03\", \"0.01\"]]\n[mqtt]";
+        let zoned = text().replace("[mqtt]", fees).replacen(
+            "rating_w = 10000",
+            "rating_w = 10000, zone = \"north\"",
+            1,
+        );
+        let refused = |text: &str, expect: &str| {
+            let error = Site::from_toml(text, Path::new("site.toml")).unwrap_err();
+            assert!(crate::cli::chain(&error).contains(expect), "{error:#}");
+        };
+        refused(&zoned, "point home-2.meter: with [network_fees] every");
+        let zoned = zoned.replacen(
+            "rating_w = 10000 }",
+            "rating_w = 10000, zone = \"south\" }",
+            1,
+        );
+        let site = Site::from_toml(&zoned, Path::new("site.toml")).unwrap();
+        assert_eq!(site.largest_fee().to_string(), "0.040000");
+        let (north, south) = (&site.participants[0].id, &site.participants[1].id);
+        let market = site.zone_fees().unwrap();
+        assert_eq!(market.fee(0, south, north).unwrap().to_string(), "0.030000");
+        let again = Site::from_toml(&site.to_toml().unwrap(), Path::new("site.toml")).unwrap();
+        assert_eq!((again.fees, again.zones), (site.fees, site.zones));
+        refused(
+            &zoned.replace("\"0.04\"", "\"0.23\""),
+            "[network_fees]: the largest fee",
+        );
+        refused(
+            &zoned.replace("zone = \"south\"", "zone = \"west\""),
+            "its zone west",
+        );
+        refused(&zoned.replace("\"0.04\"", "\"-0.04\""), "below zero");
+        refused(
+            &text().replacen("rating_w = 10000", "rating_w = 10000, zone = \"north\"", 1),
+            "no [network_fees]",
+        );
+    }
+
+    #[test]
     fn gateways_with_certificates_need_no_password() {
         let tls = "[mqtt.tls]\ncert_file = \"b.pem\"\nkey_file = \"/k/b.key\"\nclient_ca_file = \"c.pem\"\n";
         let text = text()
@@ -605,6 +774,11 @@ mod tests {
         check("rating_w = 10000", "rating_w = 0", "rating_w is 0");
         check("deposit = \"10\"", "deposit = \"-10\"", "home-1: a deposit");
         check("deposit = \"10\"", "deposit = \"ten\"", "home-1, deposit");
+        check(
+            "deposit = \"10\"",
+            "deposit = \"10\"\nautopilot = \"all\"",
+            "home-1, autopilot `all`",
+        );
         check("retail = \"0.30\"", "retail = \"0.1\"", "network_fee");
         check("community", "comunity", "comunity");
         check(

@@ -21,6 +21,8 @@ pub(crate) struct Street {
     /// Import above zero, export below, at the street's connection.
     pub(crate) feeder_w: Option<Fresh>,
     pub(crate) orders: Vec<OrderLine>,
+    /// What autopilots that may only suggest would order.
+    pub(crate) suggestions: Vec<OrderLine>,
     pub(crate) cleared: Option<Cleared>,
     /// Past clearings, oldest first.
     pub(crate) prices: Vec<PricePoint>,

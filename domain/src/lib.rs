@@ -17,7 +17,7 @@
 //! | a device's set-point on lease | [`command::Command`], [`command::Ack`] | the operator, meter-gateway `control` |
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
-//! half-open intervals), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
+//! half-open intervals), [`fees`] (by zone), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
 //! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
 pub mod acceptance;
@@ -26,6 +26,7 @@ pub mod claim;
 pub mod command;
 pub mod delivery;
 pub mod energy;
+pub mod fees;
 pub mod ids;
 pub mod introduction;
 pub mod key_record;

@@ -275,6 +275,8 @@ struct TradeJson {
     energy: Energy,
     #[serde(with = "as_text")]
     price: Price,
+    #[serde(with = "maybe_text", default, skip_serializing_if = "Option::is_none")]
+    network_fee: Option<Price>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -36,6 +36,9 @@ pub struct Trade {
     /// What the buyer pays and the seller receives per kWh, fees aside.
     #[n(8)]
     pub price: Price,
+    /// What the buyer pays the network on top per kWh, where that depends on the two; else the tariff says.
+    #[n(9)]
+    pub network_fee: Option<Price>,
 }
 
 /// The tag of trade ids in [`timed_id`].

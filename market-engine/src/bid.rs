@@ -1,7 +1,12 @@
-//! The autopilot: from what a home did lately to one bid or one offer, with the reason in plain words.
+//! The autopilot: from what a home did on earlier days to one bid or one offer, with the reason in plain
+//! words.
 //!
-//! The forecast is the home's most recent metered interval, moved by how the same time of day changed
-//! yesterday. Limits follow the home's wishes, but are never worse than the utility.
+//! What is expected is `forecast.rs`'s. The order is for the middle of it. Its limit follows from how far the
+//! home lets the autopilot go, and is never worse than the utility: a bid never costs more than the utility
+//! would with all fees, an offer never brings less than it pays. So no order that is filled leaves a home
+//! worse off than without the market.
+
+use std::collections::BTreeMap;
 
 use domain::energy::Energy;
 use domain::ids::{ParticipantId, PointId};
@@ -10,17 +15,41 @@ use domain::order::{Order, Side};
 use domain::time::Interval;
 
 use crate::accept::energy_max_wh;
+use crate::forecast::{Confidence, Forecast, Past, Sky, forecast, is_weekend};
 
 /// A forecast below this is not worth an order.
 pub const TINY_WH: i64 = 20;
 
-/// A metered interval older than this says nothing about now.
-const HISTORY_MAX_S: i64 = 86_400;
+/// How far the autopilot may go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Level {
+    /// It says what it would order, and orders nothing.
+    Suggest,
+    /// It orders within the home's own limits.
+    #[default]
+    WithinLimits,
+    /// It orders up to what the utility asks and pays, so that whatever is better than the utility trades.
+    Full,
+}
 
-/// A metered interval younger than this, with yesterday known, makes a forecast a good one.
-const FRESH_S: i64 = 2 * 3600;
+impl Level {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Level::Suggest => "suggest",
+            Level::WithinLimits => "within-limits",
+            Level::Full => "full",
+        }
+    }
 
-const DAY_S: i64 = 86_400;
+    /// The level of a word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [Level::Suggest, Level::WithinLimits, Level::Full];
+        all.into_iter().find(|level| level.word() == word)
+    }
+}
 
 /// What a home wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,23 +71,6 @@ pub struct UtilityPrices {
     pub network_fee: Price,
 }
 
-/// What a home's meter counted in one interval.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Metered {
-    /// When.
-    pub interval: Interval,
-    /// Energy that came in.
-    pub imported: Energy,
-    /// Energy that went out.
-    pub exported: Energy,
-}
-
-impl Metered {
-    fn net_wh(&self) -> Option<i64> {
-        self.exported.checked_sub(self.imported).map(Energy::wh)
-    }
-}
-
 /// All that the autopilot looks at.
 #[derive(Clone, Debug)]
 pub struct Inputs<'a> {
@@ -72,12 +84,16 @@ pub struct Inputs<'a> {
     pub interval: Interval,
     /// The participant's next free sequence.
     pub sequence: u64,
+    /// How far it lets the autopilot go.
+    pub level: Level,
     /// What the home wants.
     pub preferences: Preferences,
     /// The utility's prices.
     pub utility: UtilityPrices,
-    /// The home's own accepted readings, in any order; a missing one is simply not there.
-    pub history: &'a [Metered],
+    /// What the home's own accepted readings come to, in any order; a missing one is simply not there.
+    pub history: &'a [Past],
+    /// What its roof would give under a clear sky, where that is known.
+    pub clear_sky_wh: &'a BTreeMap<Interval, i64>,
 }
 
 /// An order that the autopilot would place, and why.
@@ -87,88 +103,28 @@ pub struct Proposal {
     pub order: Order,
     /// One sentence for the people who live there.
     pub reason: String,
-}
-
-/// How far a forecast can be trusted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Sureness {
-    /// An old reading, or nothing known of yesterday.
-    Rough,
-    /// A recent reading and yesterday.
-    Good,
-}
-
-impl Sureness {
-    /// In plain words.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Sureness::Rough => "a rough guess",
-            Sureness::Good => "fairly sure",
-        }
-    }
-}
-
-/// The expected net energy (export − import) of an interval.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Forecast {
-    /// Above zero the home has energy over, below it lacks some.
-    pub net_wh: i64,
-    /// Whether yesterday's change was known.
-    pub with_yesterday: bool,
-    /// How far to trust it.
-    pub sureness: Sureness,
-}
-
-/// Forecasts an interval; `None` where no metered interval of the last day is known.
-#[must_use]
-pub fn forecast(interval: Interval, history: &[Metered]) -> Option<Forecast> {
-    let length_s = interval.length_s();
-    let of = |wanted: Interval| {
-        history
-            .iter()
-            .find(|m| m.interval == wanted)
-            .and_then(Metered::net_wh)
-    };
-    let before = |m: &&Metered| m.interval.length_s() == length_s && m.interval < interval;
-    let latest = history.iter().filter(before).max_by_key(|m| m.interval)?;
-    let age_s = interval.start_s() - latest.interval.start_s();
-    if age_s > HISTORY_MAX_S {
-        return None;
-    }
-    let latest_wh = latest.net_wh()?;
-    let day = -DAY_S / i64::from(length_s);
-    let yesterday = of(interval.offset(day)).zip(of(latest.interval.offset(day)));
-    let change = yesterday.and_then(|(then, at_latest)| then.checked_sub(at_latest));
-    let sure = change.is_some() && age_s <= FRESH_S;
-    Some(Forecast {
-        net_wh: latest_wh.checked_add(change.unwrap_or(0))?,
-        with_yesterday: change.is_some(),
-        sureness: if sure {
-            Sureness::Good
-        } else {
-            Sureness::Rough
-        },
-    })
+    /// Whether the home lets the autopilot order it; if not, it is a suggestion.
+    pub to_be_placed: bool,
 }
 
 /// One bid or one offer, or nothing where nothing is known or the energy is not worth it.
 #[must_use]
 pub fn propose(inputs: &Inputs<'_>) -> Vec<Proposal> {
-    let Some(forecast) = forecast(inputs.interval, inputs.history) else {
+    let seen = (inputs.history, inputs.clear_sky_wh);
+    let Some(forecast) = forecast(inputs.interval, seen.0, seen.1) else {
         return Vec::new();
     };
     let most_wh = energy_max_wh(inputs.rating_w, inputs.interval.length_s());
-    let energy_wh = forecast.net_wh.saturating_abs().min(most_wh);
+    let energy_wh = forecast.mid_wh.saturating_abs().min(most_wh);
     if energy_wh < TINY_WH {
         return Vec::new();
     }
-    let side = if forecast.net_wh > 0 {
+    let side = if forecast.mid_wh > 0 {
         Side::Offer
     } else {
         Side::Bid
     };
-    let Some(limit) = limit(side, inputs.preferences, inputs.utility) else {
+    let Some(limit) = limit(side, inputs.level, inputs.preferences, inputs.utility) else {
         return Vec::new();
     };
     let order = Order {
@@ -182,60 +138,137 @@ pub fn propose(inputs: &Inputs<'_>) -> Vec<Proposal> {
         replaces: None,
     };
     vec![Proposal {
-        reason: reason(&order, forecast),
+        reason: reason(&order, inputs.level, forecast),
         order,
+        to_be_placed: inputs.level != Level::Suggest,
     }]
 }
 
-/// The limit of an order: the home's wish, but never worse than what the utility asks or pays.
+/// The limit of an order: the home's wish, or all that beats the utility, and never worse than that.
 #[must_use]
-pub fn limit(side: Side, preferences: Preferences, utility: UtilityPrices) -> Option<Price> {
+pub fn limit(
+    side: Side,
+    level: Level,
+    preferences: Preferences,
+    utility: UtilityPrices,
+) -> Option<Price> {
+    let full = level == Level::Full;
     match side {
         Side::Bid => {
             let worth = utility.retail.checked_sub(utility.network_fee)?;
-            Some(preferences.max_buy.min(worth))
+            Some(if full {
+                worth
+            } else {
+                preferences.max_buy.min(worth)
+            })
         }
+        Side::Offer if full => Some(utility.feed_in),
         Side::Offer => Some(preferences.min_sell.max(utility.feed_in)),
     }
 }
 
-fn reason(order: &Order, forecast: Forecast) -> String {
-    let basis = if forecast.with_yesterday {
-        "going by its last measured values and the same time yesterday"
-    } else {
-        "going by its last measured values only"
+/// What is ordered, and what it goes by.
+fn reason(order: &Order, level: Level, forecast: Forecast) -> String {
+    let (energy, limit) = (amount(order.energy), order.limit.short());
+    let what = match (order.side, level) {
+        (Side::Offer, Level::Suggest) => {
+            format!("You could sell up to {energy} at {limit} or more")
+        }
+        (Side::Offer, _) => format!("Selling up to {energy} at {limit} or more"),
+        (Side::Bid, Level::Suggest) => format!("You could buy up to {energy} at {limit} or less"),
+        (Side::Bid, _) => format!("Buying up to {energy} at {limit} or less"),
     };
-    let sure = forecast.sureness.words();
-    let (energy, limit) = (order.energy, order.limit.short());
-    match order.side {
-        Side::Offer => format!(
-            "Your home will probably have {energy} to spare ({sure}, {basis}), so we offer it to \
-             your neighbours for at least {limit} a kWh."
-        ),
-        Side::Bid => format!(
-            "Your home will probably need {energy} ({sure}, {basis}), so we ask your neighbours for \
-             it at no more than {limit} a kWh."
-        ),
+    format!("{what}: {}.", basis(order, forecast))
+}
+
+fn basis(order: &Order, forecast: Forecast) -> String {
+    let second_of_day = order.interval.start_s().rem_euclid(86_400);
+    let (hour, minute) = (second_of_day / 3_600, second_of_day / 60 % 60);
+    // A few days are no habit.
+    let how = match forecast.days {
+        5.. => "usually",
+        _ => "probably",
+    };
+    let does = match order.side {
+        Side::Offer if forecast.sky.is_some() => format!("roof {how} has that much left"),
+        Side::Offer => format!("home {how} has that much left"),
+        Side::Bid => format!("home {how} needs that much"),
+    };
+    if forecast.days == 0 {
+        let will = match order.side {
+            Side::Offer => "have that much left",
+            Side::Bid => "need that much",
+        };
+        return format!(
+            "your home will {will} if it goes on as just now; there is no earlier day to go by yet"
+        );
     }
+    let when = match (order.side, forecast.sky) {
+        (_, Some(Sky::Clear)) => "on a clear day",
+        (_, Some(Sky::Mixed)) => "on a day with some cloud",
+        (_, Some(Sky::Dull)) => "on a dull day",
+        (_, None) if is_weekend(order.interval) => "at the weekend",
+        (_, None) => "on a weekday",
+    };
+    let sure = match (forecast.confidence, forecast.days) {
+        (Confidence::Good, _) => String::new(),
+        (Confidence::Fair, 5..) => {
+            let [low, high] = [forecast.low_wh, forecast.high_wh].map(i64::saturating_abs);
+            let (least, most) = (low.min(high), low.max(high));
+            let range = [least, most].map(|wh| amount(Energy::from_wh(wh)));
+            if (forecast.low_wh < 0) == (forecast.high_wh < 0) {
+                format!(", but it may be anything from {} to {}", range[0], range[1])
+            } else {
+                ", but days differ much".to_owned()
+            }
+        }
+        (_, 1) => ", going by a single day".to_owned(),
+        (_, days) => format!(", going by {days} days only"),
+    };
+    format!("your {does} at {hour:02}:{minute:02} {when}{sure}")
+}
+
+/// `340 Wh`, `1.2 kWh`, `1.25 kWh`.
+fn amount(energy: Energy) -> String {
+    let wh = energy.wh();
+    if wh < 1_000 {
+        return energy.to_string();
+    }
+    let text = format!("{}.{:02}", wh / 1_000, wh % 1_000 / 10);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text} kWh")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Monday, 13:15.
     fn interval(n: i64) -> Interval {
-        Interval::new(1_782_000_000, 900).unwrap().offset(n)
+        Interval::new(1_782_134_100, 900).unwrap().offset(n)
     }
 
-    fn metered(n: i64, net_wh: i64) -> Metered {
-        Metered {
+    fn past(n: i64, net_wh: i64, sun_wh: Option<i64>) -> Past {
+        Past {
             interval: interval(n),
-            imported: Energy::from_wh((-net_wh).max(0)),
-            exported: Energy::from_wh(net_wh.max(0)),
+            net_wh,
+            sun_wh,
         }
     }
 
-    fn proposed(rating_w: u32, history: &[Metered]) -> Option<(Side, i64, i64, String)> {
+    fn every_day(days: i64, net_wh: i64, sun_wh: Option<i64>) -> Vec<Past> {
+        let day = |d| {
+            [
+                past(-96 * d, net_wh, sun_wh),
+                past(-96 * d - 1, net_wh, sun_wh),
+            ]
+        };
+        let mut history: Vec<Past> = (1..=days).flat_map(day).collect();
+        history.push(past(-1, net_wh, sun_wh));
+        history
+    }
+
+    fn proposed_at(level: Level, rating_w: u32, history: &[Past]) -> Option<Proposal> {
         let micro = Price::from_micro_per_kwh;
         let inputs = Inputs {
             participant: &ParticipantId::new("home-03").unwrap(),
@@ -243,9 +276,10 @@ mod tests {
             rating_w,
             interval: interval(0),
             sequence: 9,
+            level,
             preferences: Preferences {
-                max_buy: micro(400_000),
-                min_sell: micro(10_000),
+                max_buy: micro(220_000),
+                min_sell: micro(100_000),
             },
             utility: UtilityPrices {
                 retail: micro(320_000),
@@ -253,62 +287,111 @@ mod tests {
                 network_fee: micro(50_000),
             },
             history,
+            clear_sky_wh: &BTreeMap::new(),
         };
         let mut proposals = propose(&inputs);
         assert!(proposals.len() <= 1);
-        proposals.pop().map(|p| {
+        proposals.pop().inspect(|p| {
             assert_eq!((p.order.sequence, p.order.interval), (9, interval(0)));
-            (
-                p.order.side,
-                p.order.energy.wh(),
-                p.order.limit.micro_per_kwh(),
-                p.reason,
-            )
+        })
+    }
+
+    fn proposed(history: &[Past]) -> Option<(Side, i64, i64, String)> {
+        proposed_at(Level::WithinLimits, 22_000, history).map(|p| {
+            let limit = p.order.limit.micro_per_kwh();
+            (p.order.side, p.order.energy.wh(), limit, p.reason)
         })
     }
 
     #[test]
-    fn the_last_interval_moves_as_yesterday_did() {
-        let history = [
-            metered(-2, 300),
-            metered(-96, 700),
-            metered(-98, 500),
-            metered(-3, 9_999),
-        ];
-        let (side, energy, limit, reason) = proposed(10_000, &history).unwrap();
-        // 300 Wh, and yesterday it rose by 200 Wh; the wish of 0.01 is raised to the feed-in price.
-        assert_eq!((side, energy, limit), (Side::Offer, 500, 80_000));
+    fn a_reason_says_what_is_ordered_and_what_it_goes_by() {
+        let reason = |history: &[Past]| proposed(history).unwrap().3;
         assert_eq!(
-            reason,
-            "Your home will probably have 500 Wh to spare (fairly sure, going by its last measured \
-             values and the same time yesterday), so we offer it to your neighbours for at least \
-             0.08 a kWh."
+            reason(&every_day(6, 1_200, Some(1_500))),
+            "Selling up to 1.2 kWh at 0.10 or more: your roof usually has that much left at 13:15 on a clear day."
+        );
+        assert_eq!(
+            reason(&every_day(6, -345, None)),
+            "Buying up to 345 Wh at 0.22 or less: your home usually needs that much at 13:15 on a weekday."
+        );
+        assert_eq!(
+            reason(&every_day(1, -345, None)),
+            "Buying up to 345 Wh at 0.22 or less: your home probably needs that much at 13:15 on a weekday, \
+             going by a single day."
+        );
+        assert_eq!(
+            reason(&[past(-1, 1_250, None)]),
+            "Selling up to 1.25 kWh at 0.10 or more: your home will have that much left if it goes on as \
+             just now; there is no earlier day to go by yet."
+        );
+        let mut wild = every_day(6, 500, None);
+        wild.extend((1..4).map(|d| past(-96 * d, 1_500, None)));
+        assert_eq!(
+            reason(&wild),
+            "Selling up to 500 Wh at 0.10 or more: your home usually has that much left at 13:15 on a weekday, \
+             but it may be anything from 500 Wh to 1.5 kWh."
         );
     }
 
     #[test]
-    fn without_yesterday_the_last_interval_stands_and_is_called_a_guess() {
-        let (side, energy, limit, reason) = proposed(10_000, &[metered(-1, -420)]).unwrap();
-        // A wish of 0.40 is lowered to retail − network fee.
-        assert_eq!((side, energy, limit), (Side::Bid, 420, 270_000));
-        assert!(reason.contains("a rough guess"), "{reason}");
+    fn a_level_sets_the_limit_and_none_is_worse_than_the_utility() {
+        let micro = Price::from_micro_per_kwh;
+        let utility = UtilityPrices {
+            retail: micro(320_000),
+            feed_in: micro(80_000),
+            network_fee: micro(50_000),
+        };
+        let of = |side, level, wish| {
+            let preferences = Preferences {
+                max_buy: micro(wish),
+                min_sell: micro(wish),
+            };
+            limit(side, level, preferences, utility)
+                .unwrap()
+                .micro_per_kwh()
+        };
+        for level in [Level::Suggest, Level::WithinLimits] {
+            assert_eq!(of(Side::Bid, level, 220_000), 220_000);
+            assert_eq!(of(Side::Bid, level, 400_000), 270_000);
+            assert_eq!(of(Side::Offer, level, 100_000), 100_000);
+            assert_eq!(of(Side::Offer, level, 10_000), 80_000);
+        }
+        assert_eq!(of(Side::Bid, Level::Full, 1), 270_000);
+        assert_eq!(of(Side::Offer, Level::Full, 900_000), 80_000);
+    }
+
+    #[test]
+    fn a_suggestion_is_not_to_be_placed() {
+        let history = every_day(6, -345, None);
+        let placed = |level| proposed_at(level, 22_000, &history).unwrap();
+        let suggested = placed(Level::Suggest);
+        assert!(!suggested.to_be_placed && placed(Level::Full).to_be_placed);
+        assert!(
+            suggested
+                .reason
+                .starts_with("You could buy up to 345 Wh at 0.22 or less: your")
+        );
+        for level in [Level::Suggest, Level::WithinLimits, Level::Full] {
+            assert_eq!(Level::from_word(level.word()), Some(level));
+        }
+        assert_eq!(Level::from_word("all"), None);
     }
 
     #[test]
     fn nothing_is_proposed_for_the_unknown_and_the_tiny() {
-        assert_eq!(proposed(10_000, &[]), None);
+        assert_eq!(proposed(&[]), None);
         assert_eq!(
-            proposed(10_000, &[metered(-97, 5_000), metered(1, 5_000)]),
+            proposed(&[past(-97, 5_000, None), past(1, 5_000, None)]),
             None
         );
-        assert_eq!(proposed(10_000, &[metered(-1, TINY_WH - 1)]), None);
-        assert!(proposed(10_000, &[metered(-1, -TINY_WH)]).is_some());
-        assert_eq!(proposed(0, &[metered(-1, 5_000)]), None);
+        assert_eq!(proposed(&[past(-1, TINY_WH - 1, None)]), None);
+        assert!(proposed(&[past(-1, -TINY_WH, None)]).is_some());
+        assert_eq!(proposed_at(Level::Full, 0, &[past(-1, 5_000, None)]), None);
     }
 
     #[test]
     fn the_connection_limits_the_energy() {
-        let (_, energy, ..) = proposed(10_000, &[metered(-1, 5_000)]).unwrap();
-        assert_eq!(energy, 2_500);
+        let proposal = proposed_at(Level::Full, 10_000, &[past(-1, 5_000, None)]).unwrap();
+        assert_eq!(proposal.order.energy.wh(), 2_500);
     }
 }

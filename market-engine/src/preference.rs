@@ -12,10 +12,10 @@
 //! 5. **More green.** What is left of bids with a premium (at limit + premium) and of green offers is cleared
 //!    once more among themselves, at a price of its own.
 //!
-//! So nobody loses energy, or pays or receives a worse price, by the wishes of others, and a file without wishes clears as
-//! ever. Only (5) costs welfare, counted at the limits for any energy: buyers then pay for more than these
-//! say. [`Cost`] says how much that is, and whose gain or loss each token is. Each of the two clearings
-//! makes at most its served bids + offers − 1 trades.
+//! So nobody loses energy, or pays or receives a worse price, by the wishes of others, and a file without
+//! wishes clears as ever. Only (5) costs welfare, counted at the limits for any energy: buyers then pay more
+//! than these say. [`Cost`] says how much that is, and whose gain or loss each token is. Each of the two
+//! clearings makes at most its served bids + offers − 1 trades.
 
 use domain::money::Price;
 

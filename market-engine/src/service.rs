@@ -17,6 +17,7 @@ use runtime::db::{Db, DbError, Tx};
 
 use crate::book::BookError;
 use crate::clear::Budget;
+use crate::fees::ZoneFees;
 pub use crate::market::{Cleared, ClearedOrder, DUE_MAX, Rules, Secret};
 use crate::market::{Command, Event, Market, first_interval};
 use crate::store::{self, StoredOrder};
@@ -277,6 +278,19 @@ pub async fn clear_due(
     setup: &Setup,
     now: Timestamp,
 ) -> Result<Vec<Cleared>, MarketError> {
+    clear_due_with_fees(tx, setup, None, now).await
+}
+
+/// [`clear_due`] where the network's fee depends on who trades with whom.
+///
+/// # Errors
+/// The database fails, or the rules do not fit it.
+pub async fn clear_due_with_fees(
+    tx: &mut Tx,
+    setup: &Setup,
+    fees: Option<&ZoneFees>,
+    now: Timestamp,
+) -> Result<Vec<Cleared>, MarketError> {
     tx.exclusive(LOCK).await?;
     let mut next = begin_market(tx, &setup.rules, now).await?;
     let mut all = Vec::new();
@@ -296,7 +310,10 @@ pub async fn clear_due(
                     tracing::warn!(%participant, %interval, side, permille, "holds a large part of the book");
                     store::insert_alarm(tx, &share).await?;
                 }
-                Event::Cleared(cleared) => {
+                Event::Cleared(mut cleared) => {
+                    if let Some(fees) = fees {
+                        fees.charge(&mut cleared.trades);
+                    }
                     let details = setup.rules.mechanism.details();
                     store::insert_cleared(tx, &cleared, &details, now).await?;
                     all.push(*cleared);

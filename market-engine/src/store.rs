@@ -30,6 +30,12 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/2002_market_life.sql"),
         postgres: include_str!("../migrations/postgres/2002_market_life.sql"),
     },
+    Migration {
+        version: 2010,
+        description: "market: network fees of trades by zone",
+        sqlite: "ALTER TABLE market_trade ADD COLUMN network_fee_micro INTEGER",
+        postgres: "ALTER TABLE market_trade ADD COLUMN network_fee_micro BIGINT",
+    },
 ];
 
 /// Most messages kept as evidence against one sequence; two prove the case, more add nothing.
@@ -98,6 +104,7 @@ type TradeRow = (
     String,
     i64,
     i64,
+    Option<i64>,
 );
 
 const ORDERS_SQL: &str = "SELECT id, content, filled_wh, reason FROM market_order \
@@ -126,9 +133,9 @@ const RECENT_SQL: &str = "SELECT interval_start_s, interval_length_s, mechanism,
      price_micro, price_low_micro, price_high_micro, volume_wh, orders, trades, book, \
      public_book FROM market_clearing ORDER BY interval_start_s DESC LIMIT $1";
 const TRADES_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
-     energy_wh, price_micro FROM market_trade WHERE interval_start_s = $1 ORDER BY place";
+     energy_wh, price_micro, network_fee_micro FROM market_trade WHERE interval_start_s = $1 ORDER BY place";
 const TRADE_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
-     energy_wh, price_micro FROM market_trade WHERE id = $1";
+     energy_wh, price_micro, network_fee_micro FROM market_trade WHERE id = $1";
 const SEQUENCE_SQL: &str =
     "SELECT COALESCE(MAX(sequence), 0) FROM market_order WHERE participant = $1 AND sequence < $2";
 
@@ -428,7 +435,8 @@ pub(crate) async fn insert_cleared(
 
 async fn insert_trade(tx: &mut Tx, place: i64, trade: &Trade) -> Result<(), MarketError> {
     let sql = "INSERT INTO market_trade (id, interval_start_s, interval_length_s, place, bid, offer, \
-         buyer, seller, energy_wh, price_micro) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+         buyer, seller, energy_wh, price_micro, network_fee_micro) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let values = args![
         trade.id.as_bytes(),
         trade.interval.start_s(),
@@ -440,6 +448,7 @@ async fn insert_trade(tx: &mut Tx, place: i64, trade: &Trade) -> Result<(), Mark
         trade.seller.as_str(),
         trade.energy.wh(),
         trade.price.micro_per_kwh(),
+        trade.network_fee.map(Price::micro_per_kwh),
     ];
     tx.execute(sql, values).await?;
     Ok(())
@@ -558,7 +567,7 @@ fn stored_clearing(row: ClearingRow) -> Result<Clearing, MarketError> {
 }
 
 fn stored_trade(row: TradeRow) -> Result<Trade, MarketError> {
-    let (id, start_s, length_s, bid, offer, buyer, seller, energy, price) = row;
+    let (id, start_s, length_s, bid, offer, buyer, seller, energy, price, fee) = row;
     let participant =
         |name| ParticipantId::new(name).map_err(|_| MarketError::Corrupt("a participant"));
     Ok(Trade {
@@ -570,6 +579,7 @@ fn stored_trade(row: TradeRow) -> Result<Trade, MarketError> {
         seller: participant(seller)?,
         energy: Energy::from_wh(energy),
         price: Price::from_micro_per_kwh(price),
+        network_fee: fee.map(Price::from_micro_per_kwh),
     })
 }
 

@@ -172,6 +172,7 @@ mod tests {
             seller: ParticipantId::new("seller").unwrap(),
             energy: Energy::from_wh(500),
             price: Price::ZERO,
+            network_fee: None,
         }
     }
 

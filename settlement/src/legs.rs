@@ -213,7 +213,8 @@ pub fn participant_legs(
         let amount = trade.price.amount(trade.energy)?.nano();
         legs.add(about(Purpose::Trade), &held, &earned, amount)?;
         if trade.buyer == *me {
-            let fee = prices.network_fee.amount(trade.energy)?.nano();
+            let fee = trade.network_fee.unwrap_or(prices.network_fee);
+            let fee = fee.amount(trade.energy)?.nano();
             legs.add(about(Purpose::NetworkFee), &held, &network, fee)?;
         }
     }

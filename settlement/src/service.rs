@@ -20,6 +20,8 @@ mod proof;
 mod readings;
 mod registry;
 
+use std::collections::BTreeMap;
+
 use domain::ids::CommunityId;
 use domain::money::Price;
 use domain::signed::SigningKey;
@@ -63,6 +65,8 @@ pub struct Community {
     pub interval_length_s: u32,
     /// The prices around its market; an interval keeps the ones that stood when it was first heard of.
     pub tariff: Tariff,
+    /// The largest fee of its zones, where the network's fee depends on them; an interval keeps it too.
+    pub zone_fee_max: Option<Price>,
 }
 
 /// Makes sure that the interval is in the list of those to settle, with its tariff.
@@ -75,14 +79,15 @@ async fn note_interval(
     let tariff = &community.tariff;
     tx.execute(
         "INSERT INTO settle_intervals (start_s, length_s, retail, feed_in, network_fee, readings,
-         due_s) VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT (start_s) DO NOTHING",
+         due_s, zone_fee_max) VALUES ($1, $2, $3, $4, $5, 0, $6, $7) ON CONFLICT (start_s) DO NOTHING",
         args![
             interval.start_s(),
             interval.length_s(),
             tariff.retail.micro_per_kwh(),
             tariff.feed_in.micro_per_kwh(),
             tariff.network_fee.micro_per_kwh(),
-            due
+            due,
+            community.zone_fee_max.map(Price::micro_per_kwh)
         ],
     )
     .await?;
@@ -98,6 +103,38 @@ async fn network_fee(tx: &mut Tx, interval: Interval) -> Result<Price, ServiceEr
         )
         .await?;
     Ok(Price::from_micro_per_kwh(fee))
+}
+
+/// The largest network fee that a trade of a noted interval may have: what its bids hold tokens for.
+async fn largest_fee(tx: &mut Tx, interval: Interval) -> Result<Price, ServiceError> {
+    let (fee, zones): (i64, Option<i64>) = tx
+        .fetch_one(
+            "SELECT network_fee, zone_fee_max FROM settle_intervals WHERE start_s = $1",
+            args![interval.start_s()],
+        )
+        .await?;
+    Ok(Price::from_micro_per_kwh(
+        zones.map_or(fee, |zones| zones.max(fee)),
+    ))
+}
+
+/// The largest network fee that the bids of each interval to be contracted hold tokens for, by its start.
+///
+/// # Errors
+/// The database failed.
+pub async fn promised_fees(tx: &mut Tx) -> Result<BTreeMap<i64, Price>, ServiceError> {
+    let rows: Vec<(i64, i64, Option<i64>)> = tx
+        .fetch_all(
+            "SELECT start_s, network_fee, zone_fee_max FROM settle_intervals
+             WHERE start_s > (SELECT COALESCE(MAX(start_s), -1) FROM settle_clearings)",
+            args![],
+        )
+        .await?;
+    let most = |(start_s, fee, zones): (i64, i64, Option<i64>)| {
+        let most = zones.map_or(fee, |zones| zones.max(fee));
+        (start_s, Price::from_micro_per_kwh(most))
+    };
+    Ok(rows.into_iter().map(most).collect())
 }
 
 /// Bounds of all timed ids whose instant is in `[from, to)`.

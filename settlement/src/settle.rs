@@ -318,6 +318,7 @@ mod tests {
             seller: party(seller),
             energy: Energy::from_wh(wh),
             price: Price::from_micro_per_kwh(price),
+            network_fee: None,
         }
     }
 

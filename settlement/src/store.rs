@@ -70,6 +70,12 @@ pub const MIGRATIONS: &[Migration] = &[
             )
         ),
     },
+    Migration {
+        version: 3010,
+        description: "the largest network fee by zone that an interval's bids were told",
+        sqlite: "ALTER TABLE settle_intervals ADD COLUMN zone_fee_max INTEGER",
+        postgres: "ALTER TABLE settle_intervals ADD COLUMN zone_fee_max BIGINT",
+    },
 ];
 
 /// Where rows are read from: a database, or a transaction that also sees its own writes.

@@ -1,5 +1,6 @@
 //! From a scenario to a community: participants with their wishes, gateways with keys and devices.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::Context;
@@ -7,6 +8,7 @@ use domain::ids::{CommunityId, Digest32, GatewayId, ParticipantId, PointId};
 use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
+use market_engine::bid::Level;
 use meter_gateway::config::Config;
 use runtime::broker::{Access, AccessList};
 use settlement::tariff::Tariff;
@@ -133,6 +135,8 @@ pub(super) fn site(
         gate_closure_s: 300,
         tariff: Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?,
         market: MarketFile::default(),
+        fees: None,
+        zones: BTreeMap::new(),
         mqtt: Mqtt::own(mqtt_listen),
         web_listen,
         participants,
@@ -158,6 +162,7 @@ fn wishes(number: usize, home: &HomeScenario) -> Participant {
         max_buy: Price::from_micro_per_kwh(280_000 - 17_000 * step),
         min_sell: Price::from_micro_per_kwh(80_000 + 11_000 * ((step * 3) % 5)),
         deposit: DEPOSIT,
+        autopilot: Level::WithinLimits,
     }
 }
 

@@ -314,6 +314,10 @@ impl Core {
         now: Timestamp,
     ) -> anyhow::Result<()> {
         for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
+            if !proposal.to_be_placed {
+                self.shared.suggest(proposal);
+                continue;
+            }
             let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
             let message = orders::read(&self.shared, signed.as_bytes().to_vec());
             for answer in self.take_orders(&[message]).await? {
@@ -364,7 +368,12 @@ impl Core {
 /// Clears what is due, and puts what it means for holds and logs into the same transaction.
 pub(super) async fn clear(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
     let mut tx = shared.db.begin().await?;
-    let cleared = market_engine::service::clear_due(&mut tx, &shared.market, now).await?;
+    let mut fees = shared.site.zone_fees();
+    if let Some(fees) = &mut fees {
+        fees.promised = settlement::service::promised_fees(&mut tx).await?;
+    }
+    let (market, fees) = (&shared.market, fees.as_ref());
+    let cleared = market_engine::service::clear_due_with_fees(&mut tx, market, fees, now).await?;
     if cleared.is_empty() {
         // Committed all the same: the very first call notes where the market begins.
         return Ok(tx.commit().await?);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use domain::energy::Energy;
-use domain::ids::ParticipantId;
+use domain::ids::{ParticipantId, PointId};
 use domain::key_record::PointRole;
 use domain::money::Money;
 use domain::time::{Interval, Timestamp};
-use market_engine::bid::{Inputs, Metered, Preferences, Proposal, UtilityPrices, propose};
+use market_engine::bid::{Inputs, Preferences, Proposal, UtilityPrices, propose};
+use market_engine::forecast::{DAYS_MAX, Past};
 use settlement::log::checkpoint::Log;
 use settlement::service::{ParticipantMoney, Whose};
 
@@ -21,7 +22,7 @@ use crate::view;
 /// Intervals in the price chart: a day.
 const PRICE_POINTS: u32 = 96;
 /// How far back an autopilot looks.
-const HISTORY_S: i64 = 2 * 86_400;
+const HISTORY_S: i64 = DAYS_MAX * 86_400;
 /// How many intervals back the newest settled one is looked for.
 const SETTLED_WITHIN: i64 = 8;
 
@@ -53,6 +54,7 @@ pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
             .collect(),
         feeder_w: feeder.and_then(|g| power(shared, g, DeviceKind::Meter)),
         orders: open_orders(shared, open).await?,
+        suggestions: shared.suggestions(open),
         cleared: last_cleared(shared, settled).await?,
         prices: prices(shared).await?,
         log: log(shared).await?,
@@ -255,17 +257,7 @@ pub(super) async fn proposals(
     let Some(point) = shared.site.connection_of(&participant.id) else {
         return Ok(Vec::new());
     };
-    let whose = Whose::Point(&point.point);
-    let from = now.plus_s(-HISTORY_S);
-    let history = settlement::service::history(&shared.db, whose, from, now).await?;
-    let history: Vec<Metered> = history
-        .into_iter()
-        .map(|m| Metered {
-            interval: m.interval,
-            imported: m.imported,
-            exported: m.exported,
-        })
-        .collect();
+    let history = past(shared, &participant.id, &point.point, now).await?;
     let tariff = &shared.site.tariff;
     Ok(propose(&Inputs {
         participant: &participant.id,
@@ -273,6 +265,7 @@ pub(super) async fn proposals(
         rating_w: point.rating_w,
         interval,
         sequence: AUTOPILOT_SEQUENCES + u64::try_from(interval.start_s()).unwrap_or(0),
+        level: participant.autopilot,
         preferences: Preferences {
             max_buy: participant.max_buy,
             min_sell: participant.min_sell,
@@ -280,8 +273,52 @@ pub(super) async fn proposals(
         utility: UtilityPrices {
             retail: tariff.retail,
             feed_in: tariff.feed_in,
-            network_fee: tariff.network_fee,
+            network_fee: shared.site.largest_fee(),
         },
         history: &history,
+        // Where no roof's clear sky is known, the forecast takes it from what the roof gave.
+        clear_sky_wh: &BTreeMap::new(),
     }))
+}
+
+/// What a home's meters counted: at its connection, and behind it what comes from its roof.
+async fn past(
+    shared: &Shared,
+    participant: &ParticipantId,
+    connection: &PointId,
+    now: Timestamp,
+) -> anyhow::Result<Vec<Past>> {
+    let from = now.plus_s(-HISTORY_S);
+    let of = async |point| {
+        settlement::service::history(&shared.db, Whose::Point(point), from, now).await
+    };
+    let mut sun: BTreeMap<Interval, i64> = BTreeMap::new();
+    let behind = shared
+        .site
+        .points()
+        .filter(|p| p.role == PointRole::Submeter && p.participant.as_ref() == Some(participant));
+    for point in behind {
+        let metered = of(&point.point).await?;
+        let given: i128 = metered.iter().map(|m| i128::from(m.exported.wh())).sum();
+        let taken: i128 = metered.iter().map(|m| i128::from(m.imported.wh())).sum();
+        // A roof gives more than it takes; a charger or a battery does not.
+        if given > taken {
+            for m in metered {
+                let wh = sun.entry(m.interval).or_default();
+                *wh = wh.saturating_add(m.exported.wh());
+            }
+        }
+    }
+    let net = |m: &settlement::service::MeteredInterval| {
+        m.exported.checked_sub(m.imported).map(Energy::wh)
+    };
+    let metered = of(connection).await?;
+    let past = metered.into_iter().filter_map(|m| {
+        Some(Past {
+            interval: m.interval,
+            net_wh: net(&m)?,
+            sun_wh: sun.get(&m.interval).copied(),
+        })
+    });
+    Ok(past.collect())
 }

@@ -289,6 +289,10 @@ fn orders(street: &Street) -> Markup {
             p.empty { "The autopilots place their orders shortly before the gate closes at "
                 (clock_text(street.gate_closes)) "." }
         } @else { (order_table(&street.orders)) }
+        @if !street.suggestions.is_empty() {
+            h2.second { "Suggested, not ordered" }
+            (order_table(&street.suggestions))
+        }
     }
 }
 

@@ -183,6 +183,7 @@ fn trades_of(orders: &[&Placed], interval: Interval, outcome: &Outcome) -> Vec<T
             seller: offer.order.participant.clone(),
             energy: Energy::from_wh(t.energy_wh),
             price: t.buyer_price,
+            network_fee: None,
         }
     };
     outcome.trades.iter().map(trade).collect()

@@ -3,6 +3,7 @@
 use domain::energy::Energy;
 use domain::ids::{Digest32, GatewayId, ParticipantId, PointId};
 use domain::key_record::{Holder, KeyRecord, PointRole};
+use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::quality::Quality;
 use domain::reading::{Obis, Reading};
@@ -61,6 +62,9 @@ fn sound(trade: &Trade) -> Result<(), String> {
     same("the trade's id", &trade.id, &id)?;
     if !trade.energy.is_positive() || trade.buyer == trade.seller {
         return Err("a trade moves energy from one participant to another".to_owned());
+    }
+    if trade.network_fee.is_some_and(|fee| fee < Price::ZERO) {
+        return Err("the network pays for a trade".to_owned());
     }
     Ok(())
 }
@@ -398,7 +402,6 @@ fn postings(receipt: &Receipt, _: &Trust) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::money::Price;
 
     #[test]
     fn several_trades_of_an_order_may_not_overfill_it() {
@@ -425,6 +428,7 @@ mod tests {
                 seller: offer.participant,
                 energy: Energy::from_wh(wh),
                 price: Price::ZERO,
+                network_fee: None,
             }
         };
         assert_eq!(filled(&bid, &[trade("b", 60), trade("c", 40)]), Ok(()));

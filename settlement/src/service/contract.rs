@@ -129,9 +129,10 @@ async fn check(
             *filled.entry(order).or_default() += i128::from(trade.energy.wh());
         }
         let moves = trade.energy.is_positive() && trade.buyer != trade.seller;
-        if trade.price < Price::ZERO || !moves {
+        let fee_below_zero = trade.network_fee.is_some_and(|fee| fee < Price::ZERO);
+        if trade.price < Price::ZERO || fee_below_zero || !moves {
             return refuse(format!(
-                "trade {} has a price below zero, or moves no energy",
+                "trade {} has a price or a fee below zero, or moves no energy",
                 trade.id
             ));
         }
@@ -179,6 +180,7 @@ async fn shrink_holds(
     let fee = network_fee(tx, interval).await?;
     let mut needed: BTreeMap<OrderId, i64> = BTreeMap::new();
     for trade in trades {
+        let fee = trade.network_fee.unwrap_or(fee);
         let price = trade.price.checked_add(fee).ok_or(MoneyError::Overflow)?;
         let amount = price.amount(trade.energy)?.nano();
         let sum = needed.entry(trade.bid).or_default();

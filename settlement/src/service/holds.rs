@@ -12,10 +12,10 @@ use runtime::db::Tx;
 use super::error::bytes;
 use super::money::{balance, post, token_posting};
 use super::registry::role_code;
-use super::{Community, ServiceError, network_fee, note_interval};
+use super::{Community, ServiceError, largest_fee, note_interval};
 use crate::store::LOCK;
 
-/// Holds what a bid may cost at most, with the network fee that the interval keeps; an offer needs no hold. `false` where the
+/// Holds what a bid may cost at most, with the largest network fee that the interval keeps; an offer needs no hold. `false` where the
 /// participant's tokens do not cover it. A second call for the same order has no effect.
 ///
 /// # Errors
@@ -57,7 +57,7 @@ pub async fn hold_instead(
         return Ok(known.is_open);
     }
     note_interval(tx, community, order.interval).await?;
-    let fee = network_fee(tx, order.interval).await?;
+    let fee = largest_fee(tx, order.interval).await?;
     let price = order.limit.checked_add(fee).ok_or(MoneyError::Overflow)?;
     let amount = price.amount(order.energy)?.nano().max(0);
     let free = before.as_ref().map_or(0, |hold| i128::from(hold.amount));

@@ -285,6 +285,58 @@ async fn an_interval_keeps_the_network_fee_of_its_first_bid() {
 }
 
 #[tokio::test]
+async fn fees_by_zone_are_charged_once_and_sum_to_the_network_account() {
+    let mut world = World::on_sqlite(&["home-a", "home-b", "home-c"]).await;
+    world.community.zone_fee_max = Some("0.09".parse().unwrap());
+    world.deposit("home-a", "10").await;
+    world.deposit("home-b", "10").await;
+    let near = world.order("home-a", Side::Bid, 0, 600, "0.2");
+    let far = world.order("home-b", Side::Bid, 0, 500, "0.2");
+    let offer = world.order("home-c", Side::Offer, 0, 900, "0.1");
+    assert!(world.hold(&near).await && world.hold(&far).await);
+    // Each bid holds its limit and the largest fee.
+    let held = token(&world, Chart::Held, "home-b").await;
+    assert_eq!(held, 500 * (200_000 + 90_000));
+    let mut tx = world.db.begin().await.unwrap();
+    let promised = settlement::service::promised_fees(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let start_s = interval(0).start_s();
+    assert_eq!(promised.get(&start_s), Some(&"0.09".parse().unwrap()));
+    let orders = [near, far, offer];
+    let mut outcome = world.outcome(0, &orders, &[(0, 2, 600), (1, 2, 300)], "0.15");
+    outcome.trades[0].network_fee = Some("0.01".parse().unwrap());
+    outcome.trades[1].network_fee = Some("0.09".parse().unwrap());
+    world.contract(&outcome).await;
+    let held = token(&world, Chart::Held, "home-b").await;
+    assert_eq!(held, 300 * (150_000 + 90_000));
+    for (home, import, export) in [("home-a", 600, 0), ("home-b", 300, 0), ("home-c", 0, 900)] {
+        world.meter(home, 0, import, export).await;
+    }
+    world.run(&outcome, Run::Provisional).await;
+    let network = token(&world, Chart::Network, "-").await;
+    assert_eq!(network, 600 * 10_000 + 300 * 90_000);
+    // The seller has the price, and no fee; nothing is held any more.
+    assert_eq!(
+        token(&world, Chart::Available, "home-c").await,
+        900 * 150_000
+    );
+    assert_eq!(token(&world, Chart::Held, "home-a").await, 0);
+    assert_eq!(token(&world, Chart::Held, "home-b").await, 0);
+    check_books(&world.db).await.unwrap();
+    world.checkpoint(interval(2).start()).await;
+    let (far, buyer) = (outcome.trades[1].id, who("home-b"));
+    let kept = receipt(&world.db, &world.community, far, &buyer);
+    let mut kept = kept.await.unwrap().unwrap();
+    let holds = |receipt: &domain::receipt::Receipt| {
+        let text = settlement::prove::to_text(receipt).unwrap();
+        settlement::prove::verify(&text, None).holds()
+    };
+    assert!(holds(&kept));
+    kept.trade.content.network_fee = Some("0.01".parse().unwrap());
+    assert!(!holds(&kept), "a receipt with another fee was taken");
+}
+
+#[tokio::test]
 async fn a_run_is_due_only_when_contracted_and_a_failing_one_goes_to_the_back() {
     let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
     for n in 0..3 {

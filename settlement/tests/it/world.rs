@@ -91,6 +91,7 @@ impl World {
         db.migrate(MIGRATIONS).await.unwrap();
         let tariff = Tariff::new(price("0.32"), price("0.08"), price("0.07")).unwrap();
         let community = Community {
+            zone_fee_max: None,
             id: CommunityId::new("street").unwrap(),
             operator: SigningKey::from_bytes(&[1; 32]),
             interval_length_s: 900,
@@ -216,6 +217,7 @@ impl World {
                 seller: offer.participant.clone(),
                 energy: Energy::from_wh(*wh),
                 price: price(at),
+                network_fee: None,
             }
         };
         let trades: Vec<Trade> = fills.iter().map(trade).collect();
