@@ -223,14 +223,17 @@ async fn end_to_end(
         if made == until && spool.counts().await.unwrap().0 == 0 {
             return rate(from);
         }
+        let mut words = Vec::new();
         let mut next = heard.recv().await;
         while let Some(event) = next {
             if let MqttEvent::Message { payload, .. } = event {
                 let word: Signed<Acceptance> = Signed::from_bytes(payload);
-                let word = word.verify(operator, &signer.community).unwrap();
-                spool.apply(&word, Timestamp::EPOCH, now_ms).await.unwrap();
+                words.push(word.verify(operator, &signer.community).unwrap());
             }
             next = heard.try_recv().ok();
+        }
+        if !words.is_empty() {
+            spool.apply(&words, Timestamp::EPOCH, now_ms).await.unwrap();
         }
     }
 }

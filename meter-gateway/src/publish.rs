@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::acceptance::Acceptance;
 use domain::ids::{CommunityId, GatewayId, PointId};
 use domain::rejection::Rejection;
-use domain::signed::{PublicKey, Signed};
+use domain::signed::{PublicKey, Signed, Verified};
 use runtime::clock::Clock;
 use runtime::mqtt::{Answer, LastWill, MqttEvent, MqttHandle, MqttOptions, QoS};
 use runtime::tls::ClientTls;
@@ -327,20 +327,28 @@ impl Publisher {
         }
     }
 
-    /// This event and some that wait behind it, so that what is due is looked for once for all.
+    /// This event and some that wait behind it, so that what is due is looked for once for all, and
+    /// acceptances are noted with one sync of the disk.
     async fn hear_some(&mut self, first: MqttEvent) {
+        let mut words = Vec::new();
         let mut next = Some(first);
         for _ in 0..HEARD_AT_ONCE_MAX {
-            let Some(event) = next else { return };
-            self.hear(event).await;
+            let Some(event) = next else { break };
+            words.extend(self.hear(event).await);
             next = self.events.try_recv().ok();
         }
         if let Some(event) = next {
-            self.hear(event).await;
+            words.extend(self.hear(event).await);
+        }
+        if !words.is_empty() && !self.apply(&words).await {
+            for word in words.chunks(1) {
+                self.apply(word).await;
+            }
         }
     }
 
-    async fn hear(&mut self, event: MqttEvent) {
+    /// Takes in an event; an acceptance is returned, where it is to be believed.
+    async fn hear(&mut self, event: MqttEvent) -> Option<Verified<Acceptance>> {
         match event {
             MqttEvent::Connected => {
                 self.connected.store(true, Ordering::Relaxed);
@@ -362,7 +370,7 @@ impl Publisher {
                 retain,
             } => {
                 if topic == self.topics.receipt {
-                    self.believe(payload).await;
+                    return self.believe(payload);
                 } else if topic == self.topics.cmd {
                     self.pass_on(Incoming { payload, retain });
                 } else if topic == self.topics.credential {
@@ -381,6 +389,7 @@ impl Publisher {
                 self.status.count_error("subscribe_refused");
             }
         }
+        None
     }
 
     /// Never waits: what finds no room is sent again by who wants it done.
@@ -443,48 +452,55 @@ impl Publisher {
         }
     }
 
-    /// Takes an acceptance, if it is the operator's word to this gateway about one of its points.
-    async fn believe(&mut self, payload: Vec<u8>) {
+    /// An acceptance, if it is the operator's word to this gateway about one of its points.
+    fn believe(&self, payload: Vec<u8>) -> Option<Verified<Acceptance>> {
         let trust = &self.trust;
         let signed: Signed<Acceptance> = Signed::from_bytes(payload);
         let verified = match signed.verify(trust.operator_key, &trust.community) {
             Ok(verified) => verified,
             Err(error) => {
                 tracing::warn!("an acceptance was not believed: {error}");
-                return self.status.count_error("acceptance");
+                self.status.count_error("acceptance");
+                return None;
             }
         };
         let word = verified.message();
         if word.gateway != trust.gateway || !trust.points.contains(&word.point) {
-            tracing::warn!(
-                "an acceptance for {} and {} is not for us",
-                word.gateway,
-                word.point
-            );
-            return self.status.count_error("acceptance");
+            let (gateway, point) = (&word.gateway, &word.point);
+            tracing::warn!("an acceptance for {gateway} and {point} is not for us");
+            self.status.count_error("acceptance");
+            return None;
         }
         if self.warned.older.contains(&word.point) {
-            return self.status.count_error("outbox_older");
+            self.status.count_error("outbox_older");
+            return None;
         }
-        match self
-            .spool
-            .apply(&verified, self.clock.now(), self.now_ms())
-            .await
-        {
+        Some(verified)
+    }
+
+    /// Does what acceptances allow, all or nothing; false where one of several may be the reason for
+    /// nothing.
+    async fn apply(&mut self, words: &[Verified<Acceptance>]) -> bool {
+        let (now, now_ms) = (self.clock.now(), self.now_ms());
+        match self.spool.apply(words, now, now_ms).await {
             Ok(refused) => {
-                for (sequence, reason) in refused {
-                    tracing::warn!("reading {sequence} of {} was refused: {reason}", word.point);
-                    self.heed(&word.point, sequence, reason).await;
+                for (point, sequence, reason) in refused {
+                    tracing::warn!("reading {sequence} of {point} was refused: {reason}");
+                    self.heed(&point, sequence, reason).await;
                 }
-                self.status.update(|s| s.acceptances += 1);
+                let count = u64::try_from(words.len()).unwrap_or(0);
+                self.status.update(|s| s.acceptances += count);
             }
+            Err(_) if words.len() > 1 => return false,
             Err(error @ SpoolError::Older { .. }) => {
                 tracing::error!("{error}");
                 self.status.count_error("outbox_older");
-                self.warned.older.insert(word.point.clone());
+                let points = words.iter().map(|word| word.message().point.clone());
+                self.warned.older.extend(points);
             }
             Err(error) => tracing::error!("{error}"),
         }
+        true
     }
 }
 

@@ -11,6 +11,7 @@
 mod agenda;
 mod sql;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,11 +22,11 @@ use domain::rejection::Rejection;
 use domain::signed::{Signed, Verified};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Db, DbError, Tx};
+use runtime::db::{Db, DbError, Tx, Value};
 
 use crate::measure;
 use crate::sign::Chain;
-use agenda::Agenda;
+use agenda::{Agenda, Place};
 pub use sql::MIGRATIONS;
 
 /// Name of the database in the data folder.
@@ -313,14 +314,15 @@ impl Spool {
             due.map(|(place, attempts)| (agenda.is_history(&place), place, attempts))
                 .collect()
         };
+        let wanted: Vec<&Place> = places.iter().map(|(_, place, _)| place).collect();
+        let mut messages = self.messages(&wanted).await?;
         let mut due = Vec::with_capacity(places.len());
         for (is_history, place, attempts) in places {
             let (point, sequence) = (place.point.to_string(), place.sequence);
-            let row: Option<(Vec<u8>,)> = self
-                .db
-                .fetch_optional(sql::MESSAGE, args![point.as_str(), sequence])
-                .await?;
-            let Some((message,)) = row else { continue };
+            let Some(((point, sequence), message)) = messages.remove_entry(&(point, sequence))
+            else {
+                continue;
+            };
             due.push(Outgoing {
                 point,
                 sequence,
@@ -330,6 +332,29 @@ impl Spool {
             });
         }
         Ok(due)
+    }
+
+    /// The signed bytes of these readings, as far as they are still here.
+    async fn messages(
+        &self,
+        wanted: &[&Place],
+    ) -> Result<BTreeMap<(String, i64), Vec<u8>>, SpoolError> {
+        let mut messages = BTreeMap::new();
+        for part in wanted.chunks(IN_FLIGHT_MAX) {
+            let filled = part.iter().chain(part.last().into_iter().cycle());
+            let args = filled
+                .take(IN_FLIGHT_MAX)
+                .flat_map(|place| [Value::from(&*place.point), Value::from(place.sequence)]);
+            let rows: Vec<(String, i64, Vec<u8>)> = self
+                .db
+                .fetch_all(sql::MESSAGES.as_str(), args.collect())
+                .await?;
+            messages.extend(
+                rows.into_iter()
+                    .map(|(point, n, bytes)| ((point, n), bytes)),
+            );
+        }
+        Ok(messages)
     }
 
     /// Notes that these were sent at `now_ms`.
@@ -350,32 +375,34 @@ impl Spool {
         self.agenda().forget_sent();
     }
 
-    /// Does what the platform's verified word allows: deletes what is in its books, puts aside what
-    /// it refused, and makes due what it misses. Returns what was put aside just now.
+    /// Does what the platform's verified words allow, with one sync of the disk: deletes what is in its
+    /// books, puts aside what it refused, and makes due what it misses. Returns what was put aside just
+    /// now.
     ///
     /// # Errors
-    /// The word is about readings that were never made here, or the database fails; then nothing is
+    /// A word is about readings that were never made here, or the database fails; then nothing is
     /// changed.
     pub async fn apply(
         &self,
-        acceptance: &Verified<Acceptance>,
+        words: &[Verified<Acceptance>],
         now: Timestamp,
         now_ms: i64,
-    ) -> Result<Vec<(u64, Rejection)>, SpoolError> {
-        let word = acceptance.message();
-        let point = word.point.as_str();
+    ) -> Result<Vec<(PointId, u64, Rejection)>, SpoolError> {
         let _turn = self.gate().await?;
         let mut gone = Vec::new();
-        let noted = self.note(word, now, &mut gone).await;
+        let noted = self.note(words, now, &mut gone).await;
         let mut agenda = self.agenda();
         match &noted {
             Ok(_) => {
-                for (first, last) in gone {
-                    agenda.remove(point, first, last);
+                for (point, first, last) in gone {
+                    agenda.remove(point.as_str(), first, last);
                 }
-                for (first, last) in &word.missing {
-                    let (first, last) = (as_i64(*first, &word.point)?, as_i64(*last, &word.point)?);
-                    agenda.missing(point, first, last, now_ms);
+                for word in words.iter().map(Verified::message) {
+                    for (first, last) in &word.missing {
+                        let point = &word.point;
+                        let (first, last) = (as_i64(*first, point)?, as_i64(*last, point)?);
+                        agenda.missing(point.as_str(), first, last, now_ms);
+                    }
                 }
             }
             Err(SpoolError::Db(DbError::Commit(_))) => agenda.is_doubtful = true,
@@ -384,38 +411,39 @@ impl Spool {
         noted
     }
 
-    /// Writes what a word says; `gone` are the sequences that it deletes.
-    async fn note(
+    /// Writes what words say; `gone` are the sequences that they delete.
+    async fn note<'a>(
         &self,
-        word: &Acceptance,
+        words: &'a [Verified<Acceptance>],
         now: Timestamp,
-        gone: &mut Vec<(i64, i64)>,
-    ) -> Result<Vec<(u64, Rejection)>, SpoolError> {
-        let point = word.point.as_str();
+        gone: &mut Vec<(&'a PointId, i64, i64)>,
+    ) -> Result<Vec<(PointId, u64, Rejection)>, SpoolError> {
         let mut tx = self.db.begin().await?;
-        check_age(&mut tx, word).await?;
         let mut refused = Vec::new();
-        for (number, reason) in &word.rejected {
-            let sequence = as_i64(*number, &word.point)?;
-            let added = tx
-                .execute(
-                    sql::REFUSE,
-                    args![point, sequence, reason.name(), now.unix_ms()],
-                )
-                .await?;
-            if added > 0 {
-                refused.push((*number, *reason));
+        for word in words.iter().map(Verified::message) {
+            check_age(&mut tx, word).await?;
+            let (point, from) = (&word.point, gone.len());
+            for (number, reason) in &word.rejected {
+                let sequence = as_i64(*number, point)?;
+                let row = args![point.as_str(), sequence, reason.name(), now.unix_ms()];
+                if tx.execute(sql::REFUSE, row).await? > 0 {
+                    refused.push((point.clone(), *number, *reason));
+                }
+                gone.push((point, sequence, sequence));
             }
-            gone.push((sequence, sequence));
+            if let Some(up_to) = word.accepted_up_to {
+                let ranges = accepted(word, as_i64(up_to, point)?)?;
+                gone.extend(ranges.into_iter().map(|(first, last)| (point, first, last)));
+            }
+            for (_, first, last) in gone.iter().skip(from) {
+                tx.execute(sql::DELETE, args![point.as_str(), *first, *last])
+                    .await?;
+            }
         }
-        if let Some(up_to) = word.accepted_up_to {
-            gone.extend(accepted(word, as_i64(up_to, &word.point)?)?);
+        if !refused.is_empty() {
+            tx.execute(sql::TRIM_REFUSED, args![REFUSED_MAX_ROWS])
+                .await?;
         }
-        for (first, last) in &*gone {
-            tx.execute(sql::DELETE, args![point, *first, *last]).await?;
-        }
-        tx.execute(sql::TRIM_REFUSED, args![REFUSED_MAX_ROWS])
-            .await?;
         tx.commit().await?;
         Ok(refused)
     }

@@ -1,6 +1,10 @@
 //! The outbox's tables and statements; the same text for both databases.
 
+use std::sync::LazyLock;
+
 use runtime::db::Migration;
+
+use super::IN_FLIGHT_MAX;
 
 /// The outbox's history of schemas.
 pub const MIGRATIONS: [Migration; 2] = [OUTBOX, NO_ATTEMPTS];
@@ -104,5 +108,15 @@ pub(super) const REFUSED_MESSAGE: &str =
 pub(super) const TRIM_REFUSED: &str = "DELETE FROM gateway_refused WHERE refused_at_ms <=
     (SELECT refused_at_ms FROM gateway_refused ORDER BY refused_at_ms DESC LIMIT 1 OFFSET $1)";
 pub(super) const PLACES: &str = "SELECT point, sequence, interval_start_s FROM gateway_outbox";
-pub(super) const MESSAGE: &str =
-    "SELECT message FROM gateway_outbox WHERE point = $1 AND sequence = $2";
+
+/// The messages of [`IN_FLIGHT_MAX`] readings; where there are fewer, the last is named again.
+pub(super) static MESSAGES: LazyLock<String> = LazyLock::new(|| {
+    let place = |n: usize| format!("(${}, ${})", 2 * n + 1, 2 * n + 2);
+    let places: Vec<String> = (0..IN_FLIGHT_MAX).map(place).collect();
+    format!(
+        "WITH wanted (point, sequence) AS (VALUES {})
+        SELECT o.point, o.sequence, o.message FROM wanted JOIN gateway_outbox o
+        ON o.point = wanted.point AND o.sequence = wanted.sequence",
+        places.join(", ")
+    )
+});

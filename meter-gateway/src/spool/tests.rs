@@ -124,14 +124,19 @@ async fn only_what_is_accepted_leaves_and_what_is_missing_is_due() {
     spool.sent(&spool.due(0, usize::MAX).await.unwrap(), 1);
     let now = Timestamp::EPOCH;
     spool
-        .apply(&word(None, vec![], vec![]), now, 1)
+        .apply(&[word(None, vec![], vec![])], now, 1)
         .await
         .unwrap();
     assert_eq!(spool.counts().await.unwrap(), (10, 0));
     let rejected = vec![(2, Rejection::TooLate), (9, Rejection::Implausible)];
     let said = word(Some(7), vec![(6, 6), (4, 5)], rejected);
+    let said = [said];
     let refused = spool.apply(&said, now, 100).await.unwrap();
-    assert_eq!(refused, said.message().rejected);
+    let expected = [
+        (point(), 2, Rejection::TooLate),
+        (point(), 9, Rejection::Implausible),
+    ];
+    assert_eq!(refused, expected);
     assert_eq!(
         due(&spool, 100).await,
         [0; 0],
@@ -156,7 +161,7 @@ async fn a_word_about_readings_never_made_here_changes_nothing() {
         (word(Some(4), vec![], rejected(2)), 4),
         (word(Some(2), vec![], rejected(9)), 9),
     ] {
-        let answer = spool.apply(&said, Timestamp::EPOCH, 1).await;
+        let answer = spool.apply(&[said.clone()], Timestamp::EPOCH, 1).await;
         let Err(SpoolError::Older { known: k, made, .. }) = answer else {
             panic!("{answer:?}");
         };
@@ -164,11 +169,14 @@ async fn a_word_about_readings_never_made_here_changes_nothing() {
         assert_eq!(spool.counts().await.unwrap(), (3, 0));
     }
     let said = word(Some(3), vec![], vec![]);
-    spool.apply(&said, Timestamp::EPOCH, 1).await.unwrap();
+    spool
+        .apply(&[said.clone()], Timestamp::EPOCH, 1)
+        .await
+        .unwrap();
     assert_eq!(spool.counts().await.unwrap(), (0, 0));
     let empty = tempfile::tempdir().unwrap();
     let deleted = Spool::open(empty.path(), 10).await.unwrap();
-    let answer = deleted.apply(&said, Timestamp::EPOCH, 1).await;
+    let answer = deleted.apply(&[said.clone()], Timestamp::EPOCH, 1).await;
     assert!(matches!(answer, Err(SpoolError::Older { made: 0, .. })));
 }
 
@@ -286,7 +294,10 @@ async fn a_full_disk_stops_new_intervals_only_and_nothing_is_half_written() {
     let due = spool.due(1, usize::MAX).await.unwrap().len();
     assert_eq!(due, usize::try_from(stored).unwrap().min(IN_FLIGHT_MAX));
     let said = word(Some(stored), vec![], vec![]);
-    spool.apply(&said, Timestamp::EPOCH, 1).await.unwrap();
+    spool
+        .apply(&[said.clone()], Timestamp::EPOCH, 1)
+        .await
+        .unwrap();
     assert_eq!(spool.counts().await.unwrap(), (0, 0));
     set_pages_max(&spool, "PRAGMA max_page_count = 1000000").await;
     state.chain.next_sequence += 1;
