@@ -18,4 +18,5 @@ mod mosquitto;
 mod orders;
 mod probe;
 mod status;
+mod thousand;
 mod tidy;
