@@ -181,7 +181,6 @@ pub(crate) async fn open(
     };
     let orderers = orders::Orderers::of(&site, &participants);
     let (live, reasons) = (Live::default(), Mutex::default());
-    let suggestions = Mutex::default();
     let (control, forwards) = control::desk();
     let shared = Arc::new(Shared {
         site,
@@ -194,7 +193,7 @@ pub(crate) async fn open(
         participants,
         orderers,
         reasons,
-        suggestions,
+        suggestions: Mutex::default(),
     });
     // The market begins at the instant from which keys are valid: no interval falls between.
     let now = shared.clock.now();
