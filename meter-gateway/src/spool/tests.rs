@@ -161,7 +161,9 @@ async fn a_word_about_readings_never_made_here_changes_nothing() {
         (word(Some(4), vec![], rejected(2)), 4),
         (word(Some(2), vec![], rejected(9)), 9),
     ] {
-        let answer = spool.apply(&[said.clone()], Timestamp::EPOCH, 1).await;
+        let answer = spool
+            .apply(std::slice::from_ref(&said), Timestamp::EPOCH, 1)
+            .await;
         let Err(SpoolError::Older { known: k, made, .. }) = answer else {
             panic!("{answer:?}");
         };
@@ -170,13 +172,15 @@ async fn a_word_about_readings_never_made_here_changes_nothing() {
     }
     let said = word(Some(3), vec![], vec![]);
     spool
-        .apply(&[said.clone()], Timestamp::EPOCH, 1)
+        .apply(std::slice::from_ref(&said), Timestamp::EPOCH, 1)
         .await
         .unwrap();
     assert_eq!(spool.counts().await.unwrap(), (0, 0));
     let empty = tempfile::tempdir().unwrap();
     let deleted = Spool::open(empty.path(), 10).await.unwrap();
-    let answer = deleted.apply(&[said.clone()], Timestamp::EPOCH, 1).await;
+    let answer = deleted
+        .apply(std::slice::from_ref(&said), Timestamp::EPOCH, 1)
+        .await;
     assert!(matches!(answer, Err(SpoolError::Older { made: 0, .. })));
 }
 
@@ -295,7 +299,7 @@ async fn a_full_disk_stops_new_intervals_only_and_nothing_is_half_written() {
     assert_eq!(due, usize::try_from(stored).unwrap().min(IN_FLIGHT_MAX));
     let said = word(Some(stored), vec![], vec![]);
     spool
-        .apply(&[said.clone()], Timestamp::EPOCH, 1)
+        .apply(std::slice::from_ref(&said), Timestamp::EPOCH, 1)
         .await
         .unwrap();
     assert_eq!(spool.counts().await.unwrap(), (0, 0));
