@@ -33,7 +33,9 @@ pub struct Entry {
 pub struct Book {
     entries: Vec<Entry>,
     salt: Vec<u8>,
-    participants: usize,
+    /// Of each participant, whether it has bids and whether it has offers.
+    sides: Vec<[bool; 2]>,
+    two_sided: bool,
     /// The same orders as the clearing reads them.
     records: Records,
 }
@@ -80,7 +82,12 @@ impl Book {
             return Err(BookError::EnergySum(entry.side.word()));
         }
         self.entries.push(entry);
-        self.participants = self.participants.max(participant + 1);
+        if participant >= self.sides.len() {
+            self.sides.resize(participant + 1, [false; 2]);
+        }
+        let sides = &mut self.sides[participant];
+        sides[usize::from(entry.side == Side::Offer)] = true;
+        self.two_sided |= *sides == [true; 2];
         Ok(index)
     }
 
@@ -102,16 +109,17 @@ impl Book {
 
     /// One more than the largest participant index.
     pub(crate) fn participants(&self) -> usize {
-        self.participants
+        self.sides.len()
     }
 
     /// Of each participant, whether it has bids and whether it has offers.
-    pub(crate) fn sides(&self) -> Vec<[bool; 2]> {
-        let mut sides = vec![[false; 2]; self.participants];
-        for entry in &self.entries {
-            sides[slot(entry.participant)][usize::from(entry.side == Side::Offer)] = true;
-        }
-        sides
+    pub(crate) fn sides(&self) -> &[[bool; 2]] {
+        &self.sides
+    }
+
+    /// Whether any participant has both bids and offers: only then can anybody meet itself.
+    pub(crate) const fn is_two_sided(&self) -> bool {
+        self.two_sided
     }
 
     /// The orders as the clearing reads them, in the book's order.

@@ -335,11 +335,11 @@ impl Setting {
     }
 }
 
-struct Cleared {
+struct Cleared<'b> {
     bids: SideView,
     offers: SideView,
     /// Of each participant, whether it has bids and whether it has offers.
-    sides: Vec<[bool; 2]>,
+    sides: &'b [[bool; 2]],
     own: OwnSpare,
     setting: Setting,
 }
@@ -354,7 +354,7 @@ pub(crate) fn explain(
     let [bids, offers] = SideView::both(book, filled, left_out);
     let sides = book.sides();
     let cleared = Cleared {
-        own: OwnSpare::of(book, filled, &sides),
+        own: OwnSpare::of(book, filled, sides),
         bids,
         offers,
         sides,
@@ -368,7 +368,7 @@ pub(crate) fn explain(
         .collect()
 }
 
-impl Cleared {
+impl Cleared<'_> {
     fn reason(&self, index: u32, entry: &Entry, filled_wh: i64, left_out_wh: i64) -> Reason {
         let (side, energy_wh, participant) = (entry.side, entry.energy_wh, entry.participant);
         let (own, other) = match side {

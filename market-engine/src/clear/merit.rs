@@ -115,6 +115,9 @@ impl<'b> Plan<'b> {
     /// Takes out the orders that reach orders of their own participant, and of nobody else. It never
     /// takes out a served one, nor does it change whom the others reach.
     fn leave_out_own_only(&mut self) -> bool {
+        if !self.book.is_two_sided() {
+            return false;
+        }
         let opposite = [self.best_two(Side::Offer), self.best_two(Side::Bid)];
         let entries = self.book.entries();
         let own_only = |(place, record): (usize, &super::fast::Record)| {
@@ -177,6 +180,9 @@ impl<'b> Plan<'b> {
     /// The one participant that could only trade a part with itself, and how much that is: it bought
     /// and sold more than the volume, and so more than all others together. A vote finds who that can be.
     fn own_overlap(&self, volume: i64) -> Option<(u32, i64)> {
+        if !self.book.is_two_sided() {
+            return None;
+        }
         let served = || self.book.entries().iter().zip(&self.filled);
         let (mut candidate, mut lead_wh) = (0, 0_i128);
         for (entry, filled) in served() {
