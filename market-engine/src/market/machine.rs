@@ -278,11 +278,13 @@ impl Market {
                 stands: known.stands,
             };
         }
-        if let Err(refused) = self.count(now, &order.participant) {
-            return Event::Refused(refused);
-        }
+        let counted = self.count(now, &order.participant);
+        // Evidence is kept from those too who send too much.
         if let Some(known) = self.orders.get(&key) {
             return Event::Equivocation { order: known.id };
+        }
+        if let Err(refused) = counted {
+            return Event::Refused(refused);
         }
         match self.may_enter(now, order, rating_w) {
             Err(refused) => Event::Refused(refused),

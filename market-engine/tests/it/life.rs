@@ -520,6 +520,11 @@ fn who_sends_too_much_in_a_minute_is_refused_until_the_next() {
         stands: true,
     };
     assert_eq!(place(&mut market, now.plus_s(60), &first), again);
+    // Evidence is kept from those too who send too much.
+    let other = plain(0, 1, Side::Bid, 2);
+    let evidence = Event::Equivocation { order: first.id() };
+    assert_eq!(many(&mut market, now.plus_s(60), 40, 1), 1);
+    assert_eq!(place(&mut market, now.plus_s(60), &other), evidence);
 }
 
 #[test]
