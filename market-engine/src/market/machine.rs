@@ -375,8 +375,8 @@ impl Market {
         Ok(replaced.map(|placed| placed.id))
     }
 
-    /// Refuses an order with which its participant would hold too much of the side. `own_wh` is what it
-    /// has there without the order that is replaced.
+    /// Refuses an order with which its participant would hold too much of the side, unless it then holds no
+    /// more than before. `own_wh` is what it has there without the order that is replaced.
     fn check_share(
         &self,
         order: &Order,
@@ -387,6 +387,9 @@ impl Market {
         let before = replaced
             .filter(|placed| placed.order.side == order.side)
             .map_or(0, |placed| placed.order.energy.wh());
+        if order.energy.wh() <= before {
+            return Ok(());
+        }
         let others = totals.side(order.side).saturating_sub(before);
         let share = Share {
             interval: order.interval,

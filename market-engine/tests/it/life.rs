@@ -569,6 +569,44 @@ fn a_large_share_of_a_side_is_told_and_a_larger_one_is_refused() {
 }
 
 #[test]
+fn who_holds_a_large_share_may_still_make_it_smaller() {
+    let (mut market, now) = (begin(), first().start().plus_s(-1800));
+    let placed = |market: &mut Market, order: &Order| match place(market, now, order) {
+        Event::Accepted { .. } => "accepted",
+        Event::Refused(reason) => reason.name(),
+        other => panic!("{other:?}"),
+    };
+    let small = plain(1, 1, Side::Offer, 112);
+    assert_eq!(placed(&mut market, &small), "accepted");
+    assert_eq!(
+        placed(&mut market, &plain(0, 1, Side::Offer, 990)),
+        "accepted"
+    );
+    let cancel = Cancel {
+        participant: participant(1),
+        sequence: 1,
+        interval: first(),
+    };
+    market
+        .apply(now, Command::Cancel(&verified(&cancel)))
+        .unwrap();
+    // All of the side is ann's now.
+    let instead = |sequence, replaces, side, energy_wh| Order {
+        replaces: Some(replaces),
+        ..plain(0, sequence, side, energy_wh)
+    };
+    let cases = [
+        (instead(2, 1, Side::Offer, 991), "over_limit"),
+        (instead(3, 1, Side::Offer, 990), "accepted"),
+        (instead(4, 3, Side::Bid, 950), "over_limit"),
+        (instead(5, 3, Side::Offer, 950), "accepted"),
+    ];
+    for (order, expected) in cases {
+        assert_eq!(placed(&mut market, &order), expected, "{order:?}");
+    }
+}
+
+#[test]
 fn a_public_book_shows_no_name_and_clears_to_the_same_bytes() {
     let (mut market, now) = (begin(), first().start().plus_s(-1800));
     for (who, side) in [(0, Side::Bid), (1, Side::Offer), (2, Side::Bid)] {
