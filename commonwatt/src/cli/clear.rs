@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// For --from-log: the start of the interval; the newest cleared one where none is named.
     #[arg(long, requires = "from_log")]
     interval: Option<String>,
-    /// For --from-log FILE: the clearing's record, as /api/v1/markets/<interval>/clearing gives it.
+    /// For --from-log FILE: the clearing's record, as `/api/v1/markets/<interval>/clearing` gives it.
     #[arg(long, requires = "from_log")]
     record: Option<PathBuf>,
     /// For --from-log: the operator's public key (base64, or a file that holds it), from somewhere you trust.

@@ -46,7 +46,7 @@ struct Member {
     /// The participant, as site.toml calls it.
     #[arg(long)]
     participant: ParticipantId,
-    /// The participant's key; the platform keeps it in its data folder as participants/<name>.key.
+    /// The participant's key; the platform keeps it in its data folder as `participants/<name>.key`.
     #[arg(long)]
     key: PathBuf,
 }
