@@ -1,5 +1,5 @@
 //! The market's rules and its gates: when an interval takes orders, and which intervals are due. What
-//! happens to orders in between is the state machine of [`machine`]; a cleared interval is a [`Cleared`].
+//! happens to orders in between is the state machine [`Market`]; a cleared interval is a [`Cleared`].
 
 mod clearing;
 mod machine;
