@@ -140,8 +140,13 @@ pub async fn place(
     rating_w: u32,
 ) -> Result<Placing, MarketError> {
     let (order, signed) = (verified.message(), verified.signed().as_bytes());
-    let who = (&order.participant, order.sequence);
-    let mut market = load(tx, setup, now, who, order.interval).await?;
+    let about = About {
+        participant: &order.participant,
+        sequence: order.sequence,
+        interval: order.interval,
+        order: order.id(),
+    };
+    let mut market = load(tx, setup, now, about).await?;
     let command = Command::Place {
         order: verified,
         rating_w,
@@ -178,8 +183,13 @@ pub async fn cancel(
     verified: &Verified<Cancel>,
 ) -> Result<Outcome, MarketError> {
     let (cancel, signed) = (verified.message(), verified.signed().as_bytes());
-    let who = (&cancel.participant, cancel.sequence);
-    let mut market = load(tx, setup, now, who, cancel.interval).await?;
+    let about = About {
+        participant: &cancel.participant,
+        sequence: cancel.sequence,
+        interval: cancel.interval,
+        order: cancel.order(),
+    };
+    let mut market = load(tx, setup, now, about).await?;
     let events = market.apply(now, Command::Cancel(verified))?;
     let sender = market.sender(&cancel.participant);
     store::set_sender(tx, &cancel.participant, sender).await?;
@@ -191,21 +201,34 @@ pub async fn cancel(
     record(tx, &market, now, message, &events).await
 }
 
+/// The order that a message is about.
+struct About<'a> {
+    participant: &'a ParticipantId,
+    sequence: u64,
+    interval: Interval,
+    order: OrderId,
+}
+
 /// The part of the market that a message is about.
 async fn load(
     tx: &mut Tx,
     setup: &Setup,
     now: Timestamp,
-    (participant, sequence): (&ParticipantId, u64),
-    interval: Interval,
+    about: About<'_>,
 ) -> Result<Market, MarketError> {
+    let About {
+        participant,
+        sequence,
+        interval,
+        order,
+    } = about;
     tx.exclusive(LOCK).await?;
     let next = begin_market(tx, &setup.rules, now).await?;
     let mut market = Market::new(setup.rules, setup.secret, next);
     let (totals, sender) = store::totals_and_sender(tx, interval, participant).await?;
     market.restore_totals(interval, totals);
     market.restore_sender(participant.clone(), sender);
-    for placed in store::own(tx, participant, interval, sequence).await? {
+    for placed in store::own(tx, participant, interval, sequence, order).await? {
         market.restore_order(placed);
     }
     Ok(market)

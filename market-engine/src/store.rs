@@ -114,7 +114,8 @@ const ORDERS_SQL: &str = "SELECT id, content, filled_wh, reason FROM market_orde
 const OWN_SQL: &str = "SELECT o.id, o.content, o.signed, o.arrival, \
      CASE WHEN w.order_id IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END \
      FROM market_order o LEFT JOIN market_withdrawn w ON w.order_id = o.id \
-     WHERE o.participant = $1 AND (o.interval_start_s = $2 OR o.sequence = $3)";
+     WHERE (o.participant = $1 AND o.interval_start_s = $2) \
+     OR (o.participant = $1 AND o.sequence = $3) OR o.id = $4";
 const BOOK_SQL: &str = "SELECT o.id, o.content, o.signed, o.arrival, CAST(1 AS BIGINT) \
      FROM market_order o WHERE o.interval_start_s = $1 AND NOT EXISTS \
      (SELECT 1 FROM market_withdrawn w WHERE w.order_id = o.id) ORDER BY o.arrival";
@@ -205,16 +206,23 @@ pub(crate) async fn set_sender(
     Ok(())
 }
 
-/// A participant's accepted orders in an interval, and the one with this sequence, wherever it is.
+/// A participant's accepted orders in an interval, the one with this sequence, wherever it is, and the one
+/// with this id, whoever's it is.
 pub(crate) async fn own(
     tx: &mut Tx,
     participant: &ParticipantId,
     interval: Interval,
     sequence: u64,
+    id: OrderId,
 ) -> Result<Vec<Placed>, MarketError> {
     // No sequence that does not fit was ever accepted.
     let sequence = i64::try_from(sequence).unwrap_or(-1);
-    let values = args![participant.as_str(), interval.start_s(), sequence];
+    let values = args![
+        participant.as_str(),
+        interval.start_s(),
+        sequence,
+        id.as_bytes()
+    ];
     let rows: Vec<PlacedRow> = tx.fetch_all(OWN_SQL, values).await?;
     rows.into_iter().map(placed).collect()
 }

@@ -2,11 +2,12 @@
 //! clock, no I/O, no database: the same history gives the same events.
 //!
 //! A [`Market`] may hold everything or only what a command is about: the participant's orders in the
-//! order's interval and under its sequence, the interval's totals, and when the participant sent what.
+//! order's interval and under its sequence, whoever's order has its id, the interval's totals, and when
+//! the participant sent what.
 //! [`crate::service`] loads that from the tables, asks, and writes what happened in one transaction, so a
 //! program that stops between two commands has lost nothing: its state is in the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::cancel::Cancel;
 use domain::ids::{OrderId, ParticipantId};
@@ -184,6 +185,7 @@ pub struct Market {
     secret: Secret,
     next: Interval,
     orders: BTreeMap<(ParticipantId, u64), Placed>,
+    ids: BTreeSet<OrderId>,
     totals: BTreeMap<Interval, Totals>,
     senders: BTreeMap<ParticipantId, Sender>,
     pending: Option<Pending>,
@@ -198,6 +200,7 @@ impl Market {
             secret,
             next,
             orders: BTreeMap::new(),
+            ids: BTreeSet::new(),
             totals: BTreeMap::new(),
             senders: BTreeMap::new(),
             pending: None,
@@ -207,6 +210,7 @@ impl Market {
     /// Puts in an order that was accepted before; its interval's totals are not changed.
     pub fn restore_order(&mut self, placed: Placed) {
         let key = (placed.order.participant.clone(), placed.order.sequence);
+        self.ids.insert(placed.id);
         self.orders.insert(key, placed);
     }
 
@@ -285,6 +289,10 @@ impl Market {
         }
         if let Err(refused) = counted {
             return Event::Refused(refused);
+        }
+        // An id is 64 bits of a digest beside the time: whoever looks long enough finds two sequences with one.
+        if self.ids.contains(&order.id()) {
+            return Event::Refused(Rejection::Equivocation);
         }
         match self.may_enter(now, order, rating_w) {
             Err(refused) => Event::Refused(refused),

@@ -279,6 +279,29 @@ async fn a_sequence_used_twice_is_evidence() {
 }
 
 #[tokio::test]
+async fn an_order_whose_id_another_one_has_is_refused_before_its_hold() {
+    let (market, [ann, ..]) = Market::with_orders().await;
+    // Two sequences with one id cannot be found in a test, so the first order gets the second one's.
+    for (n, who) in [(7, "ann"), (8, "bob")] {
+        let second = order(who, n, Side::Bid, 10, 200_000);
+        let mut tx = market.db.begin().await.unwrap();
+        let sql = "UPDATE market_order SET id = $1 WHERE participant = $2";
+        let values = args![second.id().as_bytes(), ann.participant.as_str()];
+        assert_eq!(tx.execute(sql, values).await.unwrap(), 1);
+        let setup = setup(market.rules);
+        let placing = service::place(&mut tx, &setup, morning(), &verified(&second), 10_000).await;
+        let refused = Outcome::Refused(Rejection::Equivocation);
+        assert!(
+            matches!(placing, Ok(Placing::Done(outcome)) if outcome == refused),
+            "{placing:?}"
+        );
+        tx.commit().await.unwrap();
+    }
+    let next = order("ann", 9, Side::Bid, 10, 200_000);
+    assert_eq!(market.place(&next).await, Outcome::Accepted(next.id()));
+}
+
+#[tokio::test]
 async fn a_refused_order_does_not_use_up_its_sequence() {
     let market = Market::new().await;
     let dear = order("ann", 5, Side::Bid, 10, 2_000_000);
