@@ -12,7 +12,7 @@ use domain::ids::{GatewayId, PointId};
 use domain::posting::Run;
 use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
-use runtime::db::Tx;
+use runtime::db::{DbError, Tx};
 use settlement::service::ReadingOutcome;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -156,10 +156,13 @@ impl Core {
             }
         }
         let (messages, answers): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
-        let outcomes = self.take_orders(&messages).await.unwrap_or_else(|error| {
-            tracing::error!("orders could not be stored: {error:#}");
-            vec![OrderAnswer::Unavailable; messages.len()]
-        });
+        let outcomes = match self.take_orders(&messages).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                tracing::error!("orders could not be stored together: {error:#}");
+                self.take_one_by_one(&messages).await
+            }
+        };
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             match answer {
                 // Whoever asked may have gone; the order stands all the same.
@@ -242,6 +245,26 @@ impl Core {
         }
         tx.commit().await?;
         Ok(answers)
+    }
+
+    /// [`Core::take_orders`] with a commit for each, so that one that cannot be stored keeps no other out. Once
+    /// the database begins no transaction, the rest is not tried.
+    async fn take_one_by_one(&self, messages: &[OrderMessage]) -> Vec<OrderAnswer> {
+        let mut answers = Vec::with_capacity(messages.len());
+        for message in messages {
+            match self.take_orders(std::slice::from_ref(message)).await {
+                Ok(answer) => answers.extend(answer),
+                Err(error) => {
+                    tracing::error!("an order could not be stored: {error:#}");
+                    answers.push(OrderAnswer::Unavailable);
+                    if let Some(DbError::Begin { .. }) = error.downcast_ref() {
+                        break;
+                    }
+                }
+            }
+        }
+        answers.resize(messages.len(), OrderAnswer::Unavailable);
+        answers
     }
 
     /// What time demands: orders, clearing, settlement, and a new picture for the pages. What fails
@@ -420,3 +443,6 @@ pub(crate) fn next_to_close(shared: &Shared, now: Timestamp) -> anyhow::Result<I
     }
     Ok(interval)
 }
+
+#[cfg(test)]
+mod tests;
