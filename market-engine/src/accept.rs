@@ -9,8 +9,8 @@ use crate::market::{Gate, Rules, gate};
 /// What a participant has in an interval already, without the order that is to be replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Own {
-    /// Orders ever accepted, those taken back too.
-    pub accepted: u32,
+    /// Orders ever accepted, those taken back too, and those taken back before they came.
+    pub changes: u32,
     /// Orders that stand.
     pub standing: u32,
     /// Energy of the standing bids through the order's metering point.
@@ -77,7 +77,7 @@ pub fn check(
     let priced = (rules.price_floor..=rules.price_cap).contains(&order.limit);
     let numbered = i64::try_from(order.sequence).is_ok();
     let counted = all.standing <= rules.orders_per_participant_max
-        && own.accepted < rules.changes_per_participant_max;
+        && own.changes < rules.changes_per_participant_max;
     let agreed_wh = rules
         .energy_per_participant_max
         .map_or(most_wh, |most| most.wh());
@@ -170,12 +170,12 @@ mod tests {
             side: Side::Offer,
             ..bid.clone()
         };
-        let with = |standing: u32, accepted: u32, others: &[&Order]| {
+        let with = |standing: u32, changes: u32, others: &[&Order]| {
             let mut own = Own::default();
             others.iter().for_each(|other| own.add(other, true));
             Own {
                 standing,
-                accepted,
+                changes,
                 ..own
             }
         };

@@ -46,7 +46,7 @@ pub struct Setup {
 pub enum Outcome {
     /// The order is in the book.
     Accepted(OrderId),
-    /// The order is out of the book.
+    /// The order is out of the book, or will not enter it.
     Withdrawn(OrderId),
     /// Exactly this was said before: nothing changed.
     Again {
@@ -172,7 +172,8 @@ pub async fn place(
     Ok(Placing::Done(outcome))
 }
 
-/// Takes an order out of the book, or says why not. What was held for it is to be released by the caller.
+/// Takes an order out of the book, or keeps one out that has not come, or says why not. What was held for
+/// it is to be released by the caller.
 ///
 /// # Errors
 /// The database fails, or the rules do not fit it; never because of the cancel.
@@ -231,6 +232,9 @@ async fn load(
     for placed in store::own(tx, participant, interval, sequence, order).await? {
         market.restore_order(placed);
     }
+    for sequence in store::forestalled(tx, participant, interval).await? {
+        market.restore_forestalled(participant.clone(), interval, sequence);
+    }
     Ok(market)
 }
 
@@ -252,6 +256,10 @@ async fn record(
             (Event::Withdrawn { order, by }, _) => {
                 store::insert_withdrawn(tx, *order, *by, message.signed, now).await?;
                 Outcome::Withdrawn(*order)
+            }
+            (Event::Forestalled(cancel), _) => {
+                store::insert_forestalled(tx, cancel, message.signed, now).await?;
+                Outcome::Withdrawn(cancel.order())
             }
             (Event::Equivocation { .. }, Some(order)) => {
                 let (who, sequence) = (&order.participant, order.sequence);
@@ -462,8 +470,8 @@ pub async fn signed_order(db: &Db, id: OrderId) -> Result<Option<Vec<u8>>, Marke
     store::signed_order(db, id).await
 }
 
-/// The sequence a participant's next order should have: one above its highest accepted below `below`,
-/// first 1. Sequences from `below` on are somebody else's to give.
+/// The sequence a participant's next order should have: one above its highest accepted or taken back below
+/// `below`, first 1. Sequences from `below` on are somebody else's to give.
 ///
 /// # Errors
 /// The database fails.

@@ -2,6 +2,7 @@
 //! sequence, refusals, clearings with their public books, trades, and how far the market has come. Rows
 //! are added; an order's row gets its result once.
 
+use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{Digest32, OrderId, ParticipantId, TradeId};
 use domain::money::Price;
@@ -29,6 +30,12 @@ pub const MIGRATIONS: &[Migration] = &[
         description: "market: orders taken back, totals, senders, refusals, public books",
         sqlite: include_str!("../migrations/sqlite/2002_market_life.sql"),
         postgres: include_str!("../migrations/postgres/2002_market_life.sql"),
+    },
+    Migration {
+        version: 2003,
+        description: "market: orders taken back before they came",
+        sqlite: include_str!("../migrations/sqlite/2003_forestalled.sql"),
+        postgres: include_str!("../migrations/postgres/2003_forestalled.sql"),
     },
     Migration {
         version: 2010,
@@ -137,8 +144,9 @@ const TRADES_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, o
      energy_wh, price_micro, network_fee_micro FROM market_trade WHERE interval_start_s = $1 ORDER BY place";
 const TRADE_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
      energy_wh, price_micro, network_fee_micro FROM market_trade WHERE id = $1";
-const SEQUENCE_SQL: &str =
-    "SELECT COALESCE(MAX(sequence), 0) FROM market_order WHERE participant = $1 AND sequence < $2";
+const SEQUENCE_SQL: &str = "SELECT COALESCE(MAX(sequence), 0) FROM \
+     (SELECT MAX(sequence) AS sequence FROM market_order WHERE participant = $1 AND sequence < $2 UNION ALL \
+     SELECT MAX(sequence) FROM market_forestalled WHERE participant = $1 AND sequence < $2) AS used";
 
 /// The next interval to be cleared; none before the market's first start.
 pub(crate) async fn next_due(tx: &mut Tx) -> Result<Option<(i64, i64)>, MarketError> {
@@ -239,7 +247,7 @@ pub(crate) async fn insert_order(
     let values = args![
         order.id().as_bytes(),
         order.participant.as_str(),
-        sequence_of(order)?,
+        stored_sequence(order.sequence)?,
         order.interval.start_s(),
         arrival,
         now.unix_ms(),
@@ -250,8 +258,8 @@ pub(crate) async fn insert_order(
     Ok(())
 }
 
-fn sequence_of(order: &Order) -> Result<i64, MarketError> {
-    i64::try_from(order.sequence).map_err(|_| MarketError::Corrupt("a sequence"))
+fn stored_sequence(sequence: u64) -> Result<i64, MarketError> {
+    i64::try_from(sequence).map_err(|_| MarketError::Corrupt("a sequence"))
 }
 
 /// An order leaves the book; `signed` is the message that took it out.
@@ -268,6 +276,41 @@ pub(crate) async fn insert_withdrawn(
     tx.execute(sql, args![order.as_bytes(), by, signed, now.unix_ms()])
         .await?;
     Ok(())
+}
+
+/// An order is taken back before it came; `signed` is the cancel.
+pub(crate) async fn insert_forestalled(
+    tx: &mut Tx,
+    cancel: &Cancel,
+    signed: &[u8],
+    now: Timestamp,
+) -> Result<(), MarketError> {
+    let sql = "INSERT INTO market_forestalled (participant, interval_start_s, sequence, signed, at_ms) \
+         VALUES ($1, $2, $3, $4, $5)";
+    let values = args![
+        cancel.participant.as_str(),
+        cancel.interval.start_s(),
+        stored_sequence(cancel.sequence)?,
+        signed,
+        now.unix_ms(),
+    ];
+    tx.execute(sql, values).await?;
+    Ok(())
+}
+
+/// The sequences of a participant's orders of an interval that were taken back before they came.
+pub(crate) async fn forestalled(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    interval: Interval,
+) -> Result<Vec<u64>, MarketError> {
+    let sql = "SELECT sequence FROM market_forestalled \
+         WHERE participant = $1 AND interval_start_s = $2";
+    let values = args![participant.as_str(), interval.start_s()];
+    let rows: Vec<(i64,)> = tx.fetch_all(sql, values).await?;
+    let sequence = |(stored,)| u64::try_from(stored);
+    let all: Result<_, _> = rows.into_iter().map(sequence).collect();
+    all.map_err(|_| MarketError::Corrupt("a sequence"))
 }
 
 pub(crate) async fn keep_refused(
@@ -301,7 +344,7 @@ pub(crate) async fn insert_evidence(
     other: &[u8],
     now: Timestamp,
 ) -> Result<(), MarketError> {
-    let (participant, sequence) = (order.participant.as_str(), sequence_of(order)?);
+    let (participant, sequence) = (order.participant.as_str(), stored_sequence(order.sequence)?);
     let sql = "SELECT COUNT(*) FROM market_evidence WHERE participant = $1 AND sequence = $2";
     let (count,): (i64,) = tx.fetch_one(sql, args![participant, sequence]).await?;
     if count >= EVIDENCE_MAX {

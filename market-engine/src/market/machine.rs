@@ -60,6 +60,8 @@ pub enum Event {
         /// The order that took its place.
         by: Option<OrderId>,
     },
+    /// An order that has not come is taken back: it will not enter the book. Nothing is held for it.
+    Forestalled(Cancel),
     /// An order is in the book.
     Accepted {
         /// The order.
@@ -186,6 +188,7 @@ pub struct Market {
     next: Interval,
     orders: BTreeMap<(ParticipantId, u64), Placed>,
     ids: BTreeSet<OrderId>,
+    forestalled: BTreeSet<(ParticipantId, Interval, u64)>,
     totals: BTreeMap<Interval, Totals>,
     senders: BTreeMap<ParticipantId, Sender>,
     pending: Option<Pending>,
@@ -201,6 +204,7 @@ impl Market {
             next,
             orders: BTreeMap::new(),
             ids: BTreeSet::new(),
+            forestalled: BTreeSet::new(),
             totals: BTreeMap::new(),
             senders: BTreeMap::new(),
             pending: None,
@@ -212,6 +216,11 @@ impl Market {
         let key = (placed.order.participant.clone(), placed.order.sequence);
         self.ids.insert(placed.id);
         self.orders.insert(key, placed);
+    }
+
+    /// Puts in that an order was taken back before it came.
+    pub fn restore_forestalled(&mut self, who: ParticipantId, interval: Interval, sequence: u64) {
+        self.forestalled.insert((who, interval, sequence));
     }
 
     /// Puts in what is known of an interval.
@@ -274,13 +283,16 @@ impl Market {
     fn place(&mut self, now: Timestamp, verified: &Verified<Order>, rating_w: u32) -> Event {
         let (order, signed) = (verified.message(), verified.signed().as_bytes());
         let key = (order.participant.clone(), order.sequence);
-        if let Some(known) = self.orders.get(&key)
-            && known.signed == signed
-        {
-            return Event::Again {
-                order: known.id,
-                stands: known.stands,
-            };
+        let known = self.orders.get(&key);
+        let again = match known {
+            Some(known) => (known.signed == signed).then_some((known.id, known.stands)),
+            None => {
+                let named = (key.0.clone(), order.interval, order.sequence);
+                (self.forestalled.contains(&named)).then(|| (order.id(), false))
+            }
+        };
+        if let Some((order, stands)) = again {
+            return Event::Again { order, stands };
         }
         let counted = self.count(now, &order.participant);
         // Evidence is kept from those too who send too much.
@@ -330,6 +342,26 @@ impl Market {
         Ok(())
     }
 
+    /// A participant's accepted orders of an interval.
+    fn own<'a>(
+        &'a self,
+        participant: &'a ParticipantId,
+        interval: Interval,
+    ) -> impl Iterator<Item = &'a Placed> {
+        let all = self.orders.range((participant.clone(), 0)..);
+        let own = all.take_while(|(key, _)| key.0 == *participant);
+        own.map(|(_, placed)| placed)
+            .filter(move |placed| placed.order.interval == interval)
+    }
+
+    /// How many of an interval's orders a participant has sent, or taken back before they came.
+    fn changes(&self, participant: &ParticipantId, interval: Interval) -> u32 {
+        let named = |sequence| (participant.clone(), interval, sequence);
+        let forestalled = self.forestalled.range(named(0)..=named(u64::MAX)).count();
+        let all = self.own(participant, interval).count() + forestalled;
+        u32::try_from(all).unwrap_or(u32::MAX)
+    }
+
     /// Whether an order may go into the book, and which one it replaces there.
     fn may_enter(
         &self,
@@ -337,16 +369,7 @@ impl Market {
         order: &Order,
         rating_w: u32,
     ) -> Result<Option<OrderId>, Rejection> {
-        let participant = &order.participant;
-        let own = || {
-            let from = (participant.clone(), 0);
-            let all = self
-                .orders
-                .range(from..)
-                .take_while(|(key, _)| key.0 == *participant);
-            all.map(|(_, placed)| placed)
-                .filter(|p| p.order.interval == order.interval)
-        };
+        let own = || self.own(&order.participant, order.interval);
         let replaced = match order.replaces {
             None => None,
             Some(sequence) => {
@@ -354,10 +377,12 @@ impl Market {
                 Some(known.ok_or(Rejection::UnknownOrder))
             }
         };
-        let mut sum = Own::default();
+        let mut sum = Own {
+            changes: self.changes(&order.participant, order.interval),
+            ..Own::default()
+        };
         let mut side_wh = 0_i64;
         for placed in own() {
-            sum.accepted = sum.accepted.saturating_add(1);
             if placed.stands && order.replaces != Some(placed.order.sequence) {
                 sum.add(&placed.order, placed.order.point == order.point);
                 if placed.order.side == order.side {
@@ -441,8 +466,12 @@ impl Market {
             .get(&(cancel.participant.clone(), cancel.sequence));
         let known = known.filter(|placed| placed.order.interval == cancel.interval);
         let known = known.map(|placed| (placed.id, placed.stands));
-        if let Some((order, false)) = known {
-            let stands = false;
+        let named = (cancel.participant.clone(), cancel.interval, cancel.sequence);
+        let (order, stands) = match known {
+            None => (cancel.order(), !self.forestalled.contains(&named)),
+            Some(known) => known,
+        };
+        if !stands {
             return Event::Again { order, stands };
         }
         if let Err(refused) = self.count(now, &cancel.participant) {
@@ -451,11 +480,40 @@ impl Market {
         let is_open = gate(now, cancel.interval, &self.rules) != Gate::Closed;
         match known {
             _ if !is_open || cancel.interval < self.next => Event::Refused(Rejection::GateClosed),
-            None => Event::Refused(Rejection::UnknownOrder),
-            Some((order, _)) => {
+            None => match self.may_forestall(now, cancel) {
+                Err(refused) => Event::Refused(refused),
+                Ok(()) => {
+                    self.forestalled.insert(named);
+                    Event::Forestalled(cancel.clone())
+                }
+            },
+            Some(_) => {
                 self.withdraw(&cancel.participant, cancel.sequence);
                 Event::Withdrawn { order, by: None }
             }
+        }
+    }
+
+    /// Whether an order may be taken back that has not come: only one that could come, and no more of them
+    /// than a participant may make changes.
+    fn may_forestall(&self, now: Timestamp, cancel: &Cancel) -> Result<(), Rejection> {
+        let (participant, interval) = (&cancel.participant, cancel.interval);
+        if interval.length_s() != self.rules.interval_length_s {
+            return Err(Rejection::IntervalUnaligned);
+        }
+        if gate(now, interval, &self.rules) == Gate::NotYetOpen {
+            return Err(Rejection::Future);
+        }
+        let is_used = self
+            .orders
+            .contains_key(&(participant.clone(), cancel.sequence));
+        let is_numbered = i64::try_from(cancel.sequence).is_ok();
+        if is_used || !is_numbered || self.ids.contains(&cancel.order()) {
+            return Err(Rejection::UnknownOrder);
+        }
+        match self.changes(participant, interval) < self.rules.changes_per_participant_max {
+            true => Ok(()),
+            false => Err(Rejection::OverLimit),
         }
     }
 

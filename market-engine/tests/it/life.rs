@@ -197,6 +197,14 @@ impl Told {
                 );
                 *stands = false;
             }
+            Event::Forestalled(cancel) => {
+                assert_eq!(gate(now, cancel.interval, &rules()), Gate::Open);
+                let out = (cancel.interval, false);
+                assert!(
+                    self.orders.insert(cancel.order(), out).is_none(),
+                    "it had come"
+                );
+            }
             Event::Cleared(cleared) => self.hear_clearing(cleared),
             Event::Again { order, stands } => assert_eq!(self.orders[order].1, *stands),
             _ => {}
@@ -336,6 +344,7 @@ fn outcome_of(events: &[Event]) -> Option<Outcome> {
     Some(match events.last()? {
         Event::Accepted { order, .. } => Outcome::Accepted(*order),
         Event::Withdrawn { order, .. } => Outcome::Withdrawn(*order),
+        Event::Forestalled(cancel) => Outcome::Withdrawn(cancel.order()),
         Event::Again { order, stands } => Outcome::Again {
             order: *order,
             stands: *stands,
@@ -525,6 +534,70 @@ fn who_sends_too_much_in_a_minute_is_refused_until_the_next() {
     let evidence = Event::Equivocation { order: first.id() };
     assert_eq!(many(&mut market, now.plus_s(60), 40, 1), 1);
     assert_eq!(place(&mut market, now.plus_s(60), &other), evidence);
+}
+
+#[test]
+fn an_order_that_was_taken_back_before_it_came_does_not_enter_the_book() {
+    let (mut market, now) = (begin(), first().start().plus_s(-1800));
+    let cancel = |market: &mut Market, now, sequence, interval| {
+        let cancel = verified(&Cancel {
+            participant: participant(0),
+            sequence,
+            interval,
+        });
+        let events = market.apply(now, Command::Cancel(&cancel)).unwrap();
+        outcome_of(&events).unwrap()
+    };
+    let refused = Outcome::Refused;
+    let order = plain(0, 1, Side::Bid, 10);
+    let gone = Outcome::Again {
+        order: order.id(),
+        stands: false,
+    };
+    assert_eq!(
+        cancel(&mut market, now, 1, first()),
+        Outcome::Withdrawn(order.id())
+    );
+    assert_eq!(cancel(&mut market, now, 1, first()), gone);
+    assert_eq!(outcome_of(&[place(&mut market, now, &order)]), Some(gone));
+    assert!(market.standing(first()).is_empty());
+    // Only an order that could come, and each is one of the interval's six changes.
+    let elsewhere = Order {
+        interval: first().next(),
+        ..order
+    };
+    let accepted = Some(Outcome::Accepted(elsewhere.id()));
+    assert_eq!(
+        outcome_of(&[place(&mut market, now, &elsewhere)]),
+        accepted,
+        "another interval"
+    );
+    let (later, long) = (
+        first().offset(200),
+        Interval::new(first().start_s(), 3600).unwrap(),
+    );
+    let cases = [
+        (1, first().offset(2), refused(Rejection::UnknownOrder)),
+        (u64::MAX, first(), refused(Rejection::UnknownOrder)),
+        (2, later, refused(Rejection::Future)),
+        (2, long, refused(Rejection::IntervalUnaligned)),
+    ];
+    for (n, (sequence, interval, expected)) in (1_i64..).zip(cases) {
+        let now = now.plus_s(60 * n);
+        assert_eq!(cancel(&mut market, now, sequence, interval), expected);
+    }
+    let now = now.plus_s(300);
+    for sequence in 2..7 {
+        let out = plain(0, sequence, Side::Bid, 10).id();
+        assert_eq!(
+            cancel(&mut market, now, sequence, first()),
+            Outcome::Withdrawn(out)
+        );
+    }
+    let over = refused(Rejection::OverLimit);
+    assert_eq!(cancel(&mut market, now, 7, first()), over);
+    let order = plain(0, 8, Side::Bid, 10);
+    assert_eq!(outcome_of(&[place(&mut market, now, &order)]), Some(over));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The market on a database: acceptance, clearing when due, nothing half-written, nothing twice.
 
+use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{CommunityId, ParticipantId, PointId};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::rejection::Rejection;
-use domain::signed::{PublicKey, Signed, SigningKey, Verified};
+use domain::signed::{Message, PublicKey, Signed, SigningKey, Verified};
 use domain::time::{Interval, Timestamp};
 use market_engine::market::closes_at;
 use market_engine::service::{
@@ -43,12 +44,12 @@ fn order(participant: &str, sequence: u64, side: Side, energy_wh: i64, micro: i6
     }
 }
 
-fn verified(order: &Order) -> Verified<Order> {
+fn verified<T: Message>(message: &T) -> Verified<T> {
     let (key, street) = (
         SigningKey::from_bytes(&[7; 32]),
         CommunityId::new("street").unwrap(),
     );
-    Signed::sign(&key, &street, order)
+    Signed::sign(&key, &street, message)
         .verify(PublicKey::of(&key), &street)
         .unwrap()
 }
@@ -428,4 +429,62 @@ async fn postgresql_gives_the_same_result() {
         Some(expected)
     );
     db.close().await;
+}
+
+/// On a database that was begun before there was a table for it.
+async fn a_cancel_may_come_first(db: &Db) {
+    let older: Vec<_> = MIGRATIONS
+        .iter()
+        .filter(|step| step.version != 2003)
+        .cloned()
+        .collect();
+    db.migrate(&older).await.unwrap();
+    db.migrate(MIGRATIONS).await.unwrap();
+    let late = order("ann", 5, Side::Bid, 10, 200_000);
+    let cancel = verified(&Cancel {
+        participant: late.participant.clone(),
+        sequence: late.sequence,
+        interval: late.interval,
+    });
+    let gone = Outcome::Again {
+        order: late.id(),
+        stands: false,
+    };
+    for expected in [Outcome::Withdrawn(late.id()), gone] {
+        let mut tx = db.begin().await.unwrap();
+        let setup = setup(Rules::default());
+        let outcome = service::cancel(&mut tx, &setup, morning(), &cancel).await;
+        tx.commit().await.unwrap();
+        assert_eq!(outcome.unwrap(), expected);
+    }
+    let next = service::next_sequence(db, &late.participant, 1 << 40).await;
+    assert_eq!(next.unwrap(), 6);
+    let mut tx = db.begin().await.unwrap();
+    assert_eq!(place(&mut tx, &late).await, gone);
+    tx.commit().await.unwrap();
+    assert!(service::orders(db, noon()).await.unwrap().is_empty());
+    let signed = "SELECT signed FROM market_forestalled WHERE sequence = 5";
+    let (kept,): (Vec<u8>,) = db.fetch_one(signed, args![]).await.unwrap();
+    assert_eq!(kept, cancel.signed().as_bytes());
+    for sql in [
+        "UPDATE market_forestalled SET sequence = 6",
+        "DELETE FROM market_forestalled",
+    ] {
+        let mut tx = db.begin().await.unwrap();
+        let told = tx.execute(sql, args![]).await.unwrap_err();
+        let told = format!("{told:?}");
+        assert!(told.contains("append-only"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_may_come_before_its_order_on_both_databases() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("market.db");
+    a_cancel_may_come_first(&Db::open(path.to_str().unwrap()).await.unwrap()).await;
+    if let Some(server) = runtime::testing::postgres() {
+        let db = Db::open(&server.url()).await.unwrap();
+        a_cancel_may_come_first(&db).await;
+        db.close().await;
+    }
 }
