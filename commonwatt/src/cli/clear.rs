@@ -27,7 +27,8 @@ pub(super) struct Args {
     /// Clear the public book of an interval again and compare: a platform's address, or a book's file.
     #[arg(long, value_name = "URL|FILE", conflicts_with_all = ["orders", "compare", "mechanism", "price_policy", "k", "ties", "seed"])]
     from_log: Option<String>,
-    /// For --from-log: the start of the interval; the newest cleared one where none is named.
+    /// For --from-log: the start of the interval, which book and record must be of; the newest cleared one
+    /// where none is named.
     #[arg(long, requires = "from_log")]
     interval: Option<String>,
     /// For --from-log FILE: the clearing's record, as `/api/v1/markets/<interval>/clearing` gives it.

@@ -306,6 +306,13 @@ fn participants_order_and_take_back_and_anybody_checks_the_clearing() {
     let with_record = ["--record", record.to_str().unwrap()];
     std::fs::write(&file, &book).unwrap();
     assert!(check(file.to_str().unwrap(), &with_record).status.success());
+    let other = serve.interval_in(3600).start().to_string();
+    let told = check(file.to_str().unwrap(), &["--interval", &other]);
+    assert!(
+        told.status.code() == Some(1) && said(&told).contains("step `interval` failed"),
+        "{}",
+        said(&told)
+    );
     let forged = book.replacen("\"volume_wh\":600", "\"volume_wh\":500", 1);
     assert_ne!(forged, book);
     std::fs::write(&file, forged).unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use domain::ids::Digest32;
 use domain::receipt::ClearingRecord;
+use domain::time::{Interval, Timestamp};
 use market_engine::public::{BOOK_MAX_BYTES, Rerun, rerun};
 
 use super::super::http::Client;
@@ -27,6 +28,7 @@ pub(super) struct Source<'a> {
 type Step = (&'static str, Result<String, String>);
 
 pub(super) fn check(source: &Source<'_>) -> Result<(), CliError> {
+    let named = source.interval.map(start_of).transpose()?;
     let (book, record) = match source.from.starts_with("http://") {
         true => fetch(source)?,
         false => read(source)?,
@@ -34,6 +36,10 @@ pub(super) fn check(source: &Source<'_>) -> Result<(), CliError> {
     let again = rerun(&book).map_err(|e| CliError::BadInput(format!("{}: {e}", source.from)))?;
     let pinned = source.key.map(read_key).transpose()?;
     let mut steps = vec![compared(&again)];
+    if let Some(start) = named {
+        let of_record = record.as_ref().map(|r| r.clearing.content.interval);
+        steps.push(of_interval(start, again.interval, of_record));
+    }
     if let Some(record) = &record {
         steps.extend(in_log(&book, &again, record, pinned));
     }
@@ -58,6 +64,28 @@ fn compared(again: &Rerun) -> Step {
         Some(difference) => Err(difference.clone()),
     };
     ("clearing", result)
+}
+
+fn start_of(named: &str) -> Result<Timestamp, CliError> {
+    named.parse().map_err(|e| {
+        CliError::BadInput(format!(
+            "--interval: its start, like 2026-06-21T12:00:00Z: {e}"
+        ))
+    })
+}
+
+/// Whether book and record are of the interval that was named.
+fn of_interval(named: Timestamp, book: Interval, record: Option<Interval>) -> Step {
+    let others = [("book", Some(book)), ("record", record)];
+    let other = others
+        .into_iter()
+        .filter_map(|(what, interval)| Some((what, interval?.start())))
+        .find(|(_, start)| *start != named);
+    let result = match other {
+        None => Ok("the one you named".to_owned()),
+        Some((what, start)) => Err(format!("you named {named}, the {what} is of {start}")),
+    };
+    ("interval", result)
 }
 
 /// Whether this very book is the one that the market log commits to.
@@ -180,4 +208,34 @@ fn show(again: &Rerun, steps: &[Step], format: Format) -> Result<String, CliErro
         out += "same\n";
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn book_and_record_must_be_of_the_interval_that_was_named() {
+        let noon = Interval::new(1_782_000_000, 900).unwrap();
+        let (named, next) = (noon.start(), noon.next());
+        let cases = [
+            (noon, None, ""),
+            (noon, Some(noon), ""),
+            (next, None, "the book is of"),
+            (next, Some(next), "the book is of"),
+            (noon, Some(next), "the record is of"),
+        ];
+        for (book, record, expected) in cases {
+            let (step, result) = of_interval(named, book, record);
+            let told = result.err().unwrap_or_default();
+            assert_eq!(
+                (step, told.is_empty()),
+                ("interval", expected.is_empty()),
+                "{told}"
+            );
+            assert!(told.contains(expected), "{told}");
+        }
+        let told = start_of("noon").unwrap_err().to_string();
+        assert!(told.contains("--interval"), "{told}");
+    }
 }
