@@ -440,6 +440,14 @@ pub async fn public_book(db: &Db, interval: Interval) -> Result<Option<String>, 
     store::public_book(db, interval).await
 }
 
+/// Whether [`public_book`] has one.
+///
+/// # Errors
+/// The database fails.
+pub async fn has_public_book(db: &Db, interval: Interval) -> Result<bool, MarketError> {
+    store::has_public_book(db, interval).await
+}
+
 /// A participant's orders of the intervals that start in `[from, to)`, those that are out of the book
 /// too, newest interval last, [`OWN_MAX`] at most.
 ///

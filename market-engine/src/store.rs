@@ -393,6 +393,15 @@ pub(crate) async fn public_book(
     Ok(row.map(|(book,)| book))
 }
 
+pub(crate) async fn has_public_book(db: &Db, interval: Interval) -> Result<bool, MarketError> {
+    let sql = "SELECT CAST(1 AS BIGINT) FROM market_public_book b JOIN market_clearing c \
+         ON c.interval_start_s = b.interval_start_s \
+         WHERE b.interval_start_s = $1 AND c.interval_length_s = $2";
+    let values = args![interval.start_s(), interval.length_s()];
+    let row: Option<(i64,)> = db.fetch_optional(sql, values).await?;
+    Ok(row.is_some())
+}
+
 pub(crate) async fn insert_alarm(tx: &mut Tx, share: &Share) -> Result<(), MarketError> {
     let sql = "INSERT INTO market_share_alarm (interval_start_s, participant, side, own_wh, side_wh) \
          VALUES ($1, $2, $3, $4, $5)";

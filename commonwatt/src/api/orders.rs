@@ -27,6 +27,9 @@ use crate::web::{PROBLEM, Web, broken, problem};
 /// Most clearings in a list.
 const LIST_MAX: u32 = 96;
 
+/// How long a public book may be kept: it never changes.
+const FOREVER: &str = "public, max-age=31536000, immutable";
+
 /// Takes one signed order or cancel.
 pub(super) async fn place(State(web): State<Web>, body: Bytes) -> Response {
     let message = Digest32::of(&body);
@@ -138,12 +141,12 @@ pub(super) async fn public(State(web): State<Web>, Query(asked): Query<Asked>) -
         Gate::Closed => "closed",
     };
     let start = interval.start();
-    match service::public_book(&web.shared.db, interval).await {
-        Ok(book) => Json(json!({
+    match service::has_public_book(&web.shared.db, interval).await {
+        Ok(has_book) => Json(json!({
             "interval": start.to_string(),
             "gate": state,
             "gate_closes": closes_at(interval, rules).to_string(),
-            "book": book.map(|_| format!("/api/v1/markets/{start}/book")),
+            "book": has_book.then(|| format!("/api/v1/markets/{start}/book")),
         }))
         .into_response(),
         Err(error) => broken("an interval could not be read", &error),
@@ -181,7 +184,13 @@ pub(super) async fn book(State(web): State<Web>, Path(start): Path<String>) -> R
         Err(response) => return *response,
     };
     match service::public_book(&web.shared.db, interval).await {
-        Ok(Some(book)) => ([(header::CONTENT_TYPE, "application/json")], book).into_response(),
+        Ok(Some(book)) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CACHE_CONTROL, FOREVER),
+            ];
+            (headers, book).into_response()
+        }
         Ok(None) => problem(
             StatusCode::NOT_FOUND,
             "This interval has no public book: it is not cleared, or was before there were any.",

@@ -273,6 +273,10 @@ fn participants_order_and_take_back_and_anybody_checks_the_clearing() {
         open["book"].as_str().map(|path| serve.get(path))
     });
     assert!(!book.contains("home-"), "{book}");
+    let address = format!("{}/api/v1/markets/{start}/book", serve.url);
+    let answer = agent().get(address).call().unwrap();
+    let kept = answer.headers()["cache-control"].to_str().unwrap();
+    assert_eq!(kept, "public, max-age=31536000, immutable");
     let pinned = serve.data.join("operator.pub");
     let check = |from: &str, more: &[&str]| {
         let args = [

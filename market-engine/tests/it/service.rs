@@ -424,6 +424,15 @@ async fn postgresql_gives_the_same_result() {
         .unwrap();
     tx.commit().await.unwrap();
     assert_eq!(cleared, expected);
+    let hour = Interval::new(noon().start_s(), 3600).unwrap();
+    for db in [&db, &market.db] {
+        for (interval, has_book) in [(noon(), true), (noon().next(), false), (hour, false)] {
+            let found = service::has_public_book(db, interval).await.unwrap();
+            assert_eq!(found, has_book, "{interval}");
+            let book = service::public_book(db, interval).await.unwrap();
+            assert_eq!(book.is_some(), has_book, "{interval}");
+        }
+    }
     assert_eq!(
         service::clearing(&db, noon()).await.unwrap(),
         Some(expected)
