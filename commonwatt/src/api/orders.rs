@@ -59,8 +59,8 @@ pub(super) async fn place(State(web): State<Web>, body: Bytes) -> Response {
     (status, Json(answer_body(&answer, message))).into_response()
 }
 
-/// A refusal with its name where a program finds it; the reference is the message's SHA-256, under which
-/// the platform keeps it.
+/// A refusal with its name where a program finds it; the reference is the message's SHA-256, to name it in
+/// logs.
 fn refused(reason: Rejection, message: Digest32) -> Response {
     let status = match reason {
         Rejection::RateLimited => StatusCode::TOO_MANY_REQUESTS,
