@@ -178,6 +178,8 @@ struct Run {
     /// Not before this.
     due: Timestamp,
     tries: u32,
+    /// How often a revert was written and did not read back.
+    misses: u32,
     written_at: Option<Timestamp>,
     beat_at: Timestamp,
     /// What was said last about the value.
@@ -397,6 +399,7 @@ impl Run {
             stage: Stage::Write,
             due: now,
             tries: 0,
+            misses: 0,
             written_at: None,
             beat_at: now,
             reported: None,
@@ -416,7 +419,8 @@ impl Run {
 
     /// On a new connection: the device may be another one by now, or have lost what it was told.
     fn start_over(&mut self, now: Timestamp, traits: &Traits) {
-        (self.due, self.beat_at, self.tries) = (now, now, 0);
+        (self.due, self.beat_at) = (now, now);
+        (self.tries, self.misses) = (0, 0);
         if self.over.is_some() {
             (self.list, self.stage) = (List::Revert, Stage::Write);
         } else if traits.has_fail_safe {
@@ -565,6 +569,7 @@ impl Slot {
             return false;
         };
         run.tries = run.tries.saturating_add(1);
+        run.misses += u32::from(shown.is_some());
         run.stage = again;
         let doublings = run.tries.min(10);
         run.due = now.plus_ms((RETRY_MS << doublings >> 1).min(REVERT_RETRY_MAX_MS));
@@ -575,9 +580,11 @@ impl Slot {
         match run.list {
             List::Revert => {
                 let why = run.over.unwrap_or(End::Expired);
-                let (revert, is_done) = match shown {
-                    Some(_) => (Revert::Unconfirmed, true),
-                    None => (Revert::Pending, false),
+                // What could not be written or read says nothing about the device.
+                let is_done = run.misses >= TRIES_MAX;
+                let revert = match is_done {
+                    true => Revert::Unconfirmed,
+                    false => Revert::Pending,
                 };
                 if is_done || !run.pending {
                     run.pending = true;

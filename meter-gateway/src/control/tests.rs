@@ -536,6 +536,8 @@ struct Fake {
     is_there: bool,
     refuses: bool,
     forgets: bool,
+    /// Reverts that it takes and does not carry out.
+    misses: u32,
     /// Where it stands after its own fail-safe.
     fell_back: bool,
     last_write_ms: i64,
@@ -569,6 +571,7 @@ impl Fake {
                         self.value = Some(value);
                         (self.fell_back, self.last_write_ms) = (false, now_ms);
                     }
+                    List::Revert if self.misses > 0 => self.misses -= 1,
                     List::Revert => (self.value, self.safe) = (None, false),
                 }
                 if self.forgets {
@@ -880,6 +883,35 @@ fn a_lost_device_is_reverted_when_it_is_back_however_long_that_takes() {
     };
     assert_eq!(bench.acks[2..], [(1, ended)]);
     assert!(bench.is_forgotten && bench.device.value.is_none());
+}
+
+#[test]
+fn a_revert_is_given_up_only_after_three_read_backs_that_miss() {
+    let mut bench = Bench::new(TRAITS);
+    bench.apply(Input::Connected(0));
+    bench.lease(lease(1, 10_000, 10_000));
+    bench.run(9_000);
+    bench.device.refuses = true;
+    bench.run(6_000);
+    let ended = |revert| {
+        let why = End::Expired;
+        (1, Outcome::Ended { why, revert })
+    };
+    assert_eq!(bench.acks[1..], [ended(Revert::Pending)]);
+    // It takes the writes again, and shows the old value for two of them.
+    bench.device.refuses = false;
+    bench.device.misses = 2;
+    bench.run(60_000);
+    assert_eq!(bench.acks[2..], [ended(Revert::Confirmed)]);
+    assert!(bench.is_forgotten && bench.device.value.is_none());
+    let mut bench = Bench::new(TRAITS);
+    bench.apply(Input::Connected(0));
+    bench.lease(lease(1, 10_000, 10_000));
+    bench.run(9_000);
+    bench.device.misses = TRIES_MAX;
+    bench.run(60_000);
+    assert_eq!(bench.acks[1..], [ended(Revert::Unconfirmed)]);
+    assert!(bench.is_forgotten);
 }
 
 #[test]
