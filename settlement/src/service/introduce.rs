@@ -70,7 +70,7 @@ fn unreadable(error: &SignedError) -> KeyRefused {
 
 /// Enrols the key that a gateway introduces, for the points that the platform has for this gateway, and
 /// returns the operator's record of it; or says why not. The same introduction again gives the record
-/// again.
+/// again, unless the key was revoked since.
 ///
 /// A refusal is to be committed too, as it counts wrong codes; an error is not.
 ///
@@ -87,6 +87,10 @@ pub async fn introduce(
     tx.exclusive(LOCK).await?;
     let digest = Digest32::of(signed.as_bytes());
     if let Some(kid) = introduced(tx, digest, gateway).await? {
+        if keys::is_revoked(tx, kid).await? {
+            let why = format!("the key {kid} was revoked: make a new one");
+            return refuse(KeyRefused::KeyTaken, why);
+        }
         return Ok(Ok(newest_record(tx, kid).await?));
     }
     let (voucher, request) = match read(tx, community, gateway, signed).await? {

@@ -373,6 +373,23 @@ async fn what_no_gateway_made_is_no_wrong_code() {
     assert_eq!((refused, attempts().await), (KeyRefused::ClaimUnknown, 1));
 }
 
+#[tokio::test]
+async fn the_introduction_of_a_key_that_is_revoked_by_now_gives_no_record() {
+    let keys = Keys::on_sqlite().await;
+    let (new, claim) = (key(11), keys.claim_key(&code(1)));
+    keys.open_claim(&keys.signed_claim(&code(1), at(0), 900), at(0))
+        .await
+        .unwrap();
+    let request = keys.request(&new, &claim, (1, Digest32([0; 32])));
+    let introduction = keys.introduction(&request, &new, &claim);
+    keys.bring(&introduction, at(0)).await.unwrap();
+    keys.revoke(&new, 1, at(1)).await.unwrap();
+    assert_eq!(
+        keys.refused(&introduction, at(2)).await,
+        KeyRefused::KeyTaken
+    );
+}
+
 async fn a_rotation_loses_nothing(mut keys: Keys) {
     let (old, new) = (keys.0.gateway_key.clone(), key(11));
     let readings = keys.chain(6, 3, &new);
