@@ -44,9 +44,8 @@ pub struct Lease {
     /// Whether a command has released it before.
     pub released: bool,
     /// The numbers of the configuration that it began under: where the configuration has none any more,
-    /// the device gets its own value back by these.
-    #[serde(default)]
-    pub local: Local,
+    /// the device gets its own value back by these. None in what older programs have kept.
+    pub local: Option<Local>,
 }
 
 /// What the time is.

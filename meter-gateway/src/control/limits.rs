@@ -78,11 +78,13 @@ impl LimitsConfig {
         }
         for target in &self.set_points {
             let (name, word) = (&profile.name, target.word());
-            let Some(control) = profile.controls.iter().find(|c| c.target == *target) else {
+            let controls = || profile.controls.iter().filter(|c| c.target == *target);
+            if controls().next().is_none() {
                 let rule = format!("the profile {name} cannot control {word}");
                 return Err(("set_points", rule));
-            };
-            if !control.ends_by_itself() && !self.without_fail_safe {
+            }
+            // Which of them the device has is known only when it answers.
+            if !controls().all(Control::ends_by_itself) && !self.without_fail_safe {
                 let rule = format!(
                     "{name} keeps its {word} for ever when nobody talks to it. If it may, write \
                      without_fail_safe = true beside set_points: then a gateway that fails leaves the last \

@@ -1,6 +1,6 @@
 //! The task that takes commands, keeps leases and has the devices' registers written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,14 +88,24 @@ impl Controlled {
         today.or_else(|| self.former.get(&target))
     }
 
+    /// Whether a lease of an earlier start can be ended here: by the limits of today, or by those it
+    /// began under. A row of an older program does not know them.
+    fn can_give_back(&self, target: Target, lease: &Lease) -> bool {
+        let is_limited = self.rules_for(target).is_some() || lease.local.is_some();
+        is_limited && self.controls.iter().any(|c| c.target == target)
+    }
+
     /// The traits of every target that the device has, allowed or not: what was lent before is given back.
-    fn targets(&self) -> impl Iterator<Item = (Target, Traits)> {
+    /// Where several controls have one, those of the first, which is the one that is tried first.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (Target, Traits)> {
         let of = |control: &Control| {
             let rules = self.rules_for(control.target);
             let is_required = rules.is_none_or(|rules| rules.fail_safe_required);
             (control.target, Traits::of(control, is_required))
         };
-        self.controls.iter().map(of)
+        let mut known = BTreeSet::new();
+        let firsts = self.controls.iter();
+        firsts.filter(move |c| known.insert(c.target)).map(of)
     }
 }
 
@@ -166,19 +176,21 @@ impl Controller {
         let mut lost = Vec::new();
         for (name, target, lease) in store.leases().await? {
             let mut named = devices.iter_mut().filter(|(_, d)| d.name == name);
-            let found = named.find(|(_, d)| d.controls.iter().any(|c| c.target == target));
+            let found = named.find(|(_, d)| d.can_give_back(target, &lease));
             if let Some((index, device)) = found {
                 let over = match is_set_back {
                     true => Some(End::Expired),
                     false => no_longer(device, target, &lease, now.clock),
                 };
-                device.former.insert(target, lease.local);
+                if let Some(local) = lease.local {
+                    device.former.insert(target, local);
+                }
                 engine.restore(now, (*index, target), lease, over);
             } else {
                 let what = target.word();
                 tracing::error!(
-                    "there was a lease on {what} of {name}, which this gateway no longer has: \
-                     look at the device whether it still has the set-point"
+                    "there was a lease on {what} of {name}, which this gateway no longer has, or has no \
+                     limits for: look at the device whether it still has the set-point"
                 );
                 lost.push(lease.command);
                 store.forget(&name, target).await?;
@@ -342,7 +354,7 @@ impl Controller {
         }
     }
 
-    async fn take(&mut self, incoming: Incoming) {
+    pub(super) async fn take(&mut self, incoming: Incoming) {
         let digest = Digest32::of(&incoming.payload);
         match self.decide(incoming, digest).await {
             Err(reason) => self.say(digest, Outcome::Refused(reason)),
@@ -405,11 +417,13 @@ impl Controller {
             Known::Again(refused) => return Ok(Taken::Again(refused)),
             Known::Replayed => return Err(Refusal::SeqReplay),
         }
-        let judged = self.judge(command, digest);
+        let is_future = command.issued_at > self.clock.now().plus_ms(CLOCK_SKEW_MAX_MS);
+        let judged = self.judge(command, digest, is_future);
         let change = match &judged {
-            // Nothing is claimed by what comes from a time that has not come: a wrong clock at the
-            // operator's would shut out all commands until then.
-            Err(Refusal::Future) => return judged,
+            // The platform's sequences are its time: by one from a time that has not come nothing is
+            // claimed, or all commands until then would be shut out. A release is done all the same;
+            // sent again it can only give a device back once more.
+            Err(_) if is_future => return Err(Refusal::Future),
             Err(reason) => Change::Refused(*reason),
             Ok(Taken::Lease((index, target), lease, _)) => {
                 Change::Lease(self.name(*index), *target, lease)
@@ -418,11 +432,13 @@ impl Controller {
                 Some(lease) => {
                     let mut lease = lease.clone();
                     lease.released = true;
-                    let change = Change::Lease(self.name(key.0), key.1, &lease);
-                    self.store
-                        .take(command.sequence, digest, change)
-                        .await
-                        .map_err(failed)?;
+                    let (name, target) = (self.name(key.0), key.1);
+                    let change = Change::Lease(name, target, &lease);
+                    let kept = match is_future {
+                        true => self.store.release(name, target, &lease).await,
+                        false => self.store.take(command.sequence, digest, change).await,
+                    };
+                    kept.map_err(failed)?;
                     return judged;
                 }
                 None => Change::Refused(Refusal::NoLease),
@@ -439,11 +455,16 @@ impl Controller {
     }
 
     /// What a believed command leads to.
-    fn judge(&self, command: &Command, digest: Digest32) -> Result<Taken, Refusal> {
+    fn judge(
+        &self,
+        command: &Command,
+        digest: Digest32,
+        is_future: bool,
+    ) -> Result<Taken, Refusal> {
         let now = self.clock.now();
         let is_release = matches!(command.act, Act::Release { .. });
         // What only gives a device back is done whatever our clock says.
-        if !is_release && command.issued_at > now.plus_ms(CLOCK_SKEW_MAX_MS) {
+        if !is_release && is_future {
             return Err(Refusal::Future);
         }
         let found = self.devices.iter().find(|(_, d)| d.name == command.device);
@@ -485,7 +506,7 @@ impl Controller {
             // Where our clock is behind, the lease is not longer for it.
             expires_at_ms: expires_at.min(now.plus_ms(length_ms)).unix_ms(),
             released: false,
-            local: rules.local,
+            local: Some(rules.local),
         };
         Ok(Taken::Lease(key, lease, clamped_by))
     }

@@ -55,7 +55,7 @@ const LEASES: &str = "SELECT device, target, lease FROM gateway_lease ORDER BY d
 const SEEN: &str = "UPDATE gateway_lease SET seen_ms = $1 WHERE seen_ms < $1";
 const LAST_SEEN: &str = "SELECT MAX(seen_ms) FROM gateway_lease";
 const SAVE: &str = "INSERT INTO gateway_lease (device, target, lease) VALUES ($1, $2, $3)
-    ON CONFLICT (device, target) DO UPDATE SET lease = excluded.lease";
+    ON CONFLICT (device, target) DO UPDATE SET lease = excluded.lease, seen_ms = 0";
 const FORGET: &str = "DELETE FROM gateway_lease WHERE device = $1 AND target = $2";
 const NEWEST: &str = "SELECT MAX(sequence) FROM gateway_command";
 const KNOWN: &str = "SELECT digest, refused FROM gateway_command WHERE sequence = $1";
@@ -185,6 +185,21 @@ impl Store {
         if let Change::Lease(device, target, lease) = change {
             save(&mut tx, device, target, lease).await?;
         }
+        tx.commit().await
+    }
+
+    /// Keeps that a lease is released, by a command whose sequence is not to be noted.
+    ///
+    /// # Errors
+    /// The database fails; then the command must not be carried out.
+    pub async fn release(
+        &self,
+        device: &str,
+        target: Target,
+        lease: &Lease,
+    ) -> Result<(), DbError> {
+        let mut tx = self.db.begin().await?;
+        save(&mut tx, device, target, lease).await?;
         tx.commit().await
     }
 

@@ -4,20 +4,26 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use domain::command::{End, Limit, Outcome, Refusal, Revert, SetPoint};
-use domain::ids::Digest32;
+use domain::command::{Act, Command, End, Limit, Outcome, Refusal, Revert, SetPoint};
+use domain::ids::{CommunityId, Digest32, GatewayId};
+use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
 use proptest::prelude::*;
+use runtime::clock::Clock;
 use runtime::db::Db;
+use runtime::mqtt::{MqttLink, MqttOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::lease::{Action, Engine, Input, Key, Lease, List, Now, TRIES_MAX, Traits, Work};
 use super::limits::{LimitsConfig, Rules, decide};
 use super::program::{Local, Program, Verdict, program, questions};
-use super::store::{Change, Store};
+use super::service::{Answers, Controlled, Controller, Incoming, Parties};
+use super::store::{Change, Known, Store};
 use crate::Config;
-use crate::bus::{Place, Step};
+use crate::bus::{Desk, Place, Step};
 use crate::profile::control::{Control, Example, Target};
 use crate::profile::{BUILT_IN, Profile};
+use crate::status::Shared;
 
 const LOCAL: Local = Local {
     max_charge_w: 5_000,
@@ -212,7 +218,7 @@ fn what_is_more_than_a_device_can_do_is_lowered_to_its_own_full_scale() {
     }
 }
 
-fn rules() -> Rules {
+fn limits() -> LimitsConfig {
     LimitsConfig {
         set_points: vec![
             Target::BatteryPower,
@@ -228,7 +234,10 @@ fn rules() -> Rules {
         max_lease_s: None,
         without_fail_safe: false,
     }
-    .rules(10_000)
+}
+
+fn rules() -> Rules {
+    limits().rules(10_000)
 }
 
 #[test]
@@ -277,6 +286,30 @@ limits = {{ set_points = ["{set_point}"], max_charge_w = 5000, max_discharge_w =
     for (profile, set_point) in forgetting {
         check(profile, set_point, "").unwrap();
     }
+}
+
+#[test]
+fn a_device_with_several_controls_of_a_target_ends_by_itself_only_with_all_of_them() {
+    let mut profile = Profile::built_in("sunspec-battery-802").unwrap();
+    let limits = LimitsConfig {
+        set_points: vec![Target::BatteryPower],
+        ..limits()
+    };
+    limits.check(&profile, 10_000).unwrap();
+    let [first, last] = &mut profile.controls[..] else {
+        panic!("models 124 and 704");
+    };
+    (first.settle_ms, last.settle_ms) = (1_000, 2_000);
+    (last.validity_s, last.fail_safe) = (None, Vec::new());
+    let (key, rule) = limits.check(&profile, 10_000).unwrap_err();
+    assert!(
+        key == "set_points" && rule.contains("without_fail_safe"),
+        "{rule}"
+    );
+    let device = Controlled::new("battery".into(), None, profile.controls.clone());
+    let targets: Vec<_> = device.targets().collect();
+    let traits = Traits::of(&profile.controls[0], true);
+    assert_eq!(targets, [(Target::BatteryPower, traits)]);
 }
 
 #[test]
@@ -524,7 +557,7 @@ fn lease(number: u8, value: i64, ends_ms: i64) -> Lease {
         value,
         expires_at_ms: at(ends_ms).unix_ms(),
         released: false,
-        local: LOCAL,
+        local: Some(LOCAL),
     }
 }
 
@@ -761,6 +794,142 @@ async fn the_time_that_is_noted_with_a_lease_never_goes_back() {
     }
     let kept = ("charger".to_owned(), Target::ChargerCurrent, held);
     assert_eq!(store.leases().await.unwrap(), [kept]);
+    // A lease that begins has not been seen by a clock that was ahead before.
+    let next = lease(2, 10_000, 60_000);
+    let change = Change::Lease("charger", Target::ChargerCurrent, &next);
+    store.take(2, next.command, change).await.unwrap();
+    store.saw(at(2_000)).await.unwrap();
+    assert_eq!(store.last_seen().await.unwrap(), Some(at(2_000)));
+}
+
+/// A gateway's controller of one charger, and what it keeps.
+struct Office {
+    controller: Controller,
+    store: Store,
+    operator: SigningKey,
+    parties: Parties,
+    status: Shared,
+    now: Timestamp,
+    _dir: tempfile::TempDir,
+}
+
+impl Office {
+    /// With limits or without, and with a lease that is kept already.
+    async fn open(rules: Option<Rules>, kept: Option<&Lease>) -> Office {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gateway.db").display().to_string();
+        let store = Store::open(Db::open(&file).await.unwrap()).await.unwrap();
+        if let Some(lease) = kept {
+            let change = Change::Lease("charger", Target::ChargerCurrent, lease);
+            store.take(1, lease.command, change).await.unwrap();
+        }
+        let options = MqttOptions {
+            host: "127.0.0.1".into(),
+            port: 1,
+            client_id: "x".into(),
+            user: String::new(),
+            password: String::new(),
+            subscriptions: Vec::new(),
+            tls: None,
+            last_will: None,
+            keep_alive_s: 5,
+            max_packet_bytes: 1000,
+        };
+        let (handle, _) = MqttLink::start(options, CancellationToken::new());
+        let topic = "ack".to_owned();
+        let operator = SigningKey::from_bytes(&[7; 32]);
+        let parties = Parties {
+            community: CommunityId::new("elm-street").unwrap(),
+            gateway: GatewayId::new("gw-1").unwrap(),
+            operator_key: PublicKey::of(&operator),
+            key: SigningKey::from_bytes(&[8; 32]),
+        };
+        let controls = Profile::built_in("keba-p30").unwrap().controls;
+        let charger = Controlled::new("charger".into(), rules, controls);
+        let (clock, status) = (Clock::scaled(at(0), 1), Shared::default());
+        let ends = (Desk::default(), Answers { handle, topic }, status.clone());
+        let devices = BTreeMap::from([(0, charger)]);
+        let opening = Controller::open(clock, parties.clone(), devices, store.clone(), ends);
+        Office {
+            controller: opening.await.unwrap(),
+            store,
+            operator,
+            parties,
+            status,
+            now: at(0),
+            _dir: dir,
+        }
+    }
+
+    /// Brings a command that was signed so much later than now, with that time as its sequence.
+    async fn bring(&mut self, later_ms: i64, act: Act) {
+        let issued_at = self.now.plus_ms(later_ms);
+        let command = Command {
+            gateway: self.parties.gateway.clone(),
+            device: "charger".into(),
+            sequence: u64::try_from(issued_at.unix_ms()).unwrap(),
+            issued_at,
+            act,
+        };
+        let signed = Signed::sign(&self.operator, &self.parties.community, &command);
+        let payload = signed.as_bytes().to_vec();
+        let retain = false;
+        self.controller.take(Incoming { payload, retain }).await;
+    }
+
+    fn refused(&self) -> u64 {
+        let errors = self.status.get().errors;
+        errors.get("command_refused").copied().unwrap_or(0)
+    }
+
+    async fn leases(&self) -> Vec<Lease> {
+        let kept = self.store.leases().await.unwrap();
+        kept.into_iter().map(|(_, _, lease)| lease).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_release_from_the_future_is_done_and_shuts_nothing_out() {
+    const DAY_MS: i64 = 86_400_000;
+    let set_point = SetPoint::ChargerCurrentMa;
+    let release = Act::Release { set_point };
+    let set = |value| Act::Set {
+        set_point,
+        value,
+        expires_at: at(600_000),
+    };
+    let mut office = Office::open(Some(rules()), None).await;
+    office.bring(DAY_MS, release).await;
+    assert_eq!(office.refused(), 1, "there is no lease");
+    office.bring(0, set(10_000)).await;
+    assert_eq!(office.leases().await[0].value, 10_000, "nothing is claimed");
+    office.bring(DAY_MS + 1, release).await;
+    assert_eq!(office.refused(), 1);
+    // It was not written yet: nothing has to be given back.
+    assert_eq!(office.leases().await, [], "it is over");
+    office.bring(1_000, set(12_000)).await;
+    assert_eq!(office.leases().await[0].value, 12_000);
+    office.bring(2_000, release).await;
+    assert_eq!(office.refused(), 1);
+    let (other, sequence) = (Digest32([9; 32]), at(2_000).unix_ms().unsigned_abs());
+    let known = office.store.known(sequence, other).await.unwrap();
+    assert_eq!(known, Known::Replayed, "one of today claims its sequence");
+}
+
+#[tokio::test]
+async fn a_lease_of_an_older_program_without_limits_writes_nothing() {
+    let lent = lease(1, 10_000, 600_000);
+    let mut old = serde_json::to_value(&lent).unwrap();
+    old.as_object_mut().unwrap().remove("local");
+    let old: Lease = serde_json::from_value(old).unwrap();
+    assert_eq!(old.local, None, "0 A is no limit that anybody has set");
+    let office = Office::open(None, Some(&old)).await;
+    assert_eq!(office.leases().await, [], "told and forgotten");
+    // What it began under, or what holds today, is enough to give it back.
+    let office = Office::open(None, Some(&lent)).await;
+    assert_eq!(office.leases().await, [lent]);
+    let office = Office::open(Some(rules()), Some(&old)).await;
+    assert_eq!(office.leases().await, [old]);
 }
 
 #[test]
