@@ -70,8 +70,10 @@ struct Levels {
 
 impl Levels {
     fn of(battery: &Battery, energy: Energy) -> Option<Self> {
-        let (least, most, now) = (battery.least.wh(), battery.most.wh(), energy.wh());
+        let (least, most) = (battery.least.wh(), battery.most.wh());
         let range = most.checked_sub(least).filter(|range| *range > 0)?;
+        // Whatever was read, there is no more in it than it holds, and no less than nothing.
+        let now = energy.wh().clamp(0, most.max(0));
         let step_wh =
             range.div_euclid(BATTERY_STEPS_MAX) + i64::from(range % BATTERY_STEPS_MAX > 0);
         let (above, below) = (now.saturating_sub(least), most.saturating_sub(now));

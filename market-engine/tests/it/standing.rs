@@ -207,6 +207,25 @@ fn a_full_battery_sells_where_it_brings_most_and_not_below_what_it_cost() {
 }
 
 #[test]
+fn a_misread_charge_counts_as_a_full_or_an_empty_battery() {
+    let plan = |wh| {
+        let progress = Progress {
+            energy: Energy::from_wh(wh),
+            cost: milli(100),
+        };
+        let prices = [150, 50, 60, 290];
+        planned(Standing::Battery(small()), progress, &open(&prices))
+    };
+    assert!(!plan(300).is_empty() && !plan(0).is_empty());
+    for wh in [301, 10_000_000_000, i64::MAX] {
+        assert_eq!(plan(wh), plan(300), "{wh} Wh");
+    }
+    for wh in [-1, -10_000_000_000, i64::MIN] {
+        assert_eq!(plan(wh), plan(0), "{wh} Wh");
+    }
+}
+
+#[test]
 fn a_battery_that_cannot_work_does_nothing() {
     let empty = Progress {
         energy: Energy::from_wh(100),
