@@ -6,8 +6,8 @@ use domain::money::{Money, Price};
 use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
 
-/// Most orders of one participant in one interval, ever.
-const CHANGES_MAX: u32 = 1_000_000;
+/// Most orders of one participant in one interval, ever: each message of it loads them all.
+const CHANGES_MAX: u32 = 4_096;
 
 /// The section as it is written.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -60,22 +60,30 @@ impl MarketFile {
             Some(share) if share > 100 => bail!("market.{key} = {share}: at most 100"),
             share => Ok(share.map(|share| share * 10)),
         };
-        let money: Option<Money> = match &self.money_max {
-            Some(text) => Some(text.parse().context("market.money_max")?),
-            None => None,
+        let count = |key: &str, count: Option<u32>, base: u32| match count {
+            Some(0) => bail!("market.{key} = 0: nobody could order anything, so at least 1"),
+            count => Ok(count.unwrap_or(base)),
         };
         let rules = Rules {
             price_floor: price("price_floor", &self.price_floor, base.price_floor)?,
             price_cap: price("price_cap", &self.price_cap, base.price_cap)?,
-            orders_per_participant_max: self.orders_max.unwrap_or(base.orders_per_participant_max),
-            changes_per_participant_max: self
-                .changes_max
-                .unwrap_or(base.changes_per_participant_max),
-            messages_per_minute_max: self
-                .messages_per_minute_max
-                .unwrap_or(base.messages_per_minute_max),
+            orders_per_participant_max: count(
+                "orders_max",
+                self.orders_max,
+                base.orders_per_participant_max,
+            )?,
+            changes_per_participant_max: count(
+                "changes_max",
+                self.changes_max,
+                base.changes_per_participant_max,
+            )?,
+            messages_per_minute_max: count(
+                "messages_per_minute_max",
+                self.messages_per_minute_max,
+                base.messages_per_minute_max,
+            )?,
             energy_per_participant_max: above_zero("energy_max_wh", self.energy_max_wh)?,
-            money_per_participant_max: money,
+            money_per_participant_max: self.money()?,
             share_free: above_zero("share_free_wh", self.share_free_wh)?.unwrap_or(base.share_free),
             share_alarm_permille: percent("share_alarm_percent", self.share_alarm_percent)?
                 .or(base.share_alarm_permille),
@@ -90,9 +98,24 @@ impl MarketFile {
             );
         }
         if rules.changes_per_participant_max > CHANGES_MAX {
-            bail!("market.changes_max: at most {CHANGES_MAX}");
+            bail!(
+                "market.changes_max = {}: at most {CHANGES_MAX}, as each message of a participant reads them \
+                 all",
+                rules.changes_per_participant_max
+            );
         }
         Ok(rules)
+    }
+
+    fn money(&self) -> anyhow::Result<Option<Money>> {
+        let Some(text) = &self.money_max else {
+            return Ok(None);
+        };
+        let most: Money = text.parse().context("market.money_max")?;
+        if most <= Money::ZERO {
+            bail!("market.money_max = {most}: nobody could bid, so more than 0");
+        }
+        Ok(Some(most))
     }
 }
 
@@ -122,5 +145,18 @@ mod tests {
         check("price_floor = \"2\"", "market.price_floor = 2.000000");
         check("price_cap = \"dear\"", "market.price_cap");
         check("energy_max_wh = 0", "market.energy_max_wh = 0");
+        check("orders_max = 0", "market.orders_max = 0");
+        check("changes_max = 0", "market.changes_max = 0");
+        check("changes_max = 4096", "1.000000 16");
+        check(
+            "changes_max = 4097",
+            "market.changes_max = 4097: at most 4096",
+        );
+        check(
+            "messages_per_minute_max = 0",
+            "market.messages_per_minute_max = 0",
+        );
+        check("money_max = \"0\"", "market.money_max = 0");
+        check("money_max = \"-1\"", "market.money_max = -1");
     }
 }

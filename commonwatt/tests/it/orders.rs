@@ -48,7 +48,7 @@ fn site(participants: u32) -> String {
     format!(
         "community = \"lane\"\ninterval_length_s = {LENGTH_S}\ngate_closure_s = 4\n\
          [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
-         [market]\norders_max = 5000\nchanges_max = 5000\nmessages_per_minute_max = 1000000\n\
+         [market]\norders_max = 4096\nchanges_max = 4096\nmessages_per_minute_max = 1000000\n\
          [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n{members}"
     )
 }
