@@ -5,6 +5,8 @@
 //! Every write happens in the caller's transaction, which may hold other things too (the ledger's
 //! holds, say): all of it is committed, or nothing. Nothing here commits, and nothing reads a clock.
 
+use std::collections::BTreeSet;
+
 use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{OrderId, ParticipantId, TradeId};
@@ -395,6 +397,14 @@ pub async fn orders(db: &Db, interval: Interval) -> Result<Vec<PlacedOrder>, Mar
         .into_iter()
         .map(placed)
         .collect())
+}
+
+/// Who has ever had an order in an interval, those that were taken back too.
+///
+/// # Errors
+/// The database fails.
+pub async fn ordered(db: &Db, interval: Interval) -> Result<BTreeSet<ParticipantId>, MarketError> {
+    store::ordered(db, interval).await
 }
 
 /// A cleared interval with its trades and orders, as [`clear_due`] gave it; `None` where it is not cleared.

@@ -2,6 +2,8 @@
 //! sequence, refusals, clearings with their public books, trades, and how far the market has come. Rows
 //! are added; an order's row gets its result once.
 
+use std::collections::BTreeSet;
+
 use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{Digest32, OrderId, ParticipantId, TradeId};
@@ -524,6 +526,16 @@ pub(crate) async fn orders(db: &Db, interval: Interval) -> Result<Vec<StoredOrde
         .into_iter()
         .filter(|o| o.order.interval == interval)
         .collect())
+}
+
+pub(crate) async fn ordered(
+    db: &Db,
+    interval: Interval,
+) -> Result<BTreeSet<ParticipantId>, MarketError> {
+    let sql = "SELECT DISTINCT participant FROM market_order WHERE interval_start_s = $1";
+    let rows: Vec<(String,)> = db.fetch_all(sql, args![interval.start_s()]).await?;
+    let id = |(name,)| ParticipantId::new(name).map_err(|_| MarketError::Corrupt("a participant"));
+    rows.into_iter().map(id).collect()
 }
 
 pub(crate) async fn clearing(db: &Db, interval: Interval) -> Result<Option<Clearing>, MarketError> {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::core::AUTOPILOT_SEQUENCES;
 use crate::site::Site;
 
 /// What came of a message about an order.
@@ -94,8 +95,23 @@ pub(crate) enum OrderMessage {
     },
 }
 
-/// Checks who signed a message and for whom.
+/// Checks who signed a message that came from outside, and for whom. The autopilots' sequences are not to be
+/// had there: whoever took one would keep the autopilot from ordering in that interval.
 pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
+    match read_any(shared, bytes) {
+        OrderMessage::Place { order, .. } if order.message().sequence >= AUTOPILOT_SEQUENCES => {
+            OrderMessage::Refused {
+                participant: Some(order.message().participant.clone()),
+                reason: Rejection::OverLimit,
+                bytes: order.signed().as_bytes().to_vec(),
+            }
+        }
+        message => message,
+    }
+}
+
+/// Checks who signed a message and for whom, whatever its sequence.
+pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let read = match Signed::<Order>::from_bytes(bytes.clone()).claimed_kind() {
         Some(Kind::Cancel) => own::<Cancel>(shared, &bytes, |cancel| &cancel.participant)
             .map(|(cancel, _)| OrderMessage::Cancel(cancel)),
@@ -206,7 +222,8 @@ const fn sentence(reason: Rejection) -> &'static str {
         }
         Rejection::OverLimit => {
             "With this order the participant would be beyond a limit: price range, number of orders, \
-             energy of the metering point, money, or share of the book."
+             energy of the metering point, money, or share of the book; or its sequence is not below 2^40, \
+             where the autopilots' begin."
         }
         Rejection::Implausible => "More energy than the metering point carries in an interval.",
         Rejection::InsufficientFunds => "The participant's tokens do not cover it.",
