@@ -218,6 +218,7 @@ impl Site {
         )?;
         self.is_reachable_safely()?;
         self.zones_fit()?;
+        self.wishes_fit()?;
         for participant in &self.participants {
             if self.connection_of(&participant.id).is_none() {
                 bail!(
@@ -229,6 +230,28 @@ impl Site {
                 bail!(
                     "participant {}: a deposit is not below zero",
                     participant.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// What a home wishes lies within what the community has agreed on: its autopilot could never order
+    /// otherwise.
+    fn wishes_fit(&self) -> anyhow::Result<()> {
+        let rules = self.market.rules(Rules::default())?;
+        let (floor, cap) = (rules.price_floor, rules.price_cap);
+        let by_wish = self.participants.iter();
+        for home in by_wish.filter(|home| home.autopilot != Level::Full) {
+            let (id, buy, sell) = (&home.id, home.max_buy, home.min_sell);
+            if buy < floor {
+                bail!(
+                    "participant {id}: max_buy {buy} is below market.price_floor {floor}, it could never buy"
+                );
+            }
+            if sell > cap {
+                bail!(
+                    "participant {id}: min_sell {sell} is above market.price_cap {cap}, it could never sell"
                 );
             }
         }
@@ -350,7 +373,6 @@ impl SiteFile {
             price("feed_in", &self.tariff.feed_in)?,
             price("network_fee", &self.tariff.network_fee)?,
         )?;
-        self.market.rules(Rules::default())?;
         let zones = self.gateways.iter().flat_map(|g| &g.points);
         let zones = zones.filter_map(|p| Some((p.id.clone(), p.zone.clone()?)));
         let zones = zones
@@ -780,6 +802,17 @@ mod tests {
             "home-1, autopilot `all`",
         );
         check("retail = \"0.30\"", "retail = \"0.1\"", "network_fee");
+        let market = |rule: &str| format!("[market]\n{rule}\n[mqtt]");
+        check(
+            "[mqtt]",
+            &market("price_floor = \"0.26\""),
+            "home-1: max_buy 0.250000 is below market.price_floor 0.260000",
+        );
+        check(
+            "[mqtt]",
+            &market("price_cap = \"0.08\""),
+            "home-1: min_sell 0.090000 is above market.price_cap 0.080000",
+        );
         check("community", "comunity", "comunity");
         check(
             "[tariff]",

@@ -4,9 +4,11 @@
 //! What is expected is `forecast.rs`'s. The order is for the middle of it. Its limit follows from how far the
 //! home lets the autopilot go, and is never worse than the utility: a bid never costs more than the utility
 //! would with all fees, an offer never brings less than it pays. So no order that is filled leaves a home
-//! worse off than without the market.
+//! worse off than without the market. What the community has agreed on bounds it, too: an order beyond that
+//! would be refused whole.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use domain::energy::Energy;
 use domain::ids::{ParticipantId, PointId};
@@ -16,6 +18,7 @@ use domain::time::Interval;
 
 use crate::accept::energy_max_wh;
 use crate::forecast::{Confidence, Forecast, Past, Sky, forecast, is_weekend};
+use crate::market::Rules;
 
 /// A forecast below this is not worth an order.
 pub const TINY_WH: i64 = 20;
@@ -90,6 +93,8 @@ pub struct Inputs<'a> {
     pub preferences: Preferences,
     /// The utility's prices.
     pub utility: UtilityPrices,
+    /// What the community has agreed on.
+    pub rules: &'a Rules,
     /// What the home's own accepted readings come to, in any order; a missing one is simply not there.
     pub history: &'a [Past],
     /// What its roof would give under a clear sky, where that is known.
@@ -107,26 +112,61 @@ pub struct Proposal {
     pub to_be_placed: bool,
 }
 
-/// One bid or one offer, or nothing where nothing is known or the energy is not worth it.
-#[must_use]
-pub fn propose(inputs: &Inputs<'_>) -> Vec<Proposal> {
-    let seen = (inputs.history, inputs.clear_sky_wh);
-    let Some(forecast) = forecast(inputs.interval, seen.0, seen.1) else {
-        return Vec::new();
-    };
-    let most_wh = energy_max_wh(inputs.rating_w, inputs.interval.length_s());
-    let energy_wh = forecast.mid_wh.saturating_abs().min(most_wh);
-    if energy_wh < TINY_WH {
-        return Vec::new();
+/// Why an autopilot orders nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoOrder {
+    /// No metered interval of the last day.
+    Unknown,
+    /// Less than [`TINY_WH`], or no more is allowed.
+    Tiny(Side),
+    /// The home's limit and the community's prices exclude each other.
+    Price(Side, Price),
+}
+
+impl fmt::Display for NoOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoOrder::Unknown => f.write_str("nothing was metered in the last day to go by"),
+            NoOrder::Tiny(side) => write!(f, "its {} would be below {TINY_WH} Wh", side.word()),
+            NoOrder::Price(Side::Bid, most) => {
+                write!(
+                    f,
+                    "it pays {most} at most, less than the community's price floor"
+                )
+            }
+            NoOrder::Price(Side::Offer, least) => {
+                write!(
+                    f,
+                    "it asks for {least} at least, more than the community's price cap"
+                )
+            }
+        }
     }
+}
+
+/// One bid or one offer; or why there is none.
+///
+/// # Errors
+/// Nothing is known, the energy is not worth it, or the community's rules leave no room for it.
+pub fn propose(inputs: &Inputs<'_>) -> Result<Proposal, NoOrder> {
+    let seen = (inputs.history, inputs.clear_sky_wh);
+    let forecast = forecast(inputs.interval, seen.0, seen.1).ok_or(NoOrder::Unknown)?;
     let side = if forecast.mid_wh > 0 {
         Side::Offer
     } else {
         Side::Bid
     };
-    let Some(limit) = limit(side, inputs.level, inputs.preferences, inputs.utility) else {
-        return Vec::new();
-    };
+    let energy_wh = forecast.mid_wh.saturating_abs();
+    if energy_wh < TINY_WH {
+        return Err(NoOrder::Tiny(side));
+    }
+    let wished = limit(side, inputs.level, inputs.preferences, inputs.utility);
+    let wished = wished.ok_or(NoOrder::Unknown)?;
+    let limit = agreed(side, wished, inputs.rules).ok_or(NoOrder::Price(side, wished))?;
+    let energy_wh = energy_wh.min(most_wh(side, limit, inputs));
+    if energy_wh < TINY_WH {
+        return Err(NoOrder::Tiny(side));
+    }
     let order = Order {
         participant: inputs.participant.clone(),
         point: inputs.point.clone(),
@@ -137,11 +177,34 @@ pub fn propose(inputs: &Inputs<'_>) -> Vec<Proposal> {
         sequence: inputs.sequence,
         replaces: None,
     };
-    vec![Proposal {
+    Ok(Proposal {
         reason: reason(&order, inputs.level, forecast),
         order,
         to_be_placed: inputs.level != Level::Suggest,
-    }]
+    })
+}
+
+/// The most energy of one order: what the connection carries, and what the community has agreed on.
+fn most_wh(side: Side, limit: Price, inputs: &Inputs<'_>) -> i64 {
+    let carried = energy_max_wh(inputs.rating_w, inputs.interval.length_s());
+    let agreed = inputs.rules.energy_per_participant_max.map(Energy::wh);
+    let most = agreed.map_or(carried, |most| most.min(carried));
+    match (side, inputs.rules.money_per_participant_max) {
+        // A micro-token per kWh is a nano-token per Wh.
+        (Side::Bid, Some(money)) if limit > Price::ZERO => {
+            most.min(money.nano().div_euclid(limit.micro_per_kwh()))
+        }
+        _ => most,
+    }
+}
+
+/// The limit as the community takes it, never beyond the home's own; `None` where that cannot be.
+fn agreed(side: Side, limit: Price, rules: &Rules) -> Option<Price> {
+    let (floor, cap) = (rules.price_floor, rules.price_cap);
+    match side {
+        Side::Bid => Some(limit.min(cap)).filter(|limit| *limit >= floor),
+        Side::Offer => Some(limit.max(floor)).filter(|limit| *limit <= cap),
+    }
 }
 
 /// The limit of an order: the home's wish, or all that beats the utility, and never worse than that.
@@ -242,6 +305,7 @@ fn amount(energy: Energy) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::money::Money;
 
     /// Monday, 13:15.
     fn interval(n: i64) -> Interval {
@@ -269,6 +333,15 @@ mod tests {
     }
 
     fn proposed_at(level: Level, rating_w: u32, history: &[Past]) -> Option<Proposal> {
+        proposed_under(&Rules::default(), level, rating_w, history).ok()
+    }
+
+    fn proposed_under(
+        rules: &Rules,
+        level: Level,
+        rating_w: u32,
+        history: &[Past],
+    ) -> Result<Proposal, NoOrder> {
         let micro = Price::from_micro_per_kwh;
         let inputs = Inputs {
             participant: &ParticipantId::new("home-03").unwrap(),
@@ -286,12 +359,11 @@ mod tests {
                 feed_in: micro(80_000),
                 network_fee: micro(50_000),
             },
+            rules,
             history,
             clear_sky_wh: &BTreeMap::new(),
         };
-        let mut proposals = propose(&inputs);
-        assert!(proposals.len() <= 1);
-        proposals.pop().inspect(|p| {
+        propose(&inputs).inspect(|p| {
             assert_eq!((p.order.sequence, p.order.interval), (9, interval(0)));
         })
     }
@@ -393,5 +465,52 @@ mod tests {
     fn the_connection_limits_the_energy() {
         let proposal = proposed_at(Level::Full, 10_000, &[past(-1, 5_000, None)]).unwrap();
         assert_eq!(proposal.order.energy.wh(), 2_500);
+    }
+
+    #[test]
+    fn what_the_community_has_agreed_on_bounds_an_order_or_says_why_there_is_none() {
+        let micro = Price::from_micro_per_kwh;
+        let check = |rules: Rules, net_wh: i64, expect: &str| {
+            let history = [past(-1, net_wh, None)];
+            let got = proposed_under(&rules, Level::WithinLimits, 10_000, &history);
+            let told = match got {
+                Ok(p) => format!("{} {}", p.order.energy, p.order.limit),
+                Err(why) => why.to_string(),
+            };
+            assert_eq!(told, expect);
+        };
+        let all = Rules::default();
+        check(all, -1_000, "1000 Wh 0.220000");
+        let energy = Rules {
+            energy_per_participant_max: Some(Energy::from_wh(300)),
+            ..all
+        };
+        check(energy, -1_000, "300 Wh 0.220000");
+        check(energy, 1_000, "300 Wh 0.100000");
+        // 0.05 tokens pay for 227 Wh at 0.22; an offer costs nothing.
+        let money = |micro: i64| Rules {
+            money_per_participant_max: Some(Money::from_nano(micro * 1_000)),
+            ..all
+        };
+        check(money(50_000), -1_000, "227 Wh 0.220000");
+        check(money(50_000), 1_000, "1000 Wh 0.100000");
+        check(money(4_000), -1_000, "its bid would be below 20 Wh");
+        let prices = |price_floor, price_cap| Rules {
+            price_floor: micro(price_floor),
+            price_cap: micro(price_cap),
+            ..all
+        };
+        check(prices(150_000, 180_000), -1_000, "1000 Wh 0.180000");
+        check(prices(150_000, 180_000), 1_000, "1000 Wh 0.150000");
+        check(
+            prices(230_000, 400_000),
+            -1_000,
+            "it pays 0.220000 at most, less than the community's price floor",
+        );
+        check(
+            prices(0, 90_000),
+            1_000,
+            "it asks for 0.100000 at least, more than the community's price cap",
+        );
     }
 }

@@ -336,22 +336,23 @@ impl Core {
         open: Interval,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        for proposal in snapshot::proposals(&self.shared, wishes, open, now).await? {
-            if !proposal.to_be_placed {
-                self.shared.suggest(proposal);
-                continue;
-            }
-            let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
-            let message = orders::read_any(&self.shared, signed.as_bytes().to_vec());
-            for answer in self.take_orders(&[message]).await? {
-                match answer {
-                    OrderAnswer::Accepted(order) | OrderAnswer::Again { order, .. } => {
-                        self.shared.remember(order, proposal.reason.clone());
-                    }
-                    refused => {
-                        let participant = &wishes.id;
-                        tracing::warn!(%participant, ?refused, "the autopilot's order was refused");
-                    }
+        let Some(proposal) = snapshot::proposal(&self.shared, wishes, open, now).await? else {
+            return Ok(());
+        };
+        if !proposal.to_be_placed {
+            self.shared.suggest(proposal);
+            return Ok(());
+        }
+        let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
+        let message = orders::read_any(&self.shared, signed.as_bytes().to_vec());
+        for answer in self.take_orders(&[message]).await? {
+            match answer {
+                OrderAnswer::Accepted(order) | OrderAnswer::Again { order, .. } => {
+                    self.shared.remember(order, proposal.reason.clone());
+                }
+                refused => {
+                    let participant = &wishes.id;
+                    tracing::warn!(%participant, ?refused, "the autopilot's order was refused");
                 }
             }
         }

@@ -8,7 +8,7 @@ use domain::ids::{ParticipantId, PointId};
 use domain::key_record::PointRole;
 use domain::money::Money;
 use domain::time::{Interval, Timestamp};
-use market_engine::bid::{Inputs, Preferences, Proposal, UtilityPrices, propose};
+use market_engine::bid::{Inputs, NoOrder, Preferences, Proposal, UtilityPrices, propose};
 use market_engine::forecast::{DAYS_MAX, Past};
 use settlement::log::checkpoint::Log;
 use settlement::service::{ParticipantMoney, Whose};
@@ -247,19 +247,19 @@ async fn log(shared: &Shared) -> anyhow::Result<view::Log> {
     })
 }
 
-/// What a participant's autopilot would order for an interval.
-pub(super) async fn proposals(
+/// What a participant's autopilot would order for an interval; `None` where it orders nothing.
+pub(super) async fn proposal(
     shared: &Shared,
     participant: &Participant,
     interval: Interval,
     now: Timestamp,
-) -> anyhow::Result<Vec<Proposal>> {
+) -> anyhow::Result<Option<Proposal>> {
     let Some(point) = shared.site.connection_of(&participant.id) else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let history = past(shared, &participant.id, &point.point, now).await?;
     let tariff = &shared.site.tariff;
-    Ok(propose(&Inputs {
+    let proposed = propose(&Inputs {
         participant: &participant.id,
         point: &point.point,
         rating_w: point.rating_w,
@@ -275,10 +275,18 @@ pub(super) async fn proposals(
             feed_in: tariff.feed_in,
             network_fee: shared.site.largest_fee(),
         },
+        rules: &shared.market.rules,
         history: &history,
         // Where no roof's clear sky is known, the forecast takes it from what the roof gave.
         clear_sky_wh: &BTreeMap::new(),
-    }))
+    });
+    let told = |why: &NoOrder| match why {
+        NoOrder::Price(..) => {
+            tracing::info!(participant = %participant.id, "its autopilot orders nothing: {why}");
+        }
+        _ => tracing::debug!(participant = %participant.id, "its autopilot orders nothing: {why}"),
+    };
+    Ok(proposed.inspect_err(told).ok())
 }
 
 /// What a home's meters counted: at its connection, and behind it what comes from its roof.
