@@ -35,7 +35,7 @@ pub(crate) async fn bind(site: &Site) -> anyhow::Result<(Meeting, String)> {
             let (broker, users, address) = bind_own(own).await?;
             Ok((Meeting::Own(broker, users), address))
         }
-        Mqtt::Other { broker } => {
+        Mqtt::Other(broker) => {
             let here = (Ipv4Addr::LOCALHOST, 0).into();
             let client_id = format!("cw-{}-platform", site.community);
             let options = broker.options(platform::broker_options(site, here, ""), client_id)?;

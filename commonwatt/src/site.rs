@@ -322,7 +322,7 @@ impl Site {
                      certificates instead",
                     gateway.id
                 ),
-                Mqtt::Other { .. } if has_password || !gateway.device_topics.is_empty() => bail!(
+                Mqtt::Other(_) if has_password || !gateway.device_topics.is_empty() => bail!(
                     "gateway {} has a password_sha256 or device_topics, and who may do what at [mqtt.broker] \
                      is written down there: leave them out here",
                     gateway.id

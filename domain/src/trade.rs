@@ -45,10 +45,12 @@ pub struct Trade {
 const TRADE_TAG: u16 = 2;
 
 impl Trade {
-    /// The id of the trade between two orders: two orders meet at most once in a clearing.
+    /// The id of the trade between two orders: two orders meet at most once in a clearing. `book` is the
+    /// clearing's [`Clearing::book`], which nobody can know before the gate has closed: else somebody
+    /// could choose sequences so that two trades get one id, and an interval could not be cleared.
     #[must_use]
-    pub fn id_of(interval: Interval, bid: OrderId, offer: OrderId) -> TradeId {
-        let parts: [&[u8]; 2] = [bid.as_bytes(), offer.as_bytes()];
+    pub fn id_of(interval: Interval, book: &Digest32, bid: OrderId, offer: OrderId) -> TradeId {
+        let parts: [&[u8]; 3] = [&book.0, bid.as_bytes(), offer.as_bytes()];
         TradeId(timed_id(interval.start(), TRADE_TAG, "trade", &parts))
     }
 
@@ -104,5 +106,19 @@ impl Clearing {
     #[must_use]
     pub fn to_cbor(&self) -> Vec<u8> {
         encode(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_knows_both_orders_does_not_know_their_trades_id_before_the_gate_has_closed() {
+        let interval = Interval::new(1_782_000_000, 900).unwrap();
+        let (bid, offer) = (OrderId([1; 16]), OrderId([2; 16]));
+        let id = |book: &[u8]| Trade::id_of(interval, &Digest32::of(book), bid, offer);
+        assert_eq!(id(b"book"), id(b"book"));
+        assert_ne!(id(b"book"), id(b"book with a stranger's order"));
     }
 }

@@ -290,7 +290,7 @@ impl Settlement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::ids::{OrderId, PointId};
+    use domain::ids::{Digest32, OrderId, PointId};
     use domain::quality::Quality;
     use proptest::prelude::*;
 
@@ -310,7 +310,7 @@ mod tests {
     fn trade(buyer: usize, seller: usize, wh: i64, price: i64) -> Trade {
         let order = |n: usize| OrderId([u8::try_from(n).unwrap(); 16]);
         Trade {
-            id: Trade::id_of(interval(), order(buyer), order(seller)),
+            id: Trade::id_of(interval(), &Digest32([0; 32]), order(buyer), order(seller)),
             interval: interval(),
             bid: order(buyer),
             offer: order(seller),

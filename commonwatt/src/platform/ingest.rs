@@ -20,7 +20,7 @@ use crate::site::Site;
 /// The platform's user at its broker.
 pub(crate) const BROKER_USER: &str = "platform";
 
-/// Largest packet from the broker. More than the broker takes from a client, so that a reading that is
+/// Largest packet from the broker. More than our own broker takes from a client, so that a reading that is
 /// too large arrives and is refused by name.
 const PACKET_MAX_BYTES: u32 = 512 * 1024;
 

@@ -13,23 +13,73 @@ const TLS_PORT: u16 = 8883;
 
 /// Where gateways and platform meet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "MqttFile", into = "MqttFile")]
 pub(crate) enum Mqtt {
     /// At this program's own broker.
     Own(OwnBroker),
     /// At another broker, which knows by itself who may use which topics.
-    Other { broker: OtherBroker },
+    Other(OtherBroker),
+}
+
+/// The section as it is written.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MqttFile {
+    /// Where the program's own broker listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+    /// Whether gateways may come there over a network in plain text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    allow_plaintext: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<ServerTlsFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<OtherBroker>,
+}
+
+impl TryFrom<MqttFile> for Mqtt {
+    type Error = String;
+
+    fn try_from(file: MqttFile) -> Result<Self, String> {
+        let (tls, allow_plaintext) = (file.tls, file.allow_plaintext);
+        match (file.listen, file.broker) {
+            (Some(listen), None) => Ok(Mqtt::Own(OwnBroker {
+                listen,
+                allow_plaintext,
+                tls,
+            })),
+            (None, Some(broker)) if tls.is_none() && !allow_plaintext => Ok(Mqtt::Other(broker)),
+            _ => Err(
+                "[mqtt] has either listen, for the program's own broker (with allow_plaintext or \
+                 [mqtt.tls]), or [mqtt.broker], for another one, and not both"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+impl From<Mqtt> for MqttFile {
+    fn from(mqtt: Mqtt) -> Self {
+        match mqtt {
+            Mqtt::Own(own) => MqttFile {
+                listen: Some(own.listen),
+                allow_plaintext: own.allow_plaintext,
+                tls: own.tls,
+                broker: None,
+            },
+            Mqtt::Other(broker) => MqttFile {
+                broker: Some(broker),
+                ..MqttFile::default()
+            },
+        }
+    }
 }
 
 /// The program's own broker.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OwnBroker {
     pub(crate) listen: SocketAddr,
-    /// Whether gateways may come over a network in plain text.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) allow_plaintext: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<ServerTlsFile>,
 }
 
@@ -101,7 +151,7 @@ impl Mqtt {
                         .chain(&mut tls.client_ca_file)
                 })
                 .collect(),
-            Mqtt::Other { broker } => {
+            Mqtt::Other(broker) => {
                 let own = broker.tls.iter_mut().flat_map(|tls| {
                     [
                         &mut tls.ca_file,
@@ -130,7 +180,7 @@ impl Mqtt {
                     );
                 }
             }
-            Mqtt::Other { broker } => broker.check()?,
+            Mqtt::Other(broker) => broker.check()?,
         }
         Ok(())
     }
@@ -164,7 +214,8 @@ impl OtherBroker {
             bail!("mqtt.broker.tls: client_cert_file and client_key_file belong together");
         }
         let has_certificate = tls.is_some_and(|tls| tls.client_cert_file.is_some());
-        if self.user.is_empty() && (self.password_file.is_some() || !has_certificate) {
+        let has_password = self.password_file.is_some();
+        if self.user.is_empty() == has_password || !(has_password || has_certificate) {
             bail!("mqtt.broker: a user with a password_file, or a client certificate");
         }
         let is_here = self.host == "localhost"
@@ -257,7 +308,7 @@ mod tests {
     fn another_broker_is_reached_with_a_password_or_a_certificate_and_not_in_plain_text() {
         let refused = |text: &str| read(text).unwrap_err().to_string();
         let here = "[broker]\nhost = \"127.0.0.1\"\nuser = \"platform\"\npassword_file = \"pw\"\n";
-        let Mqtt::Other { broker } = read(here).unwrap() else {
+        let Mqtt::Other(broker) = read(here).unwrap() else {
             panic!("not another broker");
         };
         assert_eq!(broker.address(), "mqtt://127.0.0.1:1883");
@@ -276,11 +327,17 @@ mod tests {
             "[broker]\nhost = \"mqtt.example\"\n[broker.tls]\nclient_cert_file = \"c.pem\"\n";
         assert!(refused(secure).contains("belong together"));
         let both = format!("{secure}client_key_file = \"/k/c.key\"\n");
-        let Mqtt::Other { broker } = read(&both).unwrap() else {
+        let Mqtt::Other(broker) = read(&both).unwrap() else {
             panic!("not another broker");
         };
         assert_eq!(broker.address(), "mqtts://mqtt.example:8883");
-        assert!(refused("[broker]\nhost = \"127.0.0.1\"\n").contains("a user with"));
+        for half in ["", "user = \"platform\"\n", "password_file = \"pw\"\n"] {
+            let text = format!("[broker]\nhost = \"127.0.0.1\"\n{half}");
+            assert!(refused(&text).contains("a user with"), "{half}");
+        }
+        let both_brokers = format!("listen = \"127.0.0.1:0\"\n{here}");
+        assert!(refused(&both_brokers).contains("not both"));
+        assert!(refused("listten = \"127.0.0.1:0\"\n").contains("listten"));
         let written = toml::to_string(&read(&both).unwrap()).unwrap();
         assert_eq!(read(&written).unwrap(), read(&both).unwrap());
     }

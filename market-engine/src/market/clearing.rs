@@ -98,13 +98,13 @@ pub(super) fn clear_interval(
     }
     let book = book_of(&orders, interval, &names)?;
     let outcome = clear(&book, mechanism);
-    let trades = trades_of(&orders, interval, &outcome);
     let people: Vec<[u8; 16]> = orders
         .iter()
         .map(|o| names.participant(&o.order.participant))
         .collect();
     let public = public::write(interval, mechanism, &book, &people, &outcome);
     let clearing = summary(&orders, interval, mechanism, &outcome, &public)?;
+    let trades = trades_of(&orders, interval, &clearing.book, &outcome);
     let with_fill = |(placed, fill): (&Placed, Fill)| ClearedOrder {
         order: placed.order.clone(),
         id: placed.id,
@@ -167,7 +167,12 @@ fn book_of(orders: &[&Placed], interval: Interval, names: &Names) -> Result<Book
     Ok(book)
 }
 
-fn trades_of(orders: &[&Placed], interval: Interval, outcome: &Outcome) -> Vec<Trade> {
+fn trades_of(
+    orders: &[&Placed],
+    interval: Interval,
+    book: &Digest32,
+    outcome: &Outcome,
+) -> Vec<Trade> {
     let trade = |t: &Match| {
         let (bid, offer) = (orders[slot(t.bid)], orders[slot(t.offer)]);
         assert_eq!(
@@ -175,7 +180,7 @@ fn trades_of(orders: &[&Placed], interval: Interval, outcome: &Outcome) -> Vec<T
             "a trade of a community has one price"
         );
         Trade {
-            id: Trade::id_of(interval, bid.id, offer.id),
+            id: Trade::id_of(interval, book, bid.id, offer.id),
             interval,
             bid: bid.id,
             offer: offer.id,

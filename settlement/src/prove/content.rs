@@ -41,7 +41,7 @@ fn trade(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         &entry.place,
         &trust.market,
     )?;
-    sound(trade)?;
+    sound(trade, &receipt.clearing.content.book)?;
     let me = match receipt.side {
         Side::Bid => &trade.buyer,
         Side::Offer => &trade.seller,
@@ -57,8 +57,8 @@ fn trade(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     ))
 }
 
-fn sound(trade: &Trade) -> Result<(), String> {
-    let id = Trade::id_of(trade.interval, trade.bid, trade.offer);
+fn sound(trade: &Trade, book: &Digest32) -> Result<(), String> {
+    let id = Trade::id_of(trade.interval, book, trade.bid, trade.offer);
     same("the trade's id", &trade.id, &id)?;
     if !trade.energy.is_positive() || trade.buyer == trade.seller {
         return Err("a trade moves energy from one participant to another".to_owned());
@@ -331,7 +331,7 @@ fn line_of(receipt: &Receipt, line: &Line) -> Result<(), String> {
     }
     let (mut bought, mut sold) = (0_i128, 0_i128);
     for t in &line.trades {
-        sound(t)?;
+        sound(t, &receipt.clearing.content.book)?;
         same(
             "the interval of a trade in the line",
             &t.interval,
@@ -420,7 +420,7 @@ mod tests {
         let trade = |seller: &str, wh| {
             let offer = order(seller, wh);
             Trade {
-                id: Trade::id_of(interval, bid.id(), offer.id()),
+                id: Trade::id_of(interval, &Digest32([0; 32]), bid.id(), offer.id()),
                 interval,
                 bid: bid.id(),
                 offer: offer.id(),

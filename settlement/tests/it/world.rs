@@ -209,7 +209,7 @@ impl World {
         let trade = |(bid, offer, wh): &(usize, usize, i64)| {
             let (bid, offer) = (&orders[*bid], &orders[*offer]);
             Trade {
-                id: Trade::id_of(interval(n), bid.id(), offer.id()),
+                id: Trade::id_of(interval(n), &Digest32::of(b"book"), bid.id(), offer.id()),
                 interval: interval(n),
                 bid: bid.id(),
                 offer: offer.id(),
