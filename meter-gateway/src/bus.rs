@@ -25,8 +25,8 @@ pub const BACK_OFF_MAX_MS: i64 = 300_000;
 pub const JOBS_IN_A_ROW_MAX: u32 = 8;
 /// Shortest time between two polls of a device on the wall, however fast the clock runs.
 pub const POLL_MIN_WALL_MS: i64 = 250;
-/// Longest time, in milliseconds of the clock, without a look at whether it was set.
-const NAP_MAX_MS: i64 = 1000;
+/// Longest time on the wall without a look at whether the clock was set.
+const NAP_MAX_WALL_MS: i64 = 1000;
 
 /// What became of one poll, or of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,6 +101,11 @@ impl Schedule {
     }
 }
 
+/// How long a line that has nothing to do for `ahead_ms` rests, in milliseconds of the clock.
+fn nap_ms(ahead_ms: i64, speed: u32) -> i64 {
+    ahead_ms.min(NAP_MAX_WALL_MS * i64::from(speed))
+}
+
 /// What a line's task works with.
 struct LineTask {
     line: Line,
@@ -169,7 +174,7 @@ impl LineTask {
             Next::Poll(index) => self.poll(index).await,
             Next::Wait(until) => {
                 // The clock may be set in the meantime: it is looked at again soon.
-                let wait_ms = until.ms_since(now).min(NAP_MAX_MS);
+                let wait_ms = nap_ms(until.ms_since(now), self.clock.speed());
                 let job = tokio::select! {
                     job = self.jobs.recv(), if !self.jobs.is_closed() => job,
                     () = self.clock.rest_ms(wait_ms) => None,
@@ -265,6 +270,19 @@ mod tests {
             15_000,
             "250 ms on the wall"
         );
+    }
+
+    #[test]
+    fn a_fast_clock_does_not_make_an_idle_line_restless() {
+        for (speed, ahead_ms, on_the_wall_ms) in [
+            (1, 400, 400),
+            (1, 60_000, 1000),
+            (600, 60_000, 100),
+            (600, 6_000_000, 1000),
+        ] {
+            let nap = Clock::scaled(Timestamp::EPOCH, speed).wall(nap_ms(ahead_ms, speed));
+            assert_eq!(nap.as_millis(), on_the_wall_ms, "{ahead_ms} at {speed}");
+        }
     }
 
     #[test]

@@ -22,6 +22,27 @@ use gather::Gather;
 
 pub use gather::GATHER_MAX_MS;
 
+/// When a message comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Moment {
+    /// The time, which a sample bears.
+    now: Timestamp,
+    /// The time that goes on also while the clock stands still.
+    steady: Timestamp,
+    /// By the watch, which nobody sets.
+    watch_ms: i64,
+}
+
+impl Moment {
+    fn of(clock: &Clock) -> Self {
+        Moment {
+            now: clock.now(),
+            steady: clock.steady(),
+            watch_ms: clock.elapsed_ms(),
+        }
+    }
+}
+
 /// One value of a device at its place on this device.
 #[derive(Clone, Debug)]
 struct Leaf {
@@ -92,7 +113,7 @@ impl MqttDevice {
         topic: &str,
         bytes: &[u8],
         retain: bool,
-        now: Timestamp,
+        now: Moment,
     ) -> Vec<Result<Sample, &'static str>> {
         let is_presence = |filter: &String| is_meant(filter, topic);
         let is_own = self.leaves.iter().any(|leaf| leaf.topic == topic);
@@ -106,7 +127,7 @@ impl MqttDevice {
         let Ok(payload) = Payload::new(bytes) else {
             return vec![Err("payload")];
         };
-        let clock_offset_ms = match self.freshness(topic, payload, bytes, now) {
+        let clock_offset_ms = match self.freshness(topic, payload, bytes, now.steady) {
             Ok(offset) => offset,
             Err(kind) => return vec![Err(kind)],
         };
@@ -218,7 +239,7 @@ impl Listener {
 
     /// Takes in a message from the broker; those of other senders say nothing.
     pub async fn hear(&mut self, topic: &str, payload: &[u8], retain: bool) {
-        let now = self.clock.now();
+        let now = Moment::of(&self.clock);
         for device in &mut self.devices {
             for outcome in device.hear(topic, payload, retain, now) {
                 let report = Report::new(device.device, outcome, &self.clock);

@@ -25,7 +25,7 @@ use crate::control::service::Incoming;
 use crate::enrol::{Enrolment, Heard};
 use crate::listen::Listener;
 use crate::live::Live;
-use crate::spool::{Outgoing, Spool, SpoolError};
+use crate::spool::{Outgoing, Refused, Spool, SpoolError};
 use crate::status::Shared;
 pub use flow::Flow;
 use flow::advice;
@@ -437,15 +437,12 @@ impl Publisher {
     }
 
     /// What follows from a refusal beyond the one reading.
-    async fn heed(&self, point: &PointId, sequence: u64, reason: Rejection) {
-        if reason != Rejection::KeyRevoked {
+    fn heed(&self, refused: &Refused) {
+        if refused.reason != Rejection::KeyRevoked {
             return;
         }
         self.status.count_error("key_revoked");
-        let signer = match self.spool.refused_signer(point, sequence).await {
-            Ok(signer) => signer,
-            Err(error) => return tracing::error!("{error}"),
-        };
+        let signer = refused.signer;
         let noted = signer.map(|signer| self.enrolment.note_revoked(signer));
         if let Some(Err(error)) = noted {
             tracing::error!("{error}");
@@ -484,21 +481,25 @@ impl Publisher {
         let (now, now_ms) = (self.clock.now(), self.now_ms());
         match self.spool.apply(words, now, now_ms).await {
             Ok(refused) => {
-                for (point, sequence, reason) in refused {
+                for one in &refused {
+                    let (point, sequence, reason) = (&one.point, one.sequence, one.reason);
                     tracing::warn!("reading {sequence} of {point} was refused: {reason}");
-                    self.heed(&point, sequence, reason).await;
+                    self.heed(one);
                 }
                 let count = u64::try_from(words.len()).unwrap_or(0);
                 self.status.update(|s| s.acceptances += count);
             }
-            Err(_) if words.len() > 1 => return false,
+            Err(error) if words.len() > 1 && error.may_spare_others() => return false,
             Err(error @ SpoolError::Older { .. }) => {
                 tracing::error!("{error}");
                 self.status.count_error("outbox_older");
                 let points = words.iter().map(|word| word.message().point.clone());
                 self.warned.older.extend(points);
             }
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => {
+                tracing::error!("{error}");
+                self.status.count_error("outbox");
+            }
         }
         true
     }
@@ -506,7 +507,104 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
+    use domain::signed::SigningKey;
+    use domain::time::Timestamp;
+    use runtime::args;
+    use runtime::mqtt::MqttLink;
+
     use super::*;
+
+    /// A publisher without a broker over an empty outbox, and where it hears from.
+    async fn publisher(
+        dir: &std::path::Path,
+        key: &SigningKey,
+    ) -> (Publisher, mpsc::Sender<MqttEvent>) {
+        let clock = Clock::scaled(Timestamp::EPOCH, 1);
+        let trust = Trust {
+            community: CommunityId::new("c").unwrap(),
+            gateway: GatewayId::new("gw").unwrap(),
+            operator_key: PublicKey::of(key),
+            points: vec![PointId::new("home-1").unwrap()],
+        };
+        let topics = Topics::new(&trust.community, &trust.gateway);
+        let devices = Listener::new(Vec::new(), clock.clone(), mpsc::channel(1).0);
+        let (host, user) = (
+            ("127.0.0.1".into(), 1, None),
+            (String::new(), String::new()),
+        );
+        let options = link_options(&topics, host, user, "x".into(), "boot", &devices);
+        let link = CancellationToken::new();
+        let (handle, _) = MqttLink::start(options, link.clone());
+        let (sender, events) = mpsc::channel(HEARD_AT_ONCE_MAX);
+        let publisher = Publisher {
+            spool: Spool::open(dir, 10).await.unwrap(),
+            handle,
+            events,
+            link: link.drop_guard(),
+            topics,
+            trust,
+            enrolment: Enrolment::open(dir, PublicKey::of(key)).unwrap(),
+            devices,
+            commands: None,
+            wake: Arc::default(),
+            status: Shared::default(),
+            clock,
+            boot_id: "boot".into(),
+            connected: Arc::default(),
+            started: Instant::now(),
+            warned: Warned::default(),
+            flow: Flow::new(1),
+        };
+        (publisher, sender)
+    }
+
+    #[tokio::test]
+    async fn acceptances_that_a_full_disk_refuses_are_tried_once_and_not_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let (mut publisher, events) = publisher(dir.path(), &key).await;
+        let mut tx = publisher.spool.db().begin().await.unwrap();
+        for sql in [
+            "INSERT INTO gateway_point VALUES ('home-1', 9, x'00', '')",
+            "INSERT INTO gateway_outbox VALUES ('home-1', 1, 0, x'00')",
+            "CREATE TRIGGER full BEFORE DELETE ON gateway_outbox
+                BEGIN SELECT RAISE (ABORT, 'database or disk is full'); END",
+        ] {
+            tx.execute(sql, args![]).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let word = |accepted_up_to| {
+            let word = Acceptance {
+                gateway: publisher.trust.gateway.clone(),
+                point: publisher.trust.points[0].clone(),
+                accepted_up_to: Some(accepted_up_to),
+                missing: Vec::new(),
+                rejected: Vec::new(),
+                issued_at: Timestamp::EPOCH,
+            };
+            let signed = Signed::sign(&key, &publisher.trust.community, &word);
+            MqttEvent::Message {
+                topic: publisher.topics.receipt.clone(),
+                payload: signed.as_bytes().to_vec(),
+                retain: false,
+            }
+        };
+        for up_to in 2..=8 {
+            events.try_send(word(up_to)).unwrap();
+        }
+        let (first, again, too_many) = (word(1), word(1), word(9));
+        publisher.hear_some(first).await;
+        assert_eq!(publisher.status.get().errors["outbox"], 1);
+        let mut tx = publisher.spool.db().begin().await.unwrap();
+        tx.execute("DROP TRIGGER full", args![]).await.unwrap();
+        tx.commit().await.unwrap();
+        // One that is not to be believed holds up no other.
+        events.try_send(too_many).unwrap();
+        publisher.hear_some(again).await;
+        let status = publisher.status.get();
+        let errors = (status.errors["outbox"], status.errors["outbox_older"]);
+        assert_eq!((status.acceptances, errors), (1, (1, 1)));
+    }
 
     #[test]
     fn a_point_without_an_answer_is_named_once() {

@@ -21,7 +21,7 @@ use crate::measure::{Counter, CounterEnd, CounterSample, Limits, MeterMark};
 use crate::poll::{LastSeen, Sample, Watch};
 use crate::profile::{EnergySource, Kind, Profile, Quantity};
 use crate::sign::Signer;
-use crate::spool::{PointState, Spool};
+use crate::spool::{NewState, PointState, Spool};
 use crate::status::{Shared, Status};
 use crate::time_source::TimeSource;
 use keep::News;
@@ -137,18 +137,27 @@ impl Recorder {
 
     /// When silent devices are looked at next; also while the clock stands still.
     fn next_look(&self) -> Instant {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let ahead_ms = self.schedule.next(now).ms_since(now);
         Instant::now() + self.clock.wall(ahead_ms)
     }
 
     /// After an orderly end measuring goes on where it was, and not at the last edge.
     async fn keep_states(&self) {
-        for device in &self.devices {
-            if let (Some(signer), Some(state)) = (&device.signer, &device.state)
-                && let Err(error) = self.spool.store(&signer.point, state, &[]).await
+        let states: Vec<NewState<'_>> = self
+            .devices
+            .iter()
+            .filter_map(|device| {
+                let signer = device.signer.as_ref()?;
+                Some((&signer.point, device.state.as_ref()?, &[][..]))
+            })
+            .collect();
+        for part in states.chunks(TOGETHER_MAX) {
+            if let (Err(error), [(first, ..), others @ ..]) =
+                (self.spool.store_all(part).await, part)
             {
-                tracing::warn!("{}: its state is not kept: {error}", device.config.name);
+                let others = others.len();
+                tracing::warn!(others, "{first}: its state is not kept: {error}");
             }
         }
     }

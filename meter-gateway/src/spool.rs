@@ -82,6 +82,17 @@ pub enum SpoolError {
     },
 }
 
+impl SpoolError {
+    /// Whether it may be about one of several points only, so that it helps to try each alone.
+    #[must_use]
+    pub fn may_spare_others(&self) -> bool {
+        match self {
+            SpoolError::Full(_) | SpoolError::Older { .. } | SpoolError::Damaged { .. } => true,
+            SpoolError::Db(error) => error.is_unique_violation(),
+        }
+    }
+}
+
 /// All that a point's readings continue from.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct PointState {
@@ -118,6 +129,19 @@ pub struct Outgoing {
     pub attempts: u32,
     /// Whether it is older than the last hour's: history is sent at a limited rate.
     pub is_history: bool,
+}
+
+/// A reading that the platform has refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Its point.
+    pub point: PointId,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Why.
+    pub reason: Rejection,
+    /// The key that it is signed with; `None` where its bytes do not say.
+    pub signer: Option<KeyId>,
 }
 
 /// How much is not in the platform's books yet.
@@ -387,7 +411,7 @@ impl Spool {
         words: &[Verified<Acceptance>],
         now: Timestamp,
         now_ms: i64,
-    ) -> Result<Vec<(PointId, u64, Rejection)>, SpoolError> {
+    ) -> Result<Vec<Refused>, SpoolError> {
         let _turn = self.gate().await?;
         let mut gone = Vec::new();
         let noted = self.note(words, now, &mut gone).await;
@@ -417,7 +441,7 @@ impl Spool {
         words: &'a [Verified<Acceptance>],
         now: Timestamp,
         gone: &mut Vec<(&'a PointId, i64, i64)>,
-    ) -> Result<Vec<(PointId, u64, Rejection)>, SpoolError> {
+    ) -> Result<Vec<Refused>, SpoolError> {
         let mut tx = self.db.begin().await?;
         let mut refused = Vec::new();
         for word in words.iter().map(Verified::message) {
@@ -427,7 +451,12 @@ impl Spool {
                 let sequence = as_i64(*number, point)?;
                 let row = args![point.as_str(), sequence, reason.name(), now.unix_ms()];
                 if tx.execute(sql::REFUSE, row).await? > 0 {
-                    refused.push((point.clone(), *number, *reason));
+                    refused.push(Refused {
+                        point: point.clone(),
+                        sequence: *number,
+                        reason: *reason,
+                        signer: refused_signer(&mut tx, point, sequence).await?,
+                    });
                 }
                 gone.push((point, sequence, sequence));
             }
@@ -446,21 +475,6 @@ impl Spool {
         }
         tx.commit().await?;
         Ok(refused)
-    }
-
-    /// The key that a refused reading is signed with; `None` where it is not kept any more.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn refused_signer(
-        &self,
-        point: &PointId,
-        sequence: u64,
-    ) -> Result<Option<KeyId>, SpoolError> {
-        let args = args![point.as_str(), as_i64(sequence, point)?];
-        let row: Option<(Vec<u8>,)> = self.db.fetch_optional(sql::REFUSED_MESSAGE, args).await?;
-        let signer = row.map(|(message,)| Signed::<Reading>::from_bytes(message).claimed_signer());
-        Ok(signer.and_then(Result::ok))
     }
 
     /// Number of readings waiting, and of readings refused.
@@ -516,6 +530,18 @@ impl Spool {
     pub async fn refused(&self) -> Result<Vec<(String, i64, String)>, SpoolError> {
         Ok(self.db.fetch_all(sql::REFUSED, args![]).await?)
     }
+}
+
+/// The key that a refused reading is signed with.
+async fn refused_signer(
+    tx: &mut Tx,
+    point: &PointId,
+    sequence: i64,
+) -> Result<Option<KeyId>, SpoolError> {
+    let args = args![point.as_str(), sequence];
+    let row: Option<(Vec<u8>,)> = tx.fetch_optional(sql::REFUSED_MESSAGE, args).await?;
+    let signer = row.map(|(message,)| Signed::<Reading>::from_bytes(message).claimed_signer());
+    Ok(signer.and_then(Result::ok))
 }
 
 /// Refuses a word about sequences that were never made here: its readings are others than ours.

@@ -194,7 +194,9 @@ impl Agenda {
         self.line_failures = 0;
         let poll_ms = self.schedule.poll_ms;
         let device = &mut self.devices[index];
-        let took_ms = now.ms_since(begun).max(0);
+        // The clock may have been set back meanwhile.
+        let begun = begun.min(now);
+        let took_ms = now.ms_since(begun);
         match outcome {
             Outcome::Answered => {
                 device.failures = 0;
@@ -441,6 +443,18 @@ mod tests {
         agenda.set_back(back, 7_200_000);
         assert_eq!(agenda.next(back), Next::Wait(until.plus_s(-7_200)));
         assert_eq!(agenda.next(until.plus_s(-7_200)), Next::Poll(0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_during_a_poll_makes_nobody_wait() {
+        let schedule = Schedule::new(10, 900, 1);
+        let begun = Timestamp::from_unix_s(900_000_001);
+        let mut agenda = Agenda::new(schedule, 1, begun);
+        assert_eq!(agenda.next(begun), Next::Poll(0));
+        let back = begun.plus_s(-3_600);
+        agenda.set_back(back, 3_600_000);
+        agenda.done(0, begun, back, Outcome::Answered);
+        assert_eq!(agenda.next(back), Next::Wait(back.plus_s(9)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use domain::time::Timestamp;
 
-use super::Leaf;
+use super::{Leaf, Moment};
 use crate::device::decode::{Exact, NoValue};
 use crate::device::mqtt::{self, Found};
 use crate::device::{Identity, Values};
@@ -24,7 +24,7 @@ pub(super) struct Gather {
     /// Leaves that only count together.
     groups: Vec<Vec<usize>>,
     /// What each leaf said last, until it is in a sample.
-    heard: Vec<Option<(Said, Timestamp)>>,
+    heard: Vec<Option<(Said, Moment)>>,
     identity: Identity,
 }
 
@@ -75,7 +75,7 @@ impl Gather {
         &mut self,
         leaves: &[Leaf],
         found: Vec<(usize, Found)>,
-        now: Timestamp,
+        now: Moment,
     ) -> Gathered {
         let mut out = Gathered {
             incomplete: self.give_up(now),
@@ -121,12 +121,11 @@ impl Gather {
     }
 
     /// Drops what has waited too long for the rest of its group.
-    fn give_up(&mut self, now: Timestamp) -> bool {
+    fn give_up(&mut self, now: Moment) -> bool {
         let mut dropped = false;
         for heard in &mut self.heard {
-            // Time that ran backwards is no shorter wait.
-            let is_old = |at: Timestamp| !(0..=GATHER_MAX_MS).contains(&now.ms_since(at));
-            if heard.as_ref().is_some_and(|(_, at)| is_old(*at)) {
+            let is_old = |at: &Moment| now.watch_ms.saturating_sub(at.watch_ms) > GATHER_MAX_MS;
+            if heard.as_ref().is_some_and(|(_, at)| is_old(at)) {
                 *heard = None;
                 dropped = true;
             }
@@ -141,7 +140,7 @@ impl Gather {
             .all(|leaf| leaves[*leaf].point.optional || self.heard[*leaf].is_some());
         let times = group
             .iter()
-            .filter_map(|leaf| Some(self.heard[*leaf].as_ref()?.1));
+            .filter_map(|leaf| Some(self.heard[*leaf].as_ref()?.1.now));
         times.min().filter(|_| is_whole)
     }
 

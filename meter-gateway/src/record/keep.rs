@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use domain::reading::ClockStamp;
+use runtime::db::DbError;
 
 use super::{Recorder, Watched};
 use crate::poll::{Sample, Watch};
@@ -34,15 +35,6 @@ impl Change {
     fn is_to_be_stored(&self) -> bool {
         let (before, after) = (&self.before.measure, &self.after.measure);
         !self.readings.is_empty() || after.progress() != before.progress()
-    }
-}
-
-/// Whether a failure may be about one of several points only.
-fn may_spare_others(error: &SpoolError) -> bool {
-    match error {
-        SpoolError::Full(_) | SpoolError::Damaged { .. } => true,
-        SpoolError::Db(error) => error.is_unique_violation(),
-        SpoolError::Older { .. } => false,
     }
 }
 
@@ -110,7 +102,7 @@ impl Recorder {
         }
         let outcome = self.store(&changed).await;
         match outcome {
-            Err(error) if changed.len() > 1 && may_spare_others(&error) => {
+            Err(error) if changed.len() > 1 && error.may_spare_others() => {
                 for (index, change) in changed {
                     let one = News::from([(index, change)]);
                     let outcome = self.store(&one).await;
@@ -142,7 +134,6 @@ impl Recorder {
                 .map(|index| &self.devices[*index].config.name);
             let (first, others) = (devices.next().cloned().unwrap_or_default(), devices.count());
             tracing::error!(others, "{first}: {error}");
-            eprintln!("{first} {others}: {error:?}");
         }
         for (index, change) in changed {
             let device = &mut self.devices[index];
@@ -156,9 +147,11 @@ impl Recorder {
                         stored: change.watch,
                     };
                 }
-                Err(SpoolError::Full(_)) => device.state = Some(change.before),
                 // Whether it was stored is not certain: the state, which is taken out, is read again.
-                Err(_) => device.watched.last = device.watched.stored,
+                Err(SpoolError::Db(DbError::Commit(_))) => {
+                    device.watched.last = device.watched.stored;
+                }
+                Err(_) => device.state = Some(change.before),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is stored together, what is not, and what each device goes on from.
 
 use domain::energy::Energy;
+use domain::quality::Quality;
 use domain::reading::Reading;
 use domain::signed::{Signed, SigningKey};
 use domain::time::Timestamp;
@@ -194,8 +195,51 @@ async fn a_point_whose_reading_is_there_already_holds_up_no_other() {
     }
 }
 
+/// Lets every commit fail from now on, and after that none.
+async fn set_commits(spool: &Spool, fail: bool) {
+    let doomed = [
+        "CREATE TABLE absent (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE doomed (id INTEGER REFERENCES absent (id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER doom AFTER UPDATE ON gateway_point
+            BEGIN INSERT INTO doomed VALUES (1); END",
+    ];
+    let spared = ["DROP TRIGGER doom"];
+    let mut tx = spool.db().begin().await.unwrap();
+    for sql in if fail { &doomed[..] } else { &spared[..] } {
+        tx.execute(sql, args![]).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
 #[tokio::test]
 async fn after_a_failed_commit_every_state_is_read_again_and_no_energy_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recorder = recorder(dir.path(), 3, 1_000).await;
+    for step in 0..=7 {
+        recorder.step(step).await;
+    }
+    set_commits(&recorder.spool, true).await;
+    let mut step = 8;
+    while !recorder.status.get().errors.contains_key("outbox") {
+        assert!(step < 20, "no commit fails");
+        recorder.step(step).await;
+        step += 1;
+    }
+    let is_unknown =
+        |device: &Device| device.state.is_none() && device.watched.last == device.watched.stored;
+    assert!(recorder.devices.iter().all(is_unknown));
+    set_commits(&recorder.spool, false).await;
+    for step in step..=21 {
+        recorder.step(step).await;
+    }
+    let stored = recorder.stored().await;
+    for n in 0..3 {
+        assert_eq!(sum_wh(&stored, &format!("p-{n}")), 20 * STEP_WH);
+    }
+}
+
+#[tokio::test]
+async fn what_a_full_disk_refuses_has_not_happened_and_no_energy_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut recorder = recorder(dir.path(), 40, 10_000).await;
     for step in 0..=7 {
@@ -203,14 +247,18 @@ async fn after_a_failed_commit_every_state_is_read_again_and_no_energy_is_lost()
     }
     set_pages_max(&recorder.spool, "PRAGMA max_page_count = 1").await;
     let mut step = 8;
+    let known = |recorder: &Recorder| -> Vec<_> {
+        let devices = recorder.devices.iter();
+        devices.map(|d| (d.state.clone(), d.watched)).collect()
+    };
+    let mut before = known(&recorder);
     while !recorder.status.get().errors.contains_key("outbox") {
         assert!(step < 100, "the disk never fills up");
+        before = known(&recorder);
         recorder.step(step).await;
         step += 1;
     }
-    let is_unknown =
-        |device: &Device| device.state.is_none() && device.watched.last == device.watched.stored;
-    assert!(recorder.devices.iter().all(is_unknown));
+    assert!(known(&recorder) == before && before.iter().all(|(state, _)| state.is_some()));
     let kept = recorder.stored().await.len();
     assert_eq!(kept % 40, 0, "all of an edge or nothing: {kept}");
     set_pages_max(&recorder.spool, "PRAGMA max_page_count = 1000000").await;
@@ -221,5 +269,81 @@ async fn after_a_failed_commit_every_state_is_read_again_and_no_energy_is_lost()
     let stored = recorder.stored().await;
     for n in 0..40 {
         assert_eq!(sum_wh(&stored, &format!("p-{n}")), last * STEP_WH);
+    }
+}
+
+#[tokio::test]
+async fn at_the_end_the_states_of_many_devices_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recorder = recorder(dir.path(), 2, 100).await;
+    for step in 0..=6 {
+        recorder.step(step).await;
+    }
+    let seen: Vec<_> = recorder.devices.iter().map(|d| d.state.clone()).collect();
+    let (_reports, heard) = mpsc::channel(1);
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let spool = recorder.spool.clone();
+    recorder.run(heard, shutdown).await;
+    for (n, state) in seen.into_iter().enumerate() {
+        let point = domain::ids::PointId::new(format!("p-{n}")).unwrap();
+        assert_eq!(Some(spool.load(&point).await.unwrap()), state);
+    }
+}
+
+#[tokio::test]
+async fn silent_devices_are_looked_at_in_time_while_the_clock_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = recorder(dir.path(), 1, 100).await;
+    tokio::time::pause();
+    let clock = Clock::scaled(START.plus_ms(9_999), 1);
+    let recorder = Recorder { clock, ..recorder };
+    let ahead_ms = || (recorder.next_look() - Instant::now()).as_millis();
+    assert_eq!(ahead_ms(), 1);
+    recorder.clock.set_by(-3_600_000);
+    tokio::time::advance(std::time::Duration::from_secs(3)).await;
+    assert_eq!(ahead_ms(), 7_001);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_marks_its_intervals_and_costs_no_energy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recorder = recorder(dir.path(), 2, 1000).await;
+    for step in 0..=21 {
+        // Ten minutes forward between two samples, half a minute apart as all others.
+        let is_set = step >= 10;
+        let values = Values {
+            import: Some(Energy::from_wh(1_000 + step * STEP_WH)),
+            ..Values::default()
+        };
+        let sample = Sample {
+            read_at: START.plus_s(step * STEP_S + if is_set { 600 } else { 0 }),
+            values,
+            identity: None,
+        };
+        let watch = Watch {
+            elapsed_ms: step * STEP_S * 1000,
+            steps: u64::from(is_set),
+        };
+        let report = |device| Report {
+            device,
+            outcome: Ok(sample.clone()),
+            watch,
+        };
+        recorder.take(&mut vec![report(0), report(1)]).await;
+    }
+    let stored = recorder.stored().await;
+    for point in ["p-0", "p-1"] {
+        assert_eq!(sum_wh(&stored, point), 20 * STEP_WH);
+    }
+    for (point, reading) in &stored {
+        let start_s = reading.interval.start().ms_since(START) / 1000;
+        let is_marked = reading.quality.has(Quality::CLOCK_STEP);
+        // Between the samples at 270 s and at 900 s.
+        assert_eq!(
+            is_marked,
+            (240..=900).contains(&start_s),
+            "{point} {start_s}"
+        );
     }
 }

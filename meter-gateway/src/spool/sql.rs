@@ -105,8 +105,9 @@ pub(super) const REFUSED: &str =
     "SELECT point, sequence, reason FROM gateway_refused ORDER BY refused_at_ms, point, sequence";
 pub(super) const REFUSED_MESSAGE: &str =
     "SELECT message FROM gateway_refused WHERE point = $1 AND sequence = $2";
-pub(super) const TRIM_REFUSED: &str = "DELETE FROM gateway_refused WHERE refused_at_ms <=
-    (SELECT refused_at_ms FROM gateway_refused ORDER BY refused_at_ms DESC LIMIT 1 OFFSET $1)";
+pub(super) const TRIM_REFUSED: &str = "DELETE FROM gateway_refused WHERE (point, sequence) NOT IN
+    (SELECT point, sequence FROM gateway_refused
+    ORDER BY refused_at_ms DESC, sequence DESC, point LIMIT $1)";
 pub(super) const PLACES: &str = "SELECT point, sequence, interval_start_s FROM gateway_outbox";
 
 /// The messages of [`IN_FLIGHT_MAX`] readings; where there are fewer, the last is named again.

@@ -132,24 +132,65 @@ async fn only_what_is_accepted_leaves_and_what_is_missing_is_due() {
     let said = word(Some(7), vec![(6, 6), (4, 5)], rejected);
     let said = [said];
     let refused = spool.apply(&said, now, 100).await.unwrap();
-    let expected = [
-        (point(), 2, Rejection::TooLate),
-        (point(), 9, Rejection::Implausible),
-    ];
-    assert_eq!(refused, expected);
+    let expected = [(2, Rejection::TooLate), (9, Rejection::Implausible)];
+    assert_eq!(
+        refused,
+        expected.map(|(sequence, reason)| put_aside(sequence, reason))
+    );
     assert_eq!(
         due(&spool, 100).await,
         [0; 0],
         "the missing were only just sent"
     );
     let again = spool.apply(&said, now, RESEND_GRACE_MS + 1).await.unwrap();
-    assert_eq!(again, [], "only what is new is news");
+    assert_eq!(again, Vec::<Refused>::new(), "only what is new is news");
     assert_eq!(due(&spool, RESEND_GRACE_MS + 1).await, [6, 4, 5]);
     spool.forget_sent();
     assert_eq!(due(&spool, 1).await, [10, 8, 6, 4, 5]);
     let refused = spool.refused().await.unwrap();
     let rows: Vec<(i64, &str)> = refused.iter().map(|(_, s, r)| (*s, r.as_str())).collect();
     assert_eq!(rows, [(2, "too_late"), (9, "implausible")]);
+}
+
+/// A refused reading of [`filled`], whose bytes are no signed message.
+fn put_aside(sequence: u64, reason: Rejection) -> Refused {
+    Refused {
+        point: point(),
+        sequence,
+        reason,
+        signer: None,
+    }
+}
+
+#[tokio::test]
+async fn many_that_are_refused_at_one_time_leave_the_newest_thousand_and_their_signers() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = filled(dir.path(), 1_099).await;
+    let mut state = spool.load(&point()).await.unwrap();
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let community = CommunityId::new("c").unwrap();
+    let signed = Signed::sign(&key, &community, word(None, vec![], vec![]).message());
+    let next = NewReading {
+        sequence: state.chain.next_sequence,
+        interval: Interval::new(0, 900).unwrap(),
+        signed: Signed::from_bytes(signed.as_bytes().to_vec()),
+    };
+    state.chain.next_sequence += 1;
+    spool.store(&point(), &state, &[next]).await.unwrap();
+    let refuse = |numbers: std::ops::RangeInclusive<u64>| {
+        let rejected = numbers.map(|n| (n, Rejection::KeyRevoked));
+        word(None, vec![], rejected.collect())
+    };
+    let words: Vec<_> = (0..22)
+        .map(|part| refuse(part * 50 + 1..=part * 50 + 50))
+        .collect();
+    let refused = spool.apply(&words, Timestamp::EPOCH, 1).await.unwrap();
+    let last = refused.last().unwrap();
+    assert_eq!((refused.len(), last.sequence), (1_100, 1_100));
+    assert_eq!(last.signer, Some(PublicKey::of(&key).id()));
+    let kept = spool.refused().await.unwrap();
+    let kept: Vec<i64> = kept.iter().map(|(_, sequence, _)| *sequence).collect();
+    assert_eq!(kept, (101..=1_100).collect::<Vec<i64>>());
 }
 
 #[tokio::test]
