@@ -822,7 +822,8 @@ mod tests {
         check("[tariff]", "interval_length_s = 700\n[tariff]", "700");
         let afar = "[mqtt]\nlisten = \"0.0.0.0:0\"";
         check("[mqtt]\nlisten = \"127.0.0.1:0\"", afar, "plain text");
-        let broker = "[mqtt.broker]\nhost = \"127.0.0.1\"\nuser = \"platform\"";
+        let broker =
+            "[mqtt.broker]\nhost = \"127.0.0.1\"\nuser = \"platform\"\npassword_file = \"pw\"";
         check(
             "[mqtt]\nlisten = \"127.0.0.1:0\"",
             broker,
