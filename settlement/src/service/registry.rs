@@ -1,7 +1,7 @@
 //! Who may sign for what: keys, metering points, and each participant's secret.
 
 use domain::ids::{Digest32, GatewayId, KeyId, ParticipantId, PointId};
-use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
+use domain::key_record::{Holder, KeyRecord, POINTS_MAX, PointRecord, PointRole};
 use domain::receipt::Salt;
 use domain::signed::{PublicKey, Signed};
 use domain::time::Timestamp;
@@ -69,9 +69,9 @@ pub(super) async fn enrol_in_place(
     let signed = Signed::sign(&community.operator, &community.id, &record);
     let readable = signed.verify(PublicKey::of(&community.operator), &community.id);
     readable.map_err(|e| {
-        let most = "a key has at most 256 points in 16 KiB; enrol a second gateway for the rest";
         ServiceError::Refused(format!(
-            "the record of key {kid} is not readable: {e} ({most})"
+            "the record of key {kid} is not readable: {e} (a key has at most {POINTS_MAX} points; enrol a \
+             second gateway for the rest)"
         ))
     })?;
     let entry = Entry::new(Kind::Key, record.valid_from, PUBLIC, signed.as_bytes());

@@ -226,13 +226,13 @@ async fn a_gateways_record_is_renewed_but_a_known_point_stays_whose_it_is() {
     assert!(why.contains("the submeter of home-a"), "{why}");
     let mut many = three();
     let feeder = many[0].clone();
-    many.extend((0..300).map(|n| {
+    many.extend((0..domain::key_record::POINTS_MAX).map(|n| {
         let mut extra = feeder.clone();
         extra.point = domain::ids::PointId::new(format!("extra-{n}")).unwrap();
         extra
     }));
     let why = give(many).await.unwrap_err();
-    assert!(why.contains("256 points"), "{why}");
+    assert!(why.contains("1024 points"), "{why}");
     check_books(&world.db).await.unwrap();
 }
 
