@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::stream::{Port, run_port};
 use crate::bus::{Desk, JOBS_MAX, Poller, Report, Schedule, run_line};
 use crate::config::{
-    ClockConfig, Config, DeviceConfig, HomeMqttConfig, MetricsConfig, MqttConfig, Profiles, Role,
+    ClockConfig, Config, DeviceConfig, HomeMqttConfig, MetricsConfig, Profiles, Role, TlsConfig,
 };
 use crate::control::service::{Answers, COMMANDS_MAX, Controlled, Controller, Parties};
 use crate::control::store::Store;
@@ -605,25 +605,21 @@ pub(crate) fn device_broker(config: &Config) -> Result<DeviceBroker, GatewayErro
     Ok(DeviceBroker {
         host: mqtt.host.clone(),
         port: mqtt.port(),
-        tls: platform_tls(mqtt)?,
+        tls: client_tls(mqtt.tls.as_ref(), &mqtt.host)?,
         user: mqtt.user.clone(),
         password: password(mqtt.password.as_ref(), mqtt.password_file.as_ref())?,
     })
 }
 
-/// How the connection to the platform's broker is encrypted, if it is.
-fn platform_tls(mqtt: &MqttConfig) -> Result<Option<ClientTls>, TlsError> {
-    let tls = mqtt.tls.as_ref();
-    tls.map(|tls| ClientTls::open(&tls.files(), &mqtt.host))
+/// How a connection to a broker is encrypted, if it is.
+fn client_tls(tls: Option<&TlsConfig>, host: &str) -> Result<Option<ClientTls>, TlsError> {
+    tls.map(|tls| ClientTls::open(&tls.files(), host))
         .transpose()
 }
 
 /// The same of the home's own broker.
 fn home_tls(home: &HomeMqttConfig) -> Result<Option<ClientTls>, GatewayError> {
-    let tls = home.tls.as_ref();
-    tls.map(|tls| ClientTls::open(&tls.files(), &home.host))
-        .transpose()
-        .map_err(GatewayError::HomeTls)
+    client_tls(home.tls.as_ref(), &home.host).map_err(GatewayError::HomeTls)
 }
 
 /// The devices that speak over MQTT by themselves.
@@ -679,7 +675,11 @@ fn publisher(
     let boot_id = to_hex(&random);
     let topics = Topics::new(&config.community, &config.gateway);
     let mqtt = &config.mqtt;
-    let host = (mqtt.host.clone(), mqtt.port(), platform_tls(mqtt)?);
+    let host = (
+        mqtt.host.clone(),
+        mqtt.port(),
+        client_tls(mqtt.tls.as_ref(), &mqtt.host)?,
+    );
     let client_id = format!("cw-{}-{}", config.community, config.gateway);
     let options = link_options(
         &topics,

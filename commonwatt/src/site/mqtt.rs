@@ -1,15 +1,13 @@
 //! `[mqtt]` in `site.toml`: the program's own broker, or another one that the community runs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use meter_gateway::config::{is_this_computer, usual_port};
 use runtime::mqtt::MqttOptions;
 use runtime::tls::{ClientFiles, ClientTls, OwnCertificate, ServerFiles};
 use serde::{Deserialize, Serialize};
-
-const PLAIN_PORT: u16 = 1883;
-const TLS_PORT: u16 = 8883;
 
 /// Where gateways and platform meet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -218,9 +216,7 @@ impl OtherBroker {
         if self.user.is_empty() == has_password || !(has_password || has_certificate) {
             bail!("mqtt.broker: a user with a password_file, or a client certificate");
         }
-        let is_here = self.host == "localhost"
-            || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if tls.is_none() && !is_here && !self.allow_plaintext {
+        if tls.is_none() && !is_this_computer(&self.host) && !self.allow_plaintext {
             bail!(
                 "mqtt.broker.host is {}, another computer, and without [mqtt.broker.tls] the password \
                  and all readings would cross the network in plain text: add [mqtt.broker.tls], or \
@@ -238,12 +234,7 @@ impl OtherBroker {
     }
 
     fn port(&self) -> u16 {
-        let usual = if self.tls.is_some() {
-            TLS_PORT
-        } else {
-            PLAIN_PORT
-        };
-        self.port.unwrap_or(usual)
+        self.port.unwrap_or(usual_port(self.tls.is_some()))
     }
 
     /// How the platform reaches it: what it says there is what it says at its own broker.

@@ -107,8 +107,9 @@ impl TlsConfig {
     }
 }
 
-/// The port that is connected to where none is named.
-pub(super) const fn usual_port(is_encrypted: bool) -> u16 {
+/// The port of a broker where none is named.
+#[must_use]
+pub const fn usual_port(is_encrypted: bool) -> u16 {
     if is_encrypted { TLS_PORT } else { PLAIN_PORT }
 }
 
@@ -159,7 +160,8 @@ impl MqttConfig {
 }
 
 /// Whether a host is this very computer, so that nothing crosses a network.
-pub(super) fn is_this_computer(host: &str) -> bool {
+#[must_use]
+pub fn is_this_computer(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
