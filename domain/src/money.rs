@@ -201,49 +201,136 @@ pub fn split_largest_remainder(
     keys: &[&[u8]],
     salt: &[u8],
 ) -> Result<Vec<i64>, MoneyError> {
-    if total < 0 || weights.iter().any(|w| *w < 0) || weights.len() != keys.len() {
+    if weights.len() != keys.len() {
+        return Err(MoneyError::BadSplit);
+    }
+    let mut parts = Vec::new();
+    let key = |index: usize| keys[index];
+    split_into(
+        total,
+        weights,
+        key,
+        salt,
+        &mut Remainders::default(),
+        &mut parts,
+    )?;
+    Ok(parts)
+}
+
+/// Memory that splits use again: what each part's division left over, and whose it is.
+#[derive(Clone, Debug, Default)]
+pub struct Remainders {
+    list: Vec<(u128, usize)>,
+}
+
+/// [`split_largest_remainder`] into memory of the caller, with a key asked for only where remainders tie.
+///
+/// # Errors
+/// A negative weight or total, or a total that nobody can take.
+pub fn split_into<K: AsRef<[u8]>>(
+    total: i64,
+    weights: &[i64],
+    key: impl Fn(usize) -> K,
+    salt: &[u8],
+    remainders: &mut Remainders,
+    parts: &mut Vec<i64>,
+) -> Result<(), MoneyError> {
+    if total < 0 || weights.iter().any(|w| *w < 0) {
         return Err(MoneyError::BadSplit);
     }
     let sum: i128 = weights.iter().map(|w| i128::from(*w)).sum();
+    parts.clear();
+    if i128::from(total) == sum {
+        parts.extend_from_slice(weights);
+        return Ok(());
+    }
     if sum == 0 {
-        return if total == 0 {
-            Ok(vec![0; weights.len()])
-        } else {
-            Err(MoneyError::BadSplit)
-        };
+        return Err(MoneyError::BadSplit);
     }
-    let mut parts = Vec::with_capacity(weights.len());
-    let mut order = Vec::with_capacity(weights.len());
-    let mut given: i128 = 0;
-    for (index, weight) in weights.iter().enumerate() {
-        let product = i128::from(total) * i128::from(*weight);
-        let part = product / sum;
-        given += part;
-        parts.push(i64::try_from(part).map_err(|_| MoneyError::Overflow)?);
-        order.push((product % sum, index));
-    }
-    let mut left = usize::try_from(i128::from(total) - given).map_err(|_| MoneyError::Overflow)?;
-    order.retain(|(remainder, _)| *remainder > 0);
-    order.sort_by_cached_key(|(remainder, index)| {
-        let tie: [u8; 32] = Sha256::new()
-            .chain_update(salt)
-            .chain_update(keys[*index])
-            .finalize()
-            .into();
-        (std::cmp::Reverse(*remainder), tie, *index)
-    });
-    for (_, index) in order {
-        if left == 0 {
-            break;
-        }
-        parts[index] += 1;
-        left -= 1;
-    }
+    let given = floors(total, weights, sum.cast_unsigned(), remainders, parts)?;
+    let left = usize::try_from(i128::from(total) - given).map_err(|_| MoneyError::Overflow)?;
+    give_rest(left, key, salt, &mut remainders.list, parts);
     assert_eq!(
         parts.iter().map(|p| i128::from(*p)).sum::<i128>(),
         i128::from(total)
     );
-    Ok(parts)
+    Ok(())
+}
+
+/// The floored parts, what each leaves over, and their sum. In 64 bits where all products fit them.
+fn floors(
+    total: i64,
+    weights: &[i64],
+    sum: u128,
+    remainders: &mut Remainders,
+    parts: &mut Vec<i64>,
+) -> Result<i128, MoneyError> {
+    remainders.list.clear();
+    let total = total.unsigned_abs();
+    let mut given = 0_i128;
+    if let (Ok(sum), Some(_)) = (
+        u64::try_from(sum),
+        sum.checked_mul(u128::from(total))
+            .filter(|p| u64::try_from(*p).is_ok()),
+    ) {
+        for (index, weight) in weights.iter().enumerate() {
+            let product = total * weight.unsigned_abs();
+            let (part, rest) = (product / sum, product % sum);
+            given += i128::from(part);
+            parts.push(i64::try_from(part).map_err(|_| MoneyError::Overflow)?);
+            if rest > 0 {
+                remainders.list.push((u128::from(rest), index));
+            }
+        }
+        return Ok(given);
+    }
+    for (index, weight) in weights.iter().enumerate() {
+        let product = u128::from(total) * u128::from(weight.unsigned_abs());
+        let (part, rest) = (product / sum, product % sum);
+        let part = i64::try_from(part).map_err(|_| MoneyError::Overflow)?;
+        given += i128::from(part);
+        parts.push(part);
+        if rest > 0 {
+            remainders.list.push((rest, index));
+        }
+    }
+    Ok(given)
+}
+
+/// Gives one each to the `left` largest remainders. Only those that tie at the last place are ordered by
+/// their digest, which takes longer than all the rest.
+fn give_rest<K: AsRef<[u8]>>(
+    left: usize,
+    key: impl Fn(usize) -> K,
+    salt: &[u8],
+    list: &mut [(u128, usize)],
+    parts: &mut [i64],
+) {
+    if left == 0 {
+        return;
+    }
+    let (larger, last, _) = list.select_nth_unstable_by(left - 1, |a, b| b.0.cmp(&a.0));
+    let last = last.0;
+    for (remainder, index) in larger.iter() {
+        if *remainder > last {
+            parts[*index] += 1;
+        }
+    }
+    let above = larger.iter().filter(|(r, _)| *r > last).count();
+    let mut tied: Vec<usize> = list
+        .iter()
+        .filter(|(r, _)| *r == last)
+        .map(|(_, i)| *i)
+        .collect();
+    if tied.len() > left - above {
+        tied.sort_by_cached_key(|index| -> ([u8; 32], usize) {
+            let hash = Sha256::new().chain_update(salt).chain_update(key(*index));
+            (hash.finalize().into(), *index)
+        });
+    }
+    for index in tied.into_iter().take(left - above) {
+        parts[index] += 1;
+    }
 }
 
 checked_sums! { Price Money }
@@ -364,6 +451,33 @@ mod tests {
             let mean = (i128::from(a) + i128::from(b)).div_euclid(2);
             let middle = Price::from_micro_per_kwh(a).midpoint_floor(Price::from_micro_per_kwh(b));
             prop_assert_eq!(i128::from(middle.micro_per_kwh()), mean);
+        }
+
+        #[test]
+        fn a_split_is_the_one_of_the_rule_as_it_is_written(
+            total in 0_i64..400,
+            scale in prop_oneof![Just(1_i64), Just(1_000_000_000_000)],
+            weights in proptest::collection::vec(0_i64..6, 1..30),
+        ) {
+            let weights: Vec<i64> = weights.iter().map(|w| w * scale).collect();
+            let sum: i128 = weights.iter().map(|w| i128::from(*w)).sum();
+            prop_assume!(sum > 0);
+            let names: Vec<[u8; 8]> = (0..weights.len() as u64).map(u64::to_be_bytes).collect();
+            let keys: Vec<&[u8]> = names.iter().map(<[u8; 8]>::as_slice).collect();
+            let product = |i: usize| i128::from(total) * i128::from(weights[i]);
+            let mut expect: Vec<i64> =
+                (0..weights.len()).map(|i| i64::try_from(product(i) / sum).unwrap()).collect();
+            let left = usize::try_from(total - expect.iter().sum::<i64>()).unwrap();
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by_key(|i| {
+                let tie: [u8; 32] =
+                    Sha256::new().chain_update(b"salt").chain_update(keys[*i]).finalize().into();
+                (std::cmp::Reverse(product(*i) % sum), tie)
+            });
+            for index in order.into_iter().take(left) {
+                expect[index] += 1;
+            }
+            prop_assert_eq!(split_largest_remainder(total, &weights, &keys, b"salt").unwrap(), expect);
         }
 
         #[test]

@@ -27,7 +27,7 @@ use crate::book::{Book, slot};
 use crate::explain::Reason;
 pub use auction::Auction;
 pub use preferred::clear_with_wishes;
-pub use uniform_price::{PriceAndFills, price_and_fills};
+pub use uniform_price::{PriceAndFills, price_and_fills, price_and_fills_of};
 pub use words::{OptionError, Words};
 
 /// How a book is cleared: the mechanisms as data, each an [`Auction`].

@@ -14,6 +14,8 @@ use domain::receipt::Prices;
 use domain::time::Interval;
 use domain::trade::Trade;
 
+use crate::amounts::{deviation_amounts, trade_amounts};
+
 /// What a sum of postings is about. The first account sorts before the second.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Key {
@@ -210,12 +212,11 @@ pub fn participant_legs(
         };
         let held = Account::of(Chart::Held, &trade.buyer);
         let earned = Account::of(Chart::Available, &trade.seller);
-        let amount = trade.price.amount(trade.energy)?.nano();
-        legs.add(about(Purpose::Trade), &held, &earned, amount)?;
+        let amounts = trade_amounts(trade.energy, trade.price, trade.network_fee, prices)?;
+        legs.add(about(Purpose::Trade), &held, &earned, amounts.price_nano)?;
         if trade.buyer == *me {
-            let fee = trade.network_fee.unwrap_or(prices.network_fee);
-            let fee = fee.amount(trade.energy)?.nano();
-            legs.add(about(Purpose::NetworkFee), &held, &network, fee)?;
+            let about = about(Purpose::NetworkFee);
+            legs.add(about, &held, &network, amounts.fee_nano)?;
         }
     }
     deviation_legs(&mut legs, delivery, pooled, utility, prices)?;
@@ -233,8 +234,7 @@ pub fn participant_legs(
     Ok(legs)
 }
 
-/// A surplus is sold to the pool and the utility, a shortage is bought from them; energy from a
-/// neighbour also pays the network, the utility's price has the network in it.
+/// A surplus is sold to the pool and the utility, a shortage is bought from them.
 fn deviation_legs(
     legs: &mut Legs,
     delivery: &Delivery,
@@ -243,38 +243,22 @@ fn deviation_legs(
     prices: &Prices,
 ) -> Result<(), MoneyError> {
     let statement = Account::of(Chart::Statement, &delivery.participant);
-    let common = Account::common;
     let about = |purpose| About {
         asset: Asset::Token,
         purpose,
         reference: None,
     };
-    let to_pool = prices.pool.amount(pooled)?.nano();
-    legs.add(
-        about(Purpose::PoolDeviation),
-        &common(Chart::Pool),
-        &statement,
-        to_pool,
-    )?;
-    if pooled < Energy::ZERO {
-        let fee = prices.network_fee.amount(pooled)?.nano();
-        legs.add(
-            about(Purpose::NetworkFee),
-            &common(Chart::Network),
-            &statement,
-            fee,
-        )?;
+    let amounts = deviation_amounts(pooled, utility, prices)?;
+    for (purpose, chart, amount) in [
+        (Purpose::PoolDeviation, Chart::Pool, amounts.pool_nano),
+        (Purpose::NetworkFee, Chart::Network, amounts.fee_nano),
+        (
+            Purpose::UtilityDeviation,
+            Chart::Utility,
+            amounts.utility_nano,
+        ),
+    ] {
+        legs.add(about(purpose), &Account::common(chart), &statement, amount)?;
     }
-    let price = if utility < Energy::ZERO {
-        prices.retail
-    } else {
-        prices.feed_in
-    };
-    let to_utility = price.amount(utility)?.nano();
-    legs.add(
-        about(Purpose::UtilityDeviation),
-        &common(Chart::Utility),
-        &statement,
-        to_utility,
-    )
+    Ok(())
 }

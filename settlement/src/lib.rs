@@ -1,11 +1,12 @@
 //! Settlement: trades beside meter data become postings, a ledger, a verifiable log, and receipts.
 //!
 //! In flow order: [`accept`] (which readings count), [`deliver`] (traded beside metered), [`settle`]
-//! (what it comes to, with the prices of [`tariff`] and the sums of [`legs`]), [`run`] (when, and
+//! (what it comes to, with the prices of [`tariff`], the [`amounts`] and their sums in [`legs`]), [`run`] (when, and
 //! again), [`log`] (so that nobody can change it), [`prove`] (so that anybody can check it). These are
 //! pure; [`store`] and [`service`] keep them in a database.
 
 pub mod accept;
+pub mod amounts;
 pub mod deliver;
 pub mod legs;
 pub mod log;

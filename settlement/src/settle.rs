@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use domain::delivery::Delivery;
 use domain::energy::Energy;
 use domain::ids::ParticipantId;
-use domain::money::{MoneyError, Price, split_largest_remainder};
+use domain::money::{MoneyError, Price};
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::receipt::{Line, Prices};
 use domain::time::Interval;
 use domain::trade::Trade;
 
+use crate::amounts::Pooling;
 use crate::legs::{About, Legs, participant_legs};
 use crate::tariff::Tariff;
 
@@ -154,24 +155,10 @@ fn shares(inputs: &Inputs<'_>) -> Result<Vec<Share>, MoneyError> {
         .iter()
         .map(|d| d.deviation().map(Energy::wh).ok_or(MoneyError::Overflow))
         .collect::<Result<_, _>>()?;
-    let side = |sign: i64| -> Vec<i64> {
-        deviations
-            .iter()
-            .map(|d| d.saturating_mul(sign).max(0))
-            .collect()
-    };
-    let (surplus, shortage) = (side(1), side(-1));
-    let sum = |side: &[i64]| side.iter().map(|wh| i128::from(*wh)).sum::<i128>();
-    let pooled = i64::try_from(sum(&surplus).min(sum(&shortage)));
-    let pooled = pooled.map_err(|_| MoneyError::Overflow)?;
-    let keys: Vec<&[u8]> = inputs
-        .deliveries
-        .iter()
-        .map(|d| d.participant.as_str().as_bytes())
-        .collect();
     let salt = inputs.interval.start_s().to_be_bytes();
-    let given = split_largest_remainder(pooled, &surplus, &keys, &salt)?;
-    let taken = split_largest_remainder(pooled, &shortage, &keys, &salt)?;
+    let key = |index: usize| inputs.deliveries[index].participant.as_str().as_bytes();
+    let mut pooling = Pooling::default();
+    let pooled = pooling.pool(&deviations, key, &salt)?;
     let mut own: BTreeMap<&ParticipantId, Vec<Trade>> = BTreeMap::new();
     for trade in inputs.trades {
         for party in [&trade.buyer, &trade.seller] {
@@ -179,7 +166,7 @@ fn shares(inputs: &Inputs<'_>) -> Result<Vec<Share>, MoneyError> {
         }
     }
     let share = |(index, delivery): (usize, &Delivery)| {
-        let pooled = given[index] - taken[index];
+        let pooled = pooled[index];
         Share {
             delivery: delivery.clone(),
             pooled: Energy::from_wh(pooled),

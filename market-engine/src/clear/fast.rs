@@ -97,6 +97,13 @@ impl Records {
         true
     }
 
+    /// Takes all records out; their memory is used again.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.sums_wh = [0; 2];
+        self.limits = None;
+    }
+
     /// All records, in the order in which they came.
     #[must_use]
     pub fn list(&self) -> &[Record] {

@@ -17,7 +17,7 @@
 
 use std::borrow::Cow;
 
-use domain::money::{Price, split_largest_remainder};
+use domain::money::{Price, Remainders, split_into};
 use domain::order::Side;
 use sha2::{Digest, Sha256};
 
@@ -300,16 +300,9 @@ fn share(
 ) {
     let energy = |i: u32| records.list()[slot(i)].energy_wh();
     if ties == Ties::ProRata {
-        let energies: Vec<i64> = level.iter().map(|i| energy(*i)).collect();
-        let keys: Vec<&[u8]> = level.iter().map(|i| &book.get(*i).key[..]).collect();
-        let parts = split_largest_remainder(amount, &energies, &keys, book.salt());
-        assert!(
-            parts.is_ok(),
-            "a margin of positive energies could not be shared"
-        );
-        for (index, part) in level.iter().zip(parts.unwrap_or_default()) {
-            fills[slot(*index)] = part;
-        }
+        share_pro_rata(records, level, amount, fills, book.salt(), |i| {
+            book.get(i).key
+        });
         return;
     }
     let mut level = level.to_vec();
@@ -319,6 +312,36 @@ fn share(
         let part = left.min(energy(index));
         fills[slot(index)] = part;
         left -= part;
+    }
+}
+
+/// Serves `amount` to orders of one limit in proportion to their energy.
+pub(super) fn share_pro_rata(
+    records: &Records,
+    level: &[u32],
+    amount: i64,
+    fills: &mut [i64],
+    salt: &[u8],
+    key: impl Fn(u32) -> [u8; 16],
+) {
+    let energies: Vec<i64> = (level.iter())
+        .map(|i| records.list()[slot(*i)].energy_wh())
+        .collect();
+    let mut parts = Vec::new();
+    let split = split_into(
+        amount,
+        &energies,
+        |place| key(level[place]),
+        salt,
+        &mut Remainders::default(),
+        &mut parts,
+    );
+    assert!(
+        split.is_ok(),
+        "a margin of positive energies could not be shared"
+    );
+    for (index, part) in level.iter().zip(parts) {
+        fills[slot(*index)] = part;
     }
 }
 

@@ -3,8 +3,8 @@
 use domain::money::Price;
 use domain::order::Side;
 
-use super::fast::Margin;
-use super::merit::Plan;
+use super::fast::{Margin, Records, Scratch, clear_records};
+use super::merit::{Plan, share_pro_rata};
 use super::words::MILLION;
 use super::{Auction, Decision, PricePolicy, Ties, matching};
 use crate::book::Book;
@@ -92,6 +92,24 @@ pub fn price_and_fills(book: &Book, policy: PricePolicy, ties: Ties) -> PriceAnd
         filled_wh: plan.filled,
         left_out_wh: plan.left_out,
     }
+}
+
+/// Clears records of which no two are of one participant, so that nobody can meet itself: what
+/// [`price_and_fills`] says of a book of them with `pro-rata` ties, in memory that is used again. `fills`
+/// gets what is served of each; `key` names a record as [`crate::book::Entry::key`] does.
+pub fn price_and_fills_of(
+    records: &Records,
+    policy: PricePolicy,
+    salt: &[u8],
+    key: impl Fn(u32) -> [u8; 16],
+    scratch: &mut Scratch,
+    fills: &mut Vec<i64>,
+) -> Option<(Price, Margin)> {
+    let share = |level: &[u32], amount: i64, fills: &mut [i64]| {
+        share_pro_rata(records, level, amount, fills, salt, key);
+    };
+    let margin = clear_records(records, scratch, fills, share)?;
+    Some((price(&margin, policy), margin))
 }
 
 /// The price inside the range that the margin allows.

@@ -2,7 +2,9 @@
 
 use domain::money::Price;
 use domain::order::Side;
+use market_engine::book::{Book, Entry};
 use market_engine::clear::fast::{Margin, Records, Scratch, clear_records};
+use market_engine::clear::{PricePolicy, Ties, price_and_fills, price_and_fills_of};
 use proptest::prelude::*;
 
 type Line = (bool, i64, i64);
@@ -98,7 +100,50 @@ fn lines(limit: impl Strategy<Value = i64>, most: usize) -> impl Strategy<Value 
     proptest::collection::vec((any::<bool>(), 0_i64..1000, limit), 0..most)
 }
 
+/// The clearing of a book that has one order of each participant is that of its records alone.
+fn is_that_of_the_book(lines: &[Line], policy: PricePolicy) {
+    let key = |place: u32| {
+        let mut key = [7; 16];
+        key[..4].copy_from_slice(&place.wrapping_mul(2_654_435_761).to_be_bytes());
+        key
+    };
+    let (mut book, mut records) = (Book::new(b"noon"), Records::default());
+    let lines = lines.iter().filter(|(_, energy_wh, _)| *energy_wh > 0);
+    for (place, (bids, energy_wh, limit)) in (0_u32..).zip(lines) {
+        let side = if *bids { Side::Bid } else { Side::Offer };
+        let limit = Price::from_micro_per_kwh(*limit);
+        assert!(records.push(side, *energy_wh, limit));
+        let entry = Entry {
+            side,
+            energy_wh: *energy_wh,
+            limit,
+            participant: place,
+            arrival: place,
+            key: key(place),
+        };
+        book.push(entry).unwrap();
+    }
+    let mut fills = Vec::new();
+    let mut scratch = Scratch::default();
+    let quick = price_and_fills_of(&records, policy, b"noon", key, &mut scratch, &mut fills);
+    let whole = price_and_fills(&book, policy, Ties::ProRata);
+    assert_eq!(quick.map(|(price, _)| price), whole.price);
+    assert_eq!(fills, whole.filled_wh);
+    assert_eq!(
+        quick.map_or(0, |(_, margin)| margin.welfare),
+        whole.welfare_max
+    );
+}
+
 proptest! {
+    #[test]
+    fn records_of_different_participants_clear_as_their_book(
+        lines in proptest::collection::vec((any::<bool>(), 0_i64..20, 0_i64..9), 0..60),
+    ) {
+        is_that_of_the_book(&lines, PricePolicy::WalrasMid);
+        is_that_of_the_book(&lines, PricePolicy::Marginal);
+    }
+
     #[test]
     fn small_books_clear_as_by_sorting(lines in lines(-8_i64..8, 40)) {
         prop_assert_eq!(fast(&lines, &mut Scratch::default()), plain(&lines));
