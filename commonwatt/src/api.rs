@@ -3,6 +3,7 @@
 
 mod commands;
 mod keys;
+pub(crate) mod log;
 mod orders;
 
 use axum::extract::State;
@@ -17,6 +18,7 @@ use crate::web::Web;
 /// Every resource of the API that is not a page's own.
 pub(crate) fn routes() -> Router<Web> {
     Router::new()
+        .merge(log::routes())
         .route("/api/v1/platform", get(platform))
         .route("/api/v1/keys", get(keys::list))
         .route("/api/v1/keys/claims", post(keys::claim))

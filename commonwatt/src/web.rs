@@ -18,7 +18,6 @@ use axum::{Json, Router};
 use domain::ids::{ParticipantId, TradeId};
 use domain::time::Timestamp;
 use futures_util::Stream;
-use settlement::log::checkpoint::Log;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -96,7 +95,10 @@ fn router(web: Web) -> Router {
         .route("/street.svg", get(picture))
         .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
-        .route("/api/v1/checkpoints/{log}", get(checkpoint))
+        .route(
+            "/api/v1/checkpoints/{log}",
+            get(crate::api::log::checkpoint),
+        )
         .route("/health", get(health))
         .merge(crate::api::routes())
         .route(
@@ -269,23 +271,6 @@ fn download(name: &str, text: String) -> Response {
         (header::CONTENT_DISPOSITION, disposition),
     ];
     (headers, text).into_response()
-}
-
-/// The newest signed checkpoint of a log, as a signed note.
-async fn checkpoint(State(web): State<Web>, Path(log): Path<String>) -> Response {
-    let Some(log) = Log::ALL.into_iter().find(|known| known.word() == log) else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            "The logs are readings, market and ledger.",
-        );
-    };
-    match settlement::service::latest_checkpoint(&web.shared.db, log).await {
-        Ok(Some(note)) => {
-            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response()
-        }
-        Ok(None) => problem(StatusCode::NOT_FOUND, "This log has no checkpoint yet."),
-        Err(error) => broken("a checkpoint could not be read", &error),
-    }
 }
 
 /// 200 while the picture of the street is fresh, 503 otherwise.

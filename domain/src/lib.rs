@@ -18,6 +18,7 @@
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
 //! half-open intervals), [`fees`] (by zone), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
+//! [`log`] is what a log's reader checks: the tree and its signed roots.
 //! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
 pub mod acceptance;
@@ -30,6 +31,7 @@ pub mod fees;
 pub mod ids;
 pub mod introduction;
 pub mod key_record;
+pub mod log;
 pub mod money;
 pub mod order;
 pub mod order_query;

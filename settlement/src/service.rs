@@ -43,7 +43,7 @@ pub use keys::{
     CLAIM_LIFE_MAX_MS, GatewayKey, OpenClaim, Revoked, RevokedKey, WORD_AGE_MAX_MS, gateway_key,
     gateway_keys, open_claim, open_claims, revoke,
 };
-pub use logs::{checkpoint, consistency, latest_checkpoint};
+pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
 pub use proof::{clearing_record, receipt};
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};

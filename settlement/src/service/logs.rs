@@ -12,6 +12,7 @@ use super::error::{bytes, corrupt, number, stored};
 use super::{Community, ServiceError};
 use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
+use crate::log::tile::{Row, Tile, write_entries};
 use crate::log::tree::{Frontier, Node, Plan, consistency_plan, inclusion_plan, leaf_hash};
 use crate::store::{LOCK, Source};
 
@@ -118,6 +119,53 @@ pub async fn checkpoint(
         .await?;
     }
     Ok(())
+}
+
+/// The bytes of a tile; `None` where the log's newest checkpoint does not reach so far.
+///
+/// # Errors
+/// The database failed.
+pub async fn tile(db: &Db, log: Log, tile: Tile) -> Result<Option<Vec<u8>>, ServiceError> {
+    let code = i64::from(log.code());
+    let newest: Option<(i64,)> = db
+        .fetch_optional(
+            "SELECT size FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
+            args![code],
+        )
+        .await?;
+    let size = newest.map_or(Ok(0), |(size,)| number(size, "a log's size"))?;
+    if !tile.is_within(size) {
+        return Ok(None);
+    }
+    let first = stored(tile.first())?;
+    let end = first + i64::from(tile.width);
+    let row = match tile.row {
+        Row::Hashes(row @ 1..) => i64::from(row) * 8,
+        // The leaves' hashes are not kept: they are one hash away.
+        Row::Entries | Row::Hashes(0) => 0,
+    };
+    let sql = match row {
+        0 => {
+            "SELECT leaf FROM settle_log_entries
+             WHERE log = $1 AND idx >= $2 AND idx < $3 AND 0 = $4 ORDER BY idx"
+        }
+        _ => {
+            "SELECT hash FROM settle_log_nodes
+             WHERE log = $1 AND idx >= $2 AND idx < $3 AND level = $4 ORDER BY idx"
+        }
+    };
+    let rows: Vec<(Vec<u8>,)> = db.fetch_all(sql, args![code, first, end, row]).await?;
+    if rows.len() != usize::from(tile.width) {
+        return Err(corrupt("a log lacks a part of a tile"));
+    }
+    let rows = rows.iter().map(|(row,)| row.as_slice());
+    Ok(Some(match tile.row {
+        Row::Entries => {
+            write_entries(rows).ok_or_else(|| corrupt("an entry of a log is too long"))?
+        }
+        Row::Hashes(0) => rows.flat_map(|leaf| leaf_hash(leaf).0).collect(),
+        Row::Hashes(_) => rows.collect::<Vec<_>>().concat(),
+    }))
 }
 
 /// The newest signed note of a log.

@@ -8,6 +8,7 @@
 mod books;
 mod interval;
 mod keys;
+mod log;
 mod readings;
 mod receipts;
 mod world;

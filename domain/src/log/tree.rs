@@ -2,7 +2,7 @@
 //!
 //! Only complete subtrees are stored, by level and index; the ragged right edge is folded from them.
 
-use domain::ids::Digest32;
+use crate::ids::Digest32;
 use sha2::{Digest, Sha256};
 
 /// Longest proof: a tree of 2^64 leaves has 64 levels.
@@ -26,7 +26,9 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest32 {
     )
 }
 
-fn node_hash(left: Digest32, right: Digest32) -> Digest32 {
+/// The hash of a subtree from those of its two halves.
+#[must_use]
+pub fn node_hash(left: Digest32, right: Digest32) -> Digest32 {
     let hash = Sha256::new()
         .chain_update([1])
         .chain_update(left.0)
@@ -161,6 +163,16 @@ impl Plan {
 
 fn split_point(size: u64) -> u64 {
     1 << (size - 1).ilog2()
+}
+
+/// How to fold the root of a tree of `size` leaves out of its complete subtrees: one element, or none where
+/// the tree is empty.
+#[must_use]
+pub fn root_plan(size: u64) -> Plan {
+    match size {
+        0 => Plan::of(&[]),
+        _ => Plan::of(&[(0, size)]),
+    }
 }
 
 /// How to prove that the leaf at `index` is in the tree of `size` leaves; `None` if it is not.

@@ -1,8 +1,8 @@
 //! A log's checkpoint: its size and root in a C2SP signed note, signed by the operator with Ed25519.
 
+use crate::ids::{CommunityId, Digest32};
+use crate::signed::{PublicKey, SigningKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::ids::{CommunityId, Digest32};
-use domain::signed::{PublicKey, SigningKey};
 use ed25519_dalek::Signer;
 use sha2::{Digest, Sha256};
 
