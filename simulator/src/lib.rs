@@ -8,6 +8,12 @@
 //! | [`home`], [`battery`], [`ev`] | sun, load, habits | power and energy of one home |
 //! | [`setpoint`], [`journal`] | what devices are told | limits in the physics, and their record |
 //! | [`street`] | world × clock | devices on their wires |
+//!
+//! Beside the street in whole watts stands the fast simulator of thousands of homes:
+//!
+//! | file | turns | into |
+//! |---|---|---|
+//! | [`model`] | weather, habits, devices × interval | whole watt-hours of each home |
 
 pub mod battery;
 mod devices;
@@ -15,6 +21,7 @@ pub mod ev;
 pub mod home;
 pub mod journal;
 mod load;
+pub mod model;
 mod number;
 mod pv;
 mod random;
