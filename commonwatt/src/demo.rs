@@ -3,6 +3,7 @@
 //! It only wires. The devices are servers on loopback, the gateways read them as they would read a
 //! wall box, and the platform is the one that `serve` runs.
 
+mod people;
 mod street;
 
 pub(crate) use street::random_password;
@@ -86,7 +87,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let street = (world, journal);
     let devices = start_devices(&mut tasks, street, &clock, broker_at, &members).await?;
     let db = platform::database_or_file(named, &data).await?;
-    let platform = platform::open(site.clone(), &data, db, clock.clone()).await?;
+    let platform = platform::open(site.clone(), &data, db.clone(), clock.clone()).await?;
     start_platform(&mut tasks, platform, listener, link);
     for gateway in &members.gateways {
         let own: Vec<_> = devices.iter().filter(|d| d.home == gateway.home).collect();
@@ -100,6 +101,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         "gateways",
         &format!("{}, each with a key of its own", members.gateways.len()),
     );
+    for (who, link) in people::links(&db, &site).await? {
+        say(
+            "sign in",
+            &format!("{who:<10} http://{page}/sign-in/{link}"),
+        );
+    }
     say("page", &format!("http://{page}/   (Ctrl-C stops)"));
     tasks.run_until(stop).await?;
     say(

@@ -11,6 +11,8 @@
 #[cfg(feature = "platform")]
 mod api;
 #[cfg(feature = "platform")]
+mod auth;
+#[cfg(feature = "platform")]
 mod broker;
 mod cli;
 #[cfg(feature = "platform")]

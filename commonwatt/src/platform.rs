@@ -145,6 +145,7 @@ pub(crate) async fn open(
     db.migrate(market_engine::store::MIGRATIONS).await?;
     db.migrate(settlement::store::MIGRATIONS).await?;
     db.migrate(control::MIGRATIONS).await?;
+    db.migrate(crate::auth::MIGRATIONS).await?;
     refuse_other_books(&db, &site, clock.now()).await?;
     settlement::service::check_books(&db).await.context(
         "the books do not add up, so nothing was started; restore a backup of the database",

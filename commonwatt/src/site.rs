@@ -86,6 +86,9 @@ struct FeesFile {
 #[serde(deny_unknown_fields)]
 struct WebFile {
     listen: SocketAddr,
+    /// The address that people use, `https://street.example`, where a proxy on this computer adds TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    public_url: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,6 +153,8 @@ pub(crate) struct Site {
     pub(crate) zones: BTreeMap<PointId, String>,
     pub(crate) mqtt: Mqtt,
     pub(crate) web_listen: SocketAddr,
+    /// The address that people use, where it is not the one that is listened on.
+    pub(crate) public_url: Option<String>,
     pub(crate) participants: Vec<Participant>,
     pub(crate) gateways: Vec<Gateway>,
 }
@@ -350,6 +355,22 @@ impl Site {
     }
 }
 
+/// A public address is scheme and host, and nothing behind them.
+fn checked_url(url: &str) -> anyhow::Result<String> {
+    let url = url.strip_suffix('/').unwrap_or(url);
+    let host = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+    let fits = |host: &&str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
+        !host.is_empty() && host.chars().all(plain)
+    };
+    if host.filter(fits).is_none() {
+        bail!(
+            "web.public_url `{url}`: expected scheme and host as browsers show them, https://street.example"
+        );
+    }
+    Ok(url.to_owned())
+}
+
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
     let mut seen = BTreeSet::new();
     for name in names {
@@ -388,6 +409,11 @@ impl SiteFile {
             market: self.market,
             mqtt: self.mqtt,
             web_listen: self.web.listen,
+            public_url: self
+                .web
+                .public_url
+                .map(|url| checked_url(&url))
+                .transpose()?,
             participants: self
                 .participants
                 .into_iter()
@@ -418,6 +444,7 @@ impl SiteFile {
             mqtt: site.mqtt.clone(),
             web: WebFile {
                 listen: site.web_listen,
+                public_url: site.public_url.clone(),
             },
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
             gateways: site

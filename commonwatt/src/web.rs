@@ -6,6 +6,7 @@ mod street;
 mod trades;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use domain::ids::{ParticipantId, TradeId};
 use domain::time::Timestamp;
 use futures_util::Stream;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::auth::{self, Accounts, Viewer};
 use crate::platform::{Command, Shared};
 use crate::view;
 
@@ -37,7 +39,7 @@ const UPDATE_PAUSE: Duration = Duration::from_millis(400);
 
 /// The page may load its own script, style and pictures, and nothing from anybody else.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// The kind of every error's body.
 pub(crate) const PROBLEM: &str = "application/problem+json";
@@ -50,6 +52,7 @@ pub(crate) struct Web {
     pub(crate) street: watch::Receiver<Arc<view::Street>>,
     pub(crate) stop: CancellationToken,
     pub(crate) listeners: Arc<tokio::sync::Semaphore>,
+    pub(crate) accounts: Arc<Accounts>,
 }
 
 impl Web {
@@ -61,12 +64,19 @@ impl Web {
         stop: CancellationToken,
     ) -> Web {
         let listeners = Arc::new(tokio::sync::Semaphore::new(LISTENERS_MAX));
+        let accounts = Accounts::new(
+            shared.db.clone(),
+            &shared.community.operator,
+            shared.site.public_url.clone(),
+        );
+        let accounts = Arc::new(accounts);
         Web {
             shared,
             commands,
             street,
             stop,
             listeners,
+            accounts,
         }
     }
 }
@@ -74,7 +84,8 @@ impl Web {
 /// Serves until the token of `web` is cancelled; a request that is only half sent by then is cut off.
 pub(crate) async fn serve(listener: tokio::net::TcpListener, web: Web) -> anyhow::Result<()> {
     let stop = web.stop.clone();
-    let server = axum::serve(listener, router(web));
+    let routes = router(web).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, routes);
     let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;
@@ -95,12 +106,14 @@ fn router(web: Web) -> Router {
         .route("/street.svg", get(picture))
         .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
+        .route("/receipts/{name}", get(linked_receipt))
         .route(
             "/api/v1/checkpoints/{log}",
             get(crate::api::log::checkpoint),
         )
         .route("/health", get(health))
         .merge(crate::api::routes())
+        .merge(auth::routes())
         .route(
             "/static/style.css",
             get(|| asset("text/css", include_str!("../static/style.css"))),
@@ -115,12 +128,17 @@ fn router(web: Web) -> Router {
         )
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "There is nothing at this address.") })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(
+            web.clone(),
+            auth::limit_writes,
+        ))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(CONTENT_POLICY),
         ))
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        // With no-referrer browsers would hide from us that a form is our own.
+        .layer(fixed(header::REFERRER_POLICY, "same-origin"))
         .layer(CatchPanicLayer::new())
         .with_state(web)
 }
@@ -146,8 +164,16 @@ struct Before {
     before: Option<String>,
 }
 
-async fn all_trades(State(web): State<Web>, Query(asked): Query<Before>) -> Response {
+/// The viewer's own trades; for whoever has no home here there is no such page.
+async fn all_trades(
+    State(web): State<Web>,
+    viewer: Viewer,
+    Query(asked): Query<Before>,
+) -> Response {
     let shared = &web.shared;
+    let Some(home) = viewer.home() else {
+        return auth::nothing_here();
+    };
     // The book of the next interval but one may be cleared already.
     let newest = shared
         .clock
@@ -158,7 +184,7 @@ async fn all_trades(State(web): State<Web>, Query(asked): Query<Before>) -> Resp
         Some(Ok(before)) => before,
         Some(Err(error)) => return problem(StatusCode::BAD_REQUEST, &format!("before: {error}.")),
     };
-    match trades::page(shared, before).await {
+    match trades::page(shared, home, before).await {
         Ok(page) => page.into_response(),
         Err(error) => broken("trades could not be read", &error),
     }
@@ -236,22 +262,45 @@ fn updates(
     })
 }
 
-async fn receipt(State(web): State<Web>, Path((trade, file)): Path<(String, String)>) -> Response {
-    let participant = file.strip_suffix(".json").unwrap_or(&file);
-    let named = trade
-        .parse::<TradeId>()
-        .ok()
-        .zip(ParticipantId::new(participant).ok());
-    let Some((trade, participant)) = named else {
-        return problem(
-            StatusCode::NOT_FOUND,
-            "A receipt’s address is /receipts/<trade>/<home>.json.",
-        );
+/// A receipt by its home, for that home only; or by its unguessable name, for whoever has it.
+async fn receipt(
+    State(web): State<Web>,
+    viewer: Viewer,
+    Path((trade, file)): Path<(String, String)>,
+) -> Response {
+    let side = file.strip_suffix(".json").unwrap_or(&file);
+    let named = trade.parse().ok().zip(ParticipantId::new(side).ok());
+    match named.filter(|(_, side)| viewer.may_see(side)) {
+        Some((trade, side)) => receipt_of(&web, trade, &side).await,
+        None => auth::nothing_here(),
+    }
+}
+
+/// The receipt whose name is `<trade>-<mark>`: the mark is different for buyer and seller, and nobody
+/// can guess it.
+async fn linked_receipt(State(web): State<Web>, Path(name): Path<String>) -> Response {
+    let name = name.strip_suffix(".json").unwrap_or(&name);
+    let named = name
+        .split_once('-')
+        .and_then(|(trade, mark)| Some((trade.parse::<TradeId>().ok()?, mark)));
+    let Some((id, mark)) = named else {
+        return auth::nothing_here();
     };
-    let found =
-        settlement::service::receipt(&web.shared.db, &web.shared.community, trade, &participant)
-            .await;
-    match found {
+    let trade = match market_engine::service::trade(&web.shared.db, id).await {
+        Ok(trade) => trade,
+        Err(error) => return broken("a trade could not be read", &error),
+    };
+    let sides = trade.map(|trade| [trade.buyer, trade.seller]);
+    let mut sides = sides.into_iter().flatten();
+    match sides.find(|side| web.accounts.is_receipt_mark(mark, id, side)) {
+        Some(side) => receipt_of(&web, id, &side).await,
+        None => auth::nothing_here(),
+    }
+}
+
+async fn receipt_of(web: &Web, trade: TradeId, participant: &ParticipantId) -> Response {
+    let (db, community) = (&web.shared.db, &web.shared.community);
+    match settlement::service::receipt(db, community, trade, participant).await {
         Ok(Some(receipt)) => match settlement::prove::to_text(&receipt) {
             Ok(text) => download(&format!("receipt-{participant}-{trade}.json"), text),
             Err(error) => broken("a receipt could not be written", &error),

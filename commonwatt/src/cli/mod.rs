@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 ok, 1 the check failed, 2 usage or bad input, 3 the environment is in the way.
 
+#[cfg(feature = "platform")]
+mod accounts;
 mod check;
 #[cfg(feature = "platform")]
 mod clear;
@@ -48,6 +50,9 @@ enum Command {
     Gateway(gateway::Args),
     /// Check a gateway's configuration, and say what it means.
     Check(check::Args),
+    /// See and change who may sign in, and make links and API tokens.
+    #[cfg(feature = "platform")]
+    Accounts(accounts::Args),
     /// See and change which keys a community's gateways may sign with.
     #[cfg(feature = "platform")]
     Keys(keys::Args),
@@ -133,6 +138,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Gateway(args) => gateway::run(args),
         Command::Check(args) => check::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Accounts(args) => accounts::run(args),
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
         #[cfg(feature = "platform")]

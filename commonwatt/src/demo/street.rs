@@ -139,6 +139,7 @@ pub(super) fn site(
         zones: BTreeMap::new(),
         mqtt: Mqtt::own(mqtt_listen),
         web_listen,
+        public_url: None,
         participants,
         gateways: members
             .gateways

@@ -11,6 +11,7 @@ use crate::view::{
     Cleared, Fresh, Home, OrderLine, Street, TradeLine, clock_text, energy_text, interval_text,
     money_text, power_text, price_text,
 };
+use domain::ids::ParticipantId;
 use domain::money::Money;
 use domain::order::Side;
 
@@ -245,39 +246,37 @@ fn trades(street: &Street) -> Markup {
     };
     html! {
         h2 { "Trades " small { (interval_text(cleared.interval)) } }
-        (trade_table(&cleared.trades, false))
+        (trade_table(&cleared.trades, None))
         @if let Some(first) = cleared.delivered.first() {
             h2.second { "Delivered and settled " small { (interval_text(first.interval)) } }
-            (trade_table(&cleared.delivered, true))
+            (trade_table(&cleared.delivered, None))
         }
-        p { a href="/trades" { "All trades and their receipts" } }
     }
 }
 
-pub(super) fn trade_table(trades: &[TradeLine], receipts: bool) -> Markup {
+/// A table of trades, with the receipts of this home where one is named.
+pub(super) fn trade_table(trades: &[TradeLine], home: Option<&ParticipantId>) -> Markup {
     if trades.is_empty() {
         return html! { p.empty { "No trade in this auction." } };
     }
     html! {
         div.scroll { table {
             thead { tr { th { "from" } th { "to" } th.n { "kWh" } th.n { "ct/kWh" }
-                @if receipts { th { "receipt" } } } }
-            tbody { @for trade in trades { (trade_row(trade, receipts)) } }
+                @if home.is_some() { th { "receipt" } } } }
+            tbody { @for trade in trades { (trade_row(trade, home)) } }
         } }
     }
 }
 
-fn trade_row(trade: &TradeLine, receipts: bool) -> Markup {
-    let link = |who: &dyn std::fmt::Display| format!("/receipts/{}/{who}.json", trade.id);
+fn trade_row(trade: &TradeLine, home: Option<&ParticipantId>) -> Markup {
     html! {
         tr {
             td { (trade.seller) } td { (trade.buyer) }
             td.n { (energy_text(trade.energy).trim_end_matches(" kWh")) }
             td.n { (price_text(trade.price).trim_end_matches(" ct")) }
-            @if receipts { td {
-                a href=(link(&trade.seller)) download { "seller’s" } " · "
-                a href=(link(&trade.buyer)) download { "buyer’s" }
-            } }
+            @if let Some(home) = home {
+                td { a href=(format!("/receipts/{}/{home}.json", trade.id)) download { "receipt" } }
+            }
         }
     }
 }

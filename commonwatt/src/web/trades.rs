@@ -1,5 +1,6 @@
-//! Every trade there was, interval by interval, each with its receipts.
+//! Every trade of one home, interval by interval, each with its receipt.
 
+use domain::ids::ParticipantId;
 use domain::time::{Interval, Timestamp};
 use maud::{Markup, html};
 
@@ -11,13 +12,18 @@ use crate::view::{TradeLine, interval_text};
 const INTERVALS_PER_PAGE: i64 = 24;
 
 /// The trades of the intervals that end at or before `before`, newest first, with a way to older ones.
-pub(crate) async fn page(shared: &Shared, before: Timestamp) -> anyhow::Result<Markup> {
+pub(crate) async fn page(
+    shared: &Shared,
+    home: &ParticipantId,
+    before: Timestamp,
+) -> anyhow::Result<Markup> {
     let length_s = shared.market.rules.interval_length_s;
     let newest = Interval::containing(before.plus_ms(-1), length_s)?;
     let mut found = Vec::new();
     for back in 0..INTERVALS_PER_PAGE {
         let interval = newest.offset(-back);
-        if let Some(trades) = cleared_trades(shared, interval).await? {
+        if let Some(mut trades) = cleared_trades(shared, interval).await? {
+            trades.retain(|trade| trade.buyer == *home || trade.seller == *home);
             found.push((interval, trades));
         }
     }
@@ -26,17 +32,17 @@ pub(crate) async fn page(shared: &Shared, before: Timestamp) -> anyhow::Result<M
         shared.site.community.as_str(),
         &html! {
             section.headline {
-                h1 { "All trades" }
+                h1 { "Your trades" }
                 p.sub { "A receipt can be had once the interval is delivered and settled." }
             }
-            @for (interval, trades) in &found { (interval_card(*interval, trades)) }
+            @for (interval, trades) in &found { (interval_card(*interval, trades, home)) }
             @if found.is_empty() { p.empty { "Nothing was cleared in these hours." } }
             p { a href=(format!("/trades?before={oldest}")) { "Older" } " · " a href="/" { "The street now" } }
         },
     ))
 }
 
-fn interval_card(interval: Interval, trades: &[TradeLine]) -> Markup {
+fn interval_card(interval: Interval, trades: &[TradeLine], home: &ParticipantId) -> Markup {
     let day = interval
         .start()
         .to_chrono()
@@ -44,7 +50,7 @@ fn interval_card(interval: Interval, trades: &[TradeLine]) -> Markup {
     html! {
         section.card {
             h2 { (interval_text(interval)) " " small { (day.unwrap_or_default()) } }
-            (trade_table(trades, true))
+            (trade_table(trades, Some(home)))
         }
     }
 }

@@ -19,10 +19,34 @@ pub(crate) fn program() -> PathBuf {
     )
 }
 
+/// What the demo answered.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// Name and value of the cookie that it sets.
+    pub(crate) fn cookie(&self) -> Option<&str> {
+        self.header("set-cookie")?.split(';').next()
+    }
+}
+
 /// A running demo; killed when the test ends.
 pub(crate) struct Demo {
     child: Child,
     pub(crate) address: String,
+    /// The ready sign-in links, by the account's name.
+    links: BTreeMap<String, String>,
 }
 
 impl Demo {
@@ -40,10 +64,15 @@ impl Demo {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let page = lines
-            .by_ref()
-            .map(Result::unwrap)
-            .find(|l| l.starts_with("page"));
+        let mut links = BTreeMap::new();
+        let page = lines.by_ref().map(Result::unwrap).find(|line| {
+            if let Some(link) = line.strip_prefix("sign in") {
+                let (who, url) = link.trim().split_once(' ').unwrap();
+                let path = url.split("/sign-in/").nth(1).unwrap();
+                links.insert(who.to_owned(), format!("/sign-in/{path}"));
+            }
+            line.starts_with("page")
+        });
         let page = page.expect("the demo ended before it named its page");
         let address = page
             .split("http://")
@@ -55,7 +84,11 @@ impl Demo {
             .to_owned();
         // Whatever else it prints must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Demo { child, address }
+        Demo {
+            child,
+            address,
+            links,
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
@@ -67,31 +100,63 @@ impl Demo {
     }
 
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+        let answer = self.send(method, path, "", body);
+        (answer.status, answer.body)
+    }
+
+    /// Sends a request with further header lines, each with its line end.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    /// The same; nothing where the connection was cut before the answer could be read.
+    pub(crate) fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Option<Answer> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
             self.address,
             body.len()
         );
-        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, unchunked(head, body))
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some(Answer {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body: unchunked(head, body),
+            head: head.to_owned(),
+        })
     }
 
-    /// Waits until the page has a receipt to download, and downloads it.
-    fn receipt(&self) -> String {
-        let address = wait_for("a receipt on the page", || {
-            let (_, page) = self.get("/");
+    /// The path of an account's ready sign-in link.
+    pub(crate) fn link(&self, who: &str) -> &str {
+        &self.links[who]
+    }
+
+    /// Signs in with the ready link of an account, and gives the header line of its session.
+    pub(crate) fn sign_in(&self, who: &str) -> String {
+        let answer = self.send("POST", self.link(who), "", b"");
+        assert_eq!(answer.status, 303, "{who}: {}", answer.body);
+        format!("Cookie: {}\r\n", answer.cookie().unwrap())
+    }
+
+    /// Waits until a home's trades have a receipt that can be had, and downloads it.
+    fn receipt(&self, session: &str) -> String {
+        wait_for("a receipt among the home's trades", || {
+            let page = self.send("GET", "/trades", session, b"").body;
             page.split("href=\"")
                 .map(|part| part.split('"').next().unwrap().to_owned())
-                .find(|link| link.starts_with("/receipts/"))
-        });
-        let (status, text) = self.get(&address);
-        assert_eq!(status, 200, "{address}: {text}");
-        text
+                .filter(|link| link.starts_with("/receipts/"))
+                .map(|link| self.send("GET", &link, session, b""))
+                .find(|receipt| receipt.status == 200)
+        })
+        .body
     }
 
     fn log_size(&self, log: &str) -> u64 {
@@ -167,7 +232,8 @@ fn the_street_trades_stops_goes_on_and_its_receipts_are_genuine() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut demo = Demo::start(&data, &[]);
-    let receipt = demo.receipt();
+    let session = demo.sign_in("home-01");
+    let receipt = demo.receipt(&session);
     let pinned = data.join("operator.pub");
     let checked = verify(
         folder.path(),
@@ -189,12 +255,6 @@ fn the_street_trades_stops_goes_on_and_its_receipts_are_genuine() {
         "it does not say which step"
     );
 
-    let (status, trades) = demo.get("/trades");
-    assert_eq!(status, 200);
-    assert!(
-        trades.contains("/receipts/"),
-        "past trades must be reachable with their receipts"
-    );
     let (status, health) = demo.get("/health");
     assert_eq!((status, health.contains("ok")), (200, true), "{health}");
     let (status, nothing) = demo.get("/no-such-page");
@@ -224,7 +284,8 @@ fn the_street_trades_stops_goes_on_and_its_receipts_are_genuine() {
     });
     let checked = verify(
         folder.path(),
-        &demo.receipt(),
+        // The session is in the database: it outlives the program.
+        &demo.receipt(&session),
         &["--key", pinned.to_str().unwrap()],
     );
     assert!(

@@ -16,6 +16,7 @@ mod keys;
 mod kills;
 mod mosquitto;
 mod orders;
+mod people;
 mod probe;
 mod status;
 mod thousand;

@@ -1,0 +1,105 @@
+//! The tables of accounts, sessions, links, tokens, and of who did what.
+
+use runtime::db::Migration;
+
+/// The history of these tables.
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 4010,
+    description: "accounts",
+    sqlite: "
+CREATE TABLE account (
+    name TEXT PRIMARY KEY,
+    roles TEXT NOT NULL,
+    participant TEXT,
+    created_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+) STRICT;
+CREATE TABLE account_link (
+    hash BLOB PRIMARY KEY,
+    account TEXT NOT NULL REFERENCES account (name),
+    created_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    used_ms INTEGER
+) STRICT;
+CREATE INDEX account_link_of ON account_link (account, created_ms);
+CREATE TABLE account_session (
+    hash BLOB PRIMARY KEY,
+    account TEXT NOT NULL REFERENCES account (name),
+    created_ms INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX account_session_of ON account_session (account, seen_ms);
+CREATE TABLE account_token (
+    hash BLOB PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL REFERENCES account (name),
+    name TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    read_only INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    revoked_ms INTEGER
+) STRICT;
+CREATE INDEX account_token_of ON account_token (account, created_ms);
+CREATE TABLE account_audit (
+    id INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    action TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    address TEXT NOT NULL
+) STRICT;
+CREATE INDEX account_audit_of ON account_audit (account, id);
+CREATE TRIGGER account_audit_no_update BEFORE UPDATE ON account_audit
+    BEGIN SELECT RAISE(ABORT, 'account_audit is append-only'); END;
+CREATE TRIGGER account_audit_no_delete BEFORE DELETE ON account_audit
+    BEGIN SELECT RAISE(ABORT, 'account_audit is append-only'); END;",
+    postgres: "
+CREATE TABLE account (
+    name TEXT PRIMARY KEY,
+    roles TEXT NOT NULL,
+    participant TEXT,
+    created_ms BIGINT NOT NULL,
+    revoked_ms BIGINT
+);
+CREATE TABLE account_link (
+    hash BYTEA PRIMARY KEY,
+    account TEXT NOT NULL REFERENCES account (name),
+    created_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL,
+    used_ms BIGINT
+);
+CREATE INDEX account_link_of ON account_link (account, created_ms);
+CREATE TABLE account_session (
+    hash BYTEA PRIMARY KEY,
+    account TEXT NOT NULL REFERENCES account (name),
+    created_ms BIGINT NOT NULL,
+    seen_ms BIGINT NOT NULL
+);
+CREATE INDEX account_session_of ON account_session (account, seen_ms);
+CREATE TABLE account_token (
+    hash BYTEA PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL REFERENCES account (name),
+    name TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    read_only BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL,
+    revoked_ms BIGINT
+);
+CREATE INDEX account_token_of ON account_token (account, created_ms);
+CREATE TABLE account_audit (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at_ms BIGINT NOT NULL,
+    account TEXT NOT NULL,
+    action TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    address TEXT NOT NULL
+);
+CREATE INDEX account_audit_of ON account_audit (account, id);
+CREATE FUNCTION account_append_only() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;
+CREATE TRIGGER account_audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON account_audit
+    FOR EACH STATEMENT EXECUTE FUNCTION account_append_only();",
+}];
