@@ -193,6 +193,9 @@ pub struct State {
     open_marks: u16,
     /// Samples that fit each other but not what came before, as the device showed them.
     aside: Vec<Mark>,
+    /// Energy claimed since the counters of the newest one moved last, in watt-milliseconds.
+    #[serde(default)]
+    aside_claimed_wms: i64,
     /// The other meter that they are of.
     #[serde(default)]
     aside_meter: Option<[u8; 8]>,
@@ -341,19 +344,32 @@ impl State {
             _ => 0,
         };
         let before = std::mem::replace(&mut self.claimed, (mark.at_ms, counted_w));
+        // The lesser of two neighbours: a glitch of the power alone claims nothing.
+        let surely_w = before.1.min(counted_w).min(i64::from(limits.rating_w));
+        let is_claim = surely_w >= FROZEN_W.max(i64::from(limits.rating_w) / 100);
+        let claimed_wms = |since_ms: i64| match is_claim {
+            true => surely_w.saturating_mul(mark.at_ms.saturating_sub(since_ms).max(0)),
+            false => 0,
+        };
+        self.aside_claimed_wms = match self.aside.last() {
+            Some(aside) if !Mark::of(sample).has_moved_since(aside) => self
+                .aside_claimed_wms
+                .saturating_add(claimed_wms(before.0.max(aside.at_ms))),
+            _ => 0,
+        };
         if mark.has_moved_since(base) {
             self.claimed_wms = 0;
             return false;
         }
-        // The lesser of two neighbours: a glitch of the power alone claims nothing.
-        let surely_w = before.1.min(counted_w).min(i64::from(limits.rating_w));
-        if surely_w >= FROZEN_W.max(i64::from(limits.rating_w) / 100) {
-            let time_ms = mark.at_ms.saturating_sub(before.0.max(base.at_ms)).max(0);
-            let wms = surely_w.saturating_mul(time_ms);
-            self.claimed_wms = self.claimed_wms.saturating_add(wms);
-        }
+        let wms = claimed_wms(before.0.max(base.at_ms));
+        self.claimed_wms = self.claimed_wms.saturating_add(wms);
+        Self::should_have_moved(self.claimed_wms, limits)
+    }
+
+    /// Whether so much energy moves a counter.
+    fn should_have_moved(claimed_wms: i64, limits: &Limits) -> bool {
         let floor_mwh = FROZEN_MWH.max(limits.resolution_mwh().saturating_mul(3));
-        i128::from(self.claimed_wms) / WMS_PER_MWH > i128::from(floor_mwh)
+        i128::from(claimed_wms) / WMS_PER_MWH > i128::from(floor_mwh)
     }
 
     /// Takes in a sample that follows; the one before it is thereby confirmed.

@@ -33,6 +33,8 @@ impl State {
         }
         match self.aside.last() {
             Some(before) if mark.at_ms <= before.at_ms => return,
+            // A counter that stands although energy is claimed confirms nothing.
+            Some(_) if Self::should_have_moved(self.aside_claimed_wms, limits) => return,
             Some(before) => {
                 let time_ms = mark.at_ms - before.at_ms;
                 let level = mark.without_rounding(before, limits);

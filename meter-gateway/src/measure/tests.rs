@@ -198,6 +198,23 @@ fn a_frozen_meter_is_not_fresh_and_its_energy_is_spread_when_it_wakes() {
 }
 
 #[test]
+fn a_counter_that_stood_through_an_outage_while_power_flowed_is_bridged_once_it_moves() {
+    // 3600 W is a watt-hour a second. After two glitches the counter stands; nobody asks from 1050 s to 5000 s.
+    let glitches = [990, 1000].map(|s| at(s, Some(0), None));
+    let stands = [1020, 1030, 1040, 1050, 5000, 5010, 5020].map(|s| at(s, Some(2020), None));
+    let samples = steady(0, 990).chain(glitches).chain(stands);
+    let samples = samples.chain(steady(5030, 6400)).map(|s| CounterSample {
+        import_w: Some(3600),
+        ..s
+    });
+    let (state, done) = run(samples);
+    assert_eq!(state.era, 0, "no energy is left out");
+    let ends: Vec<i64> = done.iter().map(|m| m.registers[0].end.wh()).collect();
+    assert_eq!((ends[0], ends[5], ends[6]), (1900, 6400, 7300), "{ends:?}");
+    assert!(done[2].quality.has(Quality::GAP));
+}
+
+#[test]
 fn a_counter_that_stands_still_without_power_is_fresh() {
     let idle = (0..1811).step_by(10).map(|s| at(s, Some(500), None));
     let exporting = idle.map(|s| CounterSample {
