@@ -7,7 +7,7 @@
 //! | `Money` | ± | `Money` | `Option<Money>` (checked) |
 //!
 //! Rounding happens in [`Price::midpoint_floor`], [`Price::between_floor`], [`Money::percent_floor`],
-//! [`split_largest_remainder`] and nowhere else. `rust_decimal` is used for text at the edge only.
+//! [`Money::from_ratio`], [`split_largest_remainder`] and nowhere else. `rust_decimal` is used for text at the edge only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -156,6 +156,24 @@ impl Money {
     #[must_use]
     pub const fn nano(self) -> i64 {
         self.0
+    }
+
+    /// `numerator / denominator` nano-tokens, rounded half up.
+    ///
+    /// # Errors
+    /// The denominator is not above zero, or the result does not fit.
+    pub fn from_ratio(numerator: i128, denominator: i128) -> Result<Money, MoneyError> {
+        if denominator <= 0 {
+            return Err(MoneyError::BadSplit);
+        }
+        let (whole, rest) = (
+            numerator.div_euclid(denominator),
+            numerator.rem_euclid(denominator),
+        );
+        let up = i128::from(rest >= denominator - rest);
+        i64::try_from(whole + up)
+            .map(Money)
+            .map_err(|_| MoneyError::Overflow)
     }
 
     /// A percentage fee in basis points of this amount, floored: the remainder stays with the payer.
@@ -413,6 +431,17 @@ mod tests {
             assert_eq!(Price::from_micro_per_kwh(micro).short(), text);
         }
         assert_eq!(Price::from_micro_per_kwh(-12_345_678).short(), "-12.345678");
+    }
+
+    #[test]
+    fn a_ratio_is_rounded_half_up() {
+        for (numerator, denominator, nano) in
+            [(5, 2, 3), (-5, 2, -2), (7, 3, 2), (8, 3, 3), (6, 3, 2)]
+        {
+            let money = Money::from_ratio(numerator, denominator).unwrap();
+            assert_eq!(money.nano(), nano, "{numerator}/{denominator}");
+        }
+        assert!(Money::from_ratio(1, 0).is_err() && Money::from_ratio(i128::MAX, 1).is_err());
     }
 
     #[test]

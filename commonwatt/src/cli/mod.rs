@@ -22,6 +22,8 @@ mod operator;
 mod order;
 mod probe;
 #[cfg(feature = "platform")]
+mod rate;
+#[cfg(feature = "platform")]
 mod serve;
 #[cfg(feature = "platform")]
 mod verify;
@@ -67,6 +69,9 @@ enum Command {
     /// Place, take back and list a participant's own orders.
     #[cfg(feature = "platform")]
     Order(order::Args),
+    /// Price an OCPI charging record by an OCPI tariff, line by line.
+    #[cfg(feature = "platform")]
+    Rate(rate::Args),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
     #[cfg(feature = "platform")]
     Verify(verify::Args),
@@ -149,6 +154,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Clear(args) => clear::run(&args),
         #[cfg(feature = "platform")]
         Command::Order(args) => order::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Rate(args) => rate::run(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
     };

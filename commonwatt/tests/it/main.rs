@@ -18,6 +18,7 @@ mod mosquitto;
 mod orders;
 mod people;
 mod probe;
+mod rate;
 mod status;
 mod thousand;
 mod tidy;

@@ -9,6 +9,7 @@ mod books;
 mod interval;
 mod keys;
 mod log;
+mod ocpi;
 mod readings;
 mod receipts;
 mod world;

@@ -1,0 +1,87 @@
+//! `commonwatt rate`: the bill on the command line, and refusals that say where.
+
+use std::process::{Command, Output};
+
+fn rate(tariff: &str, cdr: &str, more: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let (tariff_file, cdr_file) = (folder.path().join("t.json"), folder.path().join("c.json"));
+    std::fs::write(&tariff_file, tariff).unwrap();
+    std::fs::write(&cdr_file, cdr).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_commonwatt"));
+    command.arg("rate").arg("--cdr").arg(&cdr_file);
+    if !tariff.is_empty() {
+        command.arg("--tariff").arg(&tariff_file);
+    }
+    command.args(["--zone", "Europe/Berlin"]).args(more);
+    command.output().unwrap()
+}
+
+const TARIFF: &str = r#"{"id": "day", "currency": "EUR", "elements": [{"price_components": [
+    {"type": "ENERGY", "price": 0.30, "vat": 19, "step_size": 1},
+    {"type": "PARKING_TIME", "price": 6.00, "vat": 19, "step_size": 300}]}]}"#;
+
+const CDR: &str = r#"{"start_date_time": "2026-03-02T08:30:00Z", "end_date_time": "2026-03-02T09:42:00Z", "currency": "EUR",
+    "charging_periods": [
+    {"start_date_time": "2026-03-02T08:30:00Z", "dimensions": [{"type": "ENERGY", "volume": 10.5}, {"type": "TIME", "volume": 1}]},
+    {"start_date_time": "2026-03-02T09:30:00Z", "dimensions": [{"type": "PARKING_TIME", "volume": 0.2}]}],
+    "total_cost": {"excl_vat": 4.65, "incl_vat": 5.5335}}"#;
+
+#[test]
+fn a_bill_as_table_json_and_csv() {
+    let table = rate(TARIFF, CDR, &[]);
+    let text = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.status.success() && text.contains("total EUR"),
+        "{text}"
+    );
+    assert!(text.contains("the record's own total agrees"), "{text}");
+    let json = rate(TARIFF, CDR, &["--format", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["total"], "5.5335");
+    assert_eq!(json["record"]["agrees"], true);
+    assert_eq!(json["lines"][1]["billed"], "900");
+    let csv = String::from_utf8(rate(TARIFF, CDR, &["--format", "csv"]).stdout).unwrap();
+    assert!(csv.ends_with("TOTAL,,,,,,,,4.65,0.8835,5.5335\n"), "{csv}");
+}
+
+#[test]
+fn the_record_can_carry_its_tariff() {
+    let cdr = CDR.replacen(
+        "\"currency\"",
+        &format!("\"tariffs\": [{TARIFF}], \"currency\""),
+        1,
+    );
+    assert!(rate("", &cdr, &[]).status.success());
+    let none = rate("", CDR, &[]);
+    let told = String::from_utf8(none.stderr).unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(told.contains("none of the 0 tariffs holds"), "{told}");
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_path() {
+    for (tariff, cdr, words) in [
+        (
+            TARIFF.replacen("0.30", "\"0.30\"", 1),
+            CDR.to_owned(),
+            "t.json: $.elements[0].price_components[0].price: expected a number",
+        ),
+        (
+            TARIFF.to_owned(),
+            CDR.replacen("10.5", "ten", 1),
+            "c.json: $: this is not JSON: expected",
+        ),
+        (
+            TARIFF.to_owned(),
+            CDR.replacen("EUR", "SEK", 1),
+            "the record is in SEK and the tariff in EUR",
+        ),
+    ] {
+        let refused = rate(&tariff, &cdr, &[]);
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
+    let zone = rate(TARIFF, CDR, &["--zone", "Nowhere"]);
+    assert_eq!(zone.status.code(), Some(2));
+}

@@ -1,0 +1,17 @@
+//! Charging a car: what a session costs by its tariff, line by line.
+//!
+//! In flow order: [`tariff`] (what is charged when, read from OCPI 2.2.1 or 2.3), [`record`] (what happened, read
+//! from an OCPI charging record), [`rate`] (the bill). All of it is pure and in integers: nano-units of the
+//! currency, nano-kWh and nanoseconds, so that a price per hour needs no rounding before the end of its line.
+
+mod json;
+pub mod rate;
+pub mod record;
+pub mod tariff;
+
+pub use json::FileError;
+
+/// Nano-units in a unit: of money, kWh, ampere, kilowatt, and nanoseconds in a second.
+pub const NANO: i128 = 1_000_000_000;
+/// Seconds in an hour, by which a price per hour is divided.
+pub const HOUR_S: i128 = 3_600;
