@@ -17,8 +17,8 @@
 //! | a device's set-point on lease | [`command::Command`], [`command::Ack`] | the operator, meter-gateway `control` |
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
-//! half-open intervals), [`fees`] (by zone), [`ids`], [`quality`], and [`key_record`] (who may sign for what).
-//! [`log`] is what a log's reader checks: the tree and its signed roots.
+//! half-open intervals), [`fees`] (by zone), [`terms`] (of settlement), [`ids`], [`quality`], and
+//! [`key_record`] (who may sign for what). [`log`] is what a log's reader checks: the tree and its signed roots.
 //! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
 pub mod acceptance;
@@ -42,5 +42,6 @@ pub mod receipt;
 pub mod rejection;
 pub mod revocation;
 pub mod signed;
+pub mod terms;
 pub mod time;
 pub mod trade;

@@ -41,7 +41,7 @@ impl Asset {
 /// A closed list travels as the number of its member.
 macro_rules! as_code {
     ($($name:ident)*) => {$(
-        impl<C> Encode<C> for $name {
+        impl<C> minicbor::Encode<C> for $name {
             fn encode<W: minicbor::encode::Write>(
                 &self,
                 e: &mut minicbor::Encoder<W>,
@@ -51,7 +51,7 @@ macro_rules! as_code {
             }
         }
 
-        impl<'b, C> Decode<'b, C> for $name {
+        impl<'b, C> minicbor::Decode<'b, C> for $name {
             fn decode(
                 d: &mut minicbor::Decoder<'b>,
                 _: &mut C,
@@ -64,6 +64,8 @@ macro_rules! as_code {
     )*};
 }
 
+pub(crate) use as_code;
+
 as_code! { Asset Purpose Run }
 
 /// The chart of accounts. The number is the account's place in it; the name says whose and what.
@@ -73,6 +75,8 @@ pub enum Chart {
     Available,
     /// A participant's tokens that are held for accepted bids; never below zero.
     Held,
+    /// What of a seller's income is kept until the final run; never below zero.
+    Holdback,
     /// What a participant owes to or has from the utility and the pool; paid by statement.
     Statement,
     /// Where deviations net inside the community; zero after every interval.
@@ -81,6 +85,8 @@ pub enum Chart {
     Utility,
     /// The network operator, which earns the network fee.
     Network,
+    /// What the community takes: its fee on trades, and the spread on pooled deviations.
+    Community,
     /// Tokens issued against deposits; its debit is the sum of all tokens in circulation.
     Bridge,
     /// Energy through a participant's meter (asset Wh).
@@ -92,13 +98,15 @@ pub enum Chart {
 }
 
 impl Chart {
-    const ALL: [Chart; 10] = [
+    const ALL: [Chart; 12] = [
         Chart::Available,
         Chart::Held,
+        Chart::Holdback,
         Chart::Statement,
         Chart::Pool,
         Chart::Utility,
         Chart::Network,
+        Chart::Community,
         Chart::Bridge,
         Chart::Meter,
         Chart::Grid,
@@ -111,10 +119,12 @@ impl Chart {
         match self {
             Chart::Available => 100,
             Chart::Held => 105,
+            Chart::Holdback => 110,
             Chart::Statement => 130,
             Chart::Pool => 200,
             Chart::Utility => 210,
             Chart::Network => 220,
+            Chart::Community => 300,
             Chart::Bridge => 600,
             Chart::Meter => 800,
             Chart::Grid => 810,
@@ -131,7 +141,7 @@ impl Chart {
     /// Whether a balance below zero is refused, in code and in the database.
     #[must_use]
     pub const fn never_below_zero(self) -> bool {
-        matches!(self, Chart::Available | Chart::Held)
+        matches!(self, Chart::Available | Chart::Held | Chart::Holdback)
     }
 }
 
@@ -254,10 +264,16 @@ pub enum Purpose {
     MeteredEnergy,
     /// Energy between the meters (asset Wh).
     LostEnergy,
+    /// What a pooled deviation pays around the local price.
+    Spread,
+    /// The community's fee on a seller's income.
+    CommunityFee,
+    /// Income kept until the final run.
+    Holdback,
 }
 
 impl Purpose {
-    const ALL: [Purpose; 9] = [
+    const ALL: [Purpose; 12] = [
         Purpose::Deposit,
         Purpose::Hold,
         Purpose::Release,
@@ -267,6 +283,9 @@ impl Purpose {
         Purpose::UtilityDeviation,
         Purpose::MeteredEnergy,
         Purpose::LostEnergy,
+        Purpose::Spread,
+        Purpose::CommunityFee,
+        Purpose::Holdback,
     ];
 
     /// The number that is stored and logged.
@@ -282,6 +301,9 @@ impl Purpose {
             Purpose::UtilityDeviation => 7,
             Purpose::MeteredEnergy => 8,
             Purpose::LostEnergy => 9,
+            Purpose::Spread => 10,
+            Purpose::CommunityFee => 11,
+            Purpose::Holdback => 12,
         }
     }
 
@@ -304,6 +326,9 @@ impl Purpose {
             Purpose::UtilityDeviation => "utility_deviation",
             Purpose::MeteredEnergy => "metered_energy",
             Purpose::LostEnergy => "lost_energy",
+            Purpose::Spread => "spread",
+            Purpose::CommunityFee => "community_fee",
+            Purpose::Holdback => "holdback",
         }
     }
 }

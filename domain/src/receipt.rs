@@ -17,13 +17,14 @@ use crate::order::Side;
 use crate::posting::{Account, Asset, Posting, Purpose, Run};
 use crate::quality::Quality;
 use crate::signed::encode;
+use crate::terms::{Terms, Tiers};
 use crate::time::{Interval, Timestamp};
 use crate::trade::{Clearing, Trade};
 
 /// The format's name; a verifier refuses any other.
 pub const FORMAT: &str = "commonwatt-receipt/v1";
 
-/// The four prices an interval is settled at.
+/// The prices an interval is settled at, and the terms where they are not the plain ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, Encode, Decode)]
 #[serde(deny_unknown_fields)]
 #[cbor(map)]
@@ -44,6 +45,10 @@ pub struct Prices {
     #[n(4)]
     #[serde(with = "as_text")]
     pub network_fee: Price,
+    /// What differs from plain pooling; a line without is as the first version of receipts had it.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
 }
 
 /// What one run settled for one participant: the ledger log commits to its encoding.
@@ -86,6 +91,14 @@ pub struct Line {
     #[n(9)]
     #[serde(with = "postings")]
     pub postings: Vec<Posting>,
+    /// The tariff's version, where it has versions.
+    #[n(10)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tariff: Option<String>,
+    /// With a tiered tariff: its steps, and where on them the participant stands.
+    #[n(11)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Tiers>,
 }
 
 impl Line {
@@ -489,14 +502,14 @@ mod maybe_word {
     }
 }
 
-mod as_text {
+pub(crate) mod as_text {
     use super::*;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(value)
     }
 
-    pub(super) fn deserialize<'d, T, D: Deserializer<'d>>(d: D) -> Result<T, D::Error>
+    pub(crate) fn deserialize<'d, T, D: Deserializer<'d>>(d: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
     {
@@ -524,14 +537,14 @@ mod maybe_text {
     }
 }
 
-mod as_wh {
+pub(crate) mod as_wh {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(value: &Energy, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Energy, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_i64(value.wh())
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Energy, D::Error> {
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Energy, D::Error> {
         i64::deserialize(d).map(Energy::from_wh)
     }
 }
@@ -680,11 +693,14 @@ mod tests {
                 retail: "0.32".parse().unwrap(),
                 feed_in: "0.08".parse().unwrap(),
                 network_fee: "0.07".parse().unwrap(),
+                terms: None,
             },
             postings: vec![
                 posting(Asset::Token, 2_508_000),
                 posting(Asset::WattHour, 19),
             ],
+            tariff: None,
+            tiers: None,
         }
     }
 
@@ -704,6 +720,33 @@ mod tests {
         }
         assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line());
         assert_eq!(minicbor::decode::<Line>(&line().to_cbor()).unwrap(), line());
+    }
+
+    #[test]
+    fn terms_and_steps_are_told_only_where_there_are_any() {
+        let plain = line();
+        let mut rich = plain.clone();
+        rich.prices.terms = Some(Terms {
+            community_fee_bp: 150,
+            ..Terms::default()
+        });
+        rich.tariff = Some("2026".to_owned());
+        rich.tiers = Some(Tiers {
+            used_wh: Energy::from_wh(7),
+            steps: Vec::new(),
+        });
+        let json = serde_json::to_string(&rich).unwrap();
+        let terms = r#""terms":{"policy":"pooled","spread":"0.000000","community_fee_bp":150,"#;
+        assert!(json.contains(terms), "{json}");
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), rich);
+        assert_eq!(minicbor::decode::<Line>(&rich.to_cbor()).unwrap(), rich);
+        let json = serde_json::to_string(&plain).unwrap();
+        assert!(
+            ["terms", "tariff", "tiers"]
+                .iter()
+                .all(|key| !json.contains(key))
+        );
+        assert!(plain.to_cbor().len() < rich.to_cbor().len());
     }
 
     #[test]

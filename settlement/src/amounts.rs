@@ -4,16 +4,21 @@
 //! intervals, adds the same amounts up without accounts. There is no second rule.
 
 use domain::energy::Energy;
-use domain::money::{MoneyError, Price, Remainders, split_into};
+use domain::money::{Money, MoneyError, Price, Remainders, split_into};
 use domain::receipt::Prices;
+use domain::terms::Tiers;
 
-/// What a trade costs its buyer.
+/// What a trade costs its buyer, and what its seller does not keep of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TradeAmounts {
     /// To the seller, in nano-tokens.
     pub price_nano: i64,
     /// To the network, in nano-tokens.
     pub fee_nano: i64,
+    /// From the seller to the community, in nano-tokens: floored, the remainder stays with the seller.
+    pub community_nano: i64,
+    /// Of what is left to the seller, kept until the final run, in nano-tokens: floored.
+    pub holdback_nano: i64,
 }
 
 /// What `energy` at `price` costs, with the network fee of the trade where it has its own.
@@ -27,17 +32,30 @@ pub fn trade_amounts(
     prices: &Prices,
 ) -> Result<TradeAmounts, MoneyError> {
     let fee = own_fee.unwrap_or(prices.network_fee);
+    let amount = price.amount(energy)?;
+    let (community, holdback) = match prices.terms {
+        None => (Money::ZERO, Money::ZERO),
+        Some(terms) => {
+            let community = amount.percent_floor(terms.community_fee_bp)?;
+            let rest = amount.checked_sub(community).ok_or(MoneyError::Overflow)?;
+            (community, rest.percent_floor(terms.holdback_bp)?)
+        }
+    };
     Ok(TradeAmounts {
-        price_nano: price.amount(energy)?.nano(),
+        price_nano: amount.nano(),
         fee_nano: fee.amount(energy)?.nano(),
+        community_nano: community.nano(),
+        holdback_nano: holdback.nano(),
     })
 }
 
 /// What a participant's deviation comes to, seen from its statement: received above zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeviationAmounts {
-    /// From the pool, in nano-tokens.
+    /// From the pool at the local price, in nano-tokens.
     pub pool_nano: i64,
+    /// From the community for the spread around that price, in nano-tokens: at most zero.
+    pub spread_nano: i64,
     /// From the network, in nano-tokens: at most zero with a fee of at least zero.
     pub fee_nano: i64,
     /// From the utility, in nano-tokens.
@@ -46,6 +64,7 @@ pub struct DeviationAmounts {
 
 /// What a deviation comes to, of which `pooled` went to neighbours and `utility` to the utility (below zero:
 /// came from them). Energy from a neighbour also pays the network; the utility's price has the network in it.
+/// With `tiers`, what the utility supplies is paid at the steps it falls on.
 ///
 /// # Errors
 /// An amount that does not fit 64 bits.
@@ -53,18 +72,45 @@ pub fn deviation_amounts(
     pooled: Energy,
     utility: Energy,
     prices: &Prices,
+    tiers: Option<&Tiers>,
 ) -> Result<DeviationAmounts, MoneyError> {
     let taken = pooled.min(Energy::ZERO);
-    let price = if utility < Energy::ZERO {
-        prices.retail
-    } else {
-        prices.feed_in
+    let utility = match tiers.filter(|_| utility < Energy::ZERO) {
+        Some(tiers) => negative(tiers.cost(absolute(utility)?)?)?,
+        None if utility < Energy::ZERO => prices.retail.amount(utility)?,
+        None => prices.feed_in.amount(utility)?,
     };
     Ok(DeviationAmounts {
         pool_nano: prices.pool.amount(pooled)?.nano(),
+        spread_nano: negative(spread_on(prices, pooled)?)?.nano(),
         fee_nano: prices.network_fee.amount(taken)?.nano(),
-        utility_nano: price.amount(utility)?.nano(),
+        utility_nano: utility.nano(),
     })
+}
+
+fn negative(amount: Money) -> Result<Money, MoneyError> {
+    Money::ZERO.checked_sub(amount).ok_or(MoneyError::Overflow)
+}
+
+fn absolute(energy: Energy) -> Result<Energy, MoneyError> {
+    let wh = energy.wh().checked_abs().ok_or(MoneyError::Overflow)?;
+    Ok(Energy::from_wh(wh))
+}
+
+/// What a pooled deviation pays beyond the local price: the spread, as far as neither side is worse off
+/// than with the utility.
+fn spread_on(prices: &Prices, pooled: Energy) -> Result<Money, MoneyError> {
+    let Some(terms) = prices.terms.filter(|terms| terms.spread > Price::ZERO) else {
+        return Ok(Money::ZERO);
+    };
+    let less = |a: Price, b: Price| a.checked_sub(b).ok_or(MoneyError::Overflow);
+    let room = if pooled < Energy::ZERO {
+        less(less(prices.retail, prices.network_fee)?, prices.pool)?
+    } else {
+        less(prices.pool, prices.feed_in)?
+    };
+    let spread = terms.spread.min(room).max(Price::ZERO);
+    spread.amount(absolute(pooled)?)
 }
 
 /// Memory that poolings use again.
@@ -131,6 +177,7 @@ mod tests {
             retail: price("0.32"),
             feed_in: price("0.08"),
             network_fee: price("0.07"),
+            terms: None,
         }
     }
 
@@ -148,14 +195,15 @@ mod tests {
     #[test]
     fn a_deviation_pays_the_network_only_for_what_came_from_neighbours() {
         let wh = Energy::from_wh;
-        let given = deviation_amounts(wh(100), wh(50), &prices()).unwrap();
+        let given = deviation_amounts(wh(100), wh(50), &prices(), None).unwrap();
         let nano = |pool_nano, fee_nano, utility_nano| DeviationAmounts {
             pool_nano,
+            spread_nano: 0,
             fee_nano,
             utility_nano,
         };
         assert_eq!(given, nano(16_500_000, 0, 4_000_000));
-        let taken = deviation_amounts(wh(-100), wh(-50), &prices()).unwrap();
+        let taken = deviation_amounts(wh(-100), wh(-50), &prices(), None).unwrap();
         assert_eq!(taken, nano(-16_500_000, -7_000_000, -16_000_000));
     }
 }

@@ -44,6 +44,81 @@ pub struct ConnectionData {
     pub substitute: Option<Substitute>,
 }
 
+/// What the feeder's meter counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Feeder {
+    /// From the grid into the street.
+    pub imported: Energy,
+    /// From the street into the grid.
+    pub exported: Energy,
+}
+
+/// What may be lost between the meters before somebody should look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LossBand {
+    /// Loss as a share of the energy that entered the street, in thousandths.
+    pub max_permille: u32,
+    /// What each meter's rounding and clock may add, either way.
+    pub tolerance_per_meter: Energy,
+}
+
+impl Default for LossBand {
+    /// 6 % and 5 Wh a meter.
+    fn default() -> Self {
+        LossBand {
+            max_permille: 60,
+            tolerance_per_meter: Energy::from_wh(5),
+        }
+    }
+}
+
+/// What the feeder's meter says about the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LossCheck {
+    /// There is no feeder meter, or it did not speak.
+    NotMetered,
+    /// The meters agree within the band.
+    Within,
+    /// More energy arrived than was sent: a meter counts too little import or too much export.
+    Gain,
+    /// More energy is lost than wires can lose: a meter is missing, wrong, or passed by.
+    TooMuch,
+}
+
+impl LossCheck {
+    /// Its word in logs and on pages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            LossCheck::NotMetered => "not_metered",
+            LossCheck::Within => "within",
+            LossCheck::Gain => "gain",
+            LossCheck::TooMuch => "too_much",
+        }
+    }
+}
+
+/// Holds the homes' meters against the feeder's. Nobody is charged for what it finds; it is told.
+#[must_use]
+pub fn check_loss(deliveries: &[Delivery], feeder: Option<Feeder>, band: LossBand) -> LossCheck {
+    let Some(feeder) = feeder else {
+        return LossCheck::NotMetered;
+    };
+    let sum = |of: fn(&Delivery) -> Energy| -> i128 {
+        deliveries.iter().map(|d| i128::from(of(d).wh())).sum()
+    };
+    let sent = sum(|d| d.exported) + i128::from(feeder.imported.wh());
+    let arrived = sum(|d| d.imported) + i128::from(feeder.exported.wh());
+    let meters = i128::try_from(deliveries.len()).unwrap_or(i128::MAX / 2) + 1;
+    let tolerance = meters.saturating_mul(i128::from(band.tolerance_per_meter.wh()));
+    let most = tolerance.saturating_add(sent.saturating_mul(i128::from(band.max_permille)) / 1000);
+    match sent - arrived {
+        lost if lost < -tolerance => LossCheck::Gain,
+        lost if lost > most => LossCheck::TooMuch,
+        _ => LossCheck::Within,
+    }
+}
+
 /// Why deliveries could not be made.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeliverError {
@@ -194,6 +269,32 @@ mod tests {
             assert_eq!(buyer.reading.is_some(), reading);
             assert_eq!((buyer.bought.wh(), deliveries[1].sold.wh()), (500, 500));
         }
+    }
+
+    #[test]
+    fn the_feeder_shows_what_no_meter_can_explain() {
+        let all = [connection("a", true, false), connection("b", true, false)];
+        let deliveries = deliver(trade().interval, &all, &[]).unwrap();
+        // Both import 900 Wh; three meters may differ by 15 Wh, and 6 % may be lost.
+        let check = |imported| {
+            let wh = Energy::from_wh;
+            let feeder = Feeder {
+                imported: wh(imported),
+                exported: wh(0),
+            };
+            check_loss(&deliveries, Some(feeder), LossBand::default())
+        };
+        for (imported, outcome) in [
+            (1784, LossCheck::Gain),
+            (1785, LossCheck::Within),
+            (1800, LossCheck::Within),
+            (1930, LossCheck::Within),
+            (1932, LossCheck::TooMuch),
+        ] {
+            assert_eq!(check(imported), outcome, "{imported}");
+        }
+        let none = check_loss(&deliveries, None, LossBand::default());
+        assert_eq!(none, LossCheck::NotMetered);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use domain::energy::Energy;
 use domain::ids::{PostingId, TradeId, timed_id};
 use domain::money::MoneyError;
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
-use domain::receipt::Prices;
+use domain::receipt::{Line, Prices};
+use domain::terms::Tiers;
 use domain::time::Interval;
 use domain::trade::Trade;
 
@@ -187,78 +188,118 @@ fn run_posting_id(interval: Interval, run: Run, key: &Key) -> PostingId {
     PostingId(timed_id(interval.start(), tag, "run-posting", &parts))
 }
 
-/// All legs of one participant: what its trades, its meter and its deviation come to.
-///
-/// This is the one place that says what an interval costs; settlement posts it and the verifier of a
-/// receipt computes it again.
-///
-/// # Errors
-/// An amount that does not fit 64 bits.
-pub fn participant_legs(
-    delivery: &Delivery,
-    trades: &[Trade],
-    pooled: Energy,
-    utility: Energy,
-    prices: &Prices,
-) -> Result<Legs, MoneyError> {
-    let mut legs = Legs::default();
-    let me = &delivery.participant;
-    let network = Account::common(Chart::Network);
-    for trade in trades {
+/// What decides one participant's legs of an interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// What was traded beside what flowed.
+    pub delivery: &'a Delivery,
+    /// The participant's trades.
+    pub trades: &'a [Trade],
+    /// The part of the deviation that neighbours cancelled.
+    pub pooled: Energy,
+    /// The part of the utility.
+    pub utility: Energy,
+    /// The prices, and the terms where they are not the plain ones.
+    pub prices: &'a Prices,
+    /// With a tiered tariff, where the participant stands on it.
+    pub tiers: Option<&'a Tiers>,
+    /// In which run: income is held back until the final one.
+    pub run: Run,
+}
+
+impl<'a> Part<'a> {
+    /// What a line says.
+    #[must_use]
+    pub fn of(line: &'a Line) -> Self {
+        Part {
+            delivery: &line.delivery,
+            trades: &line.trades,
+            pooled: line.pooled_wh,
+            utility: line.utility_wh,
+            prices: &line.prices,
+            tiers: line.tiers.as_ref(),
+            run: line.run,
+        }
+    }
+
+    /// All legs of this participant: what its trades, its meter and its deviation come to.
+    ///
+    /// This is the one place that says what an interval costs; settlement posts it and the verifier of a
+    /// receipt computes it again.
+    ///
+    /// # Errors
+    /// An amount that does not fit 64 bits.
+    pub fn legs(&self) -> Result<Legs, MoneyError> {
+        let mut legs = Legs::default();
+        let me = &self.delivery.participant;
+        for trade in self.trades {
+            self.trade_legs(&mut legs, trade)?;
+        }
+        self.deviation_legs(&mut legs)?;
+        let about = About {
+            asset: Asset::WattHour,
+            purpose: Purpose::MeteredEnergy,
+            reference: None,
+        };
+        let (meter, pool) = (Account::of(Chart::Meter, me), Account::common(Chart::Pool));
+        let net = self.delivery.exported.checked_sub(self.delivery.imported);
+        let net = net.ok_or(MoneyError::Overflow)?;
+        legs.add(about, &meter, &pool, net.wh())?;
+        Ok(legs)
+    }
+
+    /// The buyer pays the seller and the network from its hold; the community takes its fee of what the
+    /// seller got, and a part of the rest stays behind until the final run.
+    fn trade_legs(&self, legs: &mut Legs, trade: &Trade) -> Result<(), MoneyError> {
         let about = |purpose| About {
             asset: Asset::Token,
             purpose,
             reference: Some(trade.id),
         };
+        let me = &self.delivery.participant;
         let held = Account::of(Chart::Held, &trade.buyer);
         let earned = Account::of(Chart::Available, &trade.seller);
+        let prices = self.prices;
         let amounts = trade_amounts(trade.energy, trade.price, trade.network_fee, prices)?;
         legs.add(about(Purpose::Trade), &held, &earned, amounts.price_nano)?;
         if trade.buyer == *me {
-            let about = about(Purpose::NetworkFee);
+            let (about, network) = (about(Purpose::NetworkFee), Account::common(Chart::Network));
             legs.add(about, &held, &network, amounts.fee_nano)?;
         }
+        if trade.seller == *me {
+            let community = Account::common(Chart::Community);
+            let about_fee = about(Purpose::CommunityFee);
+            legs.add(about_fee, &earned, &community, amounts.community_nano)?;
+            if self.run < Run::Final {
+                let holdback = Account::of(Chart::Holdback, me);
+                let about = about(Purpose::Holdback);
+                legs.add(about, &earned, &holdback, amounts.holdback_nano)?;
+            }
+        }
+        Ok(())
     }
-    deviation_legs(&mut legs, delivery, pooled, utility, prices)?;
-    let about = About {
-        asset: Asset::WattHour,
-        purpose: Purpose::MeteredEnergy,
-        reference: None,
-    };
-    let (meter, pool) = (Account::of(Chart::Meter, me), Account::common(Chart::Pool));
-    let net = delivery
-        .exported
-        .checked_sub(delivery.imported)
-        .ok_or(MoneyError::Overflow)?;
-    legs.add(about, &meter, &pool, net.wh())?;
-    Ok(legs)
-}
 
-/// A surplus is sold to the pool and the utility, a shortage is bought from them.
-fn deviation_legs(
-    legs: &mut Legs,
-    delivery: &Delivery,
-    pooled: Energy,
-    utility: Energy,
-    prices: &Prices,
-) -> Result<(), MoneyError> {
-    let statement = Account::of(Chart::Statement, &delivery.participant);
-    let about = |purpose| About {
-        asset: Asset::Token,
-        purpose,
-        reference: None,
-    };
-    let amounts = deviation_amounts(pooled, utility, prices)?;
-    for (purpose, chart, amount) in [
-        (Purpose::PoolDeviation, Chart::Pool, amounts.pool_nano),
-        (Purpose::NetworkFee, Chart::Network, amounts.fee_nano),
-        (
-            Purpose::UtilityDeviation,
-            Chart::Utility,
-            amounts.utility_nano,
-        ),
-    ] {
-        legs.add(about(purpose), &Account::common(chart), &statement, amount)?;
+    /// A surplus is sold to the pool and the utility, a shortage is bought from them.
+    fn deviation_legs(&self, legs: &mut Legs) -> Result<(), MoneyError> {
+        let statement = Account::of(Chart::Statement, &self.delivery.participant);
+        let about = |purpose| About {
+            asset: Asset::Token,
+            purpose,
+            reference: None,
+        };
+        let amounts = deviation_amounts(self.pooled, self.utility, self.prices, self.tiers)?;
+        for (purpose, chart, amount) in [
+            (Purpose::PoolDeviation, Chart::Pool, amounts.pool_nano),
+            (Purpose::Spread, Chart::Community, amounts.spread_nano),
+            (Purpose::NetworkFee, Chart::Network, amounts.fee_nano),
+            (
+                Purpose::UtilityDeviation,
+                Chart::Utility,
+                amounts.utility_nano,
+            ),
+        ] {
+            legs.add(about(purpose), &Account::common(chart), &statement, amount)?;
+        }
+        Ok(())
     }
-    Ok(())
 }

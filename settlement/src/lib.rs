@@ -2,11 +2,13 @@
 //!
 //! In flow order: [`accept`] (which readings count), [`deliver`] (traded beside metered), [`settle`]
 //! (what it comes to, with the prices of [`tariff`], the [`amounts`] and their sums in [`legs`]), [`run`] (when, and
-//! again), [`log`] (so that nobody can change it), [`prove`] (so that anybody can check it). [`charging`]
-//! is what a car pays at a charger. These are pure; [`store`] and [`service`] keep them in a database.
+//! again), [`log`] (so that nobody can change it), [`prove`] (so that anybody can check it), [`statement`]
+//! (a month of it for people, by the local days of [`calendar`]). [`charging`] is what a car pays at a
+//! charger. These are pure; [`store`] and [`service`] keep them in a database.
 
 pub mod accept;
 pub mod amounts;
+pub mod calendar;
 pub mod charging;
 pub mod deliver;
 pub mod legs;
@@ -15,5 +17,6 @@ pub mod prove;
 pub mod run;
 pub mod service;
 pub mod settle;
+pub mod statement;
 pub mod store;
 pub mod tariff;

@@ -19,6 +19,7 @@ mod neighbours;
 mod proof;
 mod readings;
 mod registry;
+mod statement;
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,7 @@ pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,
     registered_points,
 };
+pub use statement::statement;
 
 use crate::tariff::Tariff;
 

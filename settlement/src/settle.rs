@@ -1,6 +1,8 @@
 //! What an interval comes to: a pure function from trades, deliveries and prices to postings.
 //!
 //! Deviations first cancel inside the community at the local price; the utility buys or sells the rest.
+//! That is the policy `pooled`; with `two-price` the utility serves every deviation, and with
+//! `single-price` both directions have one price, set by where the community as a whole stands.
 //! Energy is kept in double entry beside the money, and what the feeder's meter does not explain is
 //! shown as loss.
 
@@ -12,21 +14,15 @@ use domain::ids::ParticipantId;
 use domain::money::{MoneyError, Price};
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::receipt::{Line, Prices};
+use domain::terms::{DeviationPolicy, Position, Step, Terms, Tiers};
 use domain::time::Interval;
 use domain::trade::Trade;
 
 use crate::amounts::Pooling;
-use crate::legs::{About, Legs, participant_legs};
+use crate::legs::{About, Legs, Part};
 use crate::tariff::Tariff;
 
-/// What the feeder's meter counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Feeder {
-    /// From the grid into the street.
-    pub imported: Energy,
-    /// From the street into the grid.
-    pub exported: Energy,
-}
+pub use crate::deliver::Feeder;
 
 /// Everything that decides an interval's settlement.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +39,36 @@ pub struct Inputs<'a> {
     pub deliveries: &'a [Delivery],
     /// The feeder's meter, where it has one and it spoke.
     pub feeder: Option<Feeder>,
+    /// What a community may choose; the default is the plain pooled settlement of a provisional run.
+    pub options: Options<'a>,
+}
+
+/// What a community may choose beyond prices.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// In which run: income is held back until the final one.
+    pub run: Run,
+    /// Policy, spread, fee and holdback; the position is filled in here.
+    pub terms: Terms,
+    /// The tariff's version, where it has versions.
+    pub version: Option<&'a str>,
+    /// The steps of a tiered tariff; none where it has none.
+    pub steps: &'a [Step],
+    /// What the utility had supplied to each participant in the local month before the interval; who is
+    /// not in it had nothing. Only steps ask for it.
+    pub used: Option<&'a BTreeMap<ParticipantId, Energy>>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options {
+            run: Run::Provisional,
+            terms: Terms::default(),
+            version: None,
+            steps: &[],
+            used: None,
+        }
+    }
 }
 
 /// How one participant's deviation was served: surplus above zero, shortage below.
@@ -55,6 +81,7 @@ pub struct Share {
     /// The part of the utility.
     pub utility: Energy,
     trades: Vec<Trade>,
+    tiers: Option<Tiers>,
 }
 
 /// How the street's energy adds up.
@@ -77,6 +104,8 @@ pub struct Settlement {
     pub interval: Interval,
     /// The prices used.
     pub prices: Prices,
+    /// The tariff's version, where it has versions.
+    pub version: Option<String>,
     /// Each participant's share, ordered by participant.
     pub shares: Vec<Share>,
     /// How the energy adds up.
@@ -99,47 +128,58 @@ pub enum SettleError {
     /// A price below zero, with which a seller would have to pay from an account that may be empty.
     #[error("a price below zero among the trades of {0}: such trades cannot be prepaid")]
     NegativePrice(Interval),
+    /// Terms that make no sense.
+    #[error(transparent)]
+    Terms(#[from] domain::terms::TermsError),
 }
 
 /// Settles an interval.
 ///
 /// # Errors
-/// Amounts beyond 64 bits, and prices below zero.
+/// Amounts beyond 64 bits, trades with a price below zero, terms that make no sense.
 ///
 /// # Panics
 /// When energy bought is not energy sold, or the pool is not empty afterwards: then a rule is broken and
 /// nothing may be posted.
 pub fn settle(inputs: &Inputs<'_>) -> Result<Settlement, SettleError> {
-    let prices = inputs.tariff.prices(inputs.clearing_price);
-    let cheap = inputs.trades.iter().any(|t| t.price < Price::ZERO);
-    if cheap || prices.pool < Price::ZERO {
+    if inputs.trades.iter().any(|t| t.price < Price::ZERO) {
         return Err(SettleError::NegativePrice(inputs.interval));
     }
-    let settled = compute(inputs, prices);
-    settled.map_err(|source| SettleError::Money {
+    inputs.options.terms.check()?;
+    compute(inputs).map_err(|source| SettleError::Money {
         interval: inputs.interval,
         source,
     })
 }
 
-fn compute(inputs: &Inputs<'_>, prices: Prices) -> Result<Settlement, MoneyError> {
-    let shares = shares(inputs)?;
+fn compute(inputs: &Inputs<'_>) -> Result<Settlement, MoneyError> {
+    let options = &inputs.options;
+    let (shares, position) = shares(inputs)?;
+    let mut terms = options.terms;
+    terms.position = match terms.policy {
+        DeviationPolicy::SinglePrice => position,
+        _ => Position::Balanced,
+    };
+    let prices = inputs.tariff.prices_under(inputs.clearing_price, terms);
     let mut legs = Legs::default();
     for share in &shares {
-        let own = participant_legs(
-            &share.delivery,
-            &share.trades,
-            share.pooled,
-            share.utility,
-            &prices,
-        )?;
-        legs.unite(own);
+        let part = Part {
+            delivery: &share.delivery,
+            trades: &share.trades,
+            pooled: share.pooled,
+            utility: share.utility,
+            prices: &prices,
+            tiers: share.tiers.as_ref(),
+            run: options.run,
+        };
+        legs.unite(part.legs()?);
     }
     let balance = balance(inputs)?;
     balance_legs(&mut legs, &balance)?;
     let settlement = Settlement {
         interval: inputs.interval,
         prices,
+        version: options.version.map(str::to_owned),
         shares,
         balance,
         legs,
@@ -148,33 +188,50 @@ fn compute(inputs: &Inputs<'_>, prices: Prices) -> Result<Settlement, MoneyError
     Ok(settlement)
 }
 
-/// Splits each deviation into what the pool and what the utility serves.
-fn shares(inputs: &Inputs<'_>) -> Result<Vec<Share>, MoneyError> {
+/// Splits each deviation into what the pool and what the utility serves, and says where the community
+/// stands.
+fn shares(inputs: &Inputs<'_>) -> Result<(Vec<Share>, Position), MoneyError> {
     let deviations: Vec<i64> = inputs
         .deliveries
         .iter()
         .map(|d| d.deviation().map(Energy::wh).ok_or(MoneyError::Overflow))
         .collect::<Result<_, _>>()?;
-    let salt = inputs.interval.start_s().to_be_bytes();
-    let key = |index: usize| inputs.deliveries[index].participant.as_str().as_bytes();
-    let mut pooling = Pooling::default();
-    let pooled = pooling.pool(&deviations, key, &salt)?;
+    let pooled = pooled(inputs, &deviations)?;
     let mut own: BTreeMap<&ParticipantId, Vec<Trade>> = BTreeMap::new();
     for trade in inputs.trades {
         for party in [&trade.buyer, &trade.seller] {
             own.entry(party).or_default().push(trade.clone());
         }
     }
-    let share = |(index, delivery): (usize, &Delivery)| {
-        let pooled = pooled[index];
-        Share {
-            delivery: delivery.clone(),
-            pooled: Energy::from_wh(pooled),
-            utility: Energy::from_wh(deviations[index] - pooled),
-            trades: own.remove(&delivery.participant).unwrap_or_default(),
-        }
+    let share = |(index, delivery): (usize, &Delivery)| Share {
+        delivery: delivery.clone(),
+        pooled: Energy::from_wh(pooled[index]),
+        utility: Energy::from_wh(deviations[index] - pooled[index]),
+        trades: own.remove(&delivery.participant).unwrap_or_default(),
+        tiers: tiers(&inputs.options, &delivery.participant),
     };
-    Ok(inputs.deliveries.iter().enumerate().map(share).collect())
+    let net: i128 = deviations.iter().map(|wh| i128::from(*wh)).sum();
+    let shares = inputs.deliveries.iter().enumerate().map(share).collect();
+    Ok((shares, Position::of(net)))
+}
+
+fn tiers(options: &Options<'_>, participant: &ParticipantId) -> Option<Tiers> {
+    let used = options.used.and_then(|used| used.get(participant));
+    (!options.steps.is_empty()).then(|| Tiers {
+        used_wh: used.copied().unwrap_or(Energy::ZERO),
+        steps: options.steps.to_vec(),
+    })
+}
+
+/// The part of each deviation that others cancel: surplus above zero, shortage below.
+fn pooled(inputs: &Inputs<'_>, deviations: &[i64]) -> Result<Vec<i64>, MoneyError> {
+    if inputs.options.terms.policy == DeviationPolicy::TwoPrice {
+        return Ok(vec![0; deviations.len()]);
+    }
+    let salt = inputs.interval.start_s().to_be_bytes();
+    let key = |index: usize| inputs.deliveries[index].participant.as_str().as_bytes();
+    let mut pooling = Pooling::default();
+    Ok(pooling.pool(deviations, key, &salt)?.to_vec())
 }
 
 fn balance(inputs: &Inputs<'_>) -> Result<Balance, MoneyError> {
@@ -269,6 +326,8 @@ impl Settlement {
             postings: own
                 .remove(share.delivery.participant.as_str())
                 .unwrap_or_default(),
+            tariff: self.version.clone(),
+            tiers: share.tiers.clone(),
         };
         self.shares.iter().map(line).collect()
     }
@@ -337,8 +396,150 @@ mod tests {
             trades,
             deliveries: &deliveries,
             feeder,
+            options: Options::default(),
         };
         settle(&inputs).unwrap()
+    }
+
+    fn run_under(
+        terms: Terms,
+        run: Run,
+        trades: &[Trade],
+        flows: &[(i64, i64)],
+        steps: &[Step],
+    ) -> Settlement {
+        let deliveries = deliveries(trades, flows);
+        let options = Options {
+            run,
+            terms,
+            steps,
+            ..Options::default()
+        };
+        let inputs = Inputs {
+            interval: interval(),
+            tariff: &tariff(),
+            clearing_price: trades.first().map(|t| t.price),
+            trades,
+            deliveries: &deliveries,
+            feeder: None,
+            options,
+        };
+        settle(&inputs).unwrap()
+    }
+
+    const CHARTS: [Chart; 10] = [
+        Chart::Available,
+        Chart::Held,
+        Chart::Holdback,
+        Chart::Statement,
+        Chart::Utility,
+        Chart::Network,
+        Chart::Community,
+        Chart::Meter,
+        Chart::Grid,
+        Chart::Loss,
+    ];
+
+    #[test]
+    fn each_policy_by_hand() {
+        // Home 0 lacks 200 Wh, home 1 has 150 over: the community lacks 50 Wh.
+        let flows = [(200, 0), (0, 150)];
+        let net = |terms: Terms| {
+            let settled = run_under(terms, Run::Provisional, &[], &flows, &[]);
+            let net = |chart| settled.legs.net_of(chart, Asset::Token);
+            let pool = net(Chart::Pool);
+            assert_eq!(pool, 0, "{terms:?}");
+            [
+                net(Chart::Statement),
+                net(Chart::Utility),
+                net(Chart::Network),
+                net(Chart::Community),
+            ]
+        };
+        let plain = Terms::default();
+        // Nothing traded: the pool's price is (0.08 + 0.25) / 2 = 0.165.
+        let (network, short) = (150 * 70_000, 50 * 320_000);
+        assert_eq!(net(plain), [-network - short, short, network, 0]);
+        let spread = Terms {
+            spread: "0.01".parse().unwrap(),
+            ..plain
+        };
+        let both = 2 * 150 * 10_000;
+        assert_eq!(net(spread), [-network - short - both, short, network, both]);
+        // A spread never makes a neighbour's energy worse than the utility's: 0.085 on either side.
+        let wide = Terms {
+            spread: "0.5".parse().unwrap(),
+            ..plain
+        };
+        assert_eq!(net(wide)[3], 2 * 150 * 85_000);
+        let two = Terms {
+            policy: DeviationPolicy::TwoPrice,
+            ..plain
+        };
+        let utility = 200 * 320_000 - 150 * 80_000;
+        assert_eq!(net(two), [-utility, utility, 0, 0]);
+        let single = Terms {
+            policy: DeviationPolicy::SinglePrice,
+            ..plain
+        };
+        // Short: who lacks pays retail for all of it, who has over gets retail less the network fee.
+        let settled = run_under(single, Run::Provisional, &[], &flows, &[]);
+        let lines = settled.lines(
+            Run::Provisional,
+            &settled.legs.postings(interval(), Run::Provisional),
+        );
+        let paid = |line: &Line| -> i64 {
+            let own = Account::of(Chart::Statement, &line.participant);
+            let sign = |p: &Posting| if p.credit == own { 1 } else { -1 };
+            let tokens = line.postings.iter().filter(|p| p.asset == Asset::Token);
+            tokens.map(|p| sign(p) * p.amount).sum()
+        };
+        assert_eq!(paid(&lines[0]), -200 * 320_000);
+        assert_eq!(paid(&lines[1]), 150 * 250_000);
+        assert_eq!(settled.prices.terms.unwrap().position, Position::Short);
+    }
+
+    #[test]
+    fn the_community_takes_its_fee_and_the_holdback_comes_back_in_the_final_run() {
+        let terms = Terms {
+            community_fee_bp: 125,
+            holdback_bp: 1000,
+            ..Terms::default()
+        };
+        let trades = [trade(0, 1, 1001, 132_001)];
+        let flows = [(1001, 0), (0, 1001)];
+        let first = run_under(terms, Run::Provisional, &trades, &flows, &[]);
+        let income = 1001 * 132_001_i128;
+        let fee = income * 125 / 10_000;
+        let kept = (income - fee) / 10;
+        assert_ne!(
+            income * 125 % 10_000,
+            0,
+            "the remainder stays with the seller"
+        );
+        let net = |s: &Settlement, chart| s.legs.net_of(chart, Asset::Token);
+        assert_eq!(net(&first, Chart::Community), fee);
+        assert_eq!(net(&first, Chart::Holdback), kept);
+        assert_eq!(net(&first, Chart::Available), income - fee - kept);
+        let last = run_under(terms, Run::Final, &trades, &flows, &[]);
+        let rest = last.legs.minus(&first.legs).unwrap();
+        let rest = rest.postings(interval(), Run::Final);
+        assert_eq!(rest.len(), 1, "only what was held back moves: {rest:?}");
+        assert_eq!(rest[0].purpose, Purpose::Holdback);
+        assert_eq!(i128::from(rest[0].amount), kept);
+    }
+
+    #[test]
+    fn a_tiered_tariff_is_paid_step_by_step() {
+        let step = |from_wh, retail: &str| Step {
+            from_wh: Energy::from_wh(from_wh),
+            retail: retail.parse().unwrap(),
+        };
+        let steps = [step(0, "0.32"), step(100, "0.40")];
+        let flows = [(250, 0), (0, 0)];
+        let settled = run_under(Terms::default(), Run::Provisional, &[], &flows, &steps);
+        let paid = settled.legs.net_of(Chart::Utility, Asset::Token);
+        assert_eq!(paid, 100 * 320_000 + 150 * 400_000);
     }
 
     #[test]
@@ -379,6 +580,9 @@ mod tests {
             trades in proptest::collection::vec((0_usize..20, 0_usize..20, 1_i64..800), 0..12),
             price in 80_000_i64..250_000,
             feeder in proptest::option::of((0_i64..9000, 0_i64..9000)),
+            policy in 0_u8..3,
+            spread in 0_i64..60_000,
+            (fee, holdback) in (0_u32..2000, 0_u32..5000),
         ) {
             let mut seen = std::collections::BTreeSet::new();
             let trades: Vec<Trade> = trades
@@ -389,13 +593,24 @@ mod tests {
             let wh = Energy::from_wh;
             let feeder = feeder.map(|(i, e)| Feeder { imported: wh(i), exported: wh(e) });
             let settlement = run(&trades, &flows, feeder);
+            let policy = DeviationPolicy::from_code(policy).unwrap();
+            let terms = Terms {
+                policy,
+                spread: Price::from_micro_per_kwh(if policy == DeviationPolicy::Pooled { spread } else { 0 }),
+                community_fee_bp: fee,
+                holdback_bp: holdback,
+                position: Position::Balanced,
+            };
+            let other = run_under(terms, Run::Initial, &trades, &flows, &[]);
+            prop_assert_eq!(other.legs.net_of(Chart::Pool, Asset::Token), 0);
+            let total: i128 = CHARTS.iter().map(|c| other.legs.net_of(*c, Asset::Token)).sum();
+            prop_assert_eq!(total, 0);
+            prop_assert!(other.legs.net_of(Chart::Community, Asset::Token) >= 0);
+            let done = run_under(terms, Run::Final, &trades, &flows, &[]);
+            prop_assert_eq!(done.legs.net_of(Chart::Holdback, Asset::Token), 0);
             for asset in [Asset::Token, Asset::WattHour] {
                 prop_assert_eq!(settlement.legs.net_of(Chart::Pool, asset), 0);
-                let charts = [
-                    Chart::Available, Chart::Held, Chart::Statement, Chart::Utility,
-                    Chart::Network, Chart::Meter, Chart::Grid, Chart::Loss,
-                ];
-                let total: i128 = charts.iter().map(|c| settlement.legs.net_of(*c, asset)).sum();
+                let total: i128 = CHARTS.iter().map(|c| settlement.legs.net_of(*c, asset)).sum();
                 prop_assert_eq!(total, 0);
             }
             for share in &settlement.shares {

@@ -2,6 +2,7 @@
 
 use domain::money::Price;
 use domain::receipt::Prices;
+use domain::terms::{DeviationPolicy, Position, Terms};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -130,11 +131,25 @@ impl Tariff {
     /// the floored middle of what the utility pays and what it takes less the network fee.
     #[must_use]
     pub fn prices(&self, clearing: Option<Price>) -> Prices {
+        self.prices_under(clearing, Terms::default())
+    }
+
+    /// The same under other terms: with `single-price` a community that lacks energy nets at what the
+    /// utility takes less the network fee, one that has energy over at what the utility pays.
+    #[must_use]
+    pub fn prices_under(&self, clearing: Option<Price>, terms: Terms) -> Prices {
+        let local = clearing.unwrap_or_else(|| self.feed_in.midpoint_floor(self.room()));
+        let pool = match (terms.policy, terms.position) {
+            (DeviationPolicy::SinglePrice, Position::Short) => self.room(),
+            (DeviationPolicy::SinglePrice, Position::Long) => self.feed_in,
+            _ => local,
+        };
         Prices {
-            pool: clearing.unwrap_or_else(|| self.feed_in.midpoint_floor(self.room())),
+            pool,
             retail: self.retail,
             feed_in: self.feed_in,
             network_fee: self.network_fee,
+            terms: terms.written(),
         }
     }
 }

@@ -8,11 +8,12 @@ use domain::order::{Order, Side};
 use domain::quality::Quality;
 use domain::reading::{Obis, Reading};
 use domain::receipt::{Line, Prices, Receipt};
+use domain::terms::{DeviationPolicy, Position, Terms, are_steps};
 use domain::time::Interval;
 use domain::trade::Trade;
 
 use super::{Trust, open_signed, opened, same};
-use crate::legs::{Legs, participant_legs};
+use crate::legs::{Legs, Part};
 use crate::log::entry::{Kind, PUBLIC};
 use crate::tariff::Tariff;
 
@@ -250,7 +251,6 @@ fn last_line(receipt: &Receipt) -> Result<&Line, String> {
 
 fn lines(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     let last = last_line(receipt)?;
-    let prices = prices(receipt, last)?;
     let order = own_order(receipt, trust)?;
     filled(&order, &last.trades)?;
     let mut before = None;
@@ -272,7 +272,12 @@ fn lines(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         }
         before = Some(line.run);
         same("the trades of all lines", &line.trades, &last.trades)?;
-        same("the prices of the line", &line.prices, &prices)?;
+        same(
+            "the prices of the line",
+            &line.prices,
+            &prices(receipt, line)?,
+        )?;
+        same_tariff(line, last)?;
         line_of(receipt, line)?;
         same("the order's point", &order.point, &line.delivery.point)?;
     }
@@ -298,13 +303,45 @@ fn filled(order: &Order, trades: &[Trade]) -> Result<(), String> {
     ))
 }
 
-/// The prices follow from the tariff and the clearing price by the same rule as in settlement.
+/// The prices follow from the tariff, the terms and the clearing price by the same rule as in settlement.
 fn prices(receipt: &Receipt, line: &Line) -> Result<Prices, String> {
     let used = &line.prices;
-    let tariff = Tariff::new(used.retail, used.feed_in, used.network_fee);
-    Ok(tariff
-        .map_err(|e| e.to_string())?
-        .prices(receipt.clearing.content.price))
+    let terms = used.terms.unwrap_or_default();
+    terms.check().map_err(|e| e.to_string())?;
+    if used.network_fee < Price::ZERO {
+        return Err("the network pays for local energy".to_owned());
+    }
+    let tariff = Tariff {
+        retail: used.retail,
+        feed_in: used.feed_in,
+        network_fee: used.network_fee,
+    };
+    Ok(tariff.prices_under(receipt.clearing.content.price, terms))
+}
+
+/// A later run uses the tariff and the terms of that day; only where the community stood, and how much of
+/// the month came before, can be found to be another.
+fn same_tariff(line: &Line, last: &Line) -> Result<(), String> {
+    let rules = |line: &Line| {
+        let prices = &line.prices;
+        let terms = Terms {
+            position: Position::Balanced,
+            ..prices.terms.unwrap_or_default()
+        };
+        let steps = line.tiers.as_ref().map(|tiers| tiers.steps.clone());
+        let flat = (prices.retail, prices.feed_in, prices.network_fee);
+        (flat, terms, line.tariff.clone(), steps)
+    };
+    same("the tariff of all lines", &rules(line), &rules(last))?;
+    match &line.tiers {
+        Some(tiers) if !are_steps(&tiers.steps) => {
+            Err("the tariff's steps do not rise from zero".to_owned())
+        }
+        Some(tiers) if tiers.steps[0].retail != line.prices.retail => {
+            Err("the tariff's first step is not its retail price".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn line_of(receipt: &Receipt, line: &Line) -> Result<(), String> {
@@ -372,7 +409,24 @@ fn deviation(line: &Line) -> Result<(), String> {
     if pooled.signum() * utility.signum() < 0 {
         return Err("pool and utility serve opposite deviations".to_owned());
     }
-    Ok(())
+    let terms = line.prices.terms.unwrap_or_default();
+    let (policy, position) = (terms.policy, terms.position);
+    let fits = match policy {
+        DeviationPolicy::Pooled => position == Position::Balanced,
+        DeviationPolicy::TwoPrice => position == Position::Balanced && pooled == 0,
+        // The utility supplies only a community that lacks energy, and takes only from one with a surplus.
+        DeviationPolicy::SinglePrice => {
+            utility == 0 || position == Position::of(i128::from(utility))
+        }
+    };
+    if fits {
+        Ok(())
+    } else {
+        let word = policy.word();
+        Err(format!(
+            "pool and utility do not serve the deviation as `{word}` says"
+        ))
+    }
 }
 
 fn postings(receipt: &Receipt, _: &Trust) -> Result<String, String> {
@@ -380,9 +434,7 @@ fn postings(receipt: &Receipt, _: &Trust) -> Result<String, String> {
     let mut count = 0;
     for entry in &receipt.lines {
         let line = &entry.content;
-        let (pooled, utility) = (line.pooled_wh, line.utility_wh);
-        let target = participant_legs(&line.delivery, &line.trades, pooled, utility, &line.prices);
-        let target = target.map_err(|e| e.to_string())?;
+        let target = Part::of(line).legs().map_err(|e| e.to_string())?;
         let rest = target.minus(&posted).map_err(|e| e.to_string())?;
         let expected = rest.postings(line.interval, line.run);
         if expected != line.postings {

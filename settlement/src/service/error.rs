@@ -7,6 +7,7 @@ use runtime::db::DbError;
 
 use crate::deliver::DeliverError;
 use crate::settle::SettleError;
+use crate::statement::StatementError;
 
 /// Why a service did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum ServiceError {
     /// An amount does not fit.
     #[error(transparent)]
     Money(#[from] MoneyError),
+    /// A statement could not be made.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
     /// The call contradicts what is in the books already, or a rule.
     #[error("{0}")]
     Refused(String),

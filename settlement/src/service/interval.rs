@@ -24,7 +24,7 @@ use crate::deliver::{ConnectionData, Metered, Substitute, deliver};
 use crate::legs::Legs;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
-use crate::settle::{Balance, Feeder, Inputs, Settlement, settle};
+use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
 use crate::store::LOCK;
 use crate::tariff::Tariff;
 
@@ -148,6 +148,10 @@ pub async fn run_interval(
         trades,
         deliveries: &deliveries,
         feeder: feeder(&points, &metered),
+        options: Options {
+            run,
+            ..Options::default()
+        },
     })?;
     let (postings, lines) = book(tx, now, &settlement, run).await?;
     let summary = RunSummary {

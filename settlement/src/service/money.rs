@@ -11,6 +11,7 @@ use runtime::db::{Db, Tx};
 
 use super::ServiceError;
 use super::error::{bytes, corrupt, number};
+use crate::statement::Entry;
 use crate::store::{LOCK, Source};
 
 /// The tag of postings outside of runs in [`timed_id`]; the purpose is added.
@@ -168,6 +169,73 @@ pub(super) async fn run_postings(
         )
         .await?;
     rows.into_iter().map(posting).collect()
+}
+
+/// Postings that no run made which are read at a time.
+const OTHER_BATCH: i64 = 4096;
+
+type OtherRow = (
+    Vec<u8>,
+    i64,
+    i64,
+    String,
+    i64,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<Vec<u8>>,
+    i64,
+);
+
+/// Postings on a participant's accounts that no run made, in the order of their ids, from the one after
+/// `after` on; and where to go on, if that may not be all.
+pub(super) async fn other_postings(
+    db: &Db,
+    participant: &ParticipantId,
+    after: Vec<u8>,
+) -> Result<(Vec<Entry>, Option<Vec<u8>>), ServiceError> {
+    let rows: Vec<OtherRow> = db
+        .fetch_all(
+            "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
+             start_s, length_s, reference, at_ms FROM settle_postings
+             WHERE run IS NULL AND debit_owner = $1 AND id > $2
+             UNION ALL
+             SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
+             start_s, length_s, reference, at_ms FROM settle_postings
+             WHERE run IS NULL AND credit_owner = $1 AND debit_owner <> $1 AND id > $2
+             ORDER BY id LIMIT $3",
+            args![participant.as_str(), after, OTHER_BATCH],
+        )
+        .await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count >= OTHER_BATCH);
+    let last = rows.last().filter(|_| full).map(|row| row.0.clone());
+    let entry = |row: OtherRow| -> Result<Entry, ServiceError> {
+        let (id, asset, debit, debit_owner, credit, credit_owner, ..) = row;
+        let (amount, purpose, start_s, length_s) = (row.6, row.7, row.8, row.9);
+        let (reference, at_ms) = (row.10, row.11);
+        let stored = (
+            id,
+            asset,
+            debit,
+            debit_owner,
+            credit,
+            credit_owner,
+            amount,
+            purpose,
+            start_s,
+            length_s,
+            None,
+            reference,
+        );
+        Ok(Entry {
+            posting: posting(stored)?,
+            booked_at: Timestamp::from_unix_ms(at_ms),
+        })
+    };
+    let entries = rows.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Ok((entries, last))
 }
 
 /// A posting of tokens outside of the runs.

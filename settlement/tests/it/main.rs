@@ -12,4 +12,5 @@ mod log;
 mod ocpi;
 mod readings;
 mod receipts;
+mod statements;
 mod world;
