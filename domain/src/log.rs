@@ -3,4 +3,6 @@
 //! It is here and not with settlement because a gateway checks its operator's log as well.
 
 pub mod checkpoint;
+pub mod cosignature;
+pub mod note;
 pub mod tree;

@@ -7,6 +7,7 @@
 
 mod content;
 mod record;
+mod tlog;
 
 use domain::ids::CommunityId;
 use domain::key_record::{Holder, KeyRecord};
@@ -16,9 +17,12 @@ use domain::time::Timestamp;
 
 use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
+use crate::log::note::Note;
+use crate::log::policy::Policy;
 use crate::log::tree::verify_inclusion;
 
 pub use record::verify_record;
+pub use tlog::{proofs, verify_proof};
 
 /// Longest receipt that is read.
 pub const RECEIPT_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -59,12 +63,46 @@ pub fn to_text(receipt: &Receipt) -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(receipt).map(|text| text + "\n")
 }
 
+/// What a reader trusts beforehand.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Trusted {
+    /// The operator's key.
+    pub operator: Option<PublicKey>,
+    /// Which witnesses must have signed the ledger log's checkpoint.
+    pub policy: Policy,
+}
+
+impl Trusted {
+    /// The operator's key for a log, where one is known; it must not differ between key and policy.
+    fn key_of(&self, origin: &str) -> Result<Option<PublicKey>, String> {
+        match (self.operator, self.policy.log_key(origin)?) {
+            (Some(one), Some(other)) if one != other => {
+                Err("the policy names another key than the one that was given".to_owned())
+            }
+            (one, other) => Ok(one.or(other)),
+        }
+    }
+}
+
 /// Verifies a receipt's text. With `pinned`, the operator's key must be this one.
 #[must_use]
 pub fn verify(text: &str, pinned: Option<PublicKey>) -> Report {
+    let policy = Policy::default();
+    verify_with(
+        text,
+        &Trusted {
+            operator: pinned,
+            policy,
+        },
+    )
+}
+
+/// Verifies a receipt's text against what the reader trusts.
+#[must_use]
+pub fn verify_with(text: &str, trusted: &Trusted) -> Report {
     let mut report = Report {
         steps: Vec::new(),
-        pinned: pinned.is_some(),
+        pinned: false,
     };
     let steps = &mut report.steps;
     let receipt = match read(text) {
@@ -75,8 +113,11 @@ pub fn verify(text: &str, pinned: Option<PublicKey>) -> Report {
         }
     };
     steps.push(("format", Ok(format!("{FORMAT} of {}", receipt.participant))));
-    let trust = match Trust::establish(&receipt, pinned, steps) {
-        Ok(trust) => trust,
+    let trust = match Trust::establish(&receipt, trusted, steps) {
+        Ok((trust, pinned)) => {
+            report.pinned = pinned;
+            trust
+        }
         Err((name, why)) => {
             steps.push((name, Err(why)));
             return report;
@@ -142,16 +183,20 @@ type Steps = Vec<(&'static str, Result<String, String>)>;
 impl Trust {
     fn establish(
         receipt: &Receipt,
-        pinned: Option<PublicKey>,
+        trusted: &Trusted,
         steps: &mut Steps,
-    ) -> Result<Self, (&'static str, String)> {
-        let (community, operator) =
-            operator_key(receipt, pinned, steps).map_err(|why| ("operator key", why))?;
-        let [readings, market, ledger] =
+    ) -> Result<(Self, bool), (&'static str, String)> {
+        let (community, operator, pinned) =
+            operator_key(receipt, trusted, steps).map_err(|why| ("operator key", why))?;
+        let ([readings, market, ledger], note) =
             checkpoints(receipt, &community, operator).map_err(|why| ("checkpoints", why))?;
         let sizes = (readings.size, market.size, ledger.size);
         let detail = format!("signed at sizes {sizes:?}, and linked");
         steps.push(("checkpoints", Ok(detail)));
+        if trusted.policy.wants_witnesses() {
+            let told = trusted.policy.check(&note, None);
+            steps.push(("witnesses", Ok(told.map_err(|why| ("witnesses", why))?)));
+        }
         let key = |entry: &KeyEntry| {
             key_record(entry, &community, operator, &ledger).map_err(|why| ("keys", why))
         };
@@ -179,46 +224,51 @@ impl Trust {
             "keys",
             Ok("signed by the operator, and in the ledger log".to_owned()),
         ));
-        Ok(Trust {
+        let trust = Trust {
             community,
             readings,
             market,
             ledger,
             participant,
             gateway,
-        })
+        };
+        Ok((trust, pinned))
     }
 }
 
-/// The three signed roots; the ledger's must cover the other two.
+/// The three signed roots, and the ledger's note; the ledger's must cover the other two.
 fn checkpoints(
     receipt: &Receipt,
     community: &CommunityId,
     operator: PublicKey,
-) -> Result<[Checkpoint; 3], String> {
+) -> Result<([Checkpoint; 3], Note), String> {
     let open = |log: Log, note: &str| {
         Checkpoint::open(note, &log.origin(community), operator).map_err(|e| e.to_string())
     };
     let readings = open(Log::Readings, &receipt.readings_checkpoint.note)?;
     let market = open(Log::Market, &receipt.market_checkpoint.note)?;
-    let ledger = open(Log::Ledger, &receipt.ledger_checkpoint)?;
+    let origin = Log::Ledger.origin(community);
+    let (ledger, note) = Checkpoint::open_cosigned(&receipt.ledger_checkpoint, &origin, operator)
+        .map_err(|e| e.to_string())?;
     for entry in [&receipt.readings_checkpoint, &receipt.market_checkpoint] {
         let note = entry.note.as_bytes();
         let leaf = Entry::new(Kind::Checkpoint, Timestamp::EPOCH, PUBLIC, note);
         included(&leaf, &entry.place, &ledger)
             .map_err(|why| format!("a checkpoint in the ledger log: {why}"))?;
     }
-    Ok([readings, market, ledger])
+    Ok(([readings, market, ledger], note))
 }
 
+/// The community, the operator's key, and whether it was compared with a known one.
 fn operator_key(
     receipt: &Receipt,
-    pinned: Option<PublicKey>,
+    trusted: &Trusted,
     steps: &mut Steps,
-) -> Result<(CommunityId, PublicKey), String> {
+) -> Result<(CommunityId, PublicKey, bool), String> {
     let community = CommunityId::new(receipt.community.as_str()).map_err(|e| e.to_string())?;
     let operator =
         PublicKey::from_bytes(&receipt.operator_key.0).map_err(|error| error.to_string())?;
+    let pinned = trusted.key_of(&Log::Ledger.origin(&community))?;
     let detail = match pinned {
         Some(key) if key == operator => "the pinned key".to_owned(),
         Some(key) => return Err(format!("not the pinned key {}", key.id())),
@@ -229,7 +279,7 @@ fn operator_key(
         }
     };
     steps.push(("operator key", Ok(detail)));
-    Ok((community, operator))
+    Ok((community, operator, pinned.is_some()))
 }
 
 fn key_record(

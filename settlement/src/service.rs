@@ -20,6 +20,7 @@ mod proof;
 mod readings;
 mod registry;
 mod statement;
+mod witnesses;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,10 @@ pub use registry::{
     registered_points,
 };
 pub use statement::statement;
+pub use witnesses::{
+    checkpoint_at, cosigned_size, folded, keep_cosignature, log_proof, published_checkpoint,
+    root_at,
+};
 
 use crate::tariff::Tariff;
 

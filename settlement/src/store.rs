@@ -82,6 +82,18 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: GUARD_SQLITE,
         postgres: GUARD_POSTGRES,
     },
+    Migration {
+        version: 3040,
+        description: "witnesses' signatures, and proofs of broken rules",
+        sqlite: concat!(
+            include_str!("store/witnesses_sqlite.sql"),
+            append_only!(sqlite: "settle_cosignatures", "settle_proofs")
+        ),
+        postgres: concat!(
+            include_str!("store/witnesses_postgres.sql"),
+            append_only!(postgres triggers: "settle_cosignatures", "settle_proofs")
+        ),
+    },
 ];
 
 const GUARD_SQLITE: &str = include_str!("store/guard_sqlite.sql");
@@ -130,6 +142,10 @@ mod tests {
             (
                 include_str!("store/keys_sqlite.sql"),
                 include_str!("store/keys_postgres.sql"),
+            ),
+            (
+                include_str!("store/witnesses_sqlite.sql"),
+                include_str!("store/witnesses_postgres.sql"),
             ),
         ];
         for (sqlite, postgres) in pairs {

@@ -3,11 +3,11 @@
 //!
 //! An entry is a salted commitment with its kind and its interval: it names nobody.
 
-use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use settlement::log::checkpoint::Log;
 use settlement::log::tile::Tile;
 
@@ -23,6 +23,8 @@ pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/log/{log}/checkpoint", get(checkpoint))
         .route("/log/{log}/tile/{*tile}", get(tile))
+        .route("/api/v1/{log}/proof", get(proof))
+        .route("/api/v1/{log}/consistency", get(consistency))
 }
 
 fn known(log: &str) -> Option<Log> {
@@ -36,13 +38,13 @@ fn unknown() -> Response {
     )
 }
 
-/// The newest signed checkpoint of a log, as a signed note.
+/// The newest checkpoint of a log as a signed note: where witnesses sign, the newest that one has signed.
 pub(crate) async fn checkpoint(State(web): State<Web>, Path(log): Path<String>) -> Response {
     let Some(log) = known(&log) else {
         return unknown();
     };
-    match settlement::service::latest_checkpoint(&web.shared.db, log).await {
-        Ok(Some(note)) => {
+    match settlement::service::published_checkpoint(&web.shared.db, log).await {
+        Ok(Some((_, note))) => {
             let headers = [
                 (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
                 (header::CACHE_CONTROL, SHORTLY),
@@ -77,5 +79,63 @@ async fn tile(State(web): State<Web>, Path((log, path)): Path<(String, String)>)
             "The newest checkpoint does not reach this tile.",
         ),
         Err(error) => broken("a tile could not be read", &error),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    index: u64,
+    size: Option<u64>,
+}
+
+/// The proof that a log holds an entry, as a `*.tlog-proof` text.
+async fn proof(
+    State(web): State<Web>,
+    Path(log): Path<String>,
+    Query(asked): Query<Entry>,
+) -> Response {
+    let Some(log) = known(&log) else {
+        return unknown();
+    };
+    let Entry { index, size } = asked;
+    match settlement::service::log_proof(&web.shared.db, log, index, size).await {
+        Ok(Some(proof)) => {
+            let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+            (kind, proof.to_text()).into_response()
+        }
+        Ok(None) => problem(
+            StatusCode::NOT_FOUND,
+            "No checkpoint of this log has this size, or it does not reach this entry.",
+        ),
+        Err(error) => broken("a proof could not be made", &error),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Sizes {
+    old: u64,
+    size: u64,
+}
+
+/// The proof that a log of one size is the beginning of the log of another.
+async fn consistency(
+    State(web): State<Web>,
+    Path(log): Path<String>,
+    Query(asked): Query<Sizes>,
+) -> Response {
+    let Some(log) = known(&log) else {
+        return unknown();
+    };
+    let Sizes { old, size } = asked;
+    match settlement::service::consistency(&web.shared.db, log, old, size).await {
+        Ok(Some(path)) => {
+            let hashes: Vec<String> = path.iter().map(ToString::to_string).collect();
+            Json(serde_json::json!({ "old": old, "size": size, "hashes": hashes })).into_response()
+        }
+        Ok(None) => problem(
+            StatusCode::NOT_FOUND,
+            "This log has no such sizes: 1 <= old <= size, and size at most what it has.",
+        ),
+        Err(error) => broken("a proof could not be made", &error),
     }
 }

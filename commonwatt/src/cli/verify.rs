@@ -1,26 +1,39 @@
 //! `commonwatt verify`: checks a receipt offline and says which step failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use domain::signed::PublicKey;
-use settlement::prove::Report;
+use settlement::log::note::{Algorithm, VerifierKey};
+use settlement::log::policy::Policy;
+use settlement::log::proof::FORMAT as PROOF_FORMAT;
+use settlement::prove::{Report, Trusted, verify_proof, verify_with};
 
 use super::{CliError, Format, print_data};
 use crate::site::parse_public_key;
 
-/// Check a receipt offline.
+/// Check a receipt, or a single entry of a log (*.tlog-proof), offline.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  commonwatt verify receipt.json --key data/operator.pub\n\n\
+    after_help = "Example:\n  commonwatt verify receipt.json --key data/operator.pub\n  \
+    commonwatt verify trade.tlog-proof --policy policy.txt\n\n\
     Exit code 0: genuine. 1: not genuine, with the step that failed. 2: the file cannot be read."
 )]
 pub(super) struct Args {
-    /// The receipt, as it was downloaded.
+    /// The receipt, as it was downloaded, or a *.tlog-proof.
     receipt: PathBuf,
     /// The operator's public key (base64, or a file that holds it), from somewhere you trust. Without
     /// it the receipt is checked against the key that it carries, and the key is printed.
     #[arg(long)]
     key: Option<String>,
+    /// A policy file (C2SP tlog-policy): which witnesses must have signed the log's checkpoint.
+    #[arg(long, value_name = "FILE", conflicts_with = "witness_key")]
+    policy: Option<PathBuf>,
+    /// A witness that must have signed the log's checkpoint; may be given several times.
+    #[arg(long, value_name = "NAME+ID+KEY")]
+    witness_key: Vec<VerifierKey>,
+    /// Write every entry of the receipt as a proof of its own (*.tlog-proof) into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    write_proofs: Option<PathBuf>,
     /// How to print the steps.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -30,19 +43,25 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let path = args.receipt.display();
     let bytes = std::fs::read(&args.receipt)
         .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
-    let pinned = args.key.as_deref().map(read_key).transpose()?;
-    let report = match String::from_utf8(bytes) {
-        Ok(text) => settlement::prove::verify(&text, pinned),
+    let trusted = Trusted {
+        operator: args.key.as_deref().map(read_key).transpose()?,
+        policy: policy(args)?,
+    };
+    let report = match std::str::from_utf8(&bytes) {
+        Ok(text) => check(text, &trusted),
         Err(e) => Report {
-            pinned: pinned.is_some(),
-            steps: vec![("format", Err(format!("not UTF-8 text: {}", e.utf8_error())))],
+            pinned: false,
+            steps: vec![("format", Err(format!("not UTF-8 text: {e}")))],
         },
     };
     print_data(&show(&report, args.format)?)?;
+    if let (true, Some(folder)) = (report.holds(), &args.write_proofs) {
+        write_proofs(&bytes, folder)?;
+    }
     match report.first_failure() {
-        None if args.format == Format::Table => print_data(match pinned {
-            Some(_) => "genuine\n",
-            None => {
+        None if args.format == Format::Table => print_data(match report.pinned {
+            true => "genuine\n",
+            false => {
                 "consistent; genuine if the operator's key above is the one you know (see --key)\n"
             }
         }),
@@ -51,6 +70,42 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             "not genuine: step `{step}` failed: {why}"
         ))),
     }
+}
+
+/// A receipt, or a single entry of a log.
+pub(crate) fn check(text: &str, trusted: &Trusted) -> Report {
+    match text.starts_with(PROOF_FORMAT) {
+        true => verify_proof(text, trusted),
+        false => verify_with(text, trusted),
+    }
+}
+
+fn policy(args: &Args) -> Result<Policy, CliError> {
+    let Some(file) = &args.policy else {
+        let others = |key: &&VerifierKey| key.algorithm() != Algorithm::Witness;
+        if let Some(key) = args.witness_key.iter().find(others) {
+            let why = format!("--witness-key {key}: the key of a log, not of a witness");
+            return Err(CliError::BadInput(why));
+        }
+        return Ok(Policy::all_of(args.witness_key.clone()));
+    };
+    let text = super::read_input(file)?;
+    Policy::parse(&text).map_err(|e| CliError::BadInput(format!("{}: {e}", file.display())))
+}
+
+fn write_proofs(receipt: &[u8], folder: &Path) -> Result<(), CliError> {
+    let receipt = serde_json::from_slice(receipt).map_err(|_| {
+        CliError::BadInput("--write-proofs: only a receipt has several entries".to_owned())
+    })?;
+    let proofs = settlement::prove::proofs(&receipt).map_err(CliError::BadInput)?;
+    let refused =
+        |e: std::io::Error| CliError::BadInput(format!("--write-proofs {}: {e}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(refused)?;
+    for (name, proof) in proofs {
+        let file = folder.join(format!("{name}.tlog-proof"));
+        std::fs::write(file, proof.to_text()).map_err(refused)?;
+    }
+    Ok(())
 }
 
 pub(super) fn read_key(key: &str) -> Result<PublicKey, CliError> {

@@ -1,16 +1,15 @@
-//! A log's checkpoint: its size and root in a C2SP signed note, signed by the operator with Ed25519.
+//! A log's checkpoint: its size and root in a C2SP signed note, signed by the operator with Ed25519; below
+//! that, by witnesses.
 
 use crate::ids::{CommunityId, Digest32};
 use crate::signed::{PublicKey, SigningKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ed25519_dalek::Signer;
-use sha2::{Digest, Sha256};
 
-/// Longest note that is read.
-pub const NOTE_MAX_BYTES: usize = 1024;
+use super::note::{Algorithm, Note, VerifierKey, key_id};
 
-/// The signature type of plain Ed25519 in a signed note.
-const ED25519: u8 = 1;
+/// Longest note of the operator alone that is read.
+const OWN_NOTE_MAX_BYTES: usize = 1024;
 
 /// Which of a community's logs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -77,17 +76,10 @@ pub enum NoteError {
     BadSignature,
 }
 
-fn key_id(origin: &str, key: PublicKey) -> [u8; 4] {
-    let hash = Sha256::new()
-        .chain_update(origin)
-        .chain_update([b'\n', ED25519])
-        .chain_update(key.to_bytes())
-        .finalize();
-    [hash[0], hash[1], hash[2], hash[3]]
-}
-
 impl Checkpoint {
-    fn body(&self, origin: &str) -> String {
+    /// The text that is signed.
+    #[must_use]
+    pub fn body(&self, origin: &str) -> String {
         format!(
             "{origin}\n{}\n{}\n",
             self.size,
@@ -99,7 +91,7 @@ impl Checkpoint {
     #[must_use]
     pub fn sign(&self, origin: &str, key: &SigningKey) -> String {
         let body = self.body(origin);
-        let mut signature = key_id(origin, PublicKey::of(key)).to_vec();
+        let mut signature = key_id(origin, Algorithm::Log, PublicKey::of(key)).to_vec();
         signature.extend(key.sign(body.as_bytes()).to_bytes());
         format!("{body}\n\u{2014} {origin} {}\n", STANDARD.encode(signature))
     }
@@ -112,7 +104,7 @@ impl Checkpoint {
         let (checkpoint, signature) =
             parse(note, origin).ok_or_else(|| NoteError::Format(origin.to_owned()))?;
         let (id, signature) = signature.split_at(4);
-        if id != key_id(origin, key) {
+        if id != key_id(origin, Algorithm::Log, key) {
             return Err(NoteError::OtherKey);
         }
         let signature = signature.try_into().map_err(|_| NoteError::BadSignature)?;
@@ -121,10 +113,55 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
+
+    /// Reads and verifies a note that may have witnesses' signatures below the operator's. Of those it is
+    /// only known that they have the form of one.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_cosigned(
+        text: &str,
+        origin: &str,
+        key: PublicKey,
+    ) -> Result<(Self, Note), NoteError> {
+        let format = || NoteError::Format(origin.to_owned());
+        let note = Note::parse(text).ok_or_else(format)?;
+        let own = note.signatures.first().ok_or_else(format)?;
+        let own = format!("{}\n{}", note.body, own.line());
+        Ok((Checkpoint::open(&own, origin, key)?, note))
+    }
+
+    /// Origin and checkpoint in the body of any log's note; lines below its first three may say more.
+    #[must_use]
+    pub fn read_body(body: &str) -> Option<(&str, Self)> {
+        let (origin, rest) = body.split_once('\n')?;
+        let (size, rest) = rest.split_once('\n')?;
+        let (root, _) = rest.split_once('\n')?;
+        let root = Digest32(STANDARD.decode(root).ok()?.try_into().ok()?);
+        let size = size.parse().ok()?;
+        let read = Checkpoint { size, root };
+        // Encoding again refuses leading zeros and plus signs in the size.
+        let exact = !origin.is_empty() && body.starts_with(&read.body(origin));
+        exact.then_some((origin, read))
+    }
+}
+
+/// Whether one of a note's signatures is a log's, and holds.
+#[must_use]
+pub fn is_signed(note: &Note, log: &VerifierKey) -> bool {
+    let holds = |bytes: &[u8]| {
+        let signature = bytes.try_into();
+        signature.is_ok_and(|signature| log.key().verifies(note.body.as_bytes(), signature))
+    };
+    log.algorithm() == Algorithm::Log
+        && note
+            .signatures
+            .iter()
+            .any(|line| line.is_by(log) && holds(&line.bytes))
 }
 
 fn parse(note: &str, origin: &str) -> Option<(Checkpoint, Vec<u8>)> {
-    if note.len() > NOTE_MAX_BYTES {
+    if note.len() > OWN_NOTE_MAX_BYTES {
         return None;
     }
     let rest = note.strip_prefix(origin)?.strip_prefix('\n')?;
@@ -176,6 +213,35 @@ mod tests {
             Checkpoint::open(&note, &origin, other),
             Err(NoteError::OtherKey)
         );
+        let log = VerifierKey::of_log(&origin, public).unwrap();
+        let read = Note::parse(&note).unwrap();
+        assert!(is_signed(&read, &log));
+        assert!(!is_signed(
+            &read,
+            &VerifierKey::of_log(&origin, other).unwrap()
+        ));
+        assert!(!is_signed(
+            &read,
+            &VerifierKey::of_witness(&origin, public).unwrap()
+        ));
+        let body = checkpoint.body(&origin);
+        assert_eq!(
+            Checkpoint::read_body(&body),
+            Some((origin.as_str(), checkpoint))
+        );
+        let more = format!("{body}more\n");
+        assert_eq!(
+            Checkpoint::read_body(&more),
+            Some((origin.as_str(), checkpoint))
+        );
+        for bad in [
+            "",
+            "a\n7\n",
+            "\n7\nAwM=\n",
+            &body.replace("\n7\n", "\n+7\n"),
+        ] {
+            assert_eq!(Checkpoint::read_body(bad), None);
+        }
         for wrong in [
             note.replace("\n7\n", "\n07\n"),
             format!("{note}\n"),
@@ -186,5 +252,31 @@ mod tests {
                 Err(NoteError::Format(_))
             ));
         }
+    }
+
+    #[test]
+    fn witnesses_sign_below_the_operator() {
+        let key = SigningKey::from_bytes(&[9; 32]);
+        let checkpoint = Checkpoint {
+            size: 7,
+            root: Digest32([3; 32]),
+        };
+        let own = checkpoint.sign("log", &key);
+        let mut note = Note::parse(&own).unwrap();
+        let line = super::super::cosignature::cosign(
+            &note.body,
+            "w",
+            &SigningKey::from_bytes(&[8; 32]),
+            crate::time::Timestamp::from_unix_s(7),
+        );
+        note.signatures.push(line.unwrap());
+        let open = |note: &Note| {
+            Checkpoint::open_cosigned(&note.to_text(), "log", PublicKey::of(&key)).map(|(c, _)| c)
+        };
+        assert_eq!(open(&note), Ok(checkpoint));
+        let text = note.to_text();
+        assert!(Checkpoint::open(&text, "log", PublicKey::of(&key)).is_err());
+        note.signatures.swap(0, 1);
+        assert!(open(&note).is_err());
     }
 }

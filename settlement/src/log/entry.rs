@@ -39,6 +39,33 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 8] = [
+        Kind::Reading,
+        Kind::Order,
+        Kind::Trade,
+        Kind::Clearing,
+        Kind::Key,
+        Kind::Line,
+        Kind::Checkpoint,
+        Kind::Revocation,
+    ];
+
+    /// What it is called.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Kind::Reading => "reading",
+            Kind::Order => "order",
+            Kind::Trade => "trade",
+            Kind::Clearing => "clearing",
+            Kind::Key => "key",
+            Kind::Line => "line",
+            Kind::Checkpoint => "checkpoint",
+            Kind::Revocation => "revocation",
+        }
+    }
+
     const fn code(self) -> u8 {
         match self {
             Kind::Reading => 1,
@@ -88,6 +115,20 @@ impl Entry {
         leaf
     }
 
+    /// Reads a leaf; `None` where the bytes are none of this version.
+    #[must_use]
+    pub fn from_leaf(leaf: &[u8]) -> Option<Self> {
+        let leaf: &[u8; LEAF_BYTES] = leaf.try_into().ok()?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.code() == leaf[1])?;
+        let start = i64::from_be_bytes(leaf[2..10].try_into().ok()?);
+        let entry = Entry {
+            kind,
+            start: Timestamp::from_unix_s(start),
+            commitment: Digest32(leaf[10..].try_into().ok()?),
+        };
+        (leaf[0] == VERSION).then_some(entry)
+    }
+
     /// The hash of the leaf.
     #[must_use]
     pub fn leaf_hash(&self) -> Digest32 {
@@ -117,6 +158,14 @@ mod tests {
         };
         assert_eq!(entry(1).leaf()[..10], [1, 6, 0, 0, 0, 0, 0, 0, 3, 132]);
         assert_ne!(entry(1).leaf_hash(), entry(2).leaf_hash());
+        let leaf = entry(1).leaf();
+        assert_eq!(Entry::from_leaf(&leaf), Some(entry(1)));
+        for (at, other) in [(0, 2), (1, 0), (1, 9)] {
+            let mut wrong = leaf;
+            wrong[at] = other;
+            assert_eq!(Entry::from_leaf(&wrong), None);
+        }
+        assert_eq!(Entry::from_leaf(&leaf[1..]), None);
         assert_ne!(salt_of(&[1; 32], b"a"), salt_of(&[1; 32], b"b"));
     }
 }

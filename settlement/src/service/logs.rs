@@ -219,7 +219,7 @@ pub(super) async fn place(
     }
 }
 
-async fn path(db: &Db, log: Log, plan: &Plan) -> Result<Vec<Digest32>, ServiceError> {
+pub(super) async fn path(db: &Db, log: Log, plan: &Plan) -> Result<Vec<Digest32>, ServiceError> {
     let mut hashes: BTreeMap<Node, Digest32> = BTreeMap::new();
     for node in plan.nodes() {
         hashes.insert(node, node_hash(db, log, node).await?);

@@ -13,7 +13,7 @@ use domain::trade::{Clearing, Trade};
 use runtime::args;
 use runtime::db::Db;
 
-use super::error::{corrupt, decoded, number};
+use super::error::{corrupt, decoded, number, stored};
 use super::logs::place;
 use super::registry::{known_secret, signed_record};
 use super::{Community, ServiceError};
@@ -81,9 +81,26 @@ pub async fn receipt(
     trade: TradeId,
     participant: &ParticipantId,
 ) -> Result<Option<Receipt>, ServiceError> {
-    let Some(heads) = heads(db).await? else {
-        return Ok(None);
-    };
+    // Under a checkpoint that witnesses have signed, or where that one does not reach so far, the newest.
+    let cosigned = super::witnesses::published_checkpoint(db, Log::Ledger).await?;
+    if let Some(heads) = heads(db, cosigned).await?
+        && let Some(receipt) = receipt_under(db, community, trade, participant, heads).await?
+    {
+        return Ok(Some(receipt));
+    }
+    match heads(db, newest_ledger(db).await?).await? {
+        Some(heads) => receipt_under(db, community, trade, participant, heads).await,
+        None => Ok(None),
+    }
+}
+
+async fn receipt_under(
+    db: &Db,
+    community: &Community,
+    trade: TradeId,
+    participant: &ParticipantId,
+    heads: Heads,
+) -> Result<Option<Receipt>, ServiceError> {
     let row: Option<(Vec<u8>, i64, i64)> = db
         .fetch_optional(
             "SELECT content, buyer_index, seller_index FROM settle_trades WHERE trade_id = $1",
@@ -116,14 +133,20 @@ pub async fn receipt(
     desk.receipt(community, participant, side, trade).await
 }
 
-async fn heads(db: &Db) -> Result<Option<Heads>, ServiceError> {
+async fn newest_ledger(db: &Db) -> Result<Option<(u64, String)>, ServiceError> {
     let row: Option<(i64, String)> = db
         .fetch_optional(
             "SELECT size, note FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
             args![i64::from(Log::Ledger.code())],
         )
         .await?;
-    let Some((ledger_size, ledger)) = row else {
+    row.map(|(size, note)| Ok((number(size, "a log's size")?, note)))
+        .transpose()
+}
+
+/// The newest checkpoints of the other logs that a checkpoint of the ledger covers.
+async fn heads(db: &Db, ledger: Option<(u64, String)>) -> Result<Option<Heads>, ServiceError> {
+    let Some((ledger_size, ledger)) = ledger else {
         return Ok(None);
     };
     let mut others = Vec::new();
@@ -132,7 +155,7 @@ async fn heads(db: &Db) -> Result<Option<Heads>, ServiceError> {
             .fetch_optional(
                 "SELECT size, note, ledger_index FROM settle_checkpoints
                  WHERE log = $1 AND ledger_index < $2 ORDER BY size DESC LIMIT 1",
-                args![i64::from(log.code()), ledger_size],
+                args![i64::from(log.code()), stored(ledger_size)?],
             )
             .await?;
         let Some((size, note, index)) = row else {
@@ -144,7 +167,7 @@ async fn heads(db: &Db) -> Result<Option<Heads>, ServiceError> {
         return Ok(None);
     };
     Ok(Some(Heads {
-        ledger: (number(ledger_size, "a log's size")?, ledger),
+        ledger: (ledger_size, ledger),
         readings,
         market,
     }))

@@ -10,7 +10,7 @@ use settlement::service::{ServiceError, check_books, enrol, forget, receipt};
 
 use crate::world::{World, interval, who};
 
-async fn settled(metered: bool) -> (World, Receipt) {
+pub(crate) async fn settled(metered: bool) -> (World, Receipt) {
     let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
     world.deposit("home-a", "10").await;
     let bid = world.order("home-a", Side::Bid, 0, 1000, "0.2");

@@ -1,0 +1,205 @@
+//! What witnesses have signed: kept beside the checkpoints, and shown with them.
+
+use domain::ids::Digest32;
+use domain::time::Timestamp;
+use runtime::args;
+use runtime::db::{Db, Tx};
+
+use super::ServiceError;
+use super::error::{corrupt, number, stored};
+use super::logs::{path, place};
+use crate::log::checkpoint::Log;
+use crate::log::entry::Entry;
+use crate::log::note::{NoteSignature, SIGNATURES_MAX};
+use crate::log::proof::{LogProof, extra};
+use crate::log::tree::{Plan, root_plan};
+use crate::store::LOCK;
+
+/// A cosigned checkpoint is shown instead of a newer one that nobody has cosigned yet, if it is at most so
+/// much older.
+const COSIGNED_AGE_MAX_MS: i64 = 15 * 60_000;
+
+/// Keeps a witness's signature for the checkpoint of this size. One of a witness for a checkpoint is enough.
+///
+/// # Errors
+/// The database failed.
+pub async fn keep_cosignature(
+    tx: &mut Tx,
+    now: Timestamp,
+    log: Log,
+    size: u64,
+    signature: &NoteSignature,
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    tx.execute(
+        "INSERT INTO settle_cosignatures (log, size, witness, line, at_ms)
+         SELECT log, size, $3, $4, $5 FROM settle_checkpoints WHERE log = $1 AND size = $2
+         ON CONFLICT (log, size, witness) DO NOTHING",
+        args![
+            i64::from(log.code()),
+            stored(size)?,
+            signature.name.as_str(),
+            signature.line(),
+            now.unix_ms()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The size of the newest checkpoint that a witness has signed.
+///
+/// # Errors
+/// The database failed.
+pub async fn cosigned_size(db: &Db, log: Log, witness: &str) -> Result<Option<u64>, ServiceError> {
+    let newest: Option<(i64,)> = db
+        .fetch_optional(
+            "SELECT size FROM settle_cosignatures WHERE log = $1 AND witness = $2
+             ORDER BY size DESC LIMIT 1",
+            args![i64::from(log.code()), witness],
+        )
+        .await?;
+    newest
+        .map(|(size,)| number(size, "a checkpoint's size"))
+        .transpose()
+}
+
+/// The size and note of the checkpoint to show: the newest that a witness has signed, or the newest of all
+/// where that one is much older; with the signatures of the witnesses.
+///
+/// # Errors
+/// The database failed.
+pub async fn published_checkpoint(
+    db: &Db,
+    log: Log,
+) -> Result<Option<(u64, String)>, ServiceError> {
+    let code = i64::from(log.code());
+    let cosigned: Option<(i64, String)> = db
+        .fetch_optional(
+            "SELECT size, note FROM settle_checkpoints WHERE log = $1 AND size IN
+             (SELECT MAX(size) FROM settle_cosignatures WHERE log = $1) AND at_ms >= (SELECT at_ms
+             FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1) - $2",
+            args![code, COSIGNED_AGE_MAX_MS],
+        )
+        .await?;
+    let shown = match cosigned {
+        Some(cosigned) => Some(cosigned),
+        None => newest(db, code).await?,
+    };
+    match shown {
+        Some((size, note)) => Ok(Some((
+            number(size, "a checkpoint's size")?,
+            with_cosignatures(db, code, size, note).await?,
+        ))),
+        None => Ok(None),
+    }
+}
+
+async fn newest(db: &Db, code: i64) -> Result<Option<(i64, String)>, ServiceError> {
+    Ok(db
+        .fetch_optional(
+            "SELECT size, note FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
+            args![code],
+        )
+        .await?)
+}
+
+async fn with_cosignatures(
+    db: &Db,
+    code: i64,
+    size: i64,
+    note: String,
+) -> Result<String, ServiceError> {
+    let lines: Vec<(String,)> = db
+        .fetch_all(
+            "SELECT line FROM settle_cosignatures WHERE log = $1 AND size = $2 ORDER BY witness",
+            args![code, size],
+        )
+        .await?;
+    // The operator's own signature is the first of them.
+    let lines = lines.into_iter().take(SIGNATURES_MAX - 1);
+    Ok(lines.fold(note, |note, (line,)| note + &line))
+}
+
+/// The operator's own note of the newest checkpoint of exactly this size.
+///
+/// # Errors
+/// The database failed.
+pub async fn checkpoint_at(db: &Db, log: Log, size: u64) -> Result<Option<String>, ServiceError> {
+    let row: Option<(String,)> = db
+        .fetch_optional(
+            "SELECT note FROM settle_checkpoints WHERE log = $1 AND size = $2",
+            args![i64::from(log.code()), stored(size)?],
+        )
+        .await?;
+    Ok(row.map(|(note,)| note))
+}
+
+/// The root that a log had when it had `size` entries; `None` where it never had as many.
+///
+/// # Errors
+/// The database failed.
+pub async fn root_at(db: &Db, log: Log, size: u64) -> Result<Option<Digest32>, ServiceError> {
+    if size > super::logs::frontier(&mut &*db, log).await?.size() {
+        return Ok(None);
+    }
+    let roots = folded(db, log, &root_plan(size)).await?;
+    Ok(Some(
+        roots
+            .first()
+            .copied()
+            .unwrap_or_else(crate::log::tree::empty_root),
+    ))
+}
+
+/// The hashes of a proof by its plan.
+///
+/// # Errors
+/// The database failed, or the log is not as long as the plan wants it.
+pub async fn folded(db: &Db, log: Log, plan: &Plan) -> Result<Vec<Digest32>, ServiceError> {
+    path(db, log, plan).await
+}
+
+/// The proof that a log holds the entry at `index`, under the checkpoint of `size` entries, or the one that is
+/// shown at the moment; `None` where there is no such checkpoint, or it does not reach the entry.
+///
+/// # Errors
+/// The database failed.
+pub async fn log_proof(
+    db: &Db,
+    log: Log,
+    index: u64,
+    size: Option<u64>,
+) -> Result<Option<LogProof>, ServiceError> {
+    let code = i64::from(log.code());
+    let under = match size {
+        None => published_checkpoint(db, log).await?,
+        Some(size) => match checkpoint_at(db, log, size).await? {
+            Some(note) => Some((
+                size,
+                with_cosignatures(db, code, stored(size)?, note).await?,
+            )),
+            None => None,
+        },
+    };
+    let Some((size, note)) = under.filter(|(size, _)| index < *size) else {
+        return Ok(None);
+    };
+    let index = stored(index)?;
+    let Some(place) = place(db, log, index, size).await? else {
+        return Ok(None);
+    };
+    let (leaf,): (Vec<u8>,) = db
+        .fetch_one(
+            "SELECT leaf FROM settle_log_entries WHERE log = $1 AND idx = $2",
+            args![code, index],
+        )
+        .await?;
+    let entry = Entry::from_leaf(&leaf).ok_or_else(|| corrupt("a log's entry"))?;
+    Ok(Some(LogProof {
+        extra: Some(extra(&entry, None)),
+        index: place.index,
+        path: place.path,
+        note,
+    }))
+}
