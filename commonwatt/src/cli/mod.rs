@@ -20,6 +20,8 @@ mod keys;
 mod operator;
 #[cfg(feature = "platform")]
 mod order;
+#[cfg(feature = "platform")]
+mod powerflow;
 mod probe;
 #[cfg(feature = "platform")]
 mod rate;
@@ -72,6 +74,9 @@ enum Command {
     /// Price an OCPI charging record by an OCPI tariff, line by line.
     #[cfg(feature = "platform")]
     Rate(rate::Args),
+    /// Solve the power flow of a radial network: voltages, flows, loadings, losses.
+    #[cfg(feature = "platform")]
+    Powerflow(powerflow::Args),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
     #[cfg(feature = "platform")]
     Verify(verify::Args),
@@ -156,6 +161,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Order(args) => order::run(&args),
         #[cfg(feature = "platform")]
         Command::Rate(args) => rate::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Powerflow(args) => powerflow::run(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
     };

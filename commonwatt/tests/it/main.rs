@@ -17,6 +17,7 @@ mod kills;
 mod mosquitto;
 mod orders;
 mod people;
+mod powerflow;
 mod probe;
 mod rate;
 mod status;
