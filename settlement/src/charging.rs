@@ -1,13 +1,17 @@
 //! Charging a car: what a session costs by its tariff, line by line.
 //!
 //! In flow order: [`tariff`] (what is charged when, read from OCPI 2.2.1 or 2.3), [`record`] (what happened, read
-//! from an OCPI charging record), [`rate`] (the bill). All of it is pure and in integers: nano-units of the
+//! from an OCPI charging record), [`rate`] (the bill). Around it: [`terms`] (what a driver was promised), [`session`]
+//! (from the offer to the payment), [`split`] (who gets what of it). All of it is pure and in integers: nano-units of the
 //! currency, nano-kWh and nanoseconds, so that a price per hour needs no rounding before the end of its line.
 
 mod json;
 pub mod rate;
 pub mod record;
+pub mod session;
+pub mod split;
 pub mod tariff;
+pub mod terms;
 
 pub use json::FileError;
 
