@@ -14,6 +14,7 @@ mod control;
 mod demo;
 mod keys;
 mod kills;
+mod measured;
 mod mosquitto;
 mod orders;
 mod people;
