@@ -13,12 +13,16 @@
 //!
 //! | file | turns | into |
 //! |---|---|---|
+//! | [`import`] | data in the formats of others | interval energies in whole watt-hours |
+//! | [`dataset`] | a folder with `dataset.toml` | what is wrong with it |
 //! | [`model`] | weather, habits, devices × interval | whole watt-hours of each home |
 
 pub mod battery;
+pub mod dataset;
 mod devices;
 pub mod ev;
 pub mod home;
+pub mod import;
 pub mod journal;
 mod load;
 pub mod model;

@@ -7,8 +7,11 @@ mod accounts;
 mod check;
 #[cfg(feature = "platform")]
 mod clear;
+mod completions;
 #[cfg(feature = "platform")]
 mod control;
+#[cfg(feature = "platform")]
+mod datasets;
 #[cfg(feature = "platform")]
 mod demo;
 mod gateway;
@@ -77,9 +80,14 @@ enum Command {
     /// Solve the power flow of a radial network: voltages, flows, loadings, losses.
     #[cfg(feature = "platform")]
     Powerflow(powerflow::Args),
+    /// See, check and import data sets.
+    #[cfg(feature = "platform")]
+    Datasets(datasets::Args),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
     #[cfg(feature = "platform")]
     Verify(verify::Args),
+    /// Print completions for a shell.
+    Completions(completions::Args),
 }
 
 /// Threads of a service that one core could carry; the second one goes on while the first computes.
@@ -164,7 +172,10 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Powerflow(args) => powerflow::run(&args),
         #[cfg(feature = "platform")]
+        Command::Datasets(args) => datasets::run(&args),
+        #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
+        Command::Completions(args) => completions::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ mod check;
 mod clear;
 mod commands;
 mod control;
+mod datasets;
 mod demo;
 mod keys;
 mod kills;

@@ -7,6 +7,8 @@
     reason = "clippy sees helpers of a test binary as ordinary code"
 )]
 
+mod dataset;
+mod import;
 mod modbus;
 mod mqtt;
 mod support;
