@@ -1,46 +1,79 @@
 //! The API's resources for programs. What only the operator may do is a message signed with the
 //! operator's key in the body of a POST: the signature is the permission, wherever it comes from.
 
+mod answer;
+mod audit;
 mod commands;
+mod deliveries;
+mod events;
+mod feeders;
+mod health;
+mod idempotency;
+mod incidents;
+mod intervals;
 mod keys;
+mod ledger;
 pub(crate) mod log;
+mod me;
+mod meters;
+mod openapi;
 mod orders;
+mod polish;
+mod statements;
+mod trades;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
 use domain::signed::PublicKey;
+use runtime::db::Migration;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::site::public_key_text;
 use crate::web::Web;
 
+pub(crate) use health::Requests;
+pub(crate) use idempotency::UnderWay;
+
+/// The tables that the API keeps beside the accounts.
+pub(crate) const MIGRATIONS: &[Migration] = &[idempotency::MIGRATION, incidents::MIGRATION];
+
 /// Every resource of the API that is not a page's own.
-pub(crate) fn routes() -> Router<Web> {
-    Router::new()
+pub(crate) fn routes(web: &Web) -> Router<Web> {
+    openapi::routes()
+        .route("/api/v1/checkpoints/{log}", get(log::checkpoint))
+        .layer(middleware::from_fn_with_state(
+            web.clone(),
+            idempotency::once,
+        ))
+        .layer(middleware::from_fn(polish::polish))
         .merge(log::routes())
-        .route("/api/v1/platform", get(platform))
-        .route("/api/v1/keys", get(keys::list))
-        .route("/api/v1/keys/claims", post(keys::claim))
-        .route("/api/v1/keys/revocations", post(keys::revoke))
-        .route("/api/v1/orders", get(orders::public).post(orders::place))
-        .route("/api/v1/orders/cancel", post(orders::place))
-        .route("/api/v1/orders/query", post(orders::query))
-        .route("/api/v1/markets", get(orders::markets))
-        .route("/api/v1/markets/{interval}/book", get(orders::book))
-        .route("/api/v1/markets/{interval}/clearing", get(orders::clearing))
-        .route("/api/v1/commands", post(commands::command))
-        .route("/api/v1/commands/{command}", get(commands::look))
+}
+
+/// Whose platform this is.
+#[derive(Serialize, ToSchema)]
+struct Platform {
+    community: String,
+    /// The community's time: a demo's runs faster.
+    #[schema(format = DateTime)]
+    now: String,
+    /// The operator's Ed25519 public key in base64.
+    operator_key: String,
 }
 
 /// Whose platform this is, and what time it is there.
+#[utoipa::path(
+    get, path = "/api/v1/platform", tag = "service", responses((status = 200, body = Platform))
+)]
 async fn platform(State(web): State<Web>) -> Response {
     let shared = &web.shared;
     let operator = PublicKey::of(&shared.community.operator);
-    Json(serde_json::json!({
-        "community": shared.site.community.as_str(),
-        "now": shared.clock.now().to_string(),
-        "operator_key": public_key_text(operator),
-    }))
+    Json(Platform {
+        community: shared.site.community.to_string(),
+        now: shared.clock.now().to_string(),
+        operator_key: public_key_text(operator),
+    })
     .into_response()
 }

@@ -26,7 +26,7 @@ use runtime::db::Db;
 
 #[allow(unused_imports, reason = "for the pages that come next")]
 pub(crate) use guard::Posted;
-pub(crate) use guard::{limit_writes, nothing_here};
+pub(crate) use guard::{limit_writes, may_write, nothing_here};
 pub(crate) use limit::{ACCOUNT_WRITES, Who};
 pub(crate) use role::{Role, Roles};
 pub(crate) use sign_in::routes;
@@ -80,7 +80,6 @@ impl Accounts {
         self.limits.take(rate, who, self.clock.elapsed_ms())
     }
 
-    #[allow(dead_code, reason = "for the pages and the API that come next")]
     /// The unguessable name of one side's receipt of a trade: whoever has it may read the receipt.
     pub(crate) fn receipt_name(&self, trade: TradeId, side: &ParticipantId) -> String {
         format!("{trade}-{}", self.receipt_mark(trade, side))

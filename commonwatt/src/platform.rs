@@ -135,6 +135,16 @@ pub(crate) async fn database_or_file(named: Option<Db>, data: &DataDir) -> anyho
     })
 }
 
+/// Brings all tables up to date.
+async fn migrate(db: &Db) -> anyhow::Result<()> {
+    db.migrate(market_engine::store::MIGRATIONS).await?;
+    db.migrate(settlement::store::MIGRATIONS).await?;
+    db.migrate(control::MIGRATIONS).await?;
+    db.migrate(crate::auth::MIGRATIONS).await?;
+    db.migrate(crate::api::MIGRATIONS).await?;
+    Ok(())
+}
+
 /// Opens books and keys, checks the books, enrols who is new.
 pub(crate) async fn open(
     site: Site,
@@ -142,10 +152,7 @@ pub(crate) async fn open(
     db: Db,
     clock: Clock,
 ) -> anyhow::Result<Platform> {
-    db.migrate(market_engine::store::MIGRATIONS).await?;
-    db.migrate(settlement::store::MIGRATIONS).await?;
-    db.migrate(control::MIGRATIONS).await?;
-    db.migrate(crate::auth::MIGRATIONS).await?;
+    migrate(&db).await?;
     refuse_other_books(&db, &site, clock.now()).await?;
     settlement::service::check_books(&db).await.context(
         "the books do not add up, so nothing was started; restore a backup of the database",

@@ -108,6 +108,8 @@ pub(crate) struct PricePoint {
 /// How far the logs have grown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
+    /// When the ledger's newest checkpoint was signed.
+    pub(crate) checkpoint_at: Option<Timestamp>,
     pub(crate) readings: u64,
     pub(crate) market: u64,
     pub(crate) ledger: u64,

@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Extension, Router, middleware};
 use domain::ids::{ParticipantId, TradeId};
 use domain::time::Timestamp;
 use futures_util::Stream;
@@ -29,9 +30,9 @@ use crate::platform::{Command, Shared};
 use crate::view;
 
 /// Largest request body: a signed order is far smaller.
-const BODY_MAX_BYTES: usize = domain::signed::MESSAGE_MAX_BYTES;
+pub(crate) const BODY_MAX_BYTES: usize = domain::signed::MESSAGE_MAX_BYTES;
 /// Most pages that listen at the same time.
-const LISTENERS_MAX: usize = 1000;
+pub(crate) const LISTENERS_MAX: usize = 1000;
 /// How long requests that are under way may take once everything stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Shortest time between two updates of one page.
@@ -53,6 +54,8 @@ pub(crate) struct Web {
     pub(crate) stop: CancellationToken,
     pub(crate) listeners: Arc<tokio::sync::Semaphore>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) requests: Arc<crate::api::Requests>,
+    pub(crate) under_way: Arc<crate::api::UnderWay>,
 }
 
 impl Web {
@@ -77,6 +80,8 @@ impl Web {
             stop,
             listeners,
             accounts,
+            requests: Arc::default(),
+            under_way: Arc::default(),
         }
     }
 }
@@ -107,12 +112,7 @@ fn router(web: Web) -> Router {
         .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
         .route("/receipts/{name}", get(linked_receipt))
-        .route(
-            "/api/v1/checkpoints/{log}",
-            get(crate::api::log::checkpoint),
-        )
-        .route("/health", get(health))
-        .merge(crate::api::routes())
+        .merge(crate::api::routes(&web))
         .merge(auth::routes())
         .route(
             "/static/style.css",
@@ -132,6 +132,7 @@ fn router(web: Web) -> Router {
             web.clone(),
             auth::limit_writes,
         ))
+        .layer(middleware::from_fn_with_state(web.clone(), note))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(CONTENT_POLICY),
@@ -278,7 +279,7 @@ async fn receipt(
 
 /// The receipt whose name is `<trade>-<mark>`: the mark is different for buyer and seller, and nobody
 /// can guess it.
-async fn linked_receipt(State(web): State<Web>, Path(name): Path<String>) -> Response {
+pub(crate) async fn linked_receipt(State(web): State<Web>, Path(name): Path<String>) -> Response {
     let name = name.strip_suffix(".json").unwrap_or(&name);
     let named = name
         .split_once('-')
@@ -322,23 +323,42 @@ fn download(name: &str, text: String) -> Response {
     (headers, text).into_response()
 }
 
-/// 200 while the picture of the street is fresh, 503 otherwise.
-async fn health(State(web): State<Web>) -> Response {
-    let age_ms = web.shared.clock.now().ms_since(web.street.borrow().now);
-    let limit_ms = i64::from(web.shared.market.rules.interval_length_s) * 1000;
-    if age_ms <= limit_ms {
-        Json(serde_json::json!({ "status": "ok" })).into_response()
-    } else {
-        problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The market has not moved for an interval.",
-        )
+/// Counts every answer, and writes to the log under which reference which request was refused.
+async fn note(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    // A sign-in link is a secret.
+    let path = match request.uri().path() {
+        path if path.starts_with("/sign-in/") => "/sign-in/…".to_owned(),
+        path => path.to_owned(),
+    };
+    let response = next.run(request).await;
+    web.requests.count(response.status());
+    if let Some(Reference(reference)) = response.extensions().get() {
+        let status = response.status().as_u16();
+        tracing::info!(reference, status, %method, path, "refused");
+    }
+    response
+}
+
+/// Names an answer in the log.
+#[derive(Clone)]
+pub(crate) struct Reference(pub(crate) String);
+
+impl Reference {
+    fn new() -> Reference {
+        // Without random numbers nothing else works either; the log has the time.
+        let mut bytes = [0; 8];
+        let _ = getrandom::fill(&mut bytes);
+        Reference(domain::ids::to_hex(&bytes))
     }
 }
 
+/// Something failed here: what it was is in the log under the answer's reference.
 pub(crate) fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
-    tracing::error!("{what}: {error}");
-    problem(
+    let reference = Reference::new();
+    tracing::error!(reference = reference.0, "{what}: {error}");
+    problem_named(
+        reference,
         StatusCode::INTERNAL_SERVER_ERROR,
         "Something went wrong here; nothing was lost. Try again.",
     )
@@ -346,10 +366,16 @@ pub(crate) fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
 
 /// An error as `application/problem+json`.
 pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
+    problem_named(Reference::new(), status, detail)
+}
+
+fn problem_named(reference: Reference, status: StatusCode, detail: &str) -> Response {
     let body = serde_json::json!({
         "title": status.canonical_reason().unwrap_or("error"),
         "status": status.as_u16(),
         "detail": detail,
+        "reference": reference.0,
     });
-    (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
+    let kind = [(header::CONTENT_TYPE, PROBLEM)];
+    (status, Extension(reference), kind, body.to_string()).into_response()
 }

@@ -442,6 +442,35 @@ pub async fn recent_clearings(db: &Db, count: u32) -> Result<Vec<Clearing>, Mark
     store::recent(db, count.min(RECENT_MAX)).await
 }
 
+/// Most rows on one page of [`clearings_page`] and [`trades_page`].
+pub const PAGE_MAX: u32 = 1_000;
+
+/// The clearings of the intervals that start in `[from, before)`, newest first, `most` at most.
+///
+/// # Errors
+/// The database fails.
+pub async fn clearings_page(
+    db: &Db,
+    (from, before): (Timestamp, Timestamp),
+    most: u32,
+) -> Result<Vec<Clearing>, MarketError> {
+    store::clearings_page(db, (from, before), most.min(PAGE_MAX)).await
+}
+
+/// The trades whose ids, which ascend with their intervals, lie in `[from, before)`: everybody's, or one
+/// participant's; newest first, `most` at most.
+///
+/// # Errors
+/// The database fails.
+pub async fn trades_page(
+    db: &Db,
+    whose: Option<&ParticipantId>,
+    (from, before): (TradeId, TradeId),
+    most: u32,
+) -> Result<Vec<Trade>, MarketError> {
+    store::trades_page(db, whose, (from, before), most.min(PAGE_MAX)).await
+}
+
 /// The public book of a cleared interval; `None` where it is not cleared, or was before there were any.
 ///
 /// # Errors

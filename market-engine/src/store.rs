@@ -549,6 +549,38 @@ pub(crate) async fn recent(db: &Db, count: u32) -> Result<Vec<Clearing>, MarketE
     rows.into_iter().map(stored_clearing).collect()
 }
 
+/// Clearings of the intervals that start in `[from, before)`, newest first.
+pub(crate) async fn clearings_page(
+    db: &Db,
+    (from, before): (Timestamp, Timestamp),
+    most: u32,
+) -> Result<Vec<Clearing>, MarketError> {
+    let sql = "SELECT interval_start_s, interval_length_s, mechanism, price_policy, \
+         price_micro, price_low_micro, price_high_micro, volume_wh, orders, trades, book, \
+         public_book FROM market_clearing WHERE interval_start_s >= $1 AND interval_start_s < $2 \
+         ORDER BY interval_start_s DESC LIMIT $3";
+    let values = args![from.unix_s(), before.unix_s(), most];
+    let rows: Vec<ClearingRow> = db.fetch_all(sql, values).await?;
+    rows.into_iter().map(stored_clearing).collect()
+}
+
+/// Trades whose ids lie in `[from, before)`, newest first: everybody's, or those of one participant.
+pub(crate) async fn trades_page(
+    db: &Db,
+    whose: Option<&ParticipantId>,
+    (from, before): (TradeId, TradeId),
+    most: u32,
+) -> Result<Vec<Trade>, MarketError> {
+    let sql = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
+         energy_wh, price_micro, network_fee_micro FROM market_trade \
+         WHERE id >= $1 AND id < $2 AND ($3 = '' OR buyer = $3 OR seller = $3) \
+         ORDER BY id DESC LIMIT $4";
+    let whose = whose.map_or("", ParticipantId::as_str);
+    let values = args![from.as_bytes(), before.as_bytes(), whose, most];
+    let rows: Vec<TradeRow> = db.fetch_all(sql, values).await?;
+    rows.into_iter().map(stored_trade).collect()
+}
+
 pub(crate) async fn trades(db: &Db, interval: Interval) -> Result<Vec<Trade>, MarketError> {
     let rows: Vec<TradeRow> = db.fetch_all(TRADES_SQL, args![interval.start_s()]).await?;
     rows.into_iter().map(stored_trade).collect()

@@ -16,6 +16,7 @@ mod keys;
 mod logs;
 mod money;
 mod neighbours;
+mod pages;
 mod proof;
 mod readings;
 mod registry;
@@ -47,6 +48,10 @@ pub use keys::{
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
+pub use pages::{
+    IntervalData, PAGE_MAX, balances_of, checkpoint_time, data_page, lines_at, lines_page,
+    readings_page,
+};
 pub use proof::{clearing_record, receipt};
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};
 pub use registry::{

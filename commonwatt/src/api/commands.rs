@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// Longest wait before the answers are looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Takes one signed command (COSE_Sign1 as the body) and waits a little for the gateway.
+/// Takes one command, signed with the operator's key, and waits a little for what the gateway says.
+#[utoipa::path(
+    post, path = "/api/v1/commands", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
+    responses((status = 200, body = Object), (status = 202, body = Object))
+)]
 pub(super) async fn command(State(web): State<Web>, body: Bytes) -> Response {
     let verified = match forward(&web.shared, body.to_vec()).await {
         Ok(verified) => verified,
@@ -64,6 +69,11 @@ fn is_decided(outcome: Outcome) -> bool {
 }
 
 /// What the gateway has said to a command so far.
+#[utoipa::path(
+    get, path = "/api/v1/commands/{command}", tag = "signed",
+    params(("command" = String, Path, description = "SHA-256 of the signed bytes, in hex")),
+    responses((status = 200, body = Object))
+)]
 pub(super) async fn look(State(web): State<Web>, Path(command): Path<String>) -> Response {
     let none = "There was no command of this name; it is the SHA-256 of the signed bytes.";
     let Ok(digest) = command.parse::<Digest32>() else {

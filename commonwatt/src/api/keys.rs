@@ -13,6 +13,7 @@ use crate::platform::{Command, KeyAnswer, KeyWord};
 use crate::web::{Web, broken, problem};
 
 /// Every gateway of the site with its keys, newest last, and the claim code that waits for it.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "proof", responses((status = 200, body = Object)))]
 pub(super) async fn list(State(web): State<Web>) -> Response {
     let (db, now) = (&web.shared.db, web.shared.clock.now());
     let (keys, claims) = match (gateway_keys(db).await, open_claims(db, now).await) {
@@ -56,11 +57,21 @@ fn waiting(claim: &OpenClaim) -> serde_json::Value {
 }
 
 /// Takes the operator's word that there is a claim code.
+#[utoipa::path(
+    post, path = "/api/v1/keys/claims", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
+    responses((status = 200, body = Object))
+)]
 pub(super) async fn claim(State(web): State<Web>, body: Bytes) -> Response {
     say(&web, KeyWord::Claim(body.to_vec())).await
 }
 
 /// Takes the operator's word that a key counts no longer.
+#[utoipa::path(
+    post, path = "/api/v1/keys/revocations", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
+    responses((status = 200, body = Object))
+)]
 pub(super) async fn revoke(State(web): State<Web>, body: Bytes) -> Response {
     say(&web, KeyWord::Revocation(body.to_vec())).await
 }

@@ -17,7 +17,10 @@ use market_engine::market::{Gate, closes_at, gate};
 use market_engine::service::{self, OwnOrder};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
 
+use super::answer::{Answer, List, Range, Refused, Wants, home};
+use crate::auth::Viewer;
 use crate::platform::AUTOPILOT_SEQUENCES;
 use crate::platform::{
     AnswerTo, Command, OrderAnswer, answer_body, next_to_close, read_order, read_query,
@@ -30,8 +33,27 @@ const LIST_MAX: u32 = 96;
 /// How long a public book may be kept: it never changes.
 const FOREVER: &str = "public, max-age=31536000, immutable";
 
-/// Takes one signed order or cancel.
+/// Takes one order that its participant has signed.
+#[utoipa::path(
+    post, path = "/api/v1/orders", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1 of an order or a cancel"),
+    responses((status = 201, body = Object), (status = 200, body = Object))
+)]
 pub(super) async fn place(State(web): State<Web>, body: Bytes) -> Response {
+    take(&web, body).await
+}
+
+/// Takes one order back, on its participant's signed word.
+#[utoipa::path(
+    post, path = "/api/v1/orders/cancel", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1 of a cancel or an order"),
+    responses((status = 201, body = Object), (status = 200, body = Object))
+)]
+pub(super) async fn cancel(State(web): State<Web>, body: Bytes) -> Response {
+    take(&web, body).await
+}
+
+async fn take(web: &Web, body: Bytes) -> Response {
     let message = Digest32::of(&body);
     let (answer, outcome) = oneshot::channel();
     let command = Command::Order {
@@ -74,19 +96,24 @@ fn refused(reason: Rejection, message: Digest32) -> Response {
     (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
 }
 
-/// A participant's own orders, and what its next one needs.
+/// A participant's own orders, and what its next one needs, on its signed question.
+#[utoipa::path(
+    post, path = "/api/v1/orders/query", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1 of a query"),
+    responses((status = 200, body = Object))
+)]
 pub(super) async fn query(State(web): State<Web>, body: Bytes) -> Response {
     let (query, point) = match read_query(&web.shared, body.to_vec()) {
         Ok(read) => read,
         Err(reason) => return refused(reason, Digest32::of(&body)),
     };
-    match own(&web, query.message(), point).await {
+    match answer(&web, query.message(), point).await {
         Ok(value) => Json(value).into_response(),
         Err(error) => broken("orders could not be read", &format!("{error:#}")),
     }
 }
 
-async fn own(web: &Web, query: &OrderQuery, point: Option<String>) -> anyhow::Result<Value> {
+async fn answer(web: &Web, query: &OrderQuery, point: Option<String>) -> anyhow::Result<Value> {
     let (db, who) = (&web.shared.db, &query.participant);
     let orders = service::own_orders(db, who, query.from, query.to).await?;
     let next = service::next_sequence(db, who, AUTOPILOT_SEQUENCES).await?;
@@ -111,26 +138,142 @@ fn shown(own: &OwnOrder) -> Value {
         "side": order.side.word(),
         "energy_wh": order.energy.wh(),
         "limit_price": order.limit.to_string(),
-        "state": match (own.stands, filled_wh) {
-            (false, _) => "withdrawn",
-            (true, None) => "standing",
-            (true, Some(_)) => "cleared",
-        },
+        "state": state(own),
         "filled_wh": filled_wh,
         "reason": reason,
     })
 }
 
-#[derive(serde::Deserialize)]
+/// An order of one's own.
+#[derive(serde::Serialize, ToSchema)]
+pub(super) struct OrderRow {
+    order: String,
+    sequence: u64,
+    #[schema(format = DateTime)]
+    start: String,
+    /// bid or offer.
+    side: &'static str,
+    energy_wh: i64,
+    /// Token/kWh.
+    limit_price: String,
+    /// standing, withdrawn or cleared.
+    state: &'static str,
+    /// Energy traded, once cleared.
+    filled_wh: Option<i64>,
+    /// Why, once cleared.
+    reason: Option<String>,
+}
+
+const COLUMNS: [&str; 9] = [
+    "order",
+    "sequence",
+    "start",
+    "side",
+    "energy_wh",
+    "limit_price",
+    "state",
+    "filled_wh",
+    "reason",
+];
+
+impl From<&OwnOrder> for OrderRow {
+    fn from(own: &OwnOrder) -> Self {
+        let (filled_wh, reason) = own.result.clone().map(|(wh, why)| (wh.wh(), why)).unzip();
+        OrderRow {
+            order: own.id.to_string(),
+            sequence: own.order.sequence,
+            start: own.order.interval.start().to_string(),
+            side: own.order.side.word(),
+            energy_wh: own.order.energy.wh(),
+            limit_price: own.order.limit.to_string(),
+            state: state(own),
+            filled_wh,
+            reason,
+        }
+    }
+}
+
+const fn state(own: &OwnOrder) -> &'static str {
+    match (own.stands, &own.result) {
+        (false, _) => "withdrawn",
+        (true, None) => "standing",
+        (true, Some(_)) => "cleared",
+    }
+}
+
+/// Which orders; or with `interval` alone, what anybody may know of one interval's gate.
+#[derive(serde::Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// Only what starts at this time or later.
+    #[param(format = DateTime)]
+    from: Option<String>,
+    /// Only what starts before this time.
+    #[param(format = DateTime)]
+    to: Option<String>,
+    /// Only what comes behind the last row of the page before: its `next`.
+    after: Option<String>,
+    /// Most rows on the page.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// Start of an interval: whether it takes orders, for everybody, and nothing else.
+    #[param(format = DateTime)]
     interval: Option<String>,
+}
+
+/// One's own orders, newest interval first.
+#[utoipa::path(
+    get, path = "/api/v1/orders", tag = "market", params(Asked),
+    responses(
+        (status = 200, body = List<OrderRow>), (status = 200, content_type = "text/csv", body = String),
+    )
+)]
+pub(super) async fn own(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(asked): Query<Asked>,
+) -> Answer {
+    if let Some(interval) = asked.interval {
+        return Ok(public(&web, &interval).await);
+    }
+    let home = home(&viewer)?;
+    let range = Range::new((asked.from, asked.to), asked.after, asked.limit);
+    let span = range.read()?;
+    // The last row of the page before: its interval's start and its order.
+    let behind = span.after.as_deref().map(|after| after.split_once('/'));
+    let behind = match behind {
+        None => None,
+        Some(Some((start, order))) => match (start.parse::<Timestamp>(), order) {
+            (Ok(start), order) => Some((start, order.to_owned())),
+            (Err(_), _) => return Err(Refused::bad("after: the `next` of the page before.")),
+        },
+        Some(None) => return Err(Refused::bad("after: the `next` of the page before.")),
+    };
+    let to = match &behind {
+        Some((start, _)) => span.to.min(start.plus_s(1)),
+        None => span.to,
+    };
+    let mut found = service::own_orders(&web.shared.db, home, span.from, to).await?;
+    found.reverse();
+    let mut rows: Vec<OrderRow> = found.iter().map(OrderRow::from).collect();
+    if let Some((start, order)) = behind {
+        let start = start.to_string();
+        let last = rows
+            .iter()
+            .position(|row| row.start == start && row.order == order);
+        rows.drain(..last.map_or(0, |last| last + 1));
+    }
+    rows.truncate(usize::try_from(span.limit).unwrap_or(usize::MAX));
+    let name = |row: &OrderRow| format!("{}/{}", row.start, row.order);
+    List::new(rows, span.limit, name).answer(wants, &COLUMNS)
 }
 
 /// What is public about the orders of an interval: whether it takes any, and once it is cleared, where its
 /// book is.
-pub(super) async fn public(State(web): State<Web>, Query(asked): Query<Asked>) -> Response {
-    let text = asked.interval.unwrap_or_default();
-    let interval = match interval_of(&web, &text) {
+async fn public(web: &Web, text: &str) -> Response {
+    let interval = match interval_of(web, text) {
         Ok(interval) => interval,
         Err(response) => return *response,
     };
@@ -154,6 +297,7 @@ pub(super) async fn public(State(web): State<Web>, Query(asked): Query<Asked>) -
 }
 
 /// The newest clearings.
+#[utoipa::path(get, path = "/api/v1/markets", tag = "market", responses((status = 200, body = Object)))]
 pub(super) async fn markets(State(web): State<Web>) -> Response {
     let row = |clearing: &Clearing| {
         let text = |price: Option<domain::money::Price>| price.map(|price| price.to_string());
@@ -178,6 +322,11 @@ pub(super) async fn markets(State(web): State<Web>) -> Response {
 }
 
 /// The book of a cleared interval, exactly the bytes whose digest the clearing has.
+#[utoipa::path(
+    get, path = "/api/v1/markets/{interval}/book", tag = "market",
+    params(("interval" = String, Path, format = DateTime, description = "Its start", example = "2026-06-21T12:00:00Z")),
+    responses((status = 200, content_type = "application/json", body = Object))
+)]
 pub(super) async fn book(State(web): State<Web>, Path(start): Path<String>) -> Response {
     let interval = match interval_of(&web, &start) {
         Ok(interval) => interval,
@@ -200,6 +349,11 @@ pub(super) async fn book(State(web): State<Web>, Path(start): Path<String>) -> R
 }
 
 /// The clearing of an interval, with the proof that the market log holds it.
+#[utoipa::path(
+    get, path = "/api/v1/markets/{interval}/clearing", tag = "market",
+    params(("interval" = String, Path, format = DateTime, description = "Its start", example = "2026-06-21T12:00:00Z")),
+    responses((status = 200, body = Object))
+)]
 pub(super) async fn clearing(State(web): State<Web>, Path(start): Path<String>) -> Response {
     let interval = match interval_of(&web, &start) {
         Ok(interval) => interval,

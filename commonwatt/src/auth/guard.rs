@@ -98,7 +98,6 @@ impl<T: DeserializeOwned> FromRequest<Web> for Posted<T> {
 
 /// Checks a write of the API: somebody who may write, from a page of ours where a session's cookie shows who
 /// it is, and within the account's allowance.
-#[allow(dead_code, reason = "for the pages and the API that come next")]
 pub(crate) fn may_write(
     viewer: &Viewer,
     headers: &HeaderMap,

@@ -16,7 +16,6 @@ use crate::web::{Web, broken, problem};
 
 /// The name of the field, and of the header, that a write of a session carries.
 pub(super) const CSRF_FIELD: &str = "csrf";
-#[allow(dead_code, reason = "for the pages and the API that come next")]
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 
 /// Somebody who looks at a page or asks the API.
@@ -46,7 +45,6 @@ impl Viewer {
         self.account.as_ref()
     }
 
-    #[allow(dead_code, reason = "for the pages and the API that come next")]
     /// Whether this is somebody of that kind.
     pub(crate) fn is(&self, role: Role) -> bool {
         self.account.as_ref().is_some_and(|a| a.roles.has(role))
@@ -63,7 +61,6 @@ impl Viewer {
         self.home() == Some(participant)
     }
 
-    #[allow(dead_code, reason = "for the pages and the API that come next")]
     /// Whether this viewer may change anything.
     pub(crate) fn may_write(&self) -> bool {
         self.account.is_some() && self.how != (How::Token { read_only: true })

@@ -237,7 +237,9 @@ async fn log(shared: &Shared) -> anyhow::Result<view::Log> {
             .and_then(|note| note.lines().nth(1)?.parse().ok());
         Ok(size.unwrap_or(0))
     };
+    let newest = settlement::service::checkpoint_time(&shared.db, Log::Ledger).await?;
     Ok(view::Log {
+        checkpoint_at: newest.map(|(at, _)| at),
         readings: size(Log::Readings).await?,
         market: size(Log::Market).await?,
         ledger: size(Log::Ledger).await?,

@@ -102,7 +102,7 @@ fn others_and_strangers(demo: &Demo, session: &str) {
 }
 
 /// Runs `commonwatt accounts` on a data folder.
-fn accounts(data: &std::path::Path, args: &[&str]) -> (i32, String) {
+pub(crate) fn accounts(data: &std::path::Path, args: &[&str]) -> (i32, String) {
     let mut command = Command::new(program());
     command
         .arg("accounts")

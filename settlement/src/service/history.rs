@@ -80,9 +80,9 @@ pub async fn history(
     rows.into_iter().map(metered_interval).collect()
 }
 
-type HistoryRow = (i64, i64, i64, i64, i64, String);
+pub(super) type HistoryRow = (i64, i64, i64, i64, i64, String);
 
-fn metered_interval(row: HistoryRow) -> Result<MeteredInterval, ServiceError> {
+pub(super) fn metered_interval(row: HistoryRow) -> Result<MeteredInterval, ServiceError> {
     let (start_s, length_s, imported, exported, quality, flags) = row;
     let quality = Quality::from_bits(number(quality, "a quality")?);
     let flag = |name| Rejection::from_name(name).ok_or_else(|| corrupt("an unknown flag"));

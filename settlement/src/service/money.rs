@@ -147,7 +147,7 @@ fn posting(row: PostingRow) -> Result<Posting, ServiceError> {
     })
 }
 
-fn account(chart: i64, owner: &str) -> Result<Account, ServiceError> {
+pub(super) fn account(chart: i64, owner: &str) -> Result<Account, ServiceError> {
     let text = format!("{chart}/{owner}");
     text.parse()
         .map_err(|e| ServiceError::Corrupt(format!("{e}")))

@@ -64,12 +64,24 @@ async fn life_of_an_account(db: &Db) {
     assert_eq!(seen_at(&two, START).await, None);
 
     token_within_roles(db).await;
+    the_end(db, &ann).await;
+}
+
+/// What is revoked is over, and who did what stays.
+async fn the_end(db: &Db, ann: &Account) {
+    let until = START.plus_s(HOUR_S);
+    let seen_at = async |session: &str, at| of_session(db, at, session).await.unwrap();
+    let enter = async |secret: &str, before: Option<&str>| {
+        sign_in(db, START, secret, before, "192.0.2.1")
+            .await
+            .unwrap()
+    };
     let third = link(db, (START, until), "ann").await.unwrap().unwrap();
     let (_, three) = enter(&third, None).await.unwrap();
     assert!(revoke(db, START, "ann").await.unwrap());
     assert!(!revoke(db, START, "ann").await.unwrap());
     assert_eq!(seen_at(&three, START).await, None);
-    assert!(add(db, START, &ann).await.is_err(), "never given twice");
+    assert!(add(db, START, ann).await.is_err(), "never given twice");
 
     let deeds = audit(db, i64::MAX, 100).await.unwrap();
     assert_eq!(deeds.first().unwrap().action, "account revoked");

@@ -1,0 +1,171 @@
+//! The description of the API, made from the handlers themselves.
+
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::Serialize;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, License, OpenApi, Ref, RefOr, ResponseBuilder,
+    SecurityRequirement,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{
+    audit, commands, deliveries, events, feeders, health, incidents, intervals, keys, ledger, me,
+    meters, orders, statements, trades,
+};
+use crate::web::{PROBLEM, Web};
+
+const ABOUT: &str = "One API for pages, drivers, operators and scripts. Energy is an integer in watt-hours, \
+    power in watts; prices are decimal strings in token/kWh, money in token; times are RFC 3339 in UTC. Lists are newest \
+    first: `next` of a page is `after` of the page behind it; with `Accept: text/csv` they come as CSV. Errors are \
+    problem+json with a `reference` that is in the platform's log. What somebody may not see answers 404. \
+    Writes take an `Idempotency-Key`, kept for a day for each account: the same key with another request answers 422. \
+    Orders, cancels, claims, revocations and commands are signed messages (COSE_Sign1) and need no account. \
+    Signing in is for browsers (`/sign-in/<link>`); programs send `Authorization: Bearer` with a token.";
+
+/// An error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+#[allow(dead_code, reason = "the description of what `web::problem` writes")]
+struct Problem {
+    /// The status in words.
+    title: String,
+    /// The status as a number.
+    status: u16,
+    /// What happened and what to do.
+    detail: String,
+    /// Names this answer in the platform's log; of a refused signed message, its SHA-256.
+    reference: String,
+    /// Of a refused signed message: why, as a word.
+    reason: Option<String>,
+}
+
+fn described() -> OpenApiRouter<Web> {
+    OpenApiRouter::new()
+        .routes(routes!(super::platform))
+        .routes(routes!(me::me))
+        .routes(routes!(me::participant))
+        .routes(routes!(meters::list))
+        .routes(routes!(meters::readings))
+        .routes(routes!(intervals::list))
+        .routes(routes!(intervals::one))
+        .routes(routes!(orders::own, orders::place))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::query))
+        .routes(routes!(orders::markets))
+        .routes(routes!(orders::book))
+        .routes(routes!(orders::clearing))
+        .routes(routes!(trades::list))
+        .routes(routes!(trades::one))
+        .routes(routes!(trades::receipt))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(statements::one))
+        .routes(routes!(ledger::checkpoint))
+        .routes(routes!(ledger::proof))
+        .routes(routes!(ledger::keys))
+        .routes(routes!(feeders::list))
+        .routes(routes!(feeders::series))
+        .routes(routes!(feeders::data_quality))
+        .routes(routes!(incidents::list, incidents::add))
+        .routes(routes!(audit::list))
+        .routes(routes!(events::events))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::claim))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(commands::command))
+        .routes(routes!(commands::look))
+        .routes(routes!(health::health))
+        .routes(routes!(health::metrics))
+}
+
+/// Every described resource, with the description itself.
+pub(super) fn routes() -> Router<Web> {
+    let (router, api) = described().split_for_parts();
+    let text = finished(api).to_pretty_json().unwrap_or_default();
+    let text: &'static str = Box::leak(text.into_boxed_str());
+    let kind = (header::CONTENT_TYPE, "application/json");
+    router.route(
+        "/api/v1/openapi.json",
+        get(move || async move { ([kind], text).into_response() }),
+    )
+}
+
+/// Adds what all operations share: errors, and how somebody shows who they are.
+fn finished(mut api: OpenApi) -> OpenApi {
+    let license = License::new("Apache-2.0");
+    api.info = InfoBuilder::new()
+        .title("Commonwatt")
+        .version("1")
+        .description(Some(ABOUT))
+        .license(Some(license))
+        .build();
+    let components = api.components.get_or_insert_with(Components::default);
+    components
+        .schemas
+        .insert("Problem".to_owned(), Problem::schema());
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    let cookie = ApiKey::Cookie(ApiKeyValue::new("commonwatt"));
+    components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    for item in api.paths.paths.values_mut() {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            finish(operation);
+        }
+    }
+    api
+}
+
+fn finish(operation: &mut Operation) {
+    let problem = ContentBuilder::new()
+        .schema(Some(RefOr::Ref(Ref::from_schema_name("Problem"))))
+        .build();
+    let refused = ResponseBuilder::new()
+        .description("An error, with a sentence and a reference")
+        .content(PROBLEM, problem)
+        .build();
+    operation
+        .responses
+        .responses
+        .insert("default".to_owned(), refused.into());
+    let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
+    operation.security = Some(vec![
+        SecurityRequirement::default(),
+        scheme("token"),
+        scheme("session"),
+    ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed description; `COMMONWATT_BLESS=1` writes it anew.
+    #[test]
+    fn the_description_is_the_committed_one() {
+        let (_, api) = described().split_for_parts();
+        let text = finished(api).to_pretty_json().unwrap() + "\n";
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+        if std::env::var_os("COMMONWATT_BLESS").is_some() {
+            std::fs::write(&file, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            text == committed,
+            "the API is not as openapi.json says: look at the difference, and write it anew with \
+             COMMONWATT_BLESS=1 cargo test -p commonwatt openapi"
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! `/api/v1/statements`: a home's months, each adding up to the ledger to the last unit.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use settlement::calendar::{LocalMonth, Zone};
+
+use super::answer::{Answer, Refused, Wants, home};
+use crate::auth::Viewer;
+use crate::web::Web;
+
+/// One's own month: energy, money, corrections, and the comparison with the utility alone. As CSV its days.
+#[utoipa::path(
+    get, path = "/api/v1/statements/{month}", tag = "energy",
+    params(("month" = String, Path, description = "A month in UTC", example = "2026-06")),
+    responses((status = 200, body = Object), (status = 200, content_type = "text/csv", body = String))
+)]
+pub(super) async fn one(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Path(month): Path<String>,
+) -> Answer {
+    let home = home(&viewer)?;
+    let zone = Zone::UTC;
+    let month = LocalMonth::parse(&month, zone);
+    let month = month.map_err(|error| Refused::bad(&format!("month: {error}.")))?;
+    let shared = &web.shared;
+    let now = shared.clock.now();
+    let statement =
+        settlement::service::statement(&shared.db, &shared.community, home, month, now).await?;
+    let statement = statement.ok_or_else(Refused::nothing)?;
+    Ok(match wants {
+        Wants::Json => Json(statement).into_response(),
+        Wants::Csv => {
+            let kind = [(
+                header::CONTENT_TYPE,
+                "text/csv; charset=utf-8; header=present",
+            )];
+            (kind, statement.to_csv()).into_response()
+        }
+    })
+}

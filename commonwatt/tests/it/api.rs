@@ -1,0 +1,217 @@
+//! The API as programs meet it: what is described, what is whose, pages of lists, CSV, names of answers, errors.
+
+use serde_json::Value;
+
+use crate::demo::{Answer, Demo, wait_for};
+use crate::people::accounts;
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("no JSON: {}", answer.body))
+}
+
+/// A token of an account, as a header line.
+fn token(data: &std::path::Path, account: &str) -> String {
+    let (code, said) = accounts(data, &["token", account, "--new", "test"]);
+    assert_eq!(code, 0, "{said}");
+    format!("Authorization: Bearer {}\r\n", said.lines().next().unwrap())
+}
+
+#[test]
+fn a_home_an_operator_and_a_stranger_each_get_what_is_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let demo = Demo::start_at("300", &data, &[]);
+    let (home, operator) = (token(&data, "home-01"), token(&data, "operator"));
+    let get = |path: &str, who: &str| demo.send("GET", path, who, b"");
+
+    let me = json(&get("/api/v1/me", &home));
+    assert_eq!(
+        (&me["account"], &me["participant"]),
+        (&"home-01".into(), &"home-01".into())
+    );
+    assert_eq!(get("/api/v1/me", "").status, 401);
+    let delivered = wait_for("a settled interval with a trade", || {
+        let trades = json(&get("/api/v1/trades", &home));
+        let ids = trades["items"].as_array().unwrap().clone();
+        ids.iter()
+            .map(|row| row["trade"].as_str().unwrap().to_owned())
+            .map(|id| json(&get(&format!("/api/v1/trades/{id}"), &home)))
+            .find(|trade| !trade["delivery"].is_null())
+    });
+    assert!(delivered["why"].as_str().unwrap().len() > 20, "{delivered}");
+    let receipt = get(delivered["receipt"].as_str().unwrap(), "");
+    assert_eq!(
+        receipt.status, 200,
+        "whoever has its address can read a receipt"
+    );
+    assert!(receipt.body.contains("commonwatt-receipt/v1"));
+
+    // What is one home's is nobody else's.
+    let own = [
+        "/api/v1/participants/home-01",
+        "/api/v1/meters/home-01.meter/readings",
+        "/api/v1/orders",
+        "/api/v1/deliveries",
+        "/api/v1/meters",
+        "/api/v1/statements/2026-06",
+    ];
+    for path in own {
+        assert_eq!(get(path, &home).status, 200, "{path}");
+        assert_eq!(get(path, "").status, 404, "{path}");
+    }
+    let others = [
+        "/api/v1/participants/home-02",
+        "/api/v1/meters/home-02.meter/readings",
+        "/api/v1/meters/feeder.meter/readings",
+        "/api/v1/feeders",
+        "/api/v1/data_quality",
+        "/api/v1/incidents",
+        "/api/v1/audit",
+    ];
+    for path in others {
+        assert_eq!(get(path, &home).status, 404, "{path}");
+        assert_eq!(get(path, "").status, 404, "{path}");
+    }
+    let anybody = json(&get("/api/v1/trades", ""));
+    for row in anybody["items"].as_array().unwrap() {
+        assert!(row["trade"].is_null() && row["side"].is_null() && row["receipt"].is_null());
+    }
+    assert!(!get("/api/v1/trades", "").body.contains("home-"));
+    an_operator_opens_an_incident(&demo, &operator);
+    lists_and_errors(&demo, &home);
+}
+
+fn an_operator_opens_an_incident(demo: &Demo, operator: &str) {
+    let get = |path: &str| demo.send("GET", path, operator, b"");
+    for path in [
+        "/api/v1/feeders/feeder.meter/series",
+        "/api/v1/data_quality",
+    ] {
+        let list = json(&get(path));
+        assert!(!list["items"].as_array().unwrap().is_empty(), "{path}");
+    }
+    let series = json(&get("/api/v1/feeders/feeder.meter/series"));
+    let row = &series["items"][0];
+    assert!(
+        row["homes"].as_i64() < Some(5) || row["homes_import_wh"].is_i64(),
+        "{row}"
+    );
+    let one_home = "/api/v1/meters/home-03.meter/readings";
+    assert_eq!(get(one_home).status, 404);
+    let post = |key: &str, body: &str| {
+        let headers =
+            format!("{operator}Content-Type: application/json\r\nIdempotency-Key: {key}\r\n");
+        demo.send("POST", "/api/v1/incidents", &headers, body.as_bytes())
+    };
+    let body = r#"{"participant": "home-03", "reason": "voltage complaint", "hours": 2}"#;
+    assert_eq!(post("a", &body.replace('2', "99")).status, 422);
+    let opened = post("b", body);
+    assert_eq!(opened.status, 201, "{}", opened.body);
+    let again = post("b", body);
+    assert_eq!((again.status, &again.body), (201, &opened.body));
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(post("b", &body.replace("voltage", "other")).status, 422);
+    let incidents = json(&get("/api/v1/incidents"));
+    assert_eq!(incidents["items"].as_array().unwrap().len(), 1, "done once");
+    assert_eq!(get(one_home).status, 200);
+    assert_eq!(get("/api/v1/meters/home-04.meter/readings").status, 404);
+}
+
+fn lists_and_errors(demo: &Demo, home: &str) {
+    let send = |method: &str, path: &str, headers: &str| {
+        demo.send(method, path, &format!("{home}{headers}"), b"")
+    };
+    // Two pages of one are the page of two.
+    let both = json(&send("GET", "/api/v1/intervals?limit=2", ""));
+    let first = json(&send("GET", "/api/v1/intervals?limit=1", ""));
+    let next = first["next"].as_str().unwrap();
+    let to = both["items"][0]["start"].as_str().unwrap();
+    let second = json(&send(
+        "GET",
+        &format!("/api/v1/intervals?limit=1&after={to}"),
+        "",
+    ));
+    assert!(next >= to, "newest first");
+    assert_eq!(second["items"][0], both["items"][1]);
+    for path in ["/api/v1/orders", "/api/v1/trades", "/api/v1/deliveries"] {
+        let all = json(&send("GET", &format!("{path}?limit=1000"), ""));
+        let all = all["items"].as_array().unwrap();
+        let mut walked: Vec<Value> = Vec::new();
+        let mut after = String::new();
+        while walked.len() < 3 {
+            let page = json(&send("GET", &format!("{path}?limit=1{after}"), ""));
+            walked.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        for row in &walked {
+            assert!(all.contains(row) || row["start"].as_str() > all[0]["start"].as_str());
+        }
+        let mut names: Vec<String> = walked.iter().map(ToString::to_string).collect();
+        names.dedup();
+        assert_eq!(names.len(), walked.len(), "{path}: a row came twice");
+        let csv = send("GET", path, "Accept: text/csv\r\n");
+        assert!(csv.header("content-type").unwrap().starts_with("text/csv"));
+        assert!(
+            csv.body.lines().next().unwrap().contains(",start,") || csv.body.starts_with("start,")
+        );
+    }
+    let named = send("GET", "/api/v1/ledger/keys", "");
+    let tag = named.header("etag");
+    assert!(tag.is_some(), "{}", named.head);
+    let old = json(&send(
+        "GET",
+        "/api/v1/intervals?limit=1&to=2026-06-21T12:00:00Z",
+        "",
+    ));
+    assert!(old["next"].is_string() || old["items"].as_array().unwrap().is_empty());
+    let path = "/api/v1/intervals?to=2000-01-01T00:00:00Z";
+    let tag = send("GET", path, "").header("etag").unwrap().to_owned();
+    let known = send("GET", path, &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!((known.status, known.body.as_str()), (304, ""));
+    let head = send("HEAD", path, "");
+    assert_eq!(
+        (head.status, head.header("etag")),
+        (200, Some(tag.as_str()))
+    );
+    let options = send("OPTIONS", path, "");
+    assert_eq!(
+        (options.status, options.header("allow")),
+        (204, Some("GET,HEAD"))
+    );
+
+    for (method, path, headers, status) in [
+        ("DELETE", "/api/v1/intervals", "", 405),
+        ("GET", "/api/v1/intervals", "Accept: image/png\r\n", 406),
+        ("POST", "/api/v1/incidents", "", 415),
+        ("GET", "/api/v1/intervals?limit=0", "", 400),
+        ("GET", "/api/v1/intervals?limit=x", "", 400),
+        ("GET", "/api/v1/intervals?colour=red", "", 400),
+        ("GET", "/api/v1/intervals?from=yesterday", "", 400),
+        ("GET", "/api/v1/intervals/2026-06-21T12:00:01Z", "", 400),
+        ("GET", "/api/v1/nothing", "", 404),
+    ] {
+        let refused = send(method, path, headers);
+        assert_eq!(refused.status, status, "{method} {path}: {}", refused.body);
+        assert_eq!(
+            refused.header("content-type"),
+            Some("application/problem+json")
+        );
+        let body = json(&refused);
+        let words = body["detail"].as_str().unwrap().len();
+        assert!(
+            words > 10 && body["reference"].as_str().unwrap().len() == 16,
+            "{body}"
+        );
+    }
+    let described = json(&send("GET", "/api/v1/openapi.json", ""));
+    assert!(described["paths"]["/api/v1/trades/{id}"]["get"].is_object());
+    let metrics = send("GET", "/metrics", "").body;
+    assert!(
+        metrics.contains("commonwatt_log_entries{log=\"ledger\"}"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("home-"), "{metrics}");
+}
