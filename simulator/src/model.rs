@@ -11,19 +11,29 @@
 //! | [`clear_sky`] | sun | light under a clear sky; light split into beam and diffuse |
 //! | [`plane`] | light × tilt and azimuth | light on a plane |
 //! | [`pv`] | light on planes, air, wind | power and energy of a plant |
-//! | [`load`] | rhythm of the day | energy that a household uses |
+//! | [`weather`], [`clouds`] | a file, or a process | air, wind and light of an interval |
+//! | [`load`], [`bdew`] | rhythm of the day | energy that a household uses |
 //! | [`battery`] | wished energy | energy charged and discharged, with exact books |
+//! | [`ev`] | sessions × policy | energy charged, and what was left unserved |
+//! | [`heat_pump`] | weather, hot water | electricity, and how cold it got |
+//! | [`forecast`] | the true course | what a home expects |
 //!
 //! Every function of angles, roots and exponentials is one of `libm`, not of the platform: the same
 //! scenario gives the same bytes on every machine.
 
 pub mod battery;
+pub mod bdew;
 pub mod clear_sky;
+pub mod clouds;
+pub mod ev;
+pub mod forecast;
+pub mod heat_pump;
 pub mod load;
 pub mod plane;
 pub mod pv;
 pub mod random;
 pub mod sun;
+pub mod weather;
 
 /// Whole watt-hours out of a stream of fractions: what is not whole yet is carried to the next
 /// interval, so that the sum over a year is right to one watt-hour.

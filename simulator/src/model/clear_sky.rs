@@ -6,7 +6,7 @@
 
 use super::sun::{Place, Sun};
 
-/// Above this zenith angle the split is not trusted: all light is diffuse.
+/// From this zenith angle on (without refraction) the split is not trusted: all light is diffuse.
 pub const SPLIT_ZENITH_MAX_DEG: f64 = 87.0;
 /// The least cosine of the zenith angle in a clearness index.
 const COS_ZENITH_MIN: f64 = 0.065;
@@ -105,7 +105,7 @@ fn split(global: f64, diffuse: f64, sun: Sun, beam_max: f64) -> Light {
     if global.is_nan() || global <= 0.0 {
         return Light::default();
     }
-    if sun.zenith_deg >= SPLIT_ZENITH_MAX_DEG || global <= diffuse {
+    if sun.true_zenith_deg >= SPLIT_ZENITH_MAX_DEG || global <= diffuse {
         return Light {
             global,
             beam: 0.0,

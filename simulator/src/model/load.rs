@@ -3,7 +3,8 @@
 //! home and awake (a Poisson process that follows them).
 //!
 //! The numbers of the habits are our own; they are chosen so that lag-1 autocorrelation, correlation
-//! between homes and coincidence lie where those of metered homes do.
+//! between homes and coincidence lie where those of metered homes do
+//! (`tests/it/realism.rs`).
 //!
 //! Nothing is planned ahead and nothing is allocated.
 
@@ -19,14 +20,14 @@ const REFERENCE_KWH: f64 = 3500.0;
 pub const YEARLY_SIGMA: f64 = 0.45;
 /// Shares of the year's energy: always on, small things; the rest are appliance runs.
 const ALWAYS_ON: f64 = 0.22;
-const SMALL_THINGS: f64 = 0.26;
+const SMALL_THINGS: f64 = 0.28;
 /// Small things: standard deviation of their factor around 1, how long it is remembered, and their mean
 /// factor while somebody is awake.
 const SMALL_SIGMA: f64 = 0.45;
 const SMALL_MEMORY_S: f64 = 3600.0;
 const SMALL_AWAKE: f64 = 1.6;
 /// A home's day begins up to this many quarters before or after the table's.
-const SHIFT_QUARTERS: u64 = 6;
+const SHIFT_QUARTERS: u64 = 4;
 /// People come home, leave, fall asleep or wake up: mean time between two chances of it.
 const STAY_S: f32 = 5400.0;
 /// How many runs start while nobody is at home and awake, beside those when somebody is.
@@ -55,6 +56,12 @@ const AWAKE_FREE: [f32; 24] = [
     0.72, 0.68, 0.62, 0.60, 0.63, 0.69, 0.76, 0.80, 0.80, 0.75, 0.60, 0.36,
 ];
 
+/// How many runs start in an hour of the local day, beside the mean hour: meals and evenings.
+const PACE: [f32; 24] = [
+    0.4, 0.3, 0.3, 0.3, 0.4, 0.6, 1.0, 1.2, 1.0, 0.9, 0.9, 1.1, //
+    1.3, 1.0, 0.8, 0.8, 1.0, 1.6, 2.2, 2.2, 1.7, 1.2, 0.9, 0.6,
+];
+
 /// A kind of appliance run: medians, and standard deviations of the logarithm.
 struct Run {
     median_w: f64,
@@ -74,12 +81,12 @@ const fn run(median_w: f64, sigma_w: f64, median_s: f64, sigma_s: f64) -> Run {
 
 /// Kettle or microwave; hob; oven; washing or dishwashing; screens and light; heater, dryer or cooler.
 const RUN_KINDS: [Run; 6] = [
-    run(1600.0, 0.25, 240.0, 0.5),
-    run(1100.0, 0.35, 1500.0, 0.5),
-    run(1700.0, 0.25, 2400.0, 0.4),
-    run(650.0, 0.30, 5400.0, 0.3),
+    run(1500.0, 0.20, 240.0, 0.4),
+    run(850.0, 0.25, 1500.0, 0.4),
+    run(1200.0, 0.20, 2100.0, 0.3),
+    run(550.0, 0.25, 5400.0, 0.3),
     run(180.0, 0.40, 7200.0, 0.6),
-    run(1500.0, 0.35, 4500.0, 0.6),
+    run(800.0, 0.25, 5400.0, 0.4),
 ];
 /// Their shares of the runs.
 const RUN_SHARES: [f64; 6] = [0.30, 0.18, 0.06, 0.12, 0.26, 0.08];
@@ -116,14 +123,12 @@ impl LoadNow {
         }
     }
 
-    /// Share of homes with somebody awake, seen from a home whose day runs `shift` quarters late.
+    /// A table's value, seen from a home whose day runs `shift` quarters ahead.
     #[inline]
-    fn awake(&self, shift: usize) -> f32 {
+    fn of(&self, table: &[f32; 24], shift: usize) -> f32 {
         let quarter = (self.quarter + shift) % QUARTERS;
         let (hour, part) = (quarter / 4, quarter % 4);
-        let next = self.awake[(hour + 1) % 24];
-        let now = self.awake[hour];
-        now + (next - now) * QUARTER_PARTS[part]
+        table[hour] + (table[(hour + 1) % 24] - table[hour]) * QUARTER_PARTS[part]
     }
 }
 
@@ -177,12 +182,11 @@ impl Household {
         let mut draws = stream.at(home, HABITS);
         let mean_w = yearly_kwh.max(0.0) * 1000.0 / 8760.0;
         // Homes differ in how much of their use is appliances, and in when their day begins.
-        let lean = draws.between(0.75, 1.25);
+        let lean = draws.between(0.8, 1.2);
         let runs_w = mean_w * (1.0 - ALWAYS_ON - SMALL_THINGS) * lean;
         let rest_w = (mean_w - runs_w) / (ALWAYS_ON + SMALL_THINGS);
-        let power_scale = libm::sqrt(yearly_kwh.max(0.0) / REFERENCE_KWH).max(0.3);
+        let power_scale = libm::pow(yearly_kwh.max(0.0) / REFERENCE_KWH, 0.35).max(0.3);
         let awake = mean_awake();
-        let attended = awake + (1.0 - awake) * f64::from(UNATTENDED);
         let small_w = rest_w * SMALL_THINGS;
         let shift = draws.below(SHIFT_QUARTERS) + draws.below(SHIFT_QUARTERS);
         let household = Household {
@@ -190,7 +194,7 @@ impl Household {
             always_w: single(rest_w * ALWAYS_ON),
             small_awake_w: single(small_w * SMALL_AWAKE),
             small_asleep_w: single(small_w * (1.0 - awake * SMALL_AWAKE) / (1.0 - awake)),
-            runs_per_s: single(runs_w / (mean_run_ws() * power_scale * attended)),
+            runs_per_s: single(runs_w / (mean_run_ws() * power_scale * mean_pace())),
             power_scale: single(power_scale),
             shift: usize::try_from(shift + 1 + QUARTERS as u64 - SHIFT_QUARTERS).unwrap_or(0),
         };
@@ -213,7 +217,7 @@ impl Household {
         state.until_change -= now.length_s / STAY_S;
         if state.until_change <= 0.0 {
             state.until_change = single(draws.exponential());
-            state.awake = draws.unit() < f64::from(now.awake(self.shift));
+            state.awake = draws.unit() < f64::from(now.of(now.awake, self.shift));
         }
         let (small_w, attended) = if state.awake {
             (self.small_awake_w, 1.0)
@@ -227,7 +231,7 @@ impl Household {
             ws += running.w * served_s;
             running.left_s -= served_s;
         }
-        let pace = self.runs_per_s * attended * now.season;
+        let pace = self.runs_per_s * attended * now.season * now.of(&PACE, self.shift);
         state.until_run -= pace * now.length_s;
         while state.until_run <= 0.0 {
             let ago_s = (-state.until_run / pace).min(now.length_s);
@@ -278,10 +282,27 @@ fn mean_run_ws() -> f64 {
         .sum()
 }
 
+/// The mean over a week of a value that depends on the hour and on who is awake.
+fn over_a_week(value: impl Fn(f64, usize) -> f64) -> f64 {
+    let mean = |table: &[f32; 24]| {
+        let hours = table.iter().enumerate();
+        hours
+            .map(|(hour, awake)| value(f64::from(*awake), hour))
+            .sum::<f64>()
+            / 24.0
+    };
+    (5.0 * mean(&AWAKE_WORK) + 2.0 * mean(&AWAKE_FREE)) / 7.0
+}
+
 /// Share of all hours of a week in which somebody is at home and awake.
 fn mean_awake() -> f64 {
-    let mean = |table: &[f32; 24]| table.iter().map(|share| f64::from(*share)).sum::<f64>() / 24.0;
-    (5.0 * mean(&AWAKE_WORK) + 2.0 * mean(&AWAKE_FREE)) / 7.0
+    over_a_week(|awake, _| awake)
+}
+
+/// Runs that start in a mean hour, beside those of an hour with pace 1 in which somebody is awake.
+fn mean_pace() -> f64 {
+    let unattended = f64::from(UNATTENDED);
+    over_a_week(|awake, hour| f64::from(PACE[hour]) * (awake + (1.0 - awake) * unattended))
 }
 
 #[cfg(test)]

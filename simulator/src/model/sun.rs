@@ -48,7 +48,7 @@ pub struct Sun {
     pub east: f64,
     /// Its part to the north.
     pub north: f64,
-    /// Its part upwards: the cosine of the zenith angle, with refraction.
+    /// Its part upwards: the cosine of the zenith angle, with refraction unless it is the unrefracted one.
     pub up: f64,
     /// Zenith angle with refraction, in degrees.
     pub zenith_deg: f64,
@@ -84,7 +84,34 @@ impl Sun {
     /// The sun at a known true zenith angle and azimuth.
     #[must_use]
     pub fn standing(true_zenith_deg: f64, azimuth_deg: f64, outside_w_per_m2: f64) -> Sun {
-        let zenith_deg = true_zenith_deg - refraction_deg(90.0 - true_zenith_deg);
+        let refraction_deg = refraction_deg(90.0 - true_zenith_deg);
+        Sun::seen(
+            true_zenith_deg,
+            refraction_deg,
+            azimuth_deg,
+            outside_w_per_m2,
+        )
+    }
+
+    /// The same sun without refraction. Measured light is split by it and falls on planes from there: that is
+    /// how the stations' and pvlib's numbers are made.
+    #[must_use]
+    pub fn unrefracted(self) -> Sun {
+        Sun::seen(
+            self.true_zenith_deg,
+            0.0,
+            self.azimuth_deg,
+            self.outside_w_per_m2,
+        )
+    }
+
+    fn seen(
+        true_zenith_deg: f64,
+        refraction_deg: f64,
+        azimuth_deg: f64,
+        outside_w_per_m2: f64,
+    ) -> Sun {
+        let zenith_deg = true_zenith_deg - refraction_deg;
         let (sin_zenith, up) = libm::sincos(zenith_deg.to_radians());
         let (sin_azimuth, cos_azimuth) = libm::sincos(azimuth_deg.to_radians());
         Sun {

@@ -10,5 +10,7 @@
 mod dataset;
 mod import;
 mod modbus;
+mod models;
 mod mqtt;
+mod realism;
 mod support;
