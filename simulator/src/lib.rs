@@ -16,6 +16,7 @@
 //! | [`import`] | data in the formats of others | interval energies in whole watt-hours |
 //! | [`dataset`] | a folder with `dataset.toml` | what is wrong with it |
 //! | [`model`] | weather, habits, devices × interval | whole watt-hours of each home |
+//! | [`strategy`] | what is public × what a home knows of itself | orders and what its battery does |
 
 pub mod battery;
 pub mod dataset;
@@ -31,6 +32,7 @@ mod pv;
 mod random;
 pub mod scenario;
 pub mod setpoint;
+pub mod strategy;
 pub mod street;
 mod weather;
 pub mod world;
