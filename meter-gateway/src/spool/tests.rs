@@ -385,3 +385,82 @@ async fn nothing_that_is_stored_while_doubts_are_settled_is_forgotten() {
         assert_eq!(waiting, spool.backlog().await.unwrap().waiting);
     }
 }
+
+/// A file system of its own in memory, as small as a test wants it; gone with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None where this is not allowed: it takes root.
+    fn new(kib: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .arg(dir.path())
+            .output();
+        mounted
+            .is_ok_and(|m| m.status.success())
+            .then(|| SmallDisk(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_really_full_loses_nothing_and_what_fits_again_is_stored() {
+    let Some(disk) = SmallDisk::new(1024) else {
+        eprintln!("skipped: mounting a small file system takes root");
+        return;
+    };
+    let dir = disk.0.path();
+    let spool = filled(dir, 50).await;
+    // Somebody else's file takes what is left.
+    let ballast = dir.join("ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    let mut state = spool.load(&point()).await.unwrap();
+    let (mut stored, mut refusals) = (50, 0);
+    while refusals < 3 {
+        assert!(stored < 2_000, "the disk is never full");
+        let sequence = state.chain.next_sequence;
+        state.chain.next_sequence += 1;
+        let reading = NewReading {
+            sequence,
+            interval: Interval::new(i64::try_from(sequence).unwrap() * 900, 900).unwrap(),
+            signed: Signed::from_bytes(vec![7; 700]),
+        };
+        match spool.store(&point(), &state, &[reading]).await {
+            Ok(()) => stored = sequence,
+            Err(error) => {
+                assert!(matches!(error, SpoolError::Db(_)), "{error}");
+                refusals += 1;
+                state = spool.load(&point()).await.unwrap();
+            }
+        }
+        assert_eq!(state.chain.next_sequence, stored + 1);
+    }
+    let waiting = i64::try_from(stored).unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (waiting, 0));
+    // The power fails at this moment; then there is room again.
+    drop(spool);
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    let spool = Spool::open(dir, 10_000).await.unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (waiting, 0));
+    let mut state = spool.load(&point()).await.unwrap();
+    state.chain.next_sequence += 1;
+    let next = NewReading {
+        sequence: stored + 1,
+        interval: Interval::new(0, 900).unwrap(),
+        signed: Signed::from_bytes(vec![7; 700]),
+    };
+    spool.store(&point(), &state, &[next]).await.unwrap();
+    assert_eq!(spool.counts().await.unwrap(), (waiting + 1, 0));
+    spool.close().await;
+}
