@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use domain::signed::PublicKey;
+use settlement::charging;
 use settlement::log::note::{Algorithm, VerifierKey};
 use settlement::log::policy::Policy;
 use settlement::log::proof::FORMAT as PROOF_FORMAT;
@@ -11,18 +12,23 @@ use settlement::prove::{Report, Trusted, verify_proof, verify_with};
 use super::{CliError, Format, print_data};
 use crate::site::parse_public_key;
 
-/// Check a receipt, or a single entry of a log (*.tlog-proof), offline.
+/// How a text of the Open Charge Metering Format begins.
+const OCMF_HEAD: &str = "OCMF|";
+
+/// Check a receipt, a charging session (receipt or OCMF), or a single entry of a log (*.tlog-proof), offline.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  commonwatt verify receipt.json --key data/operator.pub\n  \
-    commonwatt verify trade.tlog-proof --policy policy.txt\n\n\
+    commonwatt verify trade.tlog-proof --policy policy.txt\n  \
+    commonwatt verify session.ocmf --key station.pem\n\n\
     Exit code 0: genuine. 1: not genuine, with the step that failed. 2: the file cannot be read."
 )]
 pub(super) struct Args {
-    /// The receipt, as it was downloaded, or a *.tlog-proof.
+    /// The receipt, as it was downloaded, a *.tlog-proof, or a text that begins with `OCMF|`.
     receipt: PathBuf,
     /// The operator's public key (base64, or a file that holds it), from somewhere you trust. Without
-    /// it the receipt is checked against the key that it carries, and the key is printed.
+    /// it the receipt is checked against the key that it carries, and the key is printed. For OCMF, which carries
+    /// none: the station's key on secp256r1 or secp384r1 (DER in hex or base64, or a PEM file).
     #[arg(long)]
     key: Option<String>,
     /// A policy file (C2SP tlog-policy): which witnesses must have signed the log's checkpoint.
@@ -43,12 +49,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let path = args.receipt.display();
     let bytes = std::fs::read(&args.receipt)
         .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
-    let trusted = Trusted {
-        operator: args.key.as_deref().map(read_key).transpose()?,
-        policy: policy(args)?,
-    };
     let report = match std::str::from_utf8(&bytes) {
-        Ok(text) => check(text, &trusted),
+        Ok(text) if text.starts_with(OCMF_HEAD) => check_ocmf(text, args)?,
+        Ok(text) => {
+            let operator = args.key.as_deref().map(read_key).transpose()?;
+            let policy = policy(args)?;
+            check(text, &Trusted { operator, policy })
+        }
         Err(e) => Report {
             pinned: false,
             steps: vec![("format", Err(format!("not UTF-8 text: {e}")))],
@@ -72,12 +79,34 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// A receipt, or a single entry of a log.
+/// A receipt, a charging session's receipt, or a single entry of a log.
 pub(crate) fn check(text: &str, trusted: &Trusted) -> Report {
+    if charging::receipt::is_one(text) {
+        return charging::receipt::verify(text, trusted.operator);
+    }
     match text.starts_with(PROOF_FORMAT) {
         true => verify_proof(text, trusted),
         false => verify_with(text, trusted),
     }
+}
+
+/// A station's signed readings; without its key nothing can be said of them.
+fn check_ocmf(text: &str, args: &Args) -> Result<Report, CliError> {
+    let Some(key) = &args.key else {
+        let why = "OCMF carries no key: give the station's with --key".to_owned();
+        return Err(CliError::BadInput(why));
+    };
+    let named = std::fs::read_to_string(key).unwrap_or_else(|_| key.clone());
+    let key = charging::ocmf::PublicKey::from_text(&named)
+        .map_err(|e| CliError::BadInput(format!("--key {key}: {e}")))?;
+    let steps = match charging::ocmf::Ocmf::from_text(text) {
+        Ok(read) => read.check(&key),
+        Err(e) => vec![("format", Err(e.to_string()))],
+    };
+    Ok(Report {
+        steps,
+        pinned: true,
+    })
 }
 
 fn policy(args: &Args) -> Result<Policy, CliError> {

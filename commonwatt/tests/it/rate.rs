@@ -1,4 +1,4 @@
-//! `commonwatt rate`: the bill on the command line, and refusals that say where.
+//! Charging on the command line: `rate` makes a bill, `verify` checks a station's signed readings; refusals say where.
 
 use std::process::{Command, Output};
 
@@ -84,4 +84,51 @@ fn what_is_wrong_is_said_with_its_path() {
     }
     let zone = rate(TARIFF, CDR, &["--zone", "Nowhere"]);
     assert_eq!(zone.status.code(), Some(2));
+}
+
+#[test]
+fn a_stations_signed_readings_are_checked() {
+    use settlement::charging::ocmf::{Session, Signer, write};
+    let signer = Signer::from_pkcs8(&Signer::generate().unwrap()).unwrap();
+    let at = |minute: i64| domain::time::Timestamp::from_unix_s(1_782_000_000 + 60 * minute);
+    let session = Session {
+        station: "charger-3",
+        meter: "home-03.charger",
+        user: "session-1",
+        page: 1,
+        readings: [(at(0), 1_000), (at(60), 8_000)],
+        synchronised: true,
+    };
+    let text = write(&session, &signer).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, pem) = (folder.path().join("s.ocmf"), folder.path().join("s.pem"));
+    std::fs::write(&pem, signer.public().to_pem()).unwrap();
+    let verify = |text: &str, key: Option<&str>| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_commonwatt"));
+        command.arg("verify").arg(&file);
+        if let Some(key) = key {
+            command.args(["--key", key]);
+        }
+        let out = command.output().unwrap();
+        let told = [out.stdout, out.stderr].concat();
+        (out.status.code(), String::from_utf8(told).unwrap())
+    };
+    for key in [pem.to_str().unwrap(), &signer.public().to_hex()] {
+        let (code, told) = verify(&text, Some(key));
+        assert_eq!(code, Some(0), "{told}");
+        assert!(
+            told.contains("7000 Wh") && told.ends_with("genuine\n"),
+            "{told}"
+        );
+    }
+    let (code, told) = verify(
+        &text.replacen("8000", "8001", 1),
+        Some(pem.to_str().unwrap()),
+    );
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("step `signature` failed"), "{told}");
+    for key in [None, Some("00")] {
+        assert_eq!(verify(&text, key).0, Some(2));
+    }
 }

@@ -46,6 +46,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The text of this place as it stands.
+    pub(super) fn raw_text(&self) -> &'a str {
+        self.raw.get()
+    }
+
     /// Whether this is a list.
     pub(super) fn is_list(&self) -> bool {
         self.raw.get().starts_with('[')

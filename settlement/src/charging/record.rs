@@ -6,7 +6,7 @@ use domain::time::Timestamp;
 
 use super::json::{FileError, Node, needed};
 use super::tariff::{Reservation, Tariff};
-use super::{HOUR_S, NANO};
+use super::{HOUR_S, NANO, decimal};
 
 /// A session's record.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,12 +64,15 @@ impl Record {
     /// # Errors
     /// What is wrong, with its JSON path.
     pub fn from_json(text: &str) -> Result<Record, FileError> {
-        let node = Node::root(text)?;
+        Record::read(&Node::root(text)?)
+    }
+
+    pub(in crate::charging) fn read(node: &Node<'_>) -> Result<Record, FileError> {
         let members = node.members()?;
-        let start = needed(&node, &members, "start_date_time")?.instant()?;
-        let end_node = needed(&node, &members, "end_date_time")?;
+        let start = needed(node, &members, "start_date_time")?.instant()?;
+        let end_node = needed(node, &members, "end_date_time")?;
         let end = end_node.instant()?;
-        let list = needed(&node, &members, "charging_periods")?;
+        let list = needed(node, &members, "charging_periods")?;
         let periods = read_periods(list, start)?;
         if periods.last().is_some_and(|last| last.start > end) || end < start {
             return Err(end_node.wrong("the session ends before it, or its last period, begins"));
@@ -82,6 +85,23 @@ impl Record {
             claimed: members.get("total_cost").map(claimed).transpose()?,
             tariffs: tariffs.unwrap_or_default(),
         })
+    }
+
+    /// The record as OCPI's JSON, with what is not told left out. Times are hours of nine decimals, floored.
+    #[must_use]
+    pub fn to_ocpi(&self) -> String {
+        let periods: Vec<String> = self.periods.iter().map(written).collect();
+        let currency = self
+            .currency
+            .as_ref()
+            .map(|c| format!("\"currency\":\"{c}\","));
+        format!(
+            "{{\"start_date_time\":\"{}\",\"end_date_time\":\"{}\",{}\"charging_periods\":[{}]}}",
+            self.start(),
+            self.end,
+            currency.unwrap_or_default(),
+            periods.join(",")
+        )
     }
 
     /// When the session began.
@@ -166,6 +186,38 @@ fn period(node: &Node<'_>) -> Result<Period, FileError> {
     Ok(period)
 }
 
+fn written(period: &Period) -> String {
+    let hours = |ns: i128| decimal(ns / HOUR_S, 0);
+    let dimensions = [
+        ("ENERGY", period.energy, decimal(period.energy, 0)),
+        ("TIME", period.time_ns, hours(period.time_ns)),
+        ("PARKING_TIME", period.parking_ns, hours(period.parking_ns)),
+        (
+            "RESERVATION_TIME",
+            period.reserved_ns,
+            hours(period.reserved_ns),
+        ),
+    ];
+    let mut told: Vec<String> = Vec::new();
+    for (kind, volume, text) in dimensions {
+        if volume > 0 {
+            told.push(format!("{{\"type\":\"{kind}\",\"volume\":{text}}}"));
+        }
+    }
+    for (kind, range) in [("CURRENT", period.current), ("POWER", period.power)] {
+        if let Some((least, most)) = range {
+            let (least, most) = (decimal(least, 0), decimal(most, 0));
+            told.push(format!("{{\"type\":\"MIN_{kind}\",\"volume\":{least}}}"));
+            told.push(format!("{{\"type\":\"MAX_{kind}\",\"volume\":{most}}}"));
+        }
+    }
+    let start = period.start;
+    format!(
+        "{{\"start_date_time\":\"{start}\",\"dimensions\":[{}]}}",
+        told.join(",")
+    )
+}
+
 fn claimed(node: &Node<'_>) -> Result<(Money, Option<Money>), FileError> {
     let money = super::tariff::read_money;
     let members = node.members()?;
@@ -212,6 +264,8 @@ mod tests {
         assert_eq!(period.current, Some((10 * NANO, 16 * NANO)));
         assert_eq!(record.claimed.unwrap().0.nano(), 1_500_000_000);
         assert!(!record.expired());
+        let again = Record::from_json(&record.to_ocpi()).unwrap();
+        assert_eq!((again.periods, again.end), (record.periods, record.end));
     }
 
     #[test]

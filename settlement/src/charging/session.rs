@@ -6,7 +6,7 @@
 //!
 //! Rules, all of them in the driver's favour where something is unknown:
 //! - Energy counts by the meter's register. Between two readings with a price change it counts at the lower price.
-//! - While the grid or a power cut keeps the car from charging nothing runs: no time, no parking.
+//! - While the grid, the offer's own plan or a power cut keeps the car from charging nothing runs: no time, no parking.
 //! - A car that asks for no power is parked; parking is free for the grace time of the offer.
 //! - No energy at all costs nothing, and ends the session after [`NO_ENERGY_S`]. A car that was forgotten ends it after [`FORGOTTEN_S`].
 //! - A gateway that is silent for [`SILENT_S`] ends it at the last good reading; what comes later is the owners' loss.
@@ -30,7 +30,7 @@ use super::terms::Terms;
 /// An accepted offer whose hold is not confirmed within so long is over.
 pub const HOLD_WITHIN_S: i64 = 120;
 /// A session that is paid for and does not start within so long is over.
-pub const START_WITHIN_S: i64 = 15 * 60;
+pub const START_WITHIN_S: i64 = 30 * 60;
 /// Without any energy within so long, pauses not counted, a session is over.
 pub const NO_ENERGY_S: i64 = 30 * 60;
 /// Without a word from the station for so long a session is over.
@@ -72,6 +72,10 @@ pub enum Event {
     GridPause,
     /// It has again.
     GridResume,
+    /// The plan of the offer waits for a better time.
+    PlanPause,
+    /// It is that time.
+    PlanResume,
     /// The station has no power.
     PowerLost,
     /// It has again.
@@ -328,6 +332,8 @@ impl Session {
             }
             Event::GridPause => meter.pause_by_grid(now, true),
             Event::GridResume => meter.pause_by_grid(now, false),
+            Event::PlanPause => meter.pause_by_plan(now, true),
+            Event::PlanResume => meter.pause_by_plan(now, false),
             Event::PowerLost => meter.lose_power(now, true),
             Event::PowerBack => meter.lose_power(now, false),
             Event::Stop => self.finish(now, Ending::Stopped, effects),

@@ -6,6 +6,7 @@
 //! a reservation.
 
 mod read;
+mod write;
 
 pub(in crate::charging) use read::money as read_money;
 

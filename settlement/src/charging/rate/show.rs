@@ -8,9 +8,9 @@ use domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Bill, Line, What};
-use crate::charging::NANO;
 use crate::charging::record::Record;
 use crate::charging::tariff::Dimension;
+use crate::charging::{NANO, decimal};
 
 impl What {
     /// The word on a bill.
@@ -199,14 +199,4 @@ impl Bill {
 /// Money with as many decimals as it has, two at least.
 pub(in crate::charging) fn money(amount: Money) -> String {
     decimal(i128::from(amount.nano()), 2)
-}
-
-/// A number of nano-units with as many decimals as it has, `least` at least.
-fn decimal(nano: i128, least: usize) -> String {
-    let (sign, whole) = (if nano < 0 { "-" } else { "" }, nano.unsigned_abs());
-    let unit = NANO.unsigned_abs();
-    let digits = format!("{:09}", whole % unit);
-    let cut = digits.trim_end_matches('0').len().max(least);
-    let point = if cut > 0 { "." } else { "" };
-    format!("{sign}{}{point}{}", whole / unit, &digits[..cut])
 }

@@ -43,6 +43,7 @@ pub(super) struct Meter {
     marks: Vec<(Timestamp, Kind)>,
     pieces: Vec<Piece>,
     by_grid: bool,
+    by_plan: bool,
     powerless_since: Option<Timestamp>,
     full_since: Option<Timestamp>,
     /// The station was stopped because the wish is fulfilled.
@@ -60,6 +61,7 @@ impl Meter {
             marks: Vec::new(),
             pieces: Vec::new(),
             by_grid: false,
+            by_plan: false,
             powerless_since: None,
             full_since: None,
             wish_done: false,
@@ -82,6 +84,15 @@ impl Meter {
         self.by_grid
     }
 
+    pub(super) fn waits_by_plan(&self) -> bool {
+        self.by_plan
+    }
+
+    /// Whether something other than the car keeps it from charging.
+    fn held_back(&self) -> bool {
+        self.by_grid || self.by_plan || self.powerless_since.is_some()
+    }
+
     pub(super) fn full(&self) -> bool {
         self.full_since.is_some()
     }
@@ -96,10 +107,7 @@ impl Meter {
     }
 
     fn kind(&self) -> Kind {
-        match (
-            self.by_grid || self.powerless_since.is_some(),
-            self.full_since,
-        ) {
+        match (self.held_back(), self.full_since) {
             (true, _) => Kind::Free,
             (false, Some(_)) => Kind::Parked,
             (false, None) => Kind::Charging,
@@ -117,6 +125,14 @@ impl Meter {
         if self.by_grid != paused {
             let before = self.kind();
             self.by_grid = paused;
+            self.mark(now, before);
+        }
+    }
+
+    pub(super) fn pause_by_plan(&mut self, now: Timestamp, paused: bool) {
+        if self.by_plan != paused {
+            let before = self.kind();
+            self.by_plan = paused;
             self.mark(now, before);
         }
     }
@@ -182,7 +198,7 @@ impl Meter {
         self.cut(now, wh, terms);
         self.last = (now, register_wh);
         self.marks.clear();
-        let held_back = self.by_grid || self.powerless_since.is_some();
+        let held_back = self.held_back();
         self.full_since = match (full || self.wish_done, self.full_since) {
             // A car that gets no power asks for none: that says nothing.
             (true, since) if held_back => since,

@@ -148,7 +148,7 @@ fn every_trouble_has_its_end_and_the_money_comes_back() {
     let mut session = Session::new(terms(&[200], Money::from_nano(whole)));
     session.apply(start(), Event::Accepted);
     session.apply(start(), Event::HoldPlaced);
-    assert_eq!(settled(&session.apply(at(15), Event::Tick)), (0, whole));
+    assert_eq!(settled(&session.apply(at(30), Event::Tick)), (0, whole));
     assert_eq!(session.state(), State::Settling(Ending::NotPluggedIn));
 
     // No energy: nothing is charged, not even the start.
@@ -283,6 +283,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Reading { register_wh: i64::MIN, full: false }),
         2 => Just(Event::GridPause),
         2 => Just(Event::GridResume),
+        2 => Just(Event::PlanPause),
+        2 => Just(Event::PlanResume),
         1 => Just(Event::PowerLost),
         1 => Just(Event::PowerBack),
         1 => Just(Event::Stop),

@@ -18,7 +18,7 @@ impl Session {
             State::Active => {
                 let meter = self.meter.as_ref().filter(|m| !m.full())?;
                 let missing_wh = self.terms.quote.energy.wh() - meter.energy().wh();
-                if meter.paused_by_grid() {
+                if meter.paused_by_grid() || meter.waits_by_plan() {
                     return Some(promised.max(now));
                 }
                 let power_w = meter.power_w().filter(|w| *w > 0);
@@ -74,6 +74,9 @@ impl Session {
         match self.meter.as_ref() {
             Some(meter) if meter.paused_by_grid() => {
                 format!("Paused by the grid, which costs nothing. {spent} so far{ready}.")
+            }
+            Some(meter) if meter.waits_by_plan() => {
+                format!("Waiting for a better time, as planned. {spent} so far{ready}.")
             }
             Some(meter) if meter.powerless_s(now) > 0 => {
                 format!("The station has no power; nothing is charged. {spent} so far{ready}.")

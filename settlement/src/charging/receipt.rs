@@ -1,0 +1,382 @@
+//! A session's receipt: terms, record, bill, payment and the signed readings, signed by the operator; and its
+//! verifier, which needs nothing else.
+//!
+//! `{"receipt": {…}, "operator_key": …, "signature": …}`: what is signed is the text of `receipt` as it stands,
+//! after the line `commonwatt/<community>/charging-receipt/v1`. The tariff and the record in it are OCPI's, and the
+//! bill is what they come to, so `commonwatt rate` can be asked as well.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::ids::CommunityId;
+use domain::money::Money;
+use domain::reading::{Obis, Reading};
+use domain::signed::{PublicKey, Signed, SigningKey};
+use ed25519_dalek::Signer as _;
+
+use super::json::{FileError, Node, needed};
+use super::rate::rate;
+use super::record::Record;
+use super::session::{Ending, Session, State};
+use super::tariff::Tariff;
+use super::{NANO, decimal};
+use crate::prove::Report;
+
+/// What a receipt says it is.
+pub const FORMAT: &str = "commonwatt-charging-receipt/v1";
+/// Longest receipt that is read.
+pub const RECEIPT_MAX_BYTES: usize = 1 << 20;
+
+/// A signed reading with the key that signed it.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The reading as it came.
+    pub reading: Signed<Reading>,
+    /// The gateway's key.
+    pub key: PublicKey,
+}
+
+/// Why there is no receipt.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// The session goes on.
+    #[error("the session has not ended yet: its receipt comes when it is paid")]
+    Running,
+    /// It ended before anything was metered.
+    #[error("nothing was metered in this session, so there is no receipt")]
+    Nothing,
+}
+
+/// Writes and signs the receipt of a session that has ended. The proofs are of the interval at whose end the
+/// session began, and of the one at whose end it ended.
+///
+/// # Errors
+/// The session goes on, or nothing was metered.
+pub fn write(
+    session: &Session,
+    proofs: &[Proof; 2],
+    community: &CommunityId,
+    operator: &SigningKey,
+) -> Result<String, ReceiptError> {
+    let State::Closed(ending) = session.state() else {
+        return Err(ReceiptError::Running);
+    };
+    let (record, bill) = session
+        .record()
+        .zip(session.bill())
+        .ok_or(ReceiptError::Nothing)?;
+    let terms = session.terms();
+    let quote = &terms.quote;
+    let paid = if session.debt() > Money::ZERO {
+        Money::ZERO
+    } else {
+        bill.total
+    };
+    let money = |amount: Money| decimal(i128::from(amount.nano()), 2);
+    let released = quote.ceiling.checked_sub(paid).unwrap_or(Money::ZERO);
+    let proof = |proof: &Proof| {
+        let (reading, key) = (proof.reading.as_bytes(), proof.key.to_bytes());
+        format!(
+            "{{\"reading\":\"{}\",\"key\":\"{}\"}}",
+            STANDARD.encode(reading),
+            STANDARD.encode(key)
+        )
+    };
+    let shown = bill.to_json(&record);
+    let body = format!(
+        "{{\"format\":\"{FORMAT}\",\"community\":{community},\"session\":{session},\"station\":{station},\"ended\":{ended},\
+        \"ceiling\":\"{ceiling}\",\"paid\":\"{paid}\",\"released\":\"{released}\",\"debt\":\"{debt}\",\
+        \"tariff\":{tariff},\"record\":{record},\"bill\":{shown},\"readings\":[{first},{last}]}}",
+        community = quoted(community.as_str()),
+        session = quoted(&quote.session),
+        station = quoted(&quote.station),
+        ended = quoted(word(ending)),
+        ceiling = money(quote.ceiling),
+        paid = money(paid),
+        released = money(released),
+        debt = money(session.debt()),
+        tariff = terms.tariff.to_ocpi(),
+        record = record.to_ocpi(),
+        first = proof(&proofs[0]),
+        last = proof(&proofs[1]),
+    );
+    let signature = operator
+        .sign(&to_sign(community.as_str(), &body))
+        .to_bytes();
+    let key = PublicKey::of(operator).to_bytes();
+    Ok(format!(
+        "{{\"receipt\":{body},\"operator_key\":\"{}\",\"signature\":\"{}\"}}\n",
+        STANDARD.encode(key),
+        STANDARD.encode(signature)
+    ))
+}
+
+/// The word of an ending, as it is stored and written.
+#[must_use]
+pub fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Expired => "expired",
+        Ending::PaymentRefused => "payment_refused",
+        Ending::NotPluggedIn => "not_plugged_in",
+        Ending::Stopped => "stopped",
+        Ending::DriverGone => "driver_gone",
+        Ending::NoEnergy => "no_energy",
+        Ending::Forgotten => "forgotten",
+        Ending::CeilingReached => "ceiling_reached",
+        Ending::GatewayLost => "gateway_lost",
+        Ending::PowerLost => "power_lost",
+        Ending::Nonsense => "nonsense",
+        Ending::TooLong => "too_long",
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn to_sign(community: &str, body: &str) -> Vec<u8> {
+    format!("commonwatt/{community}/charging-receipt/v1\n{body}").into_bytes()
+}
+
+/// Whether a text says that it is a session's receipt: for choosing how to check it, no more.
+#[must_use]
+pub fn is_one(text: &str) -> bool {
+    let start: String = text.chars().take(200).collect();
+    start.contains(FORMAT)
+}
+
+/// Checks a receipt; `operator` is the key that the reader trusts, where there is one.
+#[must_use]
+pub fn verify(text: &str, operator: Option<PublicKey>) -> Report {
+    let mut steps = Vec::new();
+    if let Err((step, why)) = verify_into(&mut steps, text, operator) {
+        steps.push((step, Err(why)));
+    }
+    Report {
+        steps,
+        pinned: operator.is_some(),
+    }
+}
+
+type Step = (&'static str, Result<String, String>);
+
+/// What a receipt says, read and not yet believed.
+struct Claims {
+    community: String,
+    session: String,
+    ceiling: i128,
+    paid: i128,
+    released: i128,
+    debt: i128,
+    tariff: Tariff,
+    record: Record,
+    total: i128,
+    proofs: Vec<(Vec<u8>, PublicKey)>,
+}
+
+fn verify_into(
+    steps: &mut Vec<Step>,
+    text: &str,
+    operator: Option<PublicKey>,
+) -> Result<(), (&'static str, String)> {
+    let at = |step: &'static str| move |why: String| (step, why);
+    if text.len() > RECEIPT_MAX_BYTES {
+        return Err(("format", "the receipt is too long to be one".to_owned()));
+    }
+    let (claims, body, key, signature) = read(text).map_err(|e| at("format")(e.to_string()))?;
+    steps.push(("format", Ok(format!("session {}", claims.session))));
+    let known = check_operator(&claims, &body, key, signature, operator);
+    steps.push(("operator", Ok(known.map_err(at("operator"))?)));
+    let ends = check_readings(&claims).map_err(at("readings"))?;
+    steps.push((
+        "readings",
+        Ok(format!(
+            "{} Wh to {} Wh, both signed by the gateway",
+            ends.0, ends.1
+        )),
+    ));
+    let energy = check_energy(&claims, ends).map_err(at("energy"))?;
+    steps.push(("energy", Ok(energy)));
+    steps.push(("bill", Ok(check_bill(&claims).map_err(at("bill"))?)));
+    steps.push((
+        "payment",
+        Ok(check_payment(&claims).map_err(at("payment"))?),
+    ));
+    Ok(())
+}
+
+fn read(text: &str) -> Result<(Claims, String, PublicKey, [u8; 64]), FileError> {
+    let node = Node::root(text)?;
+    let members = node.members()?;
+    let body = needed(&node, &members, "receipt")?;
+    let inside = body.members()?;
+    let member = |name: &str| needed(body, &inside, name);
+    let format = member("format")?;
+    if format.text()? != FORMAT {
+        return Err(format.wrong(format!("this is not {FORMAT}")));
+    }
+    // Money is written as text, so that no reader takes it for a float.
+    let money = |name: &str| {
+        let node = member(name)?;
+        let amount: Money = node
+            .text()?
+            .parse()
+            .map_err(|e| node.wrong(format!("{e}")))?;
+        Ok::<i128, FileError>(i128::from(amount.nano()))
+    };
+    let key = |node: &Node<'_>| {
+        let bytes = STANDARD.decode(node.text()?).ok();
+        let bytes: Option<[u8; 32]> = bytes.and_then(|b| b.try_into().ok());
+        let key = bytes.and_then(|b| PublicKey::from_bytes(&b).ok());
+        key.ok_or_else(|| node.wrong("this is no public key"))
+    };
+    let signature = needed(&node, &members, "signature")?;
+    let bytes = STANDARD.decode(signature.text()?).ok();
+    let bytes: Option<[u8; 64]> = bytes.and_then(|b| b.try_into().ok());
+    let mut proofs = Vec::new();
+    for proof in member("readings")?.list()? {
+        let fields = proof.members()?;
+        let reading = needed(&proof, &fields, "reading")?;
+        let signed = STANDARD.decode(reading.text()?);
+        let signed = signed.map_err(|_| reading.wrong("this is not base64"))?;
+        proofs.push((signed, key(needed(&proof, &fields, "key")?)?));
+    }
+    let bill = member("bill")?;
+    let total = bill.members()?;
+    let total = needed(bill, &total, "total")?;
+    let amount: Money = total
+        .text()?
+        .parse()
+        .map_err(|e| total.wrong(format!("{e}")))?;
+    let tariff = Tariff::read_all(member("tariff")?)?;
+    let claims = Claims {
+        community: member("community")?.text()?,
+        session: member("session")?.text()?,
+        ceiling: money("ceiling")?,
+        paid: money("paid")?,
+        released: money("released")?,
+        debt: money("debt")?,
+        tariff: tariff
+            .into_iter()
+            .next()
+            .ok_or_else(|| body.wrong("there is no tariff"))?,
+        record: Record::read(member("record")?)?,
+        total: i128::from(amount.nano()),
+        proofs,
+    };
+    let operator = key(needed(&node, &members, "operator_key")?)?;
+    let bytes = bytes.ok_or_else(|| signature.wrong("this is no signature"))?;
+    Ok((claims, body.raw_text().to_owned(), operator, bytes))
+}
+
+fn check_operator(
+    claims: &Claims,
+    body: &str,
+    key: PublicKey,
+    signature: [u8; 64],
+    trusted: Option<PublicKey>,
+) -> Result<String, String> {
+    if trusted.is_some_and(|trusted| trusted != key) {
+        return Err("signed with another key than the operator's".to_owned());
+    }
+    if !key.verifies(&to_sign(&claims.community, body), &signature) {
+        return Err("the receipt was changed after the operator signed it".to_owned());
+    }
+    Ok(format!(
+        "{} signed by key {}",
+        claims.community,
+        STANDARD.encode(key.to_bytes())
+    ))
+}
+
+/// The registers in Wh at which the session began and ended.
+fn check_readings(claims: &Claims) -> Result<(i64, i64), String> {
+    let community = CommunityId::new(&claims.community).map_err(|e| e.to_string())?;
+    let [first, last] = claims.proofs.as_slice() else {
+        return Err("there must be two signed readings".to_owned());
+    };
+    let read = |(bytes, key): &(Vec<u8>, PublicKey)| {
+        let signed = Signed::<Reading>::from_bytes(bytes.clone());
+        let verified = signed.verify(*key, &community).map_err(|e| e.to_string())?;
+        Ok::<Reading, String>(verified.message().clone())
+    };
+    let (first, last) = (read(first)?, read(last)?);
+    if first.point != last.point || first.era != last.era {
+        return Err("the readings are of different meters".to_owned());
+    }
+    let end = |reading: &Reading| {
+        let register = reading.registers.iter().find(|r| r.obis == Obis::IMPORT);
+        register
+            .map(|r| r.end.wh())
+            .ok_or("a reading has no register of imported energy")
+    };
+    if first.interval.end() != claims.record.start() {
+        return Err(format!(
+            "the record begins at {}, and the first reading is of {}",
+            claims.record.start(),
+            first.interval.end()
+        ));
+    }
+    if last.interval.end() != claims.record.end {
+        return Err(format!(
+            "the record ends at {}, and the last reading is of {}",
+            claims.record.end,
+            last.interval.end()
+        ));
+    }
+    Ok((end(&first)?, end(&last)?))
+}
+
+fn check_energy(claims: &Claims, (first, last): (i64, i64)) -> Result<String, String> {
+    let metered = i128::from(last) - i128::from(first);
+    let charged: i128 = claims.record.periods.iter().map(|p| p.energy).sum();
+    if metered * (NANO / 1_000) == charged {
+        Ok(format!("{metered} Wh, what the meter counted"))
+    } else {
+        let charged = decimal(charged, 0);
+        Err(format!(
+            "the record charges {charged} kWh, the meter counted {metered} Wh"
+        ))
+    }
+}
+
+fn check_bill(claims: &Claims) -> Result<String, String> {
+    let bill = rate(&claims.record, &claims.tariff, chrono_tz::UTC).map_err(|e| e.to_string())?;
+    let computed = decimal(i128::from(bill.total.nano()), 2);
+    if i128::from(bill.total.nano()) == claims.total {
+        Ok(format!(
+            "{computed} {}, computed again from tariff and record",
+            bill.currency
+        ))
+    } else {
+        let told = decimal(claims.total, 2);
+        Err(format!(
+            "tariff and record come to {computed}, the bill says {told}"
+        ))
+    }
+}
+
+fn check_payment(claims: &Claims) -> Result<String, String> {
+    let shown = |nano: i128| decimal(nano, 2);
+    if claims.total > claims.ceiling {
+        return Err(format!(
+            "{} is above the ceiling of {}",
+            shown(claims.total),
+            shown(claims.ceiling)
+        ));
+    }
+    if claims.paid + claims.debt != claims.total || claims.paid + claims.released != claims.ceiling
+    {
+        return Err(
+            "what was paid, given back and owed does not come to bill and ceiling".to_owned(),
+        );
+    }
+    Ok(format!(
+        "{} paid of a ceiling of {}, {} given back",
+        shown(claims.paid),
+        shown(claims.ceiling),
+        shown(claims.released)
+    ))
+}
+
+#[cfg(test)]
+mod tests;

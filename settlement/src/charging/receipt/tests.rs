@@ -1,0 +1,177 @@
+//! A receipt is written, checked, and found out where it was changed.
+
+use domain::energy::Energy;
+use domain::ids::{DeviceId, Digest32, GatewayId, PointId};
+use domain::money::Price;
+use domain::quality::Quality;
+use domain::reading::{ClockStamp, ClockState, MeasurementClass, Register};
+use domain::time::{Interval, Timestamp};
+
+use super::*;
+use crate::charging::session::Event;
+use crate::charging::terms::{Quote, Terms};
+
+fn community() -> CommunityId {
+    CommunityId::new("street").unwrap()
+}
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn interval(n: i64) -> Interval {
+    Interval::new(1_782_000_000, 900).unwrap().offset(n)
+}
+
+/// The signed reading of interval `n`, whose import ends at `end_wh`.
+fn proof(n: i64, end_wh: i64) -> Proof {
+    let gateway = GatewayId::new("gw-home-03").unwrap();
+    let reading = Reading {
+        device: DeviceId::derive(&community(), &gateway, "charger"),
+        point: PointId::new("home-03.charger").unwrap(),
+        sequence: u64::try_from(n + 1).unwrap(),
+        interval: interval(n),
+        registers: vec![Register {
+            obis: Obis::IMPORT,
+            start: Energy::from_wh(end_wh - 100),
+            end: Energy::from_wh(end_wh),
+        }],
+        era: 0,
+        quality: Quality::MEASURED,
+        clock: ClockStamp {
+            signed_at: interval(n).end(),
+            state: ClockState::Synchronised,
+            error_ms: 20,
+        },
+        meter_hash: [3; 8],
+        class: MeasurementClass::MeterCounter,
+        previous: Digest32([0; 32]),
+        profile: [4; 8],
+    };
+    Proof {
+        reading: Signed::sign(&key(2), &community(), &reading),
+        key: PublicKey::of(&key(2)),
+    }
+}
+
+fn ended() -> Session {
+    let at = |n: i64| interval(n).end();
+    let quote = Quote {
+        session: "s-1".to_owned(),
+        station: "home-03.charger".to_owned(),
+        currency: "EUR".to_owned(),
+        prices: (0..8)
+            .map(|n| (interval(n), Price::from_micro_per_kwh(200_000 + 10_000 * n)))
+            .collect(),
+        start_fee: Money::from_nano(350_000_000),
+        parking_per_hour: Money::from_nano(1_000_000_000),
+        parking_grace_s: 600,
+        tax_ppm: 190_000,
+        energy: Energy::from_wh(20_000),
+        power_max_w: 11_000,
+        ceiling: Money::from_nano(10_000_000_000),
+        offered_at: at(0),
+        valid_until: at(1),
+        ready_by: at(8),
+    };
+    let mut session = Session::new(Terms::new(quote).unwrap());
+    let reading = |register_wh, full| Event::Reading { register_wh, full };
+    for (when, event) in [
+        (at(0), Event::Accepted),
+        (at(0), Event::HoldPlaced),
+        (at(0), Event::Started { register_wh: 1_000 }),
+        (at(1), reading(3_000, false)),
+        (at(2), reading(5_123, true)),
+        (at(4), reading(5_123, true)),
+        (at(4), Event::Stop),
+        (at(4), Event::Captured),
+    ] {
+        session.apply(when, event);
+    }
+    session
+}
+
+fn failed(text: &str, operator: Option<PublicKey>) -> Option<&'static str> {
+    verify(text, operator).first_failure().map(|(step, _)| step)
+}
+
+#[test]
+fn a_receipt_proves_itself_and_what_was_changed_is_found() {
+    let operator = key(1);
+    let proofs = [proof(0, 1_000), proof(4, 5_123)];
+    let text = write(&ended(), &proofs, &community(), &operator).unwrap();
+    assert!(is_one(&text));
+    let known = Some(PublicKey::of(&operator));
+    let report = verify(&text, known);
+    assert_eq!(report.first_failure(), None, "{report:?}");
+    assert_eq!(report.steps.len(), 6);
+    assert_eq!(
+        failed(&text, Some(PublicKey::of(&key(3)))),
+        Some("operator")
+    );
+    for (from, to, step) in [
+        ("\"paid\":\"", "\"paid\":\"1", "operator"),
+        ("charging-receipt/v1", "charging-receipt/v9", "format"),
+        ("\"receipt\":", "\"recipe\":", "format"),
+        ("{\"receipt\"", "[\"receipt\"", "format"),
+    ] {
+        assert_eq!(
+            failed(&text.replacen(from, to, 1), known),
+            Some(step),
+            "{from}"
+        );
+    }
+
+    // An operator who signs what is not so is found out too.
+    let signed = |from: &str, to: &str, proofs: &[Proof; 2]| {
+        let text = write(&ended(), proofs, &community(), &operator).unwrap();
+        let body = text.strip_prefix("{\"receipt\":").unwrap();
+        let body = body.split(",\"operator_key\"").next().unwrap();
+        assert!(body.contains(from), "{from}");
+        let changed = body.replacen(from, to, 1);
+        let signature = operator.sign(&to_sign("street", &changed)).to_bytes();
+        let text = text.replacen(body, &changed, 1);
+        let (head, _) = text.split_once(",\"signature\":").unwrap();
+        failed(
+            &format!("{head},\"signature\":\"{}\"}}", STANDARD.encode(signature)),
+            known,
+        )
+    };
+    assert_eq!(signed("s-1", "s-2", &proofs), None);
+    assert_eq!(
+        signed("\"price\":0.22", "\"price\":0.23", &proofs),
+        Some("bill")
+    );
+    assert_eq!(
+        signed("\"volume\":2.123", "\"volume\":2.124", &proofs),
+        Some("energy")
+    );
+    assert_eq!(
+        signed("\"released\":\"", "\"released\":\"1", &proofs),
+        Some("payment")
+    );
+    assert_eq!(
+        signed("s-1", "s-1", &[proof(0, 1_000), proof(4, 5_124)]),
+        Some("energy")
+    );
+    assert_eq!(
+        signed("s-1", "s-1", &[proof(0, 1_000), proof(3, 5_123)]),
+        Some("readings")
+    );
+    let mut forged = proof(4, 5_123);
+    forged.key = PublicKey::of(&key(9));
+    assert_eq!(
+        signed("s-1", "s-1", &[proof(0, 1_000), forged]),
+        Some("readings")
+    );
+}
+
+#[test]
+fn no_receipt_before_the_end_or_without_a_bill() {
+    let proofs = [proof(0, 1_000), proof(4, 5_123)];
+    let mut session = Session::new(ended().terms().clone());
+    let write = |session: &Session| write(session, &proofs, &community(), &key(1));
+    assert_eq!(write(&session), Err(ReceiptError::Running));
+    session.apply(Timestamp::from_unix_s(1_782_100_000), Event::Tick);
+    assert_eq!(write(&session), Err(ReceiptError::Nothing));
+}
