@@ -17,6 +17,7 @@
 //! | [`dataset`] | a folder with `dataset.toml` | what is wrong with it |
 //! | [`model`] | weather, habits, devices × interval | whole watt-hours of each home |
 //! | [`strategy`] | what is public × what a home knows of itself | orders and what its battery does |
+//! | [`run`] | scenario × seed | a run: homes, market and settlement in virtual time, and its folder |
 
 pub mod battery;
 pub mod dataset;
@@ -30,6 +31,7 @@ pub mod model;
 mod number;
 mod pv;
 mod random;
+pub mod run;
 pub mod scenario;
 pub mod setpoint;
 pub mod strategy;

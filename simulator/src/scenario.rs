@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use domain::ids::ParticipantId;
 use domain::time::Timestamp;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::pv::Sun;
 
@@ -92,7 +92,7 @@ pub enum MeterKind {
 }
 
 /// Solar panels of one orientation and their inverter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PvScenario {
     /// Power of the panels under standard test conditions.
@@ -106,7 +106,7 @@ pub struct PvScenario {
 }
 
 /// A home battery.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatteryScenario {
     /// Usable energy.
@@ -121,7 +121,7 @@ pub struct BatteryScenario {
 }
 
 /// An electric car, its charger and its owner's habits.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvScenario {
     /// Usable energy of the car's battery.
@@ -258,22 +258,7 @@ impl HomeScenario {
             "yearly_load_kwh must be 500 to 50000",
         )?;
         if let Some(pv) = &self.pv {
-            rule(
-                (100..=30_000).contains(&pv.peak_w),
-                "pv.peak_w must be 100 to 30000",
-            )?;
-            rule(
-                (100..=30_000).contains(&pv.inverter_w),
-                "pv.inverter_w must be 100 to 30000",
-            )?;
-            rule(
-                (0.0..=90.0).contains(&pv.tilt_deg),
-                "pv.tilt_deg must be 0 to 90",
-            )?;
-            rule(
-                (0.0..360.0).contains(&pv.azimuth_deg),
-                "pv.azimuth_deg must be 0 to below 360",
-            )?;
+            pv.check()?;
         }
         if let Some(battery) = &self.battery {
             battery.check()?;
@@ -285,8 +270,29 @@ impl HomeScenario {
     }
 }
 
+impl PvScenario {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        rule(
+            (100..=30_000).contains(&self.peak_w),
+            "pv.peak_w must be 100 to 30000",
+        )?;
+        rule(
+            (100..=30_000).contains(&self.inverter_w),
+            "pv.inverter_w must be 100 to 30000",
+        )?;
+        rule(
+            (0.0..=90.0).contains(&self.tilt_deg),
+            "pv.tilt_deg must be 0 to 90",
+        )?;
+        rule(
+            (0.0..360.0).contains(&self.azimuth_deg),
+            "pv.azimuth_deg must be 0 to below 360",
+        )
+    }
+}
+
 impl BatteryScenario {
-    fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         rule(
             (500..=200_000).contains(&self.capacity_wh),
             "battery.capacity_wh must be 500 to 200000",
@@ -307,7 +313,7 @@ impl BatteryScenario {
 }
 
 impl EvScenario {
-    fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         rule(
             (5_000..=200_000).contains(&self.battery_wh),
             "ev.battery_wh must be 5000 to 200000",

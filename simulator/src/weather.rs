@@ -80,7 +80,7 @@ impl Weather {
 
     /// The sky at an instant. Cover to light after Kasten and Czeplak.
     pub(crate) fn sky(&mut self, unix_s: i64) -> Sky {
-        let clearness = 1.0 - 0.75 * self.cover(unix_s).powf(3.4);
+        let clearness = 1.0 - 0.75 * libm::pow(self.cover(unix_s), 3.4);
         Sky {
             clearness,
             diffuse_share: 1.0 - 0.85 * clearness,

@@ -29,7 +29,13 @@ mod probe;
 #[cfg(feature = "platform")]
 mod rate;
 #[cfg(feature = "platform")]
+mod runs;
+#[cfg(feature = "platform")]
 mod serve;
+#[cfg(feature = "platform")]
+mod simulate;
+#[cfg(feature = "platform")]
+mod sweep;
 #[cfg(feature = "platform")]
 mod verify;
 
@@ -83,6 +89,27 @@ enum Command {
     /// See, check and import data sets.
     #[cfg(feature = "platform")]
     Datasets(datasets::Args),
+    /// Run a neighbourhood in virtual time, cleared and settled by the platform's own rules.
+    #[cfg(feature = "platform")]
+    Simulate(simulate::Args),
+    /// Run an experiment: parameters times seeds, resumable.
+    #[cfg(feature = "platform")]
+    Sweep(sweep::Args),
+    /// Put run folders beside each other.
+    #[cfg(feature = "platform")]
+    Compare(runs::CompareArgs),
+    /// Run a run folder again and compare every file: the same bytes, or which table differs.
+    #[cfg(feature = "platform")]
+    Rerun(runs::RerunArgs),
+    /// Run the homes of a run folder under another market.
+    #[cfg(feature = "platform")]
+    Replay(runs::ReplayArgs),
+    /// Draw a figure of a run folder as SVG.
+    #[cfg(feature = "platform")]
+    Plot(runs::PlotArgs),
+    /// Write a table of a run folder to stdout or a file.
+    #[cfg(feature = "platform")]
+    Export(runs::ExportArgs),
     /// Check a receipt offline: signatures, trade, postings, log proofs.
     #[cfg(feature = "platform")]
     Verify(verify::Args),
@@ -173,6 +200,20 @@ pub(crate) fn run() -> ExitCode {
         Command::Powerflow(args) => powerflow::run(&args),
         #[cfg(feature = "platform")]
         Command::Datasets(args) => datasets::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Simulate(args) => simulate::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Sweep(args) => sweep::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Compare(args) => runs::compare(&args),
+        #[cfg(feature = "platform")]
+        Command::Rerun(args) => runs::rerun(&args),
+        #[cfg(feature = "platform")]
+        Command::Replay(args) => runs::replay(&args),
+        #[cfg(feature = "platform")]
+        Command::Plot(args) => runs::plot(&args),
+        #[cfg(feature = "platform")]
+        Command::Export(args) => runs::export(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -13,4 +13,5 @@ mod modbus;
 mod models;
 mod mqtt;
 mod realism;
+mod run;
 mod support;

@@ -1,0 +1,361 @@
+//! What is done with run folders: compare, run again, run under another market, draw, write a table.
+
+use std::path::{Path, PathBuf};
+
+use simulator::run::compare::{Comparison, Side};
+use simulator::run::folder::{self, FileEntry, Manifest, Request};
+use simulator::run::plot::Figure;
+use simulator::run::table::FileKind;
+use simulator::run::{TableChoice, engine::Job};
+
+use super::simulate::{Changes, Output, cores, failed, with_progress};
+use super::{CliError, Format, print_data};
+
+/// Run a run folder again.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt rerun runs/2026-06-21_street-10_1_0f3a9c21\n\nExit code 0: every file has the same bytes. 1: it says which differ."
+)]
+pub(super) struct RerunArgs {
+    /// The run folder.
+    run: PathBuf,
+}
+
+/// Run the homes of a run folder under another market.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt replay runs/2026-06-21_street-10_1_0f3a9c21 --mechanism pay-as-bid\n\n\
+    The same homes, weather, seed and forecasts; only what is said on the command line differs."
+)]
+pub(super) struct ReplayArgs {
+    /// The run folder.
+    run: PathBuf,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Put run folders beside each other.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  commonwatt compare runs/a runs/b --kpi community_cost,homes_worse_off\n  \
+    commonwatt compare runs/* --by mechanism   (mean ± 95 % confidence over seeds, differences of pairs of a seed)\n\n\
+    Differences are to the first run or group. A star: its 95 % interval leaves out zero."
+)]
+pub(super) struct CompareArgs {
+    /// Run folders.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Runs that have this in common are one group: mechanism, name or version.
+    #[arg(long)]
+    by: Option<String>,
+    /// Only these figures.
+    #[arg(long, value_delimiter = ',')]
+    kpi: Vec<String>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// Draw a figure of a run folder.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt plot runs/2026-06-21_street-10_1_0f3a9c21 --figure flows --out flows.svg"
+)]
+pub(super) struct PlotArgs {
+    /// The run folder.
+    run: PathBuf,
+    /// flows, price, bills, duration or heat.
+    #[arg(long)]
+    figure: String,
+    /// Where to write the SVG; to stdout where absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Write a table of a run folder.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt export runs/2026-06-21_street-10_1_0f3a9c21 --table trades --file-format csv --out trades.csv"
+)]
+pub(super) struct ExportArgs {
+    /// The run folder.
+    run: PathBuf,
+    /// participants, intervals, orders, trades, readings, deliveries, postings or kpis.
+    #[arg(long)]
+    table: String,
+    /// csv or parquet.
+    #[arg(long, default_value = "csv")]
+    file_format: String,
+    /// Where to write it; CSV goes to stdout where absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn compare(args: &CompareArgs) -> Result<(), CliError> {
+    let label = |manifest: &Manifest, path: &Path| match args.by.as_deref() {
+        None => Ok(path.file_name().map_or_else(
+            || path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        )),
+        Some("mechanism") => Ok(manifest.mechanism.clone()),
+        Some("name") => Ok(manifest.name.clone()),
+        Some("version") => Ok(manifest.version.clone()),
+        Some(other) => Err(CliError::BadInput(format!(
+            "--by {other}: expected mechanism, name or version"
+        ))),
+    };
+    let side = |path: &PathBuf| {
+        let manifest = folder::manifest(path).map_err(failed)?;
+        Ok(Side {
+            label: label(&manifest, path)?,
+            seed: manifest.seed,
+            kpis: manifest.kpis,
+        })
+    };
+    let sides: Vec<Side> = args
+        .runs
+        .iter()
+        .map(side)
+        .collect::<Result<_, CliError>>()?;
+    show(
+        &simulator::run::compare::compare(&sides),
+        &args.kpi,
+        args.format,
+    )
+}
+
+/// Prints a comparison.
+pub(super) fn show(
+    comparison: &Comparison,
+    kpis: &[String],
+    format: Format,
+) -> Result<(), CliError> {
+    let names: Vec<&str> = kpis.iter().map(String::as_str).collect();
+    let unknown = names
+        .iter()
+        .find(|name| !comparison.rows.iter().any(|row| row.name == **name));
+    if let Some(name) = unknown {
+        let all: Vec<&str> = comparison
+            .rows
+            .iter()
+            .map(|row| row.name.as_str())
+            .collect();
+        return Err(CliError::BadInput(format!(
+            "--kpi {name}: expected {}",
+            all.join(", ")
+        )));
+    }
+    let comparison = comparison.clone().only(&names);
+    let text = match format {
+        Format::Table => comparison.to_table(),
+        Format::Csv => comparison.to_csv(),
+        Format::Json => {
+            serde_json::to_string_pretty(&comparison).map_err(anyhow::Error::from)? + "\n"
+        }
+    };
+    print_data(&text)
+}
+
+/// The folder of this process for what is thrown away again.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, CliError> {
+        let path = std::env::temp_dir().join(format!("commonwatt-runs-{}", std::process::id()));
+        std::fs::create_dir_all(&path)
+            .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", path.display()))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn kind_of(files: &[FileEntry]) -> FileKind {
+    let parquet = |f: &FileEntry| {
+        Path::new(&f.file)
+            .extension()
+            .is_some_and(|e| e == "parquet")
+    };
+    if files.iter().any(parquet) {
+        FileKind::Parquet
+    } else {
+        FileKind::Csv
+    }
+}
+
+pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
+    let (job, before) = folder::job(&args.run).map_err(failed)?;
+    let version = env!("CARGO_PKG_VERSION");
+    if before.version != version {
+        return Err(CliError::CheckFailed(format!(
+            "the run is of version {}, this program is {version}: take the program of that version",
+            before.version
+        )));
+    }
+    let scratch = Scratch::new()?;
+    let request = Request {
+        job,
+        tables: TableChoice::of(&before.tables),
+        kind: kind_of(&before.files),
+        threads: cores(),
+        out: Some(scratch.0.clone()),
+    };
+    let after = with_progress(&request)?.manifest;
+    let mut differ: Vec<String> = Vec::new();
+    for file in &before.files {
+        let again = after.files.iter().find(|f| f.file == file.file);
+        if again.is_none_or(|again| again.sha256 != file.sha256) {
+            differ.push(format!("{} is another when it is run again", file.file));
+        }
+        let path = args.run.join(&file.file);
+        let kept = std::fs::read(&path)
+            .ok()
+            .map(|bytes| domain::ids::Digest32::of(&bytes));
+        let kept = kept.map(|digest| domain::ids::to_hex(&digest.0));
+        if kept.as_deref() != Some(&file.sha256) {
+            differ.push(format!(
+                "{} is not the file that the manifest names",
+                file.file
+            ));
+        }
+    }
+    if before.outcome_sha256 != after.outcome_sha256 {
+        differ.push("the sums of the run are others".to_owned());
+    }
+    if !differ.is_empty() {
+        return Err(CliError::CheckFailed(format!(
+            "{} is not reproduced:\n  {}",
+            args.run.display(),
+            differ.join("\n  ")
+        )));
+    }
+    print_data(&format!(
+        "run {}: the same bytes in all {} files\n",
+        before.run_id,
+        before.files.len()
+    ))
+}
+
+pub(super) fn replay(args: &ReplayArgs) -> Result<(), CliError> {
+    let (mut job, _) = folder::job(&args.run).map_err(failed)?;
+    args.changes.apply(&mut job.scenario)?;
+    args.output.run(job)
+}
+
+/// Runs the job of a folder once more in memory, and makes sure that it is that run.
+fn again(run: &Path) -> Result<folder::Finished, CliError> {
+    let (job, manifest) = folder::job(run).map_err(failed)?;
+    let finished = with_progress(&in_memory(job))?;
+    if finished.manifest.outcome_sha256 != manifest.outcome_sha256 {
+        return Err(CliError::CheckFailed(format!(
+            "{} cannot be repeated by this program (version {}): the sums differ",
+            run.display(),
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    Ok(finished)
+}
+
+fn in_memory(mut job: Job) -> Request {
+    // Signatures change no figure, and take most of the time.
+    job.scenario.evidence = simulator::run::scenario::Evidence::None;
+    Request {
+        job,
+        tables: Some(TableChoice::None),
+        kind: FileKind::Csv,
+        threads: cores(),
+        out: None,
+    }
+}
+
+pub(super) fn plot(args: &PlotArgs) -> Result<(), CliError> {
+    let figure = Figure::ALL.into_iter().find(|f| f.name() == args.figure);
+    let figure = figure.ok_or_else(|| {
+        CliError::BadInput(format!(
+            "--figure {}: expected flows, price, bills, duration or heat",
+            args.figure
+        ))
+    })?;
+    let svg = figure.svg(&again(&args.run)?.outcome);
+    match &args.out {
+        None => print_data(&svg),
+        Some(path) => {
+            std::fs::write(path, svg).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
+    let bad = |text: String| CliError::BadInput(text);
+    let kind = match args.file_format.as_str() {
+        "csv" => FileKind::Csv,
+        "parquet" => FileKind::Parquet,
+        other => {
+            return Err(bad(format!(
+                "--file-format {other}: expected csv or parquet"
+            )));
+        }
+    };
+    if !simulator::run::tables::ALL
+        .iter()
+        .any(|table| table.name == args.table)
+    {
+        let names: Vec<&str> = simulator::run::tables::ALL.iter().map(|t| t.name).collect();
+        return Err(bad(format!(
+            "--table {}: expected {}",
+            args.table,
+            names.join(", ")
+        )));
+    }
+    let (job, manifest) = folder::job(&args.run).map_err(failed)?;
+    let name = format!("{}.{}", args.table, kind.ending());
+    let kept = args.run.join(&name);
+    let scratch = Scratch::new()?;
+    // A table that is not in the folder, or not in this format, is made by running the job again.
+    let source = if kept.is_file() {
+        kept
+    } else {
+        let request = Request {
+            job,
+            tables: Some(TableChoice::All),
+            kind,
+            threads: cores(),
+            out: Some(scratch.0.clone()),
+        };
+        let finished = with_progress(&request)?;
+        if finished.manifest.outcome_sha256 != manifest.outcome_sha256 {
+            return Err(CliError::CheckFailed(format!(
+                "{} cannot be repeated by this program: the sums differ",
+                args.run.display()
+            )));
+        }
+        finished
+            .folder
+            .unwrap_or_else(|| scratch.0.clone())
+            .join(&name)
+    };
+    if !source.is_file() {
+        return Err(bad(format!(
+            "{}: a run with {} has no such table",
+            args.table, manifest.mechanism
+        )));
+    }
+    match (&args.out, kind) {
+        (Some(out), _) => {
+            std::fs::copy(&source, out).map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
+            Ok(())
+        }
+        (None, FileKind::Csv) => {
+            let text = std::fs::read_to_string(&source).map_err(anyhow::Error::from)?;
+            print_data(&text)
+        }
+        (None, FileKind::Parquet) => Err(bad("Parquet is no text: say --out FILE".to_owned())),
+    }
+}

@@ -1,0 +1,450 @@
+//! The loop of a run: window by window through the devices, interval by interval through market, meters
+//! and settlement. What it keeps is one row for each interval and one sum for each home.
+
+use std::time::{Duration, Instant};
+
+use domain::energy::Energy;
+use domain::money::Price;
+use domain::receipt::Prices;
+use settlement::tariff::Tariff;
+
+use super::RunError;
+use super::calendar::{Calendar, Moment};
+use super::detail::Detail;
+use super::devices::{Chunk, DeviceSums, Manner, Sky, StepSums, run_all};
+use super::homes::homes;
+use super::market::{Cleared, Market, Rule, Trader};
+use super::meters::Meters;
+use super::scenario::{RunHome, RunScenario};
+use super::settling::{Flows, Settled, Settling};
+use super::tariffs::Tariffs;
+use crate::model::random::Stream;
+
+/// Home-intervals of a window: what the devices run ahead of the market.
+const WINDOW_HOME_INTERVALS: usize = 4 << 20;
+/// Most threads of a run.
+pub const THREADS_MAX: usize = 256;
+
+/// What a run is made of, beside options that do not change it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The scenario.
+    pub scenario: RunScenario,
+    /// The seed of everything that is drawn.
+    pub seed: u64,
+    /// Name and text of the tariff's file of prices, where it has one.
+    pub prices: Option<(String, String)>,
+}
+
+/// One home over the whole run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HomeSums {
+    /// Household use, car, panels.
+    pub load_wh: i64,
+    /// See `load_wh`.
+    pub ev_wh: i64,
+    /// See `load_wh`.
+    pub pv_wh: i64,
+    /// Battery, at the AC side.
+    pub charged_wh: i64,
+    /// See `charged_wh`.
+    pub discharged_wh: i64,
+    /// In the battery at the run's end less at its start.
+    pub stored_more_wh: i64,
+    /// From the street and into it, as it flowed.
+    pub import_wh: i64,
+    /// See `import_wh`.
+    pub export_wh: i64,
+    /// In the auction.
+    pub bought_wh: i64,
+    /// See `bought_wh`.
+    pub sold_wh: i64,
+    /// What it pays in all.
+    pub cost_nano: i64,
+    /// What it would pay alone.
+    pub alone_nano: i64,
+}
+
+/// One interval of the community.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IntervalRow {
+    /// When.
+    pub moment: Moment,
+    /// The utility's prices.
+    pub retail: Price,
+    /// See `retail`.
+    pub feed_in: Price,
+    /// The local price, where there is one.
+    pub price: Option<Price>,
+    /// Orders.
+    pub bids: u32,
+    /// See `bids`.
+    pub offers: u32,
+    /// Energy of the orders.
+    pub bid_wh: i64,
+    /// See `bid_wh`.
+    pub offer_wh: i64,
+    /// Traded.
+    pub volume_wh: i64,
+    /// Welfare of the trades, and the most there could be.
+    pub welfare_nano: i128,
+    /// See `welfare_nano`.
+    pub welfare_max_nano: i128,
+    /// What buyers pay above what sellers receive.
+    pub surplus_nano: i128,
+    /// What flowed at the devices.
+    pub load_wh: i64,
+    /// See `load_wh`.
+    pub ev_wh: i64,
+    /// See `load_wh`.
+    pub pv_wh: i64,
+    /// See `load_wh`.
+    pub charged_wh: i64,
+    /// See `load_wh`.
+    pub discharged_wh: i64,
+    /// In all batteries at the end.
+    pub stored_wh: i64,
+    /// Sums of the homes' imports and exports.
+    pub import_wh: i64,
+    /// See `import_wh`.
+    pub export_wh: i64,
+    /// Deviations that neighbours cancelled.
+    pub pooled_wh: i64,
+    /// As settled with the utility.
+    pub supplied_wh: i64,
+    /// See `supplied_wh`.
+    pub taken_wh: i64,
+    /// Metered energy that differs from what was traded.
+    pub deviated_wh: i64,
+    /// Between homes and transformer.
+    pub loss_wh: i64,
+    /// What all homes pay.
+    pub cost_nano: i128,
+    /// What they would pay alone.
+    pub alone_nano: i128,
+    /// What they would pay with netting and no trading.
+    pub netting_nano: i128,
+    /// What the network receives.
+    pub network_nano: i128,
+    /// Readings that were not there in time.
+    pub missing: u32,
+}
+
+impl IntervalRow {
+    /// Net energy of the community from the grid; below zero into it. Losses aside.
+    #[must_use]
+    pub const fn net_wh(&self) -> i64 {
+        self.import_wh - self.export_wh
+    }
+}
+
+/// What a run came to.
+pub struct Outcome {
+    /// The homes, ordered by id.
+    pub homes: Vec<RunHome>,
+    /// One sum for each home.
+    pub sums: Vec<HomeSums>,
+    /// One row for each interval.
+    pub rows: Vec<IntervalRow>,
+    /// The intervals.
+    pub calendar: Calendar,
+    /// How the homes traded.
+    pub rule: Rule,
+    /// How long it took: of this computer, not of the run.
+    pub wall: Duration,
+}
+
+impl Outcome {
+    /// Homes times intervals.
+    #[must_use]
+    pub fn home_intervals(&self) -> u64 {
+        self.homes.len() as u64 * self.rows.len() as u64
+    }
+}
+
+/// Runs a job. `detail` gets what tables and signatures need; `progress` is told how many intervals of
+/// how many are done.
+///
+/// # Errors
+/// A scenario that makes no sense, a file that cannot be written, or a check that failed.
+pub(super) fn run(
+    job: &Job,
+    threads: usize,
+    detail: Option<&mut Detail>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Outcome, RunError> {
+    let started = clock();
+    let homes = homes(&job.scenario)?;
+    let mut engine = Engine::new(job, &homes, detail)?;
+    let site = &job.scenario.site;
+    let calendar = Calendar::new(site.zone, site.start, site.days, site.interval_s)?;
+    let stream = Stream::new(job.seed, "load");
+    let mut chunks = Chunk::all(&job.scenario, &homes, job.seed, stream)?;
+    let mut sky = Sky::new(&job.scenario, job.seed);
+    let manner = Manner {
+        stream,
+        forecast: job.scenario.forecast,
+        detail: engine.detail.is_some(),
+    };
+    let all = calendar.moments();
+    let window = (WINDOW_HOME_INTERVALS / homes.len()).clamp(1, 128);
+    engine.rows.reserve(all.len());
+    for moments in all.chunks(window) {
+        let now = sky.window(&calendar, moments)?;
+        run_all(&mut chunks, &now, &manner, threads.clamp(1, THREADS_MAX));
+        for (step, moment) in moments.iter().enumerate() {
+            engine.interval(&chunks, step, moment, all[0].interval.start_s())?;
+        }
+        progress(engine.rows.len() as u64, all.len() as u64);
+    }
+    let mut sums = std::mem::take(&mut engine.sums);
+    let devices = chunks.iter().flat_map(|chunk| &chunk.sums);
+    for (sum, devices) in sums.iter_mut().zip(devices) {
+        sum.take(devices);
+    }
+    let rows = engine.rows;
+    Ok(Outcome {
+        sums,
+        rows,
+        rule: engine.market.rule(),
+        calendar,
+        homes,
+        wall: started.elapsed(),
+    })
+}
+
+fn clock() -> Instant {
+    Instant::now()
+}
+
+impl HomeSums {
+    fn take(&mut self, devices: &DeviceSums) {
+        self.load_wh = devices.load;
+        self.ev_wh = devices.ev;
+        self.pv_wh = devices.pv;
+        self.charged_wh = devices.charged;
+        self.discharged_wh = devices.discharged;
+        self.stored_more_wh = devices.stored_last - devices.stored_first;
+    }
+}
+
+struct Engine<'r> {
+    scenario: &'r RunScenario,
+    tariffs: Tariffs,
+    traders: Vec<Trader>,
+    market: Market,
+    /// None where every reading is what flowed.
+    meters: Option<Meters>,
+    settling: Settling,
+    /// Net energy of each home, as it flowed and as it is settled.
+    net: Vec<i64>,
+    settled_net: Vec<i64>,
+    sums: Vec<HomeSums>,
+    rows: Vec<IntervalRow>,
+    detail: Option<&'r mut Detail>,
+}
+
+/// Everything about an interval that `detail` looks at.
+pub(super) struct Seen<'e> {
+    pub(super) moment: &'e Moment,
+    pub(super) tariff: &'e Tariff,
+    pub(super) traders: &'e [Trader],
+    pub(super) market: &'e Market,
+    pub(super) cleared: &'e Cleared,
+    pub(super) meters: Option<&'e Meters>,
+    pub(super) settling: &'e Settling,
+    pub(super) net_wh: &'e [i64],
+    pub(super) chunks: &'e [Chunk],
+    pub(super) step: usize,
+}
+
+impl<'r> Engine<'r> {
+    fn new(
+        job: &'r Job,
+        homes: &[RunHome],
+        detail: Option<&'r mut Detail>,
+    ) -> Result<Self, RunError> {
+        let scenario = &job.scenario;
+        let rule = Rule::of(&scenario.market).map_err(RunError::bad)?;
+        let usual = scenario.market.strategy;
+        let trader =
+            |home: &RunHome| Trader::new(home.id.clone(), home.strategy.unwrap_or(usual), job.seed);
+        let prices = job
+            .prices
+            .as_ref()
+            .map(|(name, text)| (name.as_str(), text.as_str()));
+        // Readings are written, so registers are kept; otherwise only where something goes wrong.
+        let metered = detail.is_some() || !scenario.faults.is_none();
+        Ok(Engine {
+            scenario,
+            tariffs: Tariffs::new(&scenario.tariff, prices)?,
+            traders: homes.iter().map(trader).collect::<Result<_, _>>()?,
+            market: Market::new(rule, homes.len()),
+            meters: metered
+                .then(|| Meters::new(&scenario.faults, homes, job.seed))
+                .transpose()?,
+            settling: Settling::default(),
+            net: vec![0; homes.len()],
+            settled_net: vec![0; homes.len()],
+            sums: vec![HomeSums::default(); homes.len()],
+            rows: Vec::new(),
+            detail,
+        })
+    }
+
+    fn interval(
+        &mut self,
+        chunks: &[Chunk],
+        step: usize,
+        moment: &Moment,
+        run_start_s: i64,
+    ) -> Result<(), RunError> {
+        let tariff = self.tariffs.at(moment);
+        let mut devices = StepSums::default();
+        self.market.open();
+        for chunk in chunks {
+            let (net, expected) = chunk.at(step);
+            let first = chunk.first();
+            for (wide, net) in self.net[first..].iter_mut().zip(net) {
+                *wide = i64::from(*net);
+            }
+            devices.add(chunk.step_sums(step));
+            self.market
+                .order(moment.interval, &tariff, &self.traders, first, expected)?;
+        }
+        let whole = self.detail.is_some();
+        let cleared = self.market.clear(moment.interval, &self.traders, whole)?;
+        let missing = self.meter(moment, run_start_s);
+        let prices = tariff.prices(cleared.price);
+        let settled = self.settle(moment, &prices)?;
+        let bills = settled.network_nano + settled.utility_nano + cleared.surplus;
+        if settled.homes_nano != bills {
+            return Err(RunError::Sum(moment.interval));
+        }
+        let row = self.row(moment, &prices, &cleared, &settled, &devices, missing)?;
+        if let Some(detail) = &mut self.detail {
+            let seen = Seen {
+                moment,
+                tariff: &tariff,
+                traders: &self.traders,
+                market: &self.market,
+                cleared: &cleared,
+                meters: self.meters.as_ref(),
+                settling: &self.settling,
+                net_wh: &self.net,
+                chunks,
+                step,
+            };
+            detail.interval(&seen, &row)?;
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// What the meters say; gives how many readings were not there in time.
+    fn meter(&mut self, moment: &Moment, run_start_s: i64) -> u32 {
+        let Some(meters) = &mut self.meters else {
+            self.settled_net.copy_from_slice(&self.net);
+            return 0;
+        };
+        meters.count(moment, &self.net, run_start_s);
+        let mut missing = 0;
+        let homes = self.settled_net.iter_mut().zip(&meters.now);
+        for ((settled, metered), sold) in homes.zip(&self.market.traded_wh) {
+            missing += u32::from(!metered.state.in_time());
+            let (import_wh, export_wh, _) = metered.settled(metered.state.counts(), *sold);
+            *settled = import_wh - export_wh;
+        }
+        missing
+    }
+
+    fn settle(&mut self, moment: &Moment, prices: &Prices) -> Result<Settled, RunError> {
+        let flows = Flows {
+            interval: moment.interval,
+            net_wh: &self.settled_net,
+            traded_wh: &self.market.traded_wh,
+            traded_nano: &self.market.traded_nano,
+        };
+        match self.market.rule() {
+            Rule::Share(rule) => self.settling.share(&flows, rule, prices, &self.traders),
+            Rule::None | Rule::Auction(_) => self.settling.settle(&flows, prices, &self.traders),
+        }
+    }
+
+    fn row(
+        &mut self,
+        moment: &Moment,
+        prices: &Prices,
+        cleared: &Cleared,
+        settled: &Settled,
+        devices: &StepSums,
+        missing: u32,
+    ) -> Result<IntervalRow, RunError> {
+        let overflow = || RunError::overflow(moment.interval);
+        let (mut import_wh, mut export_wh, mut alone) = (0, 0, 0_i128);
+        let traded = self.market.traded_wh.iter().zip(&self.settling.cost_nano);
+        for ((sum, net), (sold, cost)) in self.sums.iter_mut().zip(&self.net).zip(traded) {
+            let (import, export) = ((*net).max(0), (-*net).max(0));
+            let price = if *net > 0 {
+                prices.retail
+            } else {
+                prices.feed_in
+            };
+            let own = price
+                .amount(Energy::from_wh(*net))
+                .map_err(|_| overflow())?
+                .nano();
+            sum.import_wh += import;
+            sum.export_wh += export;
+            sum.bought_wh += (-*sold).max(0);
+            sum.sold_wh += (*sold).max(0);
+            sum.cost_nano = sum.cost_nano.checked_add(*cost).ok_or_else(overflow)?;
+            sum.alone_nano = sum.alone_nano.checked_add(own).ok_or_else(overflow)?;
+            import_wh += import;
+            export_wh += export;
+            alone += i128::from(own);
+        }
+        let nano = |price: Price, wh: i64| i128::from(price.micro_per_kwh()) * i128::from(wh);
+        let shared = import_wh.min(export_wh);
+        Ok(IntervalRow {
+            moment: *moment,
+            retail: prices.retail,
+            feed_in: prices.feed_in,
+            price: cleared.price,
+            bids: cleared.bids,
+            offers: cleared.offers,
+            bid_wh: cleared.bid_wh,
+            offer_wh: cleared.offer_wh,
+            volume_wh: cleared.volume_wh,
+            welfare_nano: cleared.welfare,
+            welfare_max_nano: cleared.welfare_max,
+            surplus_nano: cleared.surplus,
+            load_wh: devices.load,
+            ev_wh: devices.ev,
+            pv_wh: devices.pv,
+            charged_wh: devices.charged,
+            discharged_wh: devices.discharged,
+            stored_wh: devices.stored,
+            import_wh,
+            export_wh,
+            pooled_wh: settled.pooled_wh,
+            supplied_wh: settled.supplied_wh,
+            taken_wh: settled.taken_wh,
+            deviated_wh: settled.deviated_wh,
+            loss_wh: self.loss_wh(import_wh - export_wh),
+            cost_nano: settled.homes_nano,
+            alone_nano: alone,
+            netting_nano: nano(prices.retail, import_wh - shared)
+                + nano(prices.network_fee, shared)
+                - nano(prices.feed_in, export_wh - shared),
+            network_nano: settled.network_nano,
+            missing,
+        })
+    }
+
+    fn loss_wh(&self, net_wh: i64) -> i64 {
+        let feeder = &self.scenario.feeder;
+        let length_s = i64::from(self.scenario.site.interval_s);
+        net_wh.abs() * feeder.losses_per_mille / 1000 + feeder.standing_loss_w * length_s / 3600
+    }
+}

@@ -1,0 +1,511 @@
+//! The market of one interval: forecasts become orders, orders are cleared by the production auction or
+//! shared by a production rule.
+
+use domain::energy::Energy;
+use domain::ids::{OrderId, ParticipantId, PointId};
+use domain::money::Price;
+use domain::order::{Order, Side};
+use domain::time::Interval;
+use market_engine::book::{Book, Entry};
+use market_engine::clear::fast::{Margin, Records, Scratch};
+use market_engine::clear::{
+    Mechanism, Outcome, PricePolicy, Ties, Words, clear, price_and_fills_of,
+};
+use market_engine::share::SharingRule;
+use settlement::tariff::Tariff;
+
+use super::RunError;
+use super::counter::{Counter, scale};
+use super::scenario::{MarketScenario, Strategy};
+
+/// How the homes of a run trade.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rule {
+    /// Not at all: what homes have over and lack still nets at settlement.
+    None,
+    /// By an auction.
+    Auction(Mechanism),
+    /// By a rule that divides the bill.
+    Share(SharingRule),
+}
+
+impl Rule {
+    /// The rule that a scenario names.
+    ///
+    /// # Errors
+    /// Says which word is not known, and what there is.
+    pub fn of(market: &MarketScenario) -> Result<Rule, String> {
+        let name = market.mechanism.as_str();
+        let options = [&market.price_policy, &market.k, &market.ties];
+        let plain = options.iter().all(|option| option.is_none());
+        let shared = SharingRule::ALL
+            .into_iter()
+            .find(|rule| rule.name() == name);
+        if name == "none" || shared.is_some() {
+            return if plain {
+                Ok(shared.map_or(Rule::None, Rule::Share))
+            } else {
+                Err(format!(
+                    "price_policy, k and ties have no meaning with {name}: leave them away"
+                ))
+            };
+        }
+        let words = Words {
+            mechanism: Some(name),
+            price_policy: market.price_policy.as_deref(),
+            k: market.k.as_deref(),
+            ties: market.ties.as_deref(),
+            seed: None,
+        };
+        Mechanism::from_words(&words)
+            .map(Rule::Auction)
+            .map_err(|e| {
+                format!("{e}; or mid-market-rate, supply-demand-ratio, bill-sharing, none")
+            })
+    }
+
+    /// Its name, as scenarios write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::None => "none",
+            Rule::Auction(mechanism) => mechanism.name(),
+            Rule::Share(rule) => rule.name(),
+        }
+    }
+
+    /// The price policy of the one-price auction that needs no book, where this is it.
+    fn quick(self) -> Option<PricePolicy> {
+        match self {
+            Rule::Auction(Mechanism::UniformPrice {
+                policy,
+                ties: Ties::ProRata,
+            }) => Some(policy),
+            _ => None,
+        }
+    }
+}
+
+/// A home as the market knows it: nothing of its devices.
+pub(super) struct Trader {
+    pub(super) id: ParticipantId,
+    pub(super) point: PointId,
+    pub(super) strategy: Strategy,
+    limits: Counter,
+}
+
+impl Trader {
+    pub(super) fn new(id: ParticipantId, strategy: Strategy, seed: u64) -> Result<Self, RunError> {
+        let point = PointId::new(id.as_str())
+            .map_err(|e| RunError::bad(format!("{id} names no metering point: {e}")))?;
+        Ok(Trader {
+            limits: Counter::new(seed, "limit", id.as_str()),
+            id,
+            point,
+            strategy,
+        })
+    }
+
+    /// What the home orders, from what it expects to draw (above zero) or to have over. Limits are never
+    /// below zero: such trades could not be prepaid.
+    fn wish(
+        &self,
+        interval: Interval,
+        expected_wh: i64,
+        tariff: &Tariff,
+    ) -> Option<(Side, i64, Price)> {
+        let (low, high) = (tariff.feed_in.max(Price::ZERO), tariff.room());
+        if expected_wh == 0 || self.strategy == Strategy::GridOnly || low > high {
+            return None;
+        }
+        let side = if expected_wh > 0 {
+            Side::Bid
+        } else {
+            Side::Offer
+        };
+        let within = |low: i64, high: i64| {
+            let bits = self.limits.at(interval.start_s().unsigned_abs()) >> 32;
+            Price::from_micro_per_kwh(scale(bits, low, high))
+        };
+        let (low_micro, high_micro) = (low.micro_per_kwh(), high.micro_per_kwh());
+        let limit = match (self.strategy, side) {
+            (Strategy::Truthful, Side::Bid) => high,
+            (Strategy::Truthful, Side::Offer) => low,
+            (Strategy::ZeroIntelligenceUnconstrained, _) => within(0, high_micro * 2),
+            _ => within(low_micro, high_micro),
+        };
+        Some((side, expected_wh.abs(), limit))
+    }
+
+    /// The order's name: the same whether the order is written out or not.
+    pub(super) fn order(
+        &self,
+        interval: Interval,
+        side: Side,
+        energy_wh: i64,
+        limit: Price,
+    ) -> Order {
+        Order {
+            participant: self.id.clone(),
+            point: self.point.clone(),
+            side,
+            interval,
+            energy: Energy::from_wh(energy_wh),
+            limit,
+            sequence: sequence(interval),
+            replaces: None,
+        }
+    }
+
+    fn order_id(&self, interval: Interval) -> OrderId {
+        self.order(interval, Side::Bid, 0, Price::ZERO).id()
+    }
+}
+
+/// A home places one order an interval, so the interval's number names it.
+fn sequence(interval: Interval) -> u64 {
+    interval.start_s().unsigned_abs() / u64::from(interval.length_s())
+}
+
+/// What an interval's market came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Cleared {
+    pub(super) price: Option<Price>,
+    pub(super) volume_wh: i64,
+    pub(super) bids: u32,
+    pub(super) offers: u32,
+    pub(super) bid_wh: i64,
+    pub(super) offer_wh: i64,
+    pub(super) welfare: i128,
+    pub(super) welfare_max: i128,
+    /// What buyers pay above what sellers receive.
+    pub(super) surplus: i128,
+}
+
+/// The market and its memory, used again in each interval.
+pub(super) struct Market {
+    rule: Rule,
+    records: Records,
+    /// Which home each record is of.
+    pub(super) homes: Vec<u32>,
+    scratch: Scratch,
+    /// What of each record is traded.
+    pub(super) fills: Vec<i64>,
+    /// What each home sold (above zero) or bought, in watt-hours, and received or paid for it.
+    pub(super) traded_wh: Vec<i64>,
+    pub(super) traded_nano: Vec<i64>,
+    /// The whole outcome, where a book was cleared.
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Market {
+    pub(super) fn new(rule: Rule, homes: usize) -> Self {
+        Market {
+            rule,
+            records: Records::default(),
+            homes: Vec::new(),
+            scratch: Scratch::default(),
+            fills: Vec::new(),
+            traded_wh: vec![0; homes],
+            traded_nano: vec![0; homes],
+            outcome: None,
+        }
+    }
+
+    pub(super) fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// The orders of the interval at hand.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Forgets the interval before.
+    pub(super) fn open(&mut self) {
+        self.records.clear();
+        self.homes.clear();
+        self.fills.clear();
+        self.traded_wh.fill(0);
+        self.traded_nano.fill(0);
+        self.outcome = None;
+    }
+
+    /// Takes the orders of homes that follow each other; the first is home number `first`.
+    pub(super) fn order(
+        &mut self,
+        interval: Interval,
+        tariff: &Tariff,
+        traders: &[Trader],
+        first: usize,
+        expected_wh: &[i32],
+    ) -> Result<(), RunError> {
+        if !matches!(self.rule, Rule::Auction(_)) {
+            return Ok(());
+        }
+        for (place, expected) in expected_wh.iter().enumerate() {
+            let trader = &traders[first + place];
+            let Some((side, wh, limit)) = trader.wish(interval, i64::from(*expected), tariff)
+            else {
+                continue;
+            };
+            let home = u32::try_from(first + place).map_err(|_| RunError::overflow(interval))?;
+            if !self.records.push(side, wh, limit) {
+                return Err(RunError::overflow(interval));
+            }
+            self.homes.push(home);
+        }
+        Ok(())
+    }
+
+    /// Clears what was ordered. With `whole`, or where the mechanism needs one, by a book with trades
+    /// and reasons; else by records alone, which gives the same prices and fills.
+    pub(super) fn clear(
+        &mut self,
+        interval: Interval,
+        traders: &[Trader],
+        whole: bool,
+    ) -> Result<Cleared, RunError> {
+        let Rule::Auction(mechanism) = self.rule else {
+            return Ok(Cleared::default());
+        };
+        let mut cleared = self.counted();
+        match self.rule.quick().filter(|_| !whole) {
+            Some(policy) => self.quick(interval, traders, policy, &mut cleared)?,
+            None => self.whole(interval, traders, mechanism, &mut cleared)?,
+        }
+        Ok(cleared)
+    }
+
+    fn counted(&self) -> Cleared {
+        let mut cleared = Cleared::default();
+        for record in self.records.list() {
+            let (count, sum) = match record.side() {
+                Side::Bid => (&mut cleared.bids, &mut cleared.bid_wh),
+                Side::Offer => (&mut cleared.offers, &mut cleared.offer_wh),
+            };
+            *count += 1;
+            *sum += record.energy_wh();
+        }
+        cleared
+    }
+
+    fn quick(
+        &mut self,
+        interval: Interval,
+        traders: &[Trader],
+        policy: PricePolicy,
+        cleared: &mut Cleared,
+    ) -> Result<(), RunError> {
+        let homes = &self.homes;
+        let key = |index: u32| {
+            let trader = usize::try_from(index).ok().and_then(|i| homes.get(i));
+            let trader = trader.and_then(|home| traders.get(place(*home)));
+            trader.map_or([0; 16], |trader| trader.order_id(interval).0)
+        };
+        let salt = salt(interval);
+        let (scratch, fills) = (&mut self.scratch, &mut self.fills);
+        let found = price_and_fills_of(&self.records, policy, &salt, key, scratch, fills);
+        let Some((
+            price,
+            Margin {
+                volume_wh, welfare, ..
+            },
+        )) = found
+        else {
+            return Ok(());
+        };
+        cleared.price = Some(price);
+        (cleared.volume_wh, cleared.welfare) = (volume_wh, welfare);
+        cleared.welfare_max = welfare;
+        let orders = self.records.list().iter().zip(&self.fills);
+        for ((record, fill), home) in orders.zip(&self.homes) {
+            let (sign, better) = match record.side() {
+                Side::Bid => (-1, record.limit() >= price),
+                Side::Offer => (1, record.limit() <= price),
+            };
+            if *fill > 0 && !better {
+                return Err(RunError::Limit(interval));
+            }
+            let amount = price.amount(Energy::from_wh(sign * *fill));
+            let amount = amount.map_err(|_| RunError::overflow(interval))?;
+            self.traded_wh[place(*home)] = sign * *fill;
+            self.traded_nano[place(*home)] = amount.nano();
+        }
+        Ok(())
+    }
+
+    fn whole(
+        &mut self,
+        interval: Interval,
+        traders: &[Trader],
+        mechanism: Mechanism,
+        cleared: &mut Cleared,
+    ) -> Result<(), RunError> {
+        if self.records.list().len() > mechanism.orders_max() {
+            return Err(RunError::bad(format!(
+                "{} takes at most {} orders in an interval: use fewer homes or another mechanism",
+                mechanism.name(),
+                mechanism.orders_max()
+            )));
+        }
+        let mut book = Book::new(&salt(interval));
+        for (arrival, (record, home)) in (0_u32..).zip(self.records.list().iter().zip(&self.homes))
+        {
+            let entry = Entry {
+                side: record.side(),
+                energy_wh: record.energy_wh(),
+                limit: record.limit(),
+                participant: *home,
+                arrival,
+                key: traders[place(*home)].order_id(interval).0,
+            };
+            book.push(entry).map_err(|e| RunError::bad(e.to_string()))?;
+        }
+        let outcome = clear(&book, mechanism);
+        self.fills
+            .extend(outcome.orders.iter().map(|fill| fill.filled_wh));
+        for trade in &outcome.trades {
+            let home = |order: u32| place(self.homes[place(order)]);
+            let (buyer, seller) = (home(trade.bid), home(trade.offer));
+            let energy = Energy::from_wh(trade.energy_wh);
+            let amount = |price: Price| {
+                price
+                    .amount(energy)
+                    .map_err(|_| RunError::overflow(interval))
+            };
+            self.traded_wh[buyer] -= trade.energy_wh;
+            self.traded_wh[seller] += trade.energy_wh;
+            self.traded_nano[buyer] -= amount(trade.buyer_price)?.nano();
+            self.traded_nano[seller] += amount(trade.seller_price)?.nano();
+        }
+        cleared.price = outcome.price;
+        cleared.volume_wh = outcome.volume_wh;
+        cleared.welfare = outcome.welfare;
+        cleared.welfare_max = outcome.welfare_max;
+        cleared.surplus = outcome.surplus;
+        self.outcome = Some(outcome);
+        Ok(())
+    }
+}
+
+/// A 32-bit number as a place in memory.
+pub(super) fn place(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+/// What makes ties fall differently in each interval.
+pub(super) fn salt(interval: Interval) -> [u8; 8] {
+    interval.start_s().to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traders(strategy: Strategy, count: usize) -> Vec<Trader> {
+        let trader = |i| {
+            Trader::new(
+                ParticipantId::new(format!("home-{i:03}")).unwrap(),
+                strategy,
+                7,
+            )
+        };
+        (0..count).map(|i| trader(i).unwrap()).collect()
+    }
+
+    fn tariff() -> Tariff {
+        let price = |text: &str| text.parse().unwrap();
+        Tariff::new(price("0.32"), price("0.08"), price("0.07")).unwrap()
+    }
+
+    fn expected(count: usize) -> Vec<i32> {
+        let counter = Counter::new(3, "expected", "all");
+        let wh = |i| i32::try_from(counter.whole(i, -900, 900)).unwrap();
+        (0..u64::try_from(count).unwrap()).map(wh).collect()
+    }
+
+    fn run(strategy: Strategy, whole: bool) -> (Cleared, Vec<i64>, Vec<i64>) {
+        let traders = traders(strategy, 60);
+        let rule = Rule::of(&MarketScenario::default()).unwrap();
+        let mut market = Market::new(rule, 60);
+        let interval = Interval::new(1_782_000_000, 900).unwrap();
+        market.open();
+        let (tariff, expected) = (tariff(), expected(60));
+        market
+            .order(interval, &tariff, &traders, 0, &expected[..20])
+            .unwrap();
+        market
+            .order(interval, &tariff, &traders, 20, &expected[20..])
+            .unwrap();
+        let cleared = market.clear(interval, &traders, whole).unwrap();
+        (cleared, market.traded_wh, market.traded_nano)
+    }
+
+    #[test]
+    fn records_alone_and_the_whole_book_give_the_same() {
+        for strategy in [
+            Strategy::Truthful,
+            Strategy::ZeroIntelligence,
+            Strategy::ZeroIntelligenceUnconstrained,
+        ] {
+            let quick = run(strategy, false);
+            assert_eq!(quick, run(strategy, true), "{strategy:?}");
+            assert!(quick.0.volume_wh > 0 && quick.1.iter().sum::<i64>() == 0);
+            assert_eq!(quick.2.iter().sum::<i64>(), 0);
+        }
+    }
+
+    #[test]
+    fn limits_are_never_worse_than_the_utility() {
+        let traders = traders(Strategy::ZeroIntelligence, 50);
+        let interval = Interval::new(1_782_000_000, 900).unwrap();
+        for trader in &traders {
+            for wh in [-500, 500] {
+                let (_, energy, limit) = trader.wish(interval, wh, &tariff()).unwrap();
+                assert_eq!(energy, 500);
+                assert!((80_000..=250_000).contains(&limit.micro_per_kwh()));
+            }
+        }
+        let dear = Tariff {
+            feed_in: "2.3".parse().unwrap(),
+            ..tariff()
+        };
+        assert_eq!(
+            traders[0].wish(interval, 500, &dear),
+            None,
+            "no price is good for both"
+        );
+        let paid = Tariff {
+            feed_in: "-0.1".parse().unwrap(),
+            ..tariff()
+        };
+        let (_, _, limit) = traders[0].wish(interval, -500, &paid).unwrap();
+        assert!(limit >= Price::ZERO);
+    }
+
+    #[test]
+    fn words_name_every_rule() {
+        let rule = |mechanism: &str| {
+            Rule::of(&MarketScenario {
+                mechanism: mechanism.to_owned(),
+                ..MarketScenario::default()
+            })
+        };
+        for name in [
+            "uniform-price",
+            "pay-as-bid",
+            "huang",
+            "mid-market-rate",
+            "bill-sharing",
+            "none",
+        ] {
+            assert_eq!(rule(name).unwrap().name(), name);
+        }
+        assert!(
+            rule("dictator")
+                .unwrap_err()
+                .contains("supply-demand-ratio")
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! Runs of the fast simulator: the same bytes whatever the threads, the same sums whatever is written, and
+//! every mechanism, fault and price that a scenario can name.
+
+use std::path::{Path, PathBuf};
+
+use simulator::run::engine::Job;
+use simulator::run::folder::{self, Finished, Manifest, Request};
+use simulator::run::scenario::{Evidence, RunScenario, Strategy};
+use simulator::run::table::FileKind;
+use simulator::run::{TableChoice, builtin};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("commonwatt-it-run-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn built_in(name: &str, days: u32) -> RunScenario {
+    let mut scenario = builtin::scenario(name).unwrap().unwrap();
+    scenario.site.days = days;
+    scenario.evidence = Evidence::None;
+    scenario
+}
+
+fn request(
+    scenario: RunScenario,
+    tables: TableChoice,
+    threads: usize,
+    out: Option<&Path>,
+) -> Request {
+    Request {
+        job: Job {
+            scenario,
+            seed: 7,
+            prices: None,
+        },
+        tables: Some(tables),
+        kind: FileKind::Csv,
+        threads,
+        out: out.map(Path::to_owned),
+    }
+}
+
+fn run(scenario: RunScenario, tables: TableChoice, threads: usize, out: Option<&Path>) -> Finished {
+    folder::simulate(&request(scenario, tables, threads, out), &mut |_, _| ()).unwrap()
+}
+
+fn quick(scenario: RunScenario) -> Finished {
+    run(scenario, TableChoice::None, 1, None)
+}
+
+fn hashes(manifest: &Manifest) -> Vec<(String, String)> {
+    let files = manifest.files.iter();
+    files.map(|f| (f.file.clone(), f.sha256.clone())).collect()
+}
+
+#[test]
+fn one_two_and_eight_threads_give_the_same_bytes() {
+    let mut all = Vec::new();
+    for threads in [1, 2, 8] {
+        let out = Folder::new(&format!("threads-{threads}"));
+        let done = run(
+            built_in("village-100", 1),
+            TableChoice::All,
+            threads,
+            Some(&out.0),
+        );
+        all.push((done.manifest.outcome_sha256.clone(), hashes(&done.manifest)));
+    }
+    assert!(all[0].1.len() >= 10, "{:?}", all[0].1);
+    assert_eq!(all[0], all[1]);
+    assert_eq!(all[0], all[2]);
+}
+
+#[test]
+fn sums_alone_and_the_platforms_own_settlement_are_the_same_run() {
+    for (name, strategy) in [
+        ("street-10", Strategy::ZeroIntelligence),
+        ("street-10", Strategy::Truthful),
+        ("dst-days", Strategy::ZeroIntelligenceUnconstrained),
+    ] {
+        let scenario = || {
+            let mut scenario = built_in(name, 2);
+            scenario.market.strategy = strategy;
+            scenario
+        };
+        let out = Folder::new(name);
+        let fast = quick(scenario());
+        let whole = run(scenario(), TableChoice::All, 1, Some(&out.0));
+        assert_eq!(fast.manifest.outcome_sha256, whole.manifest.outcome_sha256);
+        assert_eq!(fast.kpis, whole.kpis);
+        let intervals = whole.manifest.intervals;
+        assert_eq!(whole.manifest.checks.settlement_is_the_platforms, intervals);
+        assert_eq!(fast.manifest.checks.settlement_is_the_platforms, 0);
+    }
+}
+
+#[test]
+fn a_run_folder_is_whole_and_can_be_run_again() {
+    let out = Folder::new("again");
+    let mut scenario = built_in("street-10", 1);
+    scenario.evidence = Evidence::Auto;
+    let done = run(scenario, TableChoice::All, 1, Some(&out.0));
+    let place = done.folder.unwrap();
+    assert_eq!(done.manifest.evidence, "full", "a small run is signed");
+    let signed = done.manifest.signed.unwrap();
+    assert_eq!(signed.readings, 960);
+    assert!(signed.orders > 100);
+    for file in [
+        "manifest.json",
+        "scenario.toml",
+        "summary.md",
+        "report.html",
+        "ledger.checkpoint",
+        "participants.csv",
+        "intervals.csv",
+        "orders.csv",
+        "trades.csv",
+        "readings.csv",
+        "deliveries.csv",
+        "postings.csv",
+        "kpis.csv",
+    ] {
+        assert!(place.join(file).is_file(), "{file} is missing");
+    }
+    let rest = std::fs::read_dir(&out.0).unwrap().count();
+    assert_eq!(rest, 1, "nothing half-written stays");
+    let (job, manifest) = folder::job(&place).unwrap();
+    let request = Request {
+        job,
+        tables: TableChoice::of(&manifest.tables),
+        kind: FileKind::Csv,
+        threads: 2,
+        out: Some(out.0.clone()),
+    };
+    let again = folder::simulate(&request, &mut |_, _| ()).unwrap();
+    assert_eq!(
+        again.folder.as_deref(),
+        Some(&*place),
+        "the same id, so the same place"
+    );
+    assert_eq!(hashes(&again.manifest), hashes(&manifest));
+    std::fs::write(place.join("scenario.toml"), "name = \"other\"").unwrap();
+    assert!(folder::job(&place).is_err());
+}
+
+#[test]
+fn a_failed_run_leaves_nothing_behind() {
+    let out = Folder::new("failed");
+    let mut scenario = built_in("street-10", 1);
+    let text = "home = \"nobody\"\nfrom_day = 0\ndays = 1\n";
+    scenario.faults.dead_meters = vec![toml::from_str(text).unwrap()];
+    let failed = folder::simulate(
+        &request(scenario, TableChoice::All, 1, Some(&out.0)),
+        &mut |_, _| (),
+    );
+    let error = failed.err().unwrap().to_string();
+    assert!(error.contains("no home is called nobody"), "{error}");
+    assert_eq!(std::fs::read_dir(&out.0).unwrap().count(), 0);
+}
+
+fn toml_groups(homes: u32) -> Vec<simulator::run::scenario::Group> {
+    let mut groups = built_in("village-100", 1).groups;
+    groups[0].homes = homes;
+    groups[0].prefix = "more".to_owned();
+    groups
+}
+
+#[test]
+fn days_of_92_and_100_quarter_hours_are_settled_whole() {
+    let spring = quick(built_in("dst-days", 3));
+    assert_eq!(spring.manifest.intervals, 96 + 92 + 96);
+    let mut autumn = built_in("dst-days", 3);
+    autumn.site.start = "2026-10-24".parse().unwrap();
+    assert_eq!(quick(autumn).manifest.intervals, 96 + 100 + 96);
+}
+
+#[test]
+fn every_mechanism_runs_and_transfers_cancel() {
+    let netting = quick(built_in("street-10", 1));
+    let figure =
+        |done: &Finished, name: &str| done.kpis.iter().find(|k| k.name == name).unwrap().clone();
+    for mechanism in [
+        "uniform-price",
+        "pay-as-bid",
+        "trade-reduction",
+        "continuous",
+        "huang",
+        "muda",
+        "vcg",
+        "mid-market-rate",
+        "supply-demand-ratio",
+        "bill-sharing",
+        "none",
+    ] {
+        let mut scenario = built_in("street-10", 1);
+        scenario.market.mechanism = mechanism.to_owned();
+        let out = Folder::new(mechanism);
+        let done = run(scenario, TableChoice::All, 1, Some(&out.0));
+        let cost = figure(&done, "community_cost");
+        assert_eq!(
+            cost.no_market,
+            figure(&netting, "community_cost").no_market,
+            "{mechanism}"
+        );
+        assert_eq!(
+            figure(&done, "import"),
+            figure(&netting, "import"),
+            "{mechanism}"
+        );
+        let only_nets = matches!(
+            mechanism,
+            "mid-market-rate" | "supply-demand-ratio" | "bill-sharing" | "none"
+        );
+        if only_nets {
+            assert_eq!(
+                cost.value, cost.netting_only,
+                "{mechanism} only divides what netting saves"
+            );
+        } else {
+            assert!(figure(&done, "traded").value.unwrap() > 0.0, "{mechanism}");
+        }
+    }
+}
+
+#[test]
+fn with_perfect_forecasts_truthful_homes_trade_what_netting_would_cancel() {
+    let mut scenario = built_in("street-10", 2);
+    scenario.market.strategy = Strategy::Truthful;
+    scenario.forecast.kind = simulator::run::scenario::ForecastKind::Perfect;
+    let done = quick(scenario);
+    let figure = |name: &str| done.kpis.iter().find(|k| k.name == name).unwrap();
+    let cost = figure("community_cost");
+    assert_eq!(cost.value, cost.netting_only);
+    assert_eq!(figure("pooled").value, Some(0.0));
+    assert_eq!(figure("welfare_efficiency").value, Some(1.0));
+    assert_eq!(figure("homes_worse_off").value, Some(0.0));
+}
+
+#[test]
+fn another_home_changes_no_home_of_a_street() {
+    let flows = |scenario: RunScenario| {
+        let done = quick(scenario);
+        let sums = done.outcome.homes.iter().zip(&done.outcome.sums);
+        sums.map(|(home, sum)| {
+            (
+                home.id.clone(),
+                sum.load_wh,
+                sum.pv_wh,
+                sum.ev_wh,
+                sum.import_wh,
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    let few = flows(built_in("street-10", 1));
+    let mut more = built_in("street-10", 1);
+    more.groups = toml_groups(90);
+    let many = flows(more);
+    assert!(few.iter().all(|home| many.contains(home)));
+    assert_eq!(many.len(), 100);
+}
+
+#[test]
+fn lost_late_tampered_and_dead_meters_are_settled_and_told() {
+    let mut scenario = built_in("street-10", 3);
+    scenario.evidence = Evidence::Full;
+    scenario.faults.lost_permille = 20;
+    scenario.faults.late_permille = 30;
+    scenario.faults.tampered_permille = 10;
+    let text = "home = \"home-04\"\nfrom_day = 1\ndays = 1\n";
+    scenario.faults.dead_meters = vec![toml::from_str(text).unwrap()];
+    let text = "home = \"home-02\"\nseconds_per_day = 30\n";
+    scenario.faults.clock_drifts = vec![toml::from_str(text).unwrap()];
+    let out = Folder::new("faults");
+    let done = run(scenario, TableChoice::All, 1, Some(&out.0));
+    assert_eq!(
+        done.manifest.checks.settlement_is_the_platforms,
+        done.manifest.intervals
+    );
+    assert!(done.manifest.signed.unwrap().readings_refused > 20);
+    let completeness = done
+        .kpis
+        .iter()
+        .find(|k| k.name == "data_completeness")
+        .unwrap();
+    let share = completeness.value.unwrap();
+    assert!((0.85..0.94).contains(&share), "{share}");
+    let postings = std::fs::read_to_string(done.folder.unwrap().join("postings.csv")).unwrap();
+    assert!(
+        postings.contains(",initial,"),
+        "late readings are corrected by a later run"
+    );
+}
+
+#[test]
+fn prices_below_zero_and_beyond_all_measure_are_survived() {
+    let mut scenario = built_in("street-10", 1);
+    scenario.tariff.prices = Some("prices.csv".to_owned());
+    let prices = "start,retail,feed_in\n2026-06-20T00:00:00Z,0.30,0.08\n2026-06-21T09:00:00Z,-0.05,-0.20\n\
+        2026-06-21T11:00:00Z,0.02,-0.5\n2026-06-21T13:00:00Z,2.32583,2.2\n2026-06-21T15:00:00Z,0.1,0.3\n";
+    let out = Folder::new("prices");
+    let job = Job {
+        scenario,
+        seed: 7,
+        prices: Some(("prices.csv".to_owned(), prices.to_owned())),
+    };
+    let base = request(built_in("street-10", 1), TableChoice::All, 1, Some(&out.0));
+    let done = folder::simulate(&Request { job, ..base }, &mut |_, _| ()).unwrap();
+    assert_eq!(done.manifest.checks.settlement_is_the_platforms, 96);
+    assert_eq!(done.manifest.data_sha256.len(), 1);
+    assert!(done.folder.unwrap().join("prices.csv").is_file());
+    let traded = |hour: u16| {
+        let rows = done.outcome.rows.iter();
+        rows.filter(|r| r.moment.day_minute / 60 == hour)
+            .map(|r| r.volume_wh)
+            .sum::<i64>()
+    };
+    assert_eq!(
+        traded(12),
+        0,
+        "nobody sells where the utility takes money from buyers and sellers"
+    );
+    assert!(traded(8) > 0);
+}
