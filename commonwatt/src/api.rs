@@ -21,6 +21,7 @@ mod orders;
 mod polish;
 mod statements;
 mod trades;
+mod witnesses;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -170,6 +170,10 @@ pub(crate) fn start_platform(
     tasks.start("ingest", STOP_LIMIT, |stop| {
         platform::ingest(state, link, inbox, (told, forwards), stop)
     });
+    let asking = Arc::clone(&shared);
+    tasks.start("witnesses", STOP_LIMIT, |stop| {
+        platform::witnesses::run(asking, stop)
+    });
     tasks.start("web", STOP_LIMIT, |stop| {
         web::serve(listener, Web::new(shared, commands, street, stop))
     });

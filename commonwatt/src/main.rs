@@ -27,6 +27,8 @@ mod site;
 mod view;
 #[cfg(feature = "platform")]
 mod web;
+#[cfg(feature = "platform")]
+mod witness;
 
 #[cfg(not(feature = "gateway"))]
 compile_error!("choose the feature `platform` (all of it) or `gateway` (the gateway alone)");

@@ -10,6 +10,7 @@ mod ingest;
 mod keys;
 mod orders;
 mod snapshot;
+pub(crate) mod witnesses;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) live: Live,
+    /// What the logs' witnesses say.
+    pub(crate) watch: witnesses::Watch,
     /// Commands to devices on their way to the broker.
     pub(crate) control: control::Desk,
     /// The participants' keys: the platform runs their autopilots.
@@ -197,6 +200,7 @@ pub(crate) async fn open(
         db,
         clock,
         live,
+        watch: witnesses::Watch::default(),
         control,
         participants,
         orderers,
@@ -205,6 +209,7 @@ pub(crate) async fn open(
     });
     // The market begins at the instant from which keys are valid: no interval falls between.
     let now = shared.clock.now();
+    witnesses::remember(&shared).await?;
     enrol_all(&shared, now).await?;
     core::clear(&shared, now).await?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);

@@ -4,6 +4,7 @@
 
 mod market;
 pub(crate) mod mqtt;
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ use settlement::tariff::Tariff;
 use crate::platform::BROKER_USER;
 pub(crate) use market::MarketFile;
 pub(crate) use mqtt::Mqtt;
+pub(crate) use witnesses::Witness;
+use witnesses::WitnessFile;
 
 /// Most participants and most gateways of one site.
 const MEMBERS_MAX: usize = 10_000;
@@ -47,6 +50,8 @@ pub(crate) struct SiteFile {
     network_fees: Option<FeesFile>,
     mqtt: Mqtt,
     web: WebFile,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    witnesses: Vec<WitnessFile>,
     #[serde(default)]
     participants: Vec<ParticipantFile>,
     #[serde(default)]
@@ -155,6 +160,8 @@ pub(crate) struct Site {
     pub(crate) web_listen: SocketAddr,
     /// The address that people use, where it is not the one that is listened on.
     pub(crate) public_url: Option<String>,
+    /// Who is asked to sign the logs.
+    pub(crate) witnesses: Vec<Witness>,
     pub(crate) participants: Vec<Participant>,
     pub(crate) gateways: Vec<Gateway>,
 }
@@ -414,6 +421,7 @@ impl SiteFile {
                 .public_url
                 .map(|url| checked_url(&url))
                 .transpose()?,
+            witnesses: witnesses::checked(self.witnesses)?,
             participants: self
                 .participants
                 .into_iter()
@@ -446,6 +454,7 @@ impl SiteFile {
                 listen: site.web_listen,
                 public_url: site.public_url.clone(),
             },
+            witnesses: site.witnesses.iter().map(WitnessFile::of).collect(),
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
             gateways: site
                 .gateways

@@ -517,6 +517,14 @@ pub async fn signed_order(db: &Db, id: OrderId) -> Result<Option<Vec<u8>>, Marke
     store::signed_order(db, id).await
 }
 
+/// Pairs of signed orders under one number, newest first: what was kept, and what came after it.
+///
+/// # Errors
+/// The database fails.
+pub async fn equivocations(db: &Db) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MarketError> {
+    store::equivocations(db).await
+}
+
 /// The sequence a participant's next order should have: one above its highest accepted or taken back below
 /// `below`, first 1. Sequences from `below` on are somebody else's to give.
 ///

@@ -339,6 +339,15 @@ pub(crate) async fn keep_refused(
     Ok(())
 }
 
+/// Most pairs of orders under one number that are read, the newest.
+const EQUIVOCATIONS_MAX: i64 = 1000;
+
+/// Pairs of signed orders under one number: what was kept, and what came after it.
+pub(crate) async fn equivocations(db: &Db) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MarketError> {
+    let sql = "SELECT kept, other FROM market_evidence ORDER BY seen_at_ms DESC, digest LIMIT $1";
+    Ok(db.fetch_all(sql, args![EQUIVOCATIONS_MAX]).await?)
+}
+
 /// Keeps two different messages that used one sequence.
 pub(crate) async fn insert_evidence(
     tx: &mut Tx,

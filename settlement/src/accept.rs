@@ -187,14 +187,20 @@ fn follows(earlier: &Accepted, later: &Accepted) -> bool {
     })
 }
 
+/// Most energy in Wh that a register of a point with this rating may count in so many seconds.
+#[must_use]
+pub fn largest_wh(rating_w: u32, length_s: u32) -> i64 {
+    let watt_seconds = i64::from(rating_w) * i64::from(length_s);
+    watt_seconds * RATING_TOLERANCE_PERCENT / (100 * 3600) + 1
+}
+
 fn plausible(reading: &Reading, point: &RegisteredPoint) -> Result<(), Rejection> {
     let settled = point.role != PointRole::Submeter;
     let counts = |obis| reading.registers.iter().any(|r| r.obis == obis);
     if settled && !counts(Obis::IMPORT) && !counts(Obis::EXPORT) {
         return Err(Rejection::Implausible);
     }
-    let watt_seconds = i64::from(point.rating_w) * i64::from(reading.interval.length_s());
-    let most_wh = watt_seconds * RATING_TOLERANCE_PERCENT / (100 * 3600) + 1;
+    let most_wh = largest_wh(point.rating_w, reading.interval.length_s());
     let within = [Obis::IMPORT, Obis::EXPORT]
         .into_iter()
         .filter_map(|obis| reading.energy(obis))

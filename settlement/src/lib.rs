@@ -11,6 +11,7 @@ pub mod amounts;
 pub mod calendar;
 pub mod charging;
 pub mod deliver;
+pub mod evidence;
 pub mod legs;
 pub mod log;
 pub mod prove;

@@ -6,6 +6,7 @@
 mod acceptance;
 mod answers;
 mod books;
+mod cases;
 mod contract;
 mod error;
 mod history;
@@ -34,6 +35,7 @@ use runtime::db::Tx;
 
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance};
 pub use books::{BooksError, check_books};
+pub use cases::{Case, cases, enrolled_key, keep_case, reading_cases, reading_cases_count};
 pub use contract::contract;
 pub use error::ServiceError;
 pub use history::{

@@ -42,11 +42,16 @@ fn trouble(street: &Street, now: domain::time::Timestamp) -> Option<&'static str
     None
 }
 
-/// 200 while the newest due interval is cleared and the ledger's checkpoint is fresh, 503 otherwise.
+/// 200 while the newest due interval is cleared, the ledger's checkpoint is fresh, and no witness contradicts the
+/// books; 503 otherwise.
 #[utoipa::path(
     get, path = "/health", tag = "service", responses((status = 200, body = Health))
 )]
 pub(crate) async fn health(State(web): State<Web>) -> Response {
+    if let Some(why) = web.shared.watch.alarm() {
+        let told = format!("The market stands still: {why}.");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &told);
+    }
     let street = web.street.borrow().clone();
     match trouble(&street, web.shared.clock.now()) {
         None => Json(Health { status: "ok" }).into_response(),
@@ -78,7 +83,8 @@ pub(crate) async fn metrics(State(web): State<Web>) -> Response {
     let now = web.shared.clock.now();
     let mut page = Page::new("commonwatt");
     let one = |value: i64| [(vec![], value)];
-    let healthy = i64::from(trouble(&street, now).is_none());
+    let healthy = trouble(&street, now).is_none() && web.shared.watch.alarm().is_none();
+    let healthy = i64::from(healthy);
     page.gauge("healthy", "1 while /health says ok", one(healthy));
     page.gauge(
         "participants",

@@ -11,6 +11,7 @@ use settlement::log::checkpoint::Log;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Answer, Refused, time};
+use crate::platform::witnesses::log_key;
 use crate::site::public_key_text;
 use crate::web::Web;
 
@@ -35,14 +36,16 @@ fn known(name: Option<&str>) -> Result<Log, Refused> {
     log.ok_or_else(|| Refused::bad("log: readings, market or ledger."))
 }
 
-/// The newest checkpoint of a log, a signed note as C2SP describes it.
+/// The newest checkpoint of a log, a signed note as C2SP describes it; where witnesses sign, the newest that one
+/// has signed.
 #[utoipa::path(
     get, path = "/api/v1/ledger/checkpoint", tag = "proof", params(WhichLog),
     responses((status = 200, content_type = "text/plain", body = String))
 )]
 pub(super) async fn checkpoint(State(web): State<Web>, Query(asked): Query<WhichLog>) -> Answer {
     let log = known(asked.log.as_deref())?;
-    let note = settlement::service::latest_checkpoint(&web.shared.db, log).await?;
+    let shown = settlement::service::published_checkpoint(&web.shared.db, log).await?;
+    let note = shown.map(|(_, note)| note);
     let none = || Refused::new(StatusCode::NOT_FOUND, "This log has no checkpoint yet.");
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
@@ -110,6 +113,8 @@ pub(super) struct Keys {
     community: String,
     /// The operator's Ed25519 public key in base64: it signs checkpoints and key records.
     operator_key: String,
+    /// The same as verifier keys of the three logs, for policies and witnesses.
+    log_keys: Vec<String>,
     /// Checkpoints of the three logs by their origin line.
     origins: Vec<String>,
     /// The community's time.
@@ -128,6 +133,11 @@ pub(super) async fn keys(State(web): State<Web>) -> Answer {
     let keys = Keys {
         community: shared.community.id.to_string(),
         operator_key: public_key_text(PublicKey::of(&shared.community.operator)),
+        log_keys: Log::ALL
+            .into_iter()
+            .filter_map(|log| log_key(shared, log))
+            .map(|key| key.to_string())
+            .collect(),
         origins: Log::ALL.into_iter().map(origin).collect(),
         now: time(shared.clock.now()),
     };

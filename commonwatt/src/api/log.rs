@@ -3,11 +3,12 @@
 //!
 //! An entry is a salted commitment with its kind and its interval: it names nobody.
 
+use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+
 use settlement::log::checkpoint::Log;
 use settlement::log::tile::Tile;
 
@@ -23,8 +24,7 @@ pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/log/{log}/checkpoint", get(checkpoint))
         .route("/log/{log}/tile/{*tile}", get(tile))
-        .route("/api/v1/{log}/proof", get(proof))
-        .route("/api/v1/{log}/consistency", get(consistency))
+        .route("/log/{log}/proof", get(proof))
 }
 
 fn known(log: &str) -> Option<Log> {
@@ -106,35 +106,6 @@ async fn proof(
         Ok(None) => problem(
             StatusCode::NOT_FOUND,
             "No checkpoint of this log has this size, or it does not reach this entry.",
-        ),
-        Err(error) => broken("a proof could not be made", &error),
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct Sizes {
-    old: u64,
-    size: u64,
-}
-
-/// The proof that a log of one size is the beginning of the log of another.
-async fn consistency(
-    State(web): State<Web>,
-    Path(log): Path<String>,
-    Query(asked): Query<Sizes>,
-) -> Response {
-    let Some(log) = known(&log) else {
-        return unknown();
-    };
-    let Sizes { old, size } = asked;
-    match settlement::service::consistency(&web.shared.db, log, old, size).await {
-        Ok(Some(path)) => {
-            let hashes: Vec<String> = path.iter().map(ToString::to_string).collect();
-            Json(serde_json::json!({ "old": old, "size": size, "hashes": hashes })).into_response()
-        }
-        Ok(None) => problem(
-            StatusCode::NOT_FOUND,
-            "This log has no such sizes: 1 <= old <= size, and size at most what it has.",
         ),
         Err(error) => broken("a proof could not be made", &error),
     }

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::{
     audit, commands, deliveries, events, feeders, health, incidents, intervals, keys, ledger, me,
-    meters, orders, statements, trades,
+    meters, orders, statements, trades, witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -69,6 +69,8 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(ledger::checkpoint))
         .routes(routes!(ledger::proof))
         .routes(routes!(ledger::keys))
+        .routes(routes!(witnesses::list))
+        .routes(routes!(witnesses::evidence))
         .routes(routes!(feeders::list))
         .routes(routes!(feeders::series))
         .routes(routes!(feeders::data_quality))

@@ -14,9 +14,13 @@ mod control;
 mod datasets;
 #[cfg(feature = "platform")]
 mod demo;
+#[cfg(feature = "platform")]
+mod evidence;
 mod gateway;
 #[cfg(feature = "platform")]
 mod http;
+#[cfg(feature = "platform")]
+mod judge;
 #[cfg(feature = "platform")]
 mod keys;
 #[cfg(feature = "platform")]
@@ -38,6 +42,8 @@ mod simulate;
 mod sweep;
 #[cfg(feature = "platform")]
 mod verify;
+#[cfg(feature = "platform")]
+mod witness;
 
 use std::process::ExitCode;
 
@@ -110,11 +116,20 @@ enum Command {
     /// Write a table of a run folder to stdout or a file.
     #[cfg(feature = "platform")]
     Export(runs::ExportArgs),
-    /// Check a receipt offline: signatures, trade, postings, log proofs.
-    #[cfg(feature = "platform")]
-    Verify(verify::Args),
     /// Print completions for a shell.
     Completions(completions::Args),
+    /// Check a receipt or a log's entry offline: signatures, trade, postings, log proofs, witnesses.
+    #[cfg(feature = "platform")]
+    Verify(verify::Args),
+    /// Watch over the logs of communities: sign a log's checkpoint only if it grew from the last one.
+    #[cfg(feature = "platform")]
+    Witness(witness::Args),
+    /// Write the evidence in the books as files that `judge` reads.
+    #[cfg(feature = "platform")]
+    Evidence(evidence::Args),
+    /// Judge a piece of evidence offline.
+    #[cfg(feature = "platform")]
+    Judge(judge::Args),
 }
 
 /// Threads of a service that one core could carry; the second one goes on while the first computes.
@@ -216,6 +231,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Export(args) => runs::export(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Witness(args) => witness::run(args),
+        #[cfg(feature = "platform")]
+        Command::Evidence(args) => evidence::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Judge(args) => judge::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match result {

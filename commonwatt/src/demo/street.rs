@@ -140,6 +140,7 @@ pub(super) fn site(
         mqtt: Mqtt::own(mqtt_listen),
         web_listen,
         public_url: None,
+        witnesses: Vec::new(),
         participants,
         gateways: members
             .gateways

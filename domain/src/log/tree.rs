@@ -274,37 +274,57 @@ pub fn verify_consistency(
     if old == size {
         return path.is_empty() && old_root == root;
     }
-    let mut elements = path.iter().copied();
-    let start = if old.is_power_of_two() {
-        Some(old_root)
-    } else {
-        elements.next()
+    let roots = match old.is_power_of_two() {
+        true => fold_consistency(old, size, old_root, path),
+        false => consistency_roots(old, size, path),
     };
-    let Some(start) = start else { return false };
+    roots == Some((old_root, root))
+}
+
+/// The roots to which a proof leads that a tree of `size` leaves has a beginning of `old`: first that of the
+/// beginning, then that of the whole. Here the hash from which it starts always comes first, also where `old`
+/// is a power of two and a proof of consistency leaves it away.
+///
+/// Whatever the first root is, a tree with the second one begins like that.
+#[must_use]
+pub fn consistency_roots(old: u64, size: u64, path: &[Digest32]) -> Option<(Digest32, Digest32)> {
+    if old == 0 || old >= size || path.len() > PATH_MAX + 1 {
+        return None;
+    }
+    let (start, rest) = path.split_first()?;
+    fold_consistency(old, size, *start, rest)
+}
+
+fn fold_consistency(
+    old: u64,
+    size: u64,
+    start: Digest32,
+    path: &[Digest32],
+) -> Option<(Digest32, Digest32)> {
     let (mut position, mut last) = (old - 1, size - 1);
     while position % 2 == 1 {
         position >>= 1;
         last >>= 1;
     }
     let (mut old_hash, mut hash) = (start, start);
-    for sibling in elements {
+    for sibling in path {
         if last == 0 {
-            return false;
+            return None;
         }
         if position % 2 == 1 || position == last {
-            old_hash = node_hash(sibling, old_hash);
-            hash = node_hash(sibling, hash);
+            old_hash = node_hash(*sibling, old_hash);
+            hash = node_hash(*sibling, hash);
             while position % 2 == 0 && position != 0 {
                 position >>= 1;
                 last >>= 1;
             }
         } else {
-            hash = node_hash(hash, sibling);
+            hash = node_hash(hash, *sibling);
         }
         position >>= 1;
         last >>= 1;
     }
-    last == 0 && old_hash == old_root && hash == root
+    (last == 0).then_some((old_hash, hash))
 }
 
 #[cfg(test)]
@@ -391,6 +411,10 @@ mod tests {
                     verify_consistency(old, at(old), size, at(size), &path),
                     "{old} {size}"
                 );
+                let start = old.is_power_of_two().then(|| at(old));
+                let from: Vec<Digest32> = start.into_iter().chain(path.clone()).collect();
+                let roots = consistency_roots(old, size, &from);
+                assert_eq!(roots, (old < size).then(|| (at(old), at(size))));
                 assert!(!verify_consistency(old, at(old - 1), size, at(size), &path));
                 assert!(!verify_consistency(old, at(old), size, at(old - 1), &path));
             }

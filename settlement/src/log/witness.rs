@@ -223,11 +223,13 @@ mod tests {
             String::new(),
             text.replacen("old 7", "old 07", 1),
             text.replacen("old", "new", 1),
-            text.replacen('\n', "\n\n", 1),
             text.replacen('\n', "\nAAAA\n", 1),
         ] {
             assert_eq!(AddCheckpoint::parse(&bad), Err(Refusal::Malformed), "{bad}");
         }
+        // The hashes as a part of the note: no checkpoint begins like that.
+        let other = AddCheckpoint::parse(&text.replacen('\n', "\n\n", 1)).unwrap();
+        assert_eq!(other.open(&[]), Err(Refusal::Malformed));
         let vkey = |origin, seed| {
             let key = PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
             VerifierKey::of_log(origin, key).unwrap()

@@ -6,6 +6,7 @@
 )]
 
 mod books;
+mod evidence;
 mod interval;
 mod keys;
 mod log;

@@ -1,0 +1,113 @@
+//! `/api/v1/witnesses` and `/api/v1/evidence`: who signs the logs, and what is proven about the operator.
+//!
+//! Proofs about the operator are for everybody. Those about households and gateways have their messages in
+//! them, which nobody but the operator and a judge has to see: here is only how many there are, and the
+//! operator writes them out with `commonwatt evidence`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use serde_json::Value;
+use settlement::log::checkpoint::Log;
+use utoipa::ToSchema;
+
+use super::answer::{Answer, time};
+use crate::web::Web;
+
+/// How far a witness has signed a log.
+#[derive(Serialize, ToSchema)]
+struct Signed {
+    /// readings, market or ledger.
+    log: &'static str,
+    /// Entries of the newest checkpoint that it has signed since the platform runs.
+    signed_size: u64,
+    /// Why it has not signed the newest one.
+    trouble: Option<String>,
+}
+
+/// A witness of the site.
+#[derive(Serialize, ToSchema)]
+struct Witness {
+    /// Its verifier key.
+    key: String,
+    logs: Vec<Signed>,
+}
+
+/// The witnesses.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Witnesses {
+    witnesses: Vec<Witness>,
+    /// Why the market stands still; none where it does not.
+    alarm: Option<String>,
+}
+
+/// Every witness, how far it has signed each log, and why the market stands still if it does.
+#[utoipa::path(
+    get, path = "/api/v1/witnesses", tag = "proof", responses((status = 200, body = Witnesses))
+)]
+pub(super) async fn list(State(web): State<Web>) -> Answer {
+    let shared = &web.shared;
+    let witness = |witness: &crate::site::Witness| Witness {
+        key: witness.key.to_string(),
+        logs: Log::ALL
+            .into_iter()
+            .map(|log| {
+                let told = shared.watch.told(witness.key.name(), log);
+                Signed {
+                    log: log.word(),
+                    signed_size: told.size,
+                    trouble: told.trouble,
+                }
+            })
+            .collect(),
+    };
+    Ok(Json(Witnesses {
+        witnesses: shared.site.witnesses.iter().map(witness).collect(),
+        alarm: shared.watch.alarm(),
+    })
+    .into_response())
+}
+
+/// A proof that the operator has broken a rule.
+#[derive(Serialize, ToSchema)]
+struct Case {
+    /// operator_fork
+    kind: String,
+    /// When it was kept.
+    #[schema(format = DateTime)]
+    kept: String,
+    /// The file that `commonwatt judge` reads.
+    evidence: Value,
+}
+
+/// What is proven.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Evidence {
+    /// Proofs about the operator.
+    operator: Vec<Case>,
+    /// Pairs of readings that were signed under one number.
+    readings_signed_twice: i64,
+    /// Pairs of orders that were.
+    orders_signed_twice: usize,
+}
+
+/// What is proven about the operator, and how many cases about others the books hold.
+#[utoipa::path(
+    get, path = "/api/v1/evidence", tag = "proof", responses((status = 200, body = Evidence))
+)]
+pub(super) async fn evidence(State(web): State<Web>) -> Answer {
+    let db = &web.shared.db;
+    let case = |case: settlement::service::Case| Case {
+        kind: case.kind,
+        kept: time(case.at),
+        evidence: serde_json::from_str(&case.text).unwrap_or_default(),
+    };
+    let operator = settlement::service::cases(db).await?;
+    Ok(Json(Evidence {
+        operator: operator.into_iter().map(case).collect(),
+        readings_signed_twice: settlement::service::reading_cases_count(db).await?,
+        orders_signed_twice: market_engine::service::equivocations(db).await?.len(),
+    })
+    .into_response())
+}

@@ -1,0 +1,308 @@
+//! Asking the witnesses of the site to sign each log's newest checkpoint, and hearing from them that the
+//! books contradict what they have signed before.
+//!
+//! A witness that does not answer stops nothing. One that shows a checkpoint with this operator's own
+//! signature which these books do not lead to stops the market: either the books were set back to an older
+//! state, or somebody was shown another log. Readings are taken in all the same.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use domain::ids::Digest32;
+use domain::signed::PublicKey;
+use settlement::evidence::{Evidence, Verdict, judge};
+use settlement::log::checkpoint::{Checkpoint, Log, is_signed};
+use settlement::log::cosignature::cosigned_at;
+use settlement::log::note::{NOTE_MAX_BYTES, Note, NoteSignature, VerifierKey};
+use settlement::log::tree::consistency_plan;
+use settlement::log::witness::AddCheckpoint;
+use settlement::service;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use crate::site::Witness;
+
+/// Between two rounds of asking.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Longest wait for a witness.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two cries while the market stands still.
+const CRY_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is known of the witnesses, and whether the market has to stand still.
+#[derive(Default)]
+pub(crate) struct Watch {
+    told: Mutex<BTreeMap<(String, Log), Told>>,
+    alarm: Mutex<Option<String>>,
+    cried: Mutex<Option<Instant>>,
+}
+
+/// How it stands with a witness and a log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Told {
+    /// The newest size that it has signed.
+    pub(crate) size: u64,
+    /// Why it has not signed the newest one.
+    pub(crate) trouble: Option<String>,
+}
+
+fn open<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    /// Why the market stands still, if it does.
+    pub(crate) fn alarm(&self) -> Option<String> {
+        open(&self.alarm).clone()
+    }
+
+    /// Stops the market.
+    fn raise(&self, why: String) {
+        open(&self.alarm).get_or_insert(why);
+    }
+
+    /// Whether the market stands still, with a loud word in the log now and then.
+    pub(crate) fn stands_still(&self) -> bool {
+        let Some(why) = self.alarm() else {
+            return false;
+        };
+        let mut cried = open(&self.cried);
+        if cried.is_none_or(|at| at.elapsed() >= CRY_PAUSE) {
+            tracing::error!("THE MARKET STANDS STILL: {why}");
+            *cried = Some(Instant::now());
+        }
+        true
+    }
+
+    /// How it stands with a witness and a log.
+    pub(crate) fn told(&self, witness: &str, log: Log) -> Told {
+        let told = open(&self.told);
+        told.get(&(witness.to_owned(), log))
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// The key that a log of this community is signed with.
+pub(crate) fn log_key(shared: &Shared, log: Log) -> Option<VerifierKey> {
+    let operator = PublicKey::of(&shared.community.operator);
+    VerifierKey::of_log(&log.origin(&shared.community.id), operator)
+}
+
+/// Stops the market where the books hold a proof that this operator's log has forked.
+pub(super) async fn remember(shared: &Shared) -> anyhow::Result<()> {
+    for case in service::cases(&shared.db).await? {
+        let Ok(evidence) = Evidence::read(&case.text) else {
+            continue;
+        };
+        let proven = matches!(judge(&evidence), Ok(Verdict::Proven { .. }));
+        let ours = |log: &str| Log::ALL.iter().any(|l| is_log(shared, *l, log));
+        if proven && matches!(&evidence, Evidence::OperatorFork { log, .. } if ours(log)) {
+            shared.watch.raise(format!(
+                "since {} the books hold the proof that this operator has signed two contradicting logs \
+                 (`commonwatt evidence` writes it out): go on with the books that the witnesses know",
+                case.at
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_log(shared: &Shared, log: Log, text: &str) -> bool {
+    log_key(shared, log).is_some_and(|key| key.to_string() == text)
+}
+
+/// Asks every witness about every log until `stop`.
+pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> anyhow::Result<()> {
+    while !shared.site.witnesses.is_empty() {
+        for witness in &shared.site.witnesses {
+            for log in Log::ALL {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = ask(&shared, witness, log) => {}
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn ask(shared: &Shared, witness: &Witness, log: Log) {
+    let (name, word) = (witness.key.name().to_owned(), log.word());
+    let before = shared.watch.told(&name, log).trouble;
+    let now = match ask_once(shared, witness, log).await {
+        Ok(size) => Told {
+            size,
+            trouble: None,
+        },
+        Err(error) => Told {
+            trouble: Some(format!("{error:#}")),
+            ..shared.watch.told(&name, log)
+        },
+    };
+    match (&before, &now.trouble) {
+        (None, Some(why)) => tracing::warn!(witness = name, log = word, "does not sign: {why}"),
+        (Some(_), None) => tracing::info!(witness = name, log = word, "signs again"),
+        _ => {}
+    }
+    open(&shared.watch.told).insert((name, log), now);
+}
+
+/// Has the newest checkpoint signed; returns its size.
+async fn ask_once(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Result<u64> {
+    let (db, name) = (&shared.db, witness.key.name());
+    let Some(note) = service::latest_checkpoint(db, log).await? else {
+        return Ok(0);
+    };
+    let note = Note::parse(&note).context("a stored checkpoint is no note")?;
+    let (_, newest) =
+        Checkpoint::read_body(&note.body).context("a stored note is no checkpoint")?;
+    let mut old = service::cosigned_size(db, log, name).await?.unwrap_or(0);
+    if old == newest.size && newest.size > 0 {
+        return Ok(old);
+    }
+    // The second time from where the witness says it stands.
+    for _ in 0..2 {
+        let path = match old {
+            0 => Vec::new(),
+            old => service::consistency(db, log, old, newest.size)
+                .await?
+                .unwrap_or_default(),
+        };
+        let note_to_sign = note.clone();
+        let asked = AddCheckpoint {
+            old,
+            path,
+            note: note_to_sign,
+        };
+        let url = format!("{}/add-checkpoint", witness.url);
+        let (status, answer) = heard(move |agent| agent.post(&url).send(asked.to_text())).await?;
+        match status {
+            200 => {
+                let line = signed_line(&answer, &note, &witness.key)?;
+                let mut tx = db.begin().await?;
+                let now = shared.clock.now();
+                service::keep_cosignature(&mut tx, now, log, newest.size, &line).await?;
+                tx.commit().await?;
+                return Ok(newest.size);
+            }
+            409 => {
+                let theirs: u64 = answer.trim().parse().context("409 without a size")?;
+                if theirs == old || theirs > newest.size {
+                    contradiction(shared, witness, log, (&note, newest)).await?;
+                    return Err(anyhow!(
+                        "it has signed for another tree of {theirs} entries"
+                    ));
+                }
+                old = theirs;
+            }
+            422 => {
+                contradiction(shared, witness, log, (&note, newest)).await?;
+                return Err(anyhow!("it does not see that the log only grew"));
+            }
+            status => return Err(anyhow!("it answers {status}: {}", answer.trim())),
+        }
+    }
+    Err(anyhow!("it was asked by somebody else at the same time"))
+}
+
+fn signed_line(answer: &str, note: &Note, key: &VerifierKey) -> anyhow::Result<NoteSignature> {
+    let lines = answer
+        .split_inclusive('\n')
+        .filter_map(NoteSignature::parse);
+    let mut own = lines.filter(|line| cosigned_at(&note.body, line, key).is_some());
+    own.next()
+        .context("its answer has no signature that holds for its key")
+}
+
+/// Looks at what a witness has signed that these books do not agree with. Only what this operator has
+/// signed itself counts: no witness can stop a market with anything else.
+async fn contradiction(
+    shared: &Shared,
+    witness: &Witness,
+    log: Log,
+    (note, newest): (&Note, Checkpoint),
+) -> anyhow::Result<()> {
+    let key = log_key(shared, log).context("the community has no name for its logs")?;
+    let url = format!("{}/signed/{}", witness.url, key.name());
+    let (status, text) = heard(move |agent| agent.get(&url).call()).await?;
+    let theirs = Note::parse(&text).filter(|theirs| status == 200 && is_signed(theirs, &key));
+    let seen = theirs.as_ref().and_then(|theirs| {
+        let (_, seen) = Checkpoint::read_body(&theirs.body)?;
+        Some((theirs, seen))
+    });
+    let Some((theirs, seen)) = seen else {
+        return Ok(());
+    };
+    let (name, word) = (witness.key.name(), log.word());
+    if seen.size > newest.size {
+        shared.watch.raise(format!(
+            "witness {name} has signed this operator's {word} log with {} entries, and these books have {}: \
+             they are older than what was shown; go on with the newer ones",
+            seen.size, newest.size
+        ));
+        return Ok(());
+    }
+    if service::root_at(&shared.db, log, seen.size).await? == Some(seen.root) {
+        return Ok(());
+    }
+    let beginning = beginning(shared, log, seen.size, newest.size).await?;
+    let evidence = Evidence::operator_fork(&key, &theirs.to_text(), &note.to_text(), &beginning);
+    if let Ok(Verdict::Proven { what, .. }) = judge(&evidence) {
+        let mut tx = shared.db.begin().await?;
+        service::keep_case(&mut tx, shared.clock.now(), &evidence).await?;
+        tx.commit().await?;
+        shared.watch.raise(format!(
+            "witness {name} holds a {word} log that these books contradict; this operator {what}"
+        ));
+    }
+    Ok(())
+}
+
+/// The hashes by which the tree of `size` entries begins with `old`, with the first one never left away.
+async fn beginning(
+    shared: &Shared,
+    log: Log,
+    old: u64,
+    size: u64,
+) -> anyhow::Result<Vec<Digest32>> {
+    let Some(plan) = consistency_plan(old, size).filter(|_| old < size) else {
+        return Ok(Vec::new());
+    };
+    let mut path = service::folded(&shared.db, log, &plan).await?;
+    if old.is_power_of_two()
+        && let Some(start) = service::root_at(&shared.db, log, old).await?
+    {
+        path.insert(0, start);
+    }
+    Ok(path)
+}
+
+type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
+/// Status and text of an answer, off the threads that everything else runs on.
+async fn heard(
+    call: impl FnOnce(ureq::Agent) -> Answer + Send + 'static,
+) -> anyhow::Result<(u16, String)> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .build();
+        let mut answer = call(config.into())?;
+        let most = u64::try_from(NOTE_MAX_BYTES).unwrap_or(u64::MAX);
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(most);
+        Ok((status, body.read_to_string()?))
+    });
+    asked.await.context("asking broke off")?
+}
+
+#[cfg(test)]
+mod tests;
