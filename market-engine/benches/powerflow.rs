@@ -85,7 +85,7 @@ fn year(random: &mut Random) -> Vec<Loads> {
         let mut p_kw = vec![0.0; NODES];
         for node in 2..NODES {
             let own = 0.5 + share(random);
-            p_kw[node] = size[node] * swing * own - sun[node] * noon * season;
+            p_kw[node] = 2.0 * (size[node] * swing * own - sun[node] * noon * season);
         }
         let q_kvar = p_kw.iter().map(|p| 0.1 * p.abs()).collect();
         Loads { p_kw, q_kvar }

@@ -1,7 +1,9 @@
 //! Data sets on disk: a folder with `dataset.toml`, which says where the data is from and what its columns are.
 //!
 //! [`Manifest`] is that file. [`check`] holds the files against it: their hashes, the names of their columns, whole
-//! numbers, and stamps that follow each other by the interval.
+//! numbers, and stamps that follow each other by the interval. [`generate`] makes data of our own.
+
+pub mod generate;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

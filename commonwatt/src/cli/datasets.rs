@@ -1,15 +1,16 @@
-//! `commonwatt datasets`: what data there is, whether it is whole, and data of others read to it.
+//! `commonwatt datasets`: what data there is, whether it is whole, data of others, and data of our own making.
 
+mod generate;
 mod import;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use simulator::dataset::{DatasetError, Manifest, check, folders};
+use simulator::dataset::{DataFile, DatasetError, MANIFEST, Manifest, check, folders, sha256_hex};
 
 use super::{CliError, Format, print_data};
 
-/// See, check and import data sets.
+/// See, check, import and make data sets.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  commonwatt datasets list\n  commonwatt datasets check week-10\n  \
@@ -28,6 +29,8 @@ enum Command {
     Check(CheckArgs),
     /// Read files of another format to CSV of interval energies (ACN-Data: of charging sessions).
     Import(import::Args),
+    /// Make homes of our own: household load and panels, from a seed.
+    Generate(generate::Args),
 }
 
 #[derive(clap::Args)]
@@ -54,6 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Command::List(folder) => list(folder),
         Command::Check(args) => check_all(args),
         Command::Import(args) => import::run(args),
+        Command::Generate(args) => generate::run(args),
     }
 }
 
@@ -182,4 +186,37 @@ fn told(checked: &[Checked], format: Format) -> Result<String, CliError> {
         }
     }
     Ok(text)
+}
+
+/// Writes a new data set: its files, then the manifest that says what they are.
+fn write_set(
+    folder: &Path,
+    mut manifest: Manifest,
+    files: &[(&str, Vec<u8>)],
+) -> Result<(), CliError> {
+    let cannot = |path: &Path, e: std::io::Error| {
+        CliError::Environment(anyhow::anyhow!("cannot write {}: {e}", path.display()))
+    };
+    let shown = folder.display();
+    if folder.join(MANIFEST).exists() {
+        let what = format!("{shown} is a data set already: name another --out");
+        return Err(CliError::BadInput(what));
+    }
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let name =
+        name.ok_or_else(|| CliError::BadInput(format!("{shown}: this is no name of a folder")))?;
+    name.clone_into(&mut manifest.name);
+    std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
+    for (path, bytes) in files {
+        manifest.files.push(DataFile {
+            path: (*path).to_owned(),
+            sha256: sha256_hex(bytes),
+            bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        });
+        let path = folder.join(path);
+        std::fs::write(&path, bytes).map_err(|e| cannot(&path, e))?;
+    }
+    let path = folder.join(MANIFEST);
+    std::fs::write(&path, manifest.to_toml()).map_err(|e| cannot(&path, e))?;
+    print_data(&format!("{shown}\n"))
 }

@@ -96,6 +96,36 @@ fn bad_input_is_told_and_nothing_is_printed() {
     }
 }
 
+#[test]
+fn the_same_words_make_the_same_homes() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = ["generate", "--homes", "2", "--days", "1", "--seed", "7"];
+    let first = datasets(folder.path(), &make);
+    assert!(first.status.success(), "{}", shown(&first.stderr));
+    assert_eq!(shown(&first.stdout).lines().count(), 97);
+    assert_eq!(first.stdout, datasets(folder.path(), &make).stdout);
+    let other = datasets(
+        folder.path(),
+        &["generate", "--homes", "2", "--days", "1", "--seed", "8"],
+    );
+    assert_ne!(first.stdout, other.stdout);
+    let out = datasets(
+        folder.path(),
+        &[&make[..], &["--out", "datasets/two"]].concat(),
+    );
+    assert!(out.status.success(), "{}", shown(&out.stderr));
+    assert!(datasets(folder.path(), &["check", "two"]).status.success());
+    for wrong in [
+        ["--days", "0"],
+        ["--first-day", "June"],
+        ["--zone", "Mars"],
+        ["--homes", "20000"],
+    ] {
+        let out = datasets(folder.path(), &[&["generate"][..], &wrong[..]].concat());
+        assert_eq!(out.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
 /// What is shipped is as it says.
 #[test]
 fn the_shipped_data_sets_are_whole() {

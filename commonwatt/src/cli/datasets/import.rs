@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use simulator::dataset::{ColumnMeaning, DataFile, MANIFEST, Manifest, columns_of, sha256_hex};
+use simulator::dataset::{ColumnMeaning, Manifest, columns_of};
 use simulator::import::{Format, Imported, Options, Source, import, sessions};
 
+use super::write_set;
 use crate::cli::{CliError, print_data};
 
 /// The formats, as the command line names them.
@@ -154,21 +155,6 @@ fn write_folder(
     imported: &Imported,
     csv: Vec<u8>,
 ) -> Result<(), CliError> {
-    let cannot = |path: &Path, e: std::io::Error| {
-        CliError::Environment(anyhow::anyhow!("cannot write {}: {e}", path.display()))
-    };
-    if folder.join(MANIFEST).exists() {
-        let what = format!(
-            "{} is a data set already: name another --out",
-            folder.display()
-        );
-        return Err(CliError::BadInput(what));
-    }
-    let name = folder.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| {
-        CliError::BadInput(format!("{}: this is no name of a folder", folder.display()))
-    })?;
-    std::fs::create_dir_all(folder).map_err(|e| cannot(folder, e))?;
     #[cfg_attr(
         not(feature = "tables"),
         expect(unused_mut, reason = "Parquet is added")
@@ -182,43 +168,27 @@ fn write_folder(
             .map_err(anyhow::Error::from)?;
         files.push(("data.parquet", parquet));
     }
-    let manifest = Manifest {
-        name: name.to_owned(),
-        title: format!(
-            "{} imported from {}",
-            what(imported),
-            args.from.format().name()
-        ),
-        origin: args.origin.clone().unwrap_or_default(),
-        licence: args.licence.clone().unwrap_or_default(),
-        generated_by: format!(
-            "commonwatt datasets import --from {}",
-            args.from.format().name()
-        ),
-        interval_s: match imported {
-            Imported::Intervals(table) => Some(table.interval_s),
-            Imported::Sessions(_) => None,
+    let from = args.from.format().name();
+    write_set(
+        folder,
+        Manifest {
+            name: String::new(),
+            title: format!("{} imported from {from}", what(imported)),
+            origin: args.origin.clone().unwrap_or_default(),
+            licence: args.licence.clone().unwrap_or_default(),
+            generated_by: format!("commonwatt datasets import --from {from}"),
+            interval_s: match imported {
+                Imported::Intervals(table) => Some(table.interval_s),
+                Imported::Sessions(_) => None,
+            },
+            files: Vec::new(),
+            columns: match imported {
+                Imported::Intervals(table) => columns_of(table),
+                Imported::Sessions(_) => session_columns(),
+            },
         },
-        files: files
-            .iter()
-            .map(|(path, bytes)| DataFile {
-                path: (*path).to_owned(),
-                sha256: sha256_hex(bytes),
-                bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            })
-            .collect(),
-        columns: match imported {
-            Imported::Intervals(table) => columns_of(table),
-            Imported::Sessions(_) => session_columns(),
-        },
-    };
-    for (path, bytes) in &files {
-        let path = folder.join(path);
-        std::fs::write(&path, bytes).map_err(|e| cannot(&path, e))?;
-    }
-    let path = folder.join(MANIFEST);
-    std::fs::write(&path, manifest.to_toml()).map_err(|e| cannot(&path, e))?;
-    print_data(&format!("{}\n", folder.display()))
+        &files,
+    )
 }
 
 const fn what(imported: &Imported) -> &'static str {
