@@ -36,6 +36,12 @@ impl Refused {
         Refused::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// A list has no row behind which it could go on.
+    pub(super) fn no_page() -> Refused {
+        let detail = "after: there is no such row; it is the `next` of the page before.";
+        Refused::new(StatusCode::NOT_FOUND, detail)
+    }
+
     /// There is no such thing, or it is none of the viewer's business.
     pub(super) fn nothing() -> Refused {
         Refused(Box::new(nothing_here()))
@@ -213,7 +219,7 @@ impl Span {
             return Ok((self.from, self.to));
         };
         let after: Result<Timestamp, _> = after.parse();
-        let after = after.map_err(|_| Refused::bad("after: the `next` of the page before."))?;
+        let after = after.map_err(|_| Refused::no_page())?;
         Ok((self.from, self.to.min(after)))
     }
 }

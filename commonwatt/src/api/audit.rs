@@ -38,7 +38,7 @@ const COLUMNS: [&str; 6] = ["id", "at", "account", "action", "detail", "address"
 /// Who did what, newest first. The list only grows.
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "accounts", params(Page),
-    responses((status = 200, body = List<Deed>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Deed> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(
     State(web): State<Web>,
@@ -49,7 +49,7 @@ pub(super) async fn list(
     only(&viewer, Role::Admin)?;
     let limit = rows(page.limit)?;
     let after = page.after.map_or(Ok(i64::MAX), |after| after.parse());
-    let after = after.map_err(|_| Refused::bad("after: the `next` of the page before."))?;
+    let after = after.map_err(|_| Refused::no_page())?;
     let deeds = store::audit(&web.shared.db, after, limit).await?;
     let row = |deed: store::Deed| Deed {
         id: deed.id,

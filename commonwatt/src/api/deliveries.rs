@@ -134,7 +134,7 @@ impl Delivered {
 /// One's own settled intervals, newest first.
 #[utoipa::path(
     get, path = "/api/v1/deliveries", tag = "energy", params(Range),
-    responses((status = 200, body = List<Delivered>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Delivered> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(
     State(web): State<Web>,

@@ -40,7 +40,7 @@ fn feeders(web: &Web) -> impl Iterator<Item = &PointRecord> {
 /// The feeders with their load.
 #[utoipa::path(
     get, path = "/api/v1/feeders", tag = "grid",
-    responses((status = 200, body = List<Feeder>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Feeder> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -> Answer {
     only(&viewer, Role::Operator)?;
@@ -91,7 +91,7 @@ const SERIES_COLUMNS: [&str; 8] = [
 #[utoipa::path(
     get, path = "/api/v1/feeders/{id}/series", tag = "grid",
     params(("id" = String, Path, description = "The feeder"), Range),
-    responses((status = 200, body = List<FeederInterval>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<FeederInterval> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn series(
     State(web): State<Web>,
@@ -108,7 +108,8 @@ pub(super) async fn series(
     let db = &web.shared.db;
     let homes = settlement::service::data_page(db, (from, before), span.limit).await?;
     let oldest = homes.last().map_or(before, |data| data.start);
-    let window = (oldest, before);
+    let behind = homes.first().map_or(before, |data| data.start.plus_s(1));
+    let window = (oldest, behind);
     let own = settlement::service::readings_page(db, &feeder.point, window, span.limit).await?;
     let own: BTreeMap<Timestamp, MeteredInterval> =
         own.into_iter().map(|m| (m.interval.start(), m)).collect();
@@ -165,7 +166,7 @@ const QUALITY_COLUMNS: [&str; 6] = [
 /// How complete the readings are, interval by interval, newest first.
 #[utoipa::path(
     get, path = "/api/v1/data_quality", tag = "grid", params(Range),
-    responses((status = 200, body = List<DataQuality>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<DataQuality> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn data_quality(
     State(web): State<Web>,

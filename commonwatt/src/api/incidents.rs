@@ -88,7 +88,7 @@ const COLUMNS: [&str; 5] = ["participant", "reason", "opened_by", "opened", "unt
 /// The incidents there were, newest first.
 #[utoipa::path(
     get, path = "/api/v1/incidents", tag = "grid", params(Range),
-    responses((status = 200, body = List<Incident>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Incident> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(
     State(web): State<Web>,

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use domain::time::{Interval, Timestamp};
 use domain::trade::Clearing;
@@ -59,7 +60,7 @@ impl Cleared {
 /// The cleared intervals, newest first.
 #[utoipa::path(
     get, path = "/api/v1/intervals", tag = "market", params(Range),
-    responses((status = 200, body = List<Cleared>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Cleared> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(
     State(web): State<Web>,
@@ -176,5 +177,8 @@ pub(super) fn interval(web: &Web, start: &str) -> Result<Interval, Refused> {
     Interval::new(start.unix_s(), length_s)
         .ok()
         .filter(|interval| interval.start() == start)
-        .ok_or_else(|| Refused::bad(&format!("start: no interval of {length_s} s starts then.")))
+        .ok_or_else(|| {
+            let detail = format!("No interval of {length_s} s starts then.");
+            Refused::new(StatusCode::NOT_FOUND, &detail)
+        })
 }

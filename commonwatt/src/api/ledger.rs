@@ -26,7 +26,7 @@ const MINUTES: &str = "public, max-age=300";
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichLog {
     /// readings, market or ledger, which takes in the other two's checkpoints.
-    #[param(example = "ledger")]
+    #[param(pattern = "^(readings|market|ledger)$", example = "ledger")]
     log: Option<String>,
 }
 
@@ -60,6 +60,7 @@ pub(super) async fn checkpoint(State(web): State<Web>, Query(asked): Query<Which
 #[into_params(parameter_in = Query)]
 pub(super) struct Sizes {
     /// readings, market or ledger.
+    #[param(pattern = "^(readings|market|ledger)$")]
     log: Option<String>,
     /// Leaves of the older one.
     #[param(minimum = 1)]

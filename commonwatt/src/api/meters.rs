@@ -84,7 +84,7 @@ async fn visible<'w>(web: &'w Web, viewer: &Viewer) -> Result<Vec<&'w PointRecor
 /// The metering points that are one's own; for operators those of feeders.
 #[utoipa::path(
     get, path = "/api/v1/meters", tag = "energy",
-    responses((status = 200, body = List<Meter>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Meter> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -> Answer {
     let points = visible(&web, &viewer).await?;
@@ -160,7 +160,7 @@ impl Reading {
 #[utoipa::path(
     get, path = "/api/v1/meters/{id}/readings", tag = "energy",
     params(("id" = String, Path, description = "The metering point"), Range),
-    responses((status = 200, body = List<Reading>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<Reading> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn readings(
     State(web): State<Web>,

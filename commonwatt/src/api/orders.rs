@@ -201,7 +201,8 @@ const fn state(own: &OwnOrder) -> &'static str {
     }
 }
 
-/// Which orders; or with `interval` alone, what anybody may know of one interval's gate.
+/// Which orders. With `interval` alone the answer is what anybody may know of that interval's gate, as in
+/// `/intervals/{start}`, which is the described way to it.
 #[derive(serde::Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -217,8 +218,7 @@ pub(super) struct Asked {
     /// Most rows on the page.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
-    /// Start of an interval: whether it takes orders, for everybody, and nothing else.
-    #[param(format = DateTime)]
+    #[param(ignore)]
     interval: Option<String>,
 }
 
@@ -226,7 +226,7 @@ pub(super) struct Asked {
 #[utoipa::path(
     get, path = "/api/v1/orders", tag = "market", params(Asked),
     responses(
-        (status = 200, body = List<OrderRow>), (status = 200, content_type = "text/csv", body = String),
+        (status = 200, content((List<OrderRow> = "application/json"), (String = "text/csv")))
     )
 )]
 pub(super) async fn own(
@@ -247,9 +247,9 @@ pub(super) async fn own(
         None => None,
         Some(Some((start, order))) => match (start.parse::<Timestamp>(), order) {
             (Ok(start), order) => Some((start, order.to_owned())),
-            (Err(_), _) => return Err(Refused::bad("after: the `next` of the page before.")),
+            (Err(_), _) => return Err(Refused::no_page()),
         },
-        Some(None) => return Err(Refused::bad("after: the `next` of the page before.")),
+        Some(None) => return Err(Refused::no_page()),
     };
     let to = match &behind {
         Some((start, _)) => span.to.min(start.plus_s(1)),

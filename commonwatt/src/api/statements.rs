@@ -13,8 +13,8 @@ use crate::web::Web;
 /// One's own month: energy, money, corrections, and the comparison with the utility alone. As CSV its days.
 #[utoipa::path(
     get, path = "/api/v1/statements/{month}", tag = "energy",
-    params(("month" = String, Path, description = "A month in UTC", example = "2026-06")),
-    responses((status = 200, body = Object), (status = 200, content_type = "text/csv", body = String))
+    params(("month" = String, Path, pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])$", description = "A month in UTC", example = "2026-06")),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn one(
     State(web): State<Web>,

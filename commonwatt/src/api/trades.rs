@@ -9,6 +9,7 @@ use domain::money::Money;
 use domain::order::Side;
 use domain::time::Timestamp;
 use domain::trade::Trade;
+use market_engine::service::OwnOrder;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -103,7 +104,7 @@ fn first_id(at: Timestamp) -> TradeId {
 /// One's own trades, newest first; for whoever has no home here, all trades without names.
 #[utoipa::path(
     get, path = "/api/v1/trades", tag = "market", params(Range),
-    responses((status = 200, body = List<TradeRow>), (status = 200, content_type = "text/csv", body = String))
+    responses((status = 200, content((List<TradeRow> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn list(
     State(web): State<Web>,
@@ -136,7 +137,7 @@ pub(super) async fn list(
 
 /// What `after` says: a trade's name among one's own, an interval's start among all.
 fn behind(after: &str, is_own: bool) -> Result<TradeId, Refused> {
-    let wrong = || Refused::bad("after: the `next` of the page before.");
+    let wrong = || Refused::no_page();
     match is_own {
         true => after.parse().map_err(|_| wrong()),
         false => Ok(first_id(after.parse().map_err(|_| wrong())?)),
@@ -202,13 +203,11 @@ pub(super) async fn one(State(web): State<Web>, viewer: Viewer, Path(id): Path<S
     let (start, end) = (trade.interval.start(), trade.interval.end());
     let orders = market_engine::service::own_orders(db, home, start, end).await?;
     let order = orders.into_iter().find(|order| order.id == order_id);
-    let reason = order.as_ref().and_then(|order| order.result.clone());
-    let reason = reason.map_or_else(String::new, |(_, why)| format!(" {why}"));
     let tariff = &web.shared.site.tariff;
     let fee = trade.network_fee.unwrap_or(tariff.network_fee);
-    let (what, gain) = match side {
-        Side::Bid => ("bought", tariff.retail.checked_sub(trade.price)),
-        Side::Offer => ("sold", trade.price.checked_sub(tariff.feed_in)),
+    let gain = match side {
+        Side::Bid => tariff.retail.checked_sub(trade.price),
+        Side::Offer => trade.price.checked_sub(tariff.feed_in),
     };
     let gain = match side {
         Side::Bid => gain.and_then(|gain| gain.checked_sub(fee)),
@@ -220,11 +219,7 @@ pub(super) async fn one(State(web): State<Web>, viewer: Viewer, Path(id): Path<S
     };
     let lines = settlement::service::lines_at(db, home, start).await?;
     Ok(Json(OneTrade {
-        why: format!(
-            "You {what} {} Wh at {} token/kWh.{reason}",
-            trade.energy.wh(),
-            trade.price
-        ),
+        why: why(&trade, side, order.as_ref()),
         order: order_id.to_string(),
         limit_price: order.map(|order| order.order.limit.to_string()),
         better_than_utility_by: gain.to_string(),
@@ -232,6 +227,40 @@ pub(super) async fn one(State(web): State<Web>, viewer: Viewer, Path(id): Path<S
         trade: TradeRow::of(&web, &trade, Some(home))?,
     })
     .into_response())
+}
+
+/// What the order wanted, what the auction gave, and how much of the order that was.
+fn why(trade: &Trade, side: Side, order: Option<&OwnOrder>) -> String {
+    let (wh, price) = (trade.energy.wh(), trade.price);
+    let what = match side {
+        Side::Bid => format!("You bought {wh} Wh from a neighbour at {price} token/kWh"),
+        Side::Offer => format!("You sold {wh} Wh to a neighbour at {price} token/kWh"),
+    };
+    let Some(own) = order else {
+        return what + ".";
+    };
+    let limit = own.order.limit;
+    let wanted = match (side, limit == price) {
+        (_, true) => {
+            format!("your limit of {limit} was exactly the price at which the auction closed")
+        }
+        (Side::Bid, _) => {
+            format!("your order would have paid up to {limit}, and the auction closed at {price}")
+        }
+        (Side::Offer, _) => {
+            format!("your order asked for {limit} at least, and the auction closed at {price}")
+        }
+    };
+    let (all, filled) = (own.order.energy, own.result.as_ref().map(|(wh, _)| *wh));
+    let much = match filled {
+        Some(filled) if filled < all => format!(
+            " Of the {} Wh that you had ordered, {} Wh found neighbours in this interval.",
+            all.wh(),
+            filled.wh()
+        ),
+        _ => " All that you had ordered found neighbours.".to_owned(),
+    };
+    format!("{what}: {wanted}.{much}")
 }
 
 /// A receipt that anybody can check offline with `commonwatt verify`. Whoever has its address may read it.

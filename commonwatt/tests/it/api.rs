@@ -190,7 +190,9 @@ fn lists_and_errors(demo: &Demo, home: &str) {
         ("GET", "/api/v1/intervals?limit=x", "", 400),
         ("GET", "/api/v1/intervals?colour=red", "", 400),
         ("GET", "/api/v1/intervals?from=yesterday", "", 400),
-        ("GET", "/api/v1/intervals/2026-06-21T12:00:01Z", "", 400),
+        ("GET", "/api/v1/intervals/2026-06-21T12:00:01Z", "", 404),
+        ("GET", "/api/v1/intervals/noon", "", 400),
+        ("GET", "/api/v1/trades?after=x", "", 404),
         ("GET", "/api/v1/nothing", "", 404),
     ] {
         let refused = send(method, path, headers);
