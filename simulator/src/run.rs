@@ -12,6 +12,7 @@
 
 pub mod builtin;
 pub mod calendar;
+mod cars;
 pub mod compare;
 mod counter;
 mod detail;

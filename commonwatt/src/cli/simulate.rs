@@ -8,7 +8,7 @@ use simulator::run::engine::Job;
 use simulator::run::folder::{self, Finished, Request};
 use simulator::run::kpis::Kpi;
 use simulator::run::market::Rule;
-use simulator::run::scenario::{Evidence, RunScenario, Strategy};
+use simulator::run::scenario::{Evidence, RunScenario, strategy_names, strategy_of};
 use simulator::run::table::FileKind;
 use simulator::run::{RunError, TableChoice, builtin, summary};
 
@@ -57,8 +57,9 @@ pub(super) struct Changes {
     /// The price policy of the mechanism, as `clear` takes it.
     #[arg(long, requires = "mechanism")]
     price_policy: Option<String>,
-    /// The strategy of homes that name none: grid-only, truthful, zero-intelligence or
-    /// zero-intelligence-unconstrained.
+    /// The strategy of homes that name none: grid-only, truthful, zero-intelligence,
+    /// zero-intelligence-unconstrained, linear-ramp, tariff-follower, zip, roth-erev, battery-threshold or
+    /// battery-look-ahead.
     #[arg(long)]
     strategy: Option<String>,
     /// Whether readings and orders are signed: auto, full or none.
@@ -162,10 +163,10 @@ impl Changes {
         }
         Rule::of(&scenario.market).map_err(|e| bad(format!("--mechanism: {e}")))?;
         if let Some(strategy) = &self.strategy {
-            scenario.market.strategy = Strategy::of(strategy).ok_or_else(|| {
+            scenario.market.strategy = strategy_of(strategy).ok_or_else(|| {
                 bad(format!(
                     "--strategy {strategy}: expected {}",
-                    Strategy::names()
+                    strategy_names()
                 ))
             })?;
         }

@@ -459,6 +459,7 @@ impl Detail {
                 Cell::Text(seen.traders[home].id.as_str()),
                 wide(flow.load),
                 wide(flow.ev),
+                wide(flow.heat),
                 wide(flow.pv),
                 wide(flow.charged),
                 wide(flow.discharged),

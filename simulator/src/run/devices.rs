@@ -5,102 +5,169 @@ use domain::ids::digest_parts;
 
 use super::RunError;
 use super::calendar::{Calendar, Moment};
+use super::cars::Car;
 use super::counter::Counter;
-use super::scenario::{ForecastKind, ForecastScenario, RunHome, RunScenario};
-use crate::ev::Charger;
+use super::scenario::{ForecastKind, ForecastScenario, RunHeatPump, RunHome, RunScenario};
 use crate::model::Carry;
 use crate::model::battery::{Battery, BatterySpec, BatteryState};
 use crate::model::clear_sky::{Light, erbs, haurwitz_w_per_m2};
+use crate::model::clouds::{Climate, Clouds, SharedSky, Transparency};
+use crate::model::heat_pump::{HeatNow, HeatState, HeatedHouse, hot_water_wh};
 use crate::model::load::{Day, Household, LoadNow, LoadState};
 use crate::model::plane::{ALBEDO, Plane};
 use crate::model::pv::{Cooling, Inverter, Plant, energy_wh};
 use crate::model::random::Stream;
 use crate::model::sun::{Place, Sun};
-use crate::number::float;
-use crate::random::Stream as NamedStream;
+use crate::number::{bounded, float};
+use crate::strategy::{BatteryPlan, Kind, OwnBattery};
 use crate::weather::Weather;
-use crate::world::STEP_S;
 
 /// Homes of one chunk: what one thread works on at a time.
 const CHUNK_HOMES: usize = 64;
-/// Current at which a charger of a run is not limited by anybody but itself.
-const FREE_MA: i64 = 100_000;
 /// Nominal efficiency of inverters.
 const INVERTER_EFFICIENCY: f64 = 0.96;
+/// What of the clouds' variance is each roof's own.
+const OWN_CLOUDS: f64 = 0.1;
+/// Heat of people and sun in a heated house.
+const GAINS_W: f64 = 350.0;
+/// Share of Carnot that heat pumps reach.
+const HEAT_PUMP_ETA: f64 = 0.4;
+/// Heat that the hot-water tank holds.
+const TANK_WH: f64 = 8000.0;
+/// How far below the set point is still comfortable.
+const COMFORT_K: f64 = 1.0;
 
 /// What all homes share in one interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    moment: Moment,
+    pub(super) moment: Moment,
+    number: i64,
     load: LoadNow,
     sun: Sun,
     light: Light,
+    /// The clouds' normal value, and the share of the clear sky's light that it stands for; no light, no share.
+    clouds: Option<(f64, f64)>,
+    air_c: f64,
     cooling: Cooling,
+}
+
+/// Intervals that are worked through together, and what the utility takes from then on.
+pub(super) struct Window {
+    pub(super) steps: Vec<Now>,
+    /// Retail prices of the window's intervals and of those after it, in micro-token per kWh.
+    pub(super) retail_micro: Vec<i64>,
+    transparency: Transparency,
+    clouds: Clouds,
+}
+
+/// Where clouds come from.
+enum Cover {
+    /// A mean cover that a scenario names.
+    Plain(Box<Weather>),
+    /// The season's, fitted to measured skies.
+    Season(SharedSky),
 }
 
 /// The sky and the rhythm of a run.
 pub(super) struct Sky {
     place: Place,
-    weather: Weather,
+    cover: Cover,
+    clouds: Clouds,
+    stream: Stream,
     length_s: u32,
 }
 
 impl Sky {
     pub(super) fn new(scenario: &RunScenario, seed: u64) -> Self {
         let site = &scenario.site;
+        let stream = Stream::new(seed, "clouds");
         Sky {
             place: Place {
                 latitude_deg: site.latitude,
                 longitude_deg: site.longitude,
                 altitude_m: 0.0,
             },
-            weather: Weather::new(seed, site.cloudiness),
+            cover: match site.cloudiness {
+                Some(cloudiness) => Cover::Plain(Box::new(Weather::new(seed, cloudiness))),
+                None => Cover::Season(Clouds::begin(&mut stream.shared(-1))),
+            },
+            clouds: Clouds::new(site.interval_s, OWN_CLOUDS),
+            stream,
             length_s: site.interval_s,
         }
     }
 
-    /// What holds in some intervals.
+    /// What holds in some intervals of one day.
     pub(super) fn window(
         &mut self,
         calendar: &Calendar,
         moments: &[Moment],
-    ) -> Result<Vec<Now>, RunError> {
-        moments.iter().map(|m| self.now(calendar, *m)).collect()
+        retail_micro: Vec<i64>,
+    ) -> Result<Window, RunError> {
+        let day = moments.first().map_or(1, |m| calendar.day_of_year(m.day));
+        let transparency = Transparency::new(&Climate::of_day(day));
+        let steps = moments
+            .iter()
+            .map(|m| self.now(calendar, &transparency, *m));
+        Ok(Window {
+            steps: steps.collect::<Result<_, _>>()?,
+            retail_micro,
+            transparency,
+            clouds: self.clouds,
+        })
     }
 
-    fn now(&mut self, calendar: &Calendar, moment: Moment) -> Result<Now, RunError> {
+    fn now(
+        &mut self,
+        calendar: &Calendar,
+        transparency: &Transparency,
+        moment: Moment,
+    ) -> Result<Now, RunError> {
         let interval = moment.interval;
         // The sun of an interval is that of its middle.
         let middle_s = interval.start_s() + i64::from(interval.length_s()) / 2;
         let sun = Sun::at(middle_s, self.place)
             .ok_or_else(|| RunError::bad(format!("{interval}: the sun's place is not known")))?;
         let day = calendar.day_of_year(moment.day);
-        let global = haurwitz_w_per_m2(sun) * self.weather.sky(middle_s).clearness;
+        let number = interval.start_s() / i64::from(self.length_s);
+        let clear = haurwitz_w_per_m2(sun);
+        let (share, clouds) = match &mut self.cover {
+            Cover::Plain(weather) => (weather.sky(middle_s).clearness, None),
+            Cover::Season(sky) => {
+                let z = self.clouds.step(sky, &mut self.stream.shared(number));
+                let share = transparency.share(z);
+                (share, Some((z, share)))
+            }
+        };
+        let global = clear * share;
         let weekend = matches!(
             chrono::Datelike::weekday(&calendar.date(moment.day)),
             chrono::Weekday::Sat | chrono::Weekday::Sun
         );
         let kind = if weekend { Day::Free } else { Day::Work };
         let second = u32::from(moment.day_minute) * 60;
-        let number = interval.start_s() / i64::from(self.length_s);
+        let air_c = air_c(day, second);
+        let lit = global > 0.0;
         Ok(Now {
             moment,
+            number,
             load: LoadNow::new(number, second, kind, season(day), self.length_s),
             sun,
-            light: if global > 0.0 {
+            light: if lit {
                 erbs(global, sun)
             } else {
                 Light::default()
             },
-            cooling: Cooling::new(air_c(day, second), 2.0),
+            clouds: clouds.filter(|_| lit),
+            air_c,
+            cooling: Cooling::new(air_c, 2.0),
         })
     }
 }
 
 /// The year's rhythm of household use around 1: the polynomial of the German standard profile H0.
 fn season(day_of_year: u32) -> f64 {
-    let t = f64::from(day_of_year);
-    (((-3.92e-10 * t + 3.20e-7) * t - 7.02e-5) * t + 2.10e-3) * t + 1.24
+    crate::model::bdew::dynamic_factor(f64::from(day_of_year))
 }
 
 /// A plain year: warmest in late July, warmest of the day in mid-afternoon.
@@ -114,23 +181,37 @@ fn air_c(day_of_year: u32, second_of_day: u32) -> f64 {
 struct Roof {
     plant: Plant,
     plane: Plane,
+    /// The home's own part of the clouds.
+    own_clouds: f64,
     carry: Carry,
+}
+
+/// A heat pump and its house.
+struct Heating {
+    house: HeatedHouse,
+    state: HeatState,
+    hot_water_wh: f64,
+}
+
+/// A battery and what is in it.
+struct Store {
+    battery: Battery,
+    state: BatteryState,
+    spec: BatterySpec,
 }
 
 /// One home's devices, with what they remember.
 struct HomeDevices {
+    number: u32,
     household: Household,
     load: LoadState,
-    roof: Option<Roof>,
-    battery: Option<(Battery, BatteryState)>,
+    roof: Option<Box<Roof>>,
+    store: Option<Box<Store>>,
     car: Option<Box<Car>>,
+    heating: Option<Box<Heating>>,
     error: Counter,
-}
-
-/// A car at its charger, and watt-seconds that are no whole watt-hour yet.
-struct Car {
-    charger: Charger,
-    rest_ws: i64,
+    /// Whether its battery waits for what its strategy says.
+    waits: bool,
 }
 
 /// What one home did in one interval, in watt-hours.
@@ -139,6 +220,7 @@ pub(super) struct Flow {
     pub(super) load: i32,
     pub(super) pv: i32,
     pub(super) ev: i32,
+    pub(super) heat: i32,
     pub(super) charged: i32,
     pub(super) discharged: i32,
     pub(super) stored: i32,
@@ -150,10 +232,13 @@ pub(super) struct DeviceSums {
     pub(super) load: i64,
     pub(super) pv: i64,
     pub(super) ev: i64,
+    pub(super) heat: i64,
     pub(super) charged: i64,
     pub(super) discharged: i64,
     pub(super) stored_first: i64,
     pub(super) stored_last: i64,
+    /// What cars still wanted when they left.
+    pub(super) unserved: i64,
 }
 
 /// Sums of one interval over homes, in watt-hours.
@@ -162,6 +247,7 @@ pub(super) struct StepSums {
     pub(super) load: i64,
     pub(super) pv: i64,
     pub(super) ev: i64,
+    pub(super) heat: i64,
     pub(super) charged: i64,
     pub(super) discharged: i64,
     pub(super) stored: i64,
@@ -173,6 +259,7 @@ impl StepSums {
         self.load += other.load;
         self.pv += other.pv;
         self.ev += other.ev;
+        self.heat += other.heat;
         self.charged += other.charged;
         self.discharged += other.discharged;
         self.stored += other.stored;
@@ -182,6 +269,7 @@ impl StepSums {
         self.load += i64::from(flow.load);
         self.pv += i64::from(flow.pv);
         self.ev += i64::from(flow.ev);
+        self.heat += i64::from(flow.heat);
         self.charged += i64::from(flow.charged);
         self.discharged += i64::from(flow.discharged);
         self.stored += i64::from(flow.stored);
@@ -202,10 +290,30 @@ pub(super) struct Chunk {
     before: Vec<Vec<i32>>,
 }
 
+/// The families of random numbers of devices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streams {
+    load: Stream,
+    clouds: Stream,
+    pub(super) cars: Stream,
+    taps: Stream,
+}
+
+impl Streams {
+    pub(super) fn new(seed: u64) -> Self {
+        Streams {
+            load: Stream::new(seed, "load"),
+            clouds: Stream::new(seed, "own clouds"),
+            cars: Stream::new(seed, "cars"),
+            taps: Stream::new(seed, "taps"),
+        }
+    }
+}
+
 /// How a window is worked through.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
-    pub(super) stream: Stream,
+    pub(super) streams: Streams,
     pub(super) forecast: ForecastScenario,
     /// Whether each flow is kept, or net energy only.
     pub(super) detail: bool,
@@ -217,12 +325,12 @@ impl Chunk {
         scenario: &RunScenario,
         homes: &[RunHome],
         seed: u64,
-        stream: Stream,
+        streams: &Streams,
     ) -> Result<Vec<Chunk>, RunError> {
         let chunk = |(place, homes): (usize, &[RunHome])| {
             let devices = homes
                 .iter()
-                .map(|home| HomeDevices::new(scenario, home, seed, stream));
+                .map(|home| HomeDevices::new(scenario, home, seed, streams));
             let homes: Vec<HomeDevices> = devices.collect::<Result<_, _>>()?;
             let sums = homes.iter().map(HomeDevices::first_sums).collect();
             Ok(Chunk {
@@ -247,6 +355,17 @@ impl Chunk {
         self.first
     }
 
+    /// How many homes it has.
+    pub(super) fn len(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// Net energy and expectation of a home in an interval of the window.
+    pub(super) fn home(&self, step: usize, place: usize) -> (i32, i32) {
+        let at = step * self.homes.len() + place;
+        (self.net[at], self.expected[at])
+    }
+
     /// Net energies and expectations of an interval of the window, home by home.
     pub(super) fn at(&self, step: usize) -> (&[i32], &[i32]) {
         let range = step * self.homes.len()..(step + 1) * self.homes.len();
@@ -265,22 +384,23 @@ impl Chunk {
     }
 
     /// Works through a window.
-    pub(super) fn run(&mut self, window: &[Now], manner: &Manner) {
+    pub(super) fn run(&mut self, window: &Window, manner: &Manner) {
         let count = self.homes.len();
+        let steps = window.steps.len();
         for list in [&mut self.net, &mut self.expected] {
             list.clear();
-            list.resize(window.len() * count, 0);
+            list.resize(steps * count, 0);
         }
         self.steps.clear();
-        self.steps.resize(window.len(), StepSums::default());
+        self.steps.resize(steps, StepSums::default());
         self.flows.clear();
         if manner.detail {
-            self.flows.resize(window.len() * count, Flow::default());
+            self.flows.resize(steps * count, Flow::default());
         }
-        for (step, now) in window.iter().enumerate() {
+        for step in 0..steps {
             for place in 0..count {
                 let home = &mut self.homes[place];
-                let (flow, net, guess) = home.step(now, manner);
+                let (flow, net, guess) = home.step(window, step, manner);
                 let at = step * count + place;
                 self.net[at] = net;
                 self.expected[at] = guess;
@@ -290,17 +410,73 @@ impl Chunk {
                     *kept = flow;
                 }
                 if let Some(before) = self.before.get_mut(place) {
-                    self.expected[at] = yesterday(before, now, net);
+                    self.expected[at] = yesterday(before, &window.steps[step].moment, net);
                 }
             }
+        }
+    }
+
+    /// Whether a home's battery waits for its strategy.
+    pub(super) fn waits(&self, place: usize) -> bool {
+        self.homes[place].waits
+    }
+
+    /// What a home knows of its battery.
+    pub(super) fn battery(&self, place: usize, length_s: u32) -> Option<OwnBattery> {
+        let store = self.homes[place].store.as_deref()?;
+        let energy = |power_w: i64| power_w * i64::from(length_s) / 3600;
+        let permille = |share: f64| bounded(share * 1000.0, 1000);
+        Some(OwnBattery {
+            room_wh: store.battery.room_wh(&store.state),
+            ready_wh: store.battery.ready_wh(&store.state),
+            charge_wh: energy(store.spec.charge_w),
+            discharge_wh: energy(store.spec.discharge_w),
+            stored_wh: store.state.stored_uwh / 1_000_000,
+            capacity_wh: store.battery.full_uwh(&store.state) / 1_000_000,
+            charge_permille: permille(store.spec.charge_efficiency),
+            discharge_permille: permille(store.spec.discharge_efficiency),
+        })
+    }
+
+    /// Lets the battery of a home that waits do what its strategy says, as far as it can.
+    pub(super) fn dispatch(&mut self, step: usize, place: usize, plan: BatteryPlan) {
+        let at = step * self.homes.len() + place;
+        let need = i64::from(self.net[at]);
+        let Some(store) = self.homes[place].store.as_deref_mut() else {
+            return;
+        };
+        let done = match plan {
+            BatteryPlan::Follow => store.battery.follow(&mut store.state, need),
+            BatteryPlan::Fixed(wish_wh) => store.battery.step(&mut store.state, wish_wh),
+        };
+        let change = Flow {
+            charged: small(done.charged_wh + done.standby_wh),
+            discharged: small(done.discharged_wh),
+            stored: small(store.state.stored_uwh / 1_000_000),
+            ..Flow::default()
+        };
+        self.net[at] += change.charged - change.discharged;
+        self.steps[step].count(&change);
+        self.sums[place].add(&change);
+        if let Some(kept) = self.flows.get_mut(at) {
+            kept.charged = change.charged;
+            kept.discharged = change.discharged;
+            kept.stored = change.stored;
+        }
+    }
+
+    /// Closes the books on cars.
+    pub(super) fn finish(&mut self) {
+        for (sum, home) in self.sums.iter_mut().zip(&self.homes) {
+            sum.unserved = home.car.as_ref().map_or(0, |car| car.unserved_wh());
         }
     }
 }
 
 /// What the same time of the day before was, which `net` takes the place of. On the first day nothing is known.
-fn yesterday(before: &mut Vec<i32>, now: &Now, net: i32) -> i32 {
-    let length_s = i64::from(now.moment.interval.length_s());
-    let place = i64::from(now.moment.day_minute) * 60 / length_s;
+pub(super) fn yesterday(before: &mut Vec<i32>, moment: &Moment, net: i32) -> i32 {
+    let length_s = i64::from(moment.interval.length_s());
+    let place = i64::from(moment.day_minute) * 60 / length_s;
     let place = usize::try_from(place).unwrap_or(0);
     if before.len() <= place {
         before.resize(place + 1, 0);
@@ -308,25 +484,37 @@ fn yesterday(before: &mut Vec<i32>, now: &Now, net: i32) -> i32 {
     std::mem::replace(&mut before[place], net)
 }
 
+/// Strategies that say what the battery does; the others let it follow the home.
+const fn plans_battery(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::TariffFollower | Kind::BatteryThreshold | Kind::BatteryLookAhead
+    )
+}
+
 impl HomeDevices {
     fn new(
         scenario: &RunScenario,
         home: &RunHome,
         seed: u64,
-        stream: Stream,
+        streams: &Streams,
     ) -> Result<Self, RunError> {
         let name = home.id.as_str();
-        let (household, load) =
-            Household::new(stream, number_of(name), float(home.yearly_load_kwh));
-        let roof = home.pv.as_ref().map(|pv| Roof {
-            plant: Plant::new(
-                float(pv.peak_w),
-                Inverter::new(float(pv.inverter_w), INVERTER_EFFICIENCY),
-            ),
-            plane: Plane::new(pv.tilt_deg, pv.azimuth_deg, ALBEDO),
-            carry: Carry::default(),
+        let number = number_of(name);
+        let length_s = scenario.site.interval_s;
+        let (household, load) = Household::new(streams.load, number, float(home.yearly_load_kwh));
+        let roof = home.pv.as_ref().map(|pv| {
+            Box::new(Roof {
+                plant: Plant::new(
+                    float(pv.peak_w),
+                    Inverter::new(float(pv.inverter_w), INVERTER_EFFICIENCY),
+                ),
+                plane: Plane::new(pv.tilt_deg, pv.azimuth_deg, ALBEDO),
+                own_clouds: streams.clouds.at(number, -1).normal(),
+                carry: Carry::default(),
+            })
         });
-        let battery = match &home.battery {
+        let store = match &home.battery {
             None => None,
             Some(b) => {
                 let one_way = libm::sqrt(b.efficiency);
@@ -335,31 +523,42 @@ impl HomeDevices {
                     discharge_efficiency: one_way,
                     ..BatterySpec::simple(b.capacity_wh, b.power_w)
                 };
-                let battery = Battery::new(&spec, scenario.site.interval_s)
+                let battery = Battery::new(&spec, length_s)
                     .map_err(|e| RunError::bad(format!("{name}: battery: {e}")))?;
                 let state = battery.filled(0.5);
-                Some((battery, state))
+                Some(Box::new(Store {
+                    battery,
+                    state,
+                    spec,
+                }))
             }
         };
-        let car = home.ev.as_ref().map(|ev| {
-            let mut initial = NamedStream::new(seed, &format!("{name}/initial/charger")).at(0);
-            Box::new(Car {
-                charger: Charger::new(seed, name, ev, &mut initial),
-                rest_ws: 0,
-            })
-        });
+        let car = home
+            .ev
+            .as_ref()
+            .map(|ev| Box::new(Car::new(ev, number, length_s)));
+        let kind = home.strategy.unwrap_or(scenario.market.strategy);
         Ok(HomeDevices {
+            number,
             household,
             load,
             roof,
-            battery,
+            waits: plans_battery(kind) && store.is_some(),
+            store,
             car,
+            heating: home
+                .heat_pump
+                .as_ref()
+                .map(|pump| Box::new(Heating::new(pump))),
             error: Counter::new(seed, "forecast", name),
         })
     }
 
     fn first_sums(&self) -> DeviceSums {
-        let stored = self.stored_wh();
+        let stored = self
+            .store
+            .as_ref()
+            .map_or(0, |s| s.state.stored_uwh / 1_000_000);
         DeviceSums {
             stored_first: stored,
             stored_last: stored,
@@ -367,43 +566,48 @@ impl HomeDevices {
         }
     }
 
-    fn stored_wh(&self) -> i64 {
-        self.battery
-            .as_ref()
-            .map_or(0, |(_, state)| state.stored_uwh / 1_000_000)
-    }
-
-    /// One interval: what flowed, the net energy from the street, and what had been expected of it.
-    fn step(&mut self, now: &Now, manner: &Manner) -> (Flow, i32, i32) {
+    /// One interval: what flowed, the net energy from the street, and what had been expected of it. Where
+    /// the battery waits for a strategy, both are without it.
+    fn step(&mut self, window: &Window, step: usize, manner: &Manner) -> (Flow, i32, i32) {
+        let now = &window.steps[step];
         let mut flow = Flow {
             load: self
                 .household
-                .step_wh(&mut self.load, &now.load, manner.stream),
+                .step_wh(&mut self.load, &now.load, manner.streams.load),
             ..Flow::default()
         };
-        if let Some(roof) = &mut self.roof {
-            let light = roof.plane.isotropic(now.sun).light_w_per_m2(now.light);
-            let power_w = roof.plant.ac_w(light, now.cooling);
-            flow.pv = energy_wh(&mut roof.carry, power_w, now.moment.interval.length_s());
+        if let Some(roof) = self.roof.as_deref_mut() {
+            flow.pv = roof.step(self.number, now, window, manner);
         }
-        if let Some(car) = &mut self.car {
-            flow.ev = car.step(&now.moment);
+        if let Some(heating) = self.heating.as_deref_mut() {
+            let draws = &mut manner.streams.taps.at(self.number, now.number);
+            flow.heat = heating.step(now, draws);
         }
-        let need = flow.load + flow.ev - flow.pv;
+        if let Some(car) = self.car.as_deref_mut() {
+            let surplus_wh = i64::from(flow.pv - flow.load - flow.heat).max(0);
+            let prices = window.retail_micro.get(step..).unwrap_or_default();
+            flow.ev = small(car.step(&now.moment, surplus_wh, prices, manner.streams.cars));
+        }
+        let need = flow.load + flow.heat + flow.ev - flow.pv;
         let guess = match manner.forecast.kind {
             ForecastKind::Noisy => self.guess(now, &flow, manner.forecast.error_permille),
             _ => need,
         };
+        if self.waits {
+            return (flow, need, guess);
+        }
         let mut planned = guess;
-        if let Some((battery, state)) = &mut self.battery {
+        if let Some(store) = self.store.as_deref_mut() {
             if guess != need {
-                let plan = battery.follow(&mut state.clone(), i64::from(guess));
+                let plan = store
+                    .battery
+                    .follow(&mut store.state.clone(), i64::from(guess));
                 planned += small(plan.charged_wh - plan.discharged_wh);
             }
-            let done = battery.follow(state, i64::from(need));
+            let done = store.battery.follow(&mut store.state, i64::from(need));
             flow.charged = small(done.charged_wh + done.standby_wh);
             flow.discharged = small(done.discharged_wh);
-            flow.stored = small(state.stored_uwh / 1_000_000);
+            flow.stored = small(store.state.stored_uwh / 1_000_000);
         }
         let net = need + flow.charged - flow.discharged;
         let expected = if guess == need { net } else { planned };
@@ -418,22 +622,54 @@ impl HomeDevices {
                 super::counter::scale(bits, -i64::from(error_permille), i64::from(error_permille));
             small(i64::from(wh) * error / 1000)
         };
-        let used = flow.load + flow.ev;
+        let used = flow.load + flow.heat + flow.ev;
         used + off(used, bits & 0xFFFF_FFFF) - flow.pv - off(flow.pv, bits >> 32)
     }
 }
 
-impl Car {
-    fn step(&mut self, moment: &Moment) -> i32 {
-        let start_s = moment.local_minute * 60;
-        let mut second = 0;
-        while second < i64::from(moment.interval.length_s()) {
-            self.rest_ws += self.charger.step(start_s + second, FREE_MA) * STEP_S;
-            second += STEP_S;
+impl Roof {
+    fn step(&mut self, number: u32, now: &Now, window: &Window, manner: &Manner) -> i32 {
+        let mut light = self.plane.isotropic(now.sun).light_w_per_m2(now.light);
+        if let Some((shared, share)) = now.clouds {
+            let draws = &mut manner.streams.clouds.at(number, now.number);
+            let z = window.clouds.at_home(shared, &mut self.own_clouds, draws);
+            light *= window.transparency.share(z) / share;
         }
-        let whole_wh = self.rest_ws / 3600;
-        self.rest_ws -= whole_wh * 3600;
-        small(whole_wh)
+        let power_w = self.plant.ac_w(light, now.cooling);
+        energy_wh(&mut self.carry, power_w, now.moment.interval.length_s())
+    }
+}
+
+impl Heating {
+    fn new(pump: &RunHeatPump) -> Self {
+        let house = HeatedHouse {
+            resistance_k_per_w: 1.0 / pump.loss_w_per_k,
+            capacity_wh_per_k: pump.capacity_wh_per_k,
+            set_point_c: pump.set_point_c,
+            comfort_k: COMFORT_K,
+            supply_c: pump.supply_c,
+            electric_w: pump.electric_w,
+            eta: HEAT_PUMP_ETA,
+            tank_wh: TANK_WH,
+        };
+        Heating {
+            state: house.begin(),
+            house,
+            hot_water_wh: pump.hot_water_wh,
+        }
+    }
+
+    fn step(&mut self, now: &Now, draws: &mut crate::model::random::Draws) -> i32 {
+        let length_s = now.moment.interval.length_s();
+        let second = u32::from(now.moment.day_minute) * 60;
+        let outside = HeatNow {
+            outside_c: now.air_c,
+            gains_w: GAINS_W,
+            hot_water_wh: hot_water_wh(self.hot_water_wh, second, length_s, draws),
+            limit_w: None,
+            length_s,
+        };
+        self.house.step(&mut self.state, &outside).used_wh
     }
 }
 
@@ -442,9 +678,12 @@ impl DeviceSums {
         self.load += i64::from(flow.load);
         self.pv += i64::from(flow.pv);
         self.ev += i64::from(flow.ev);
+        self.heat += i64::from(flow.heat);
         self.charged += i64::from(flow.charged);
         self.discharged += i64::from(flow.discharged);
-        self.stored_last = i64::from(flow.stored);
+        if flow.stored > 0 || flow.discharged > 0 {
+            self.stored_last = i64::from(flow.stored);
+        }
     }
 }
 
@@ -455,13 +694,13 @@ fn small(wh: i64) -> i32 {
 
 /// The number under which a home's random numbers are looked up: from its name, so that other homes do
 /// not matter.
-fn number_of(home: &str) -> u32 {
+pub(super) fn number_of(home: &str) -> u32 {
     let digest = digest_parts("simulator home", &[home.as_bytes()]);
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 /// Runs all chunks through a window, on so many threads.
-pub(super) fn run_all(chunks: &mut [Chunk], window: &[Now], manner: &Manner, threads: usize) {
+pub(super) fn run_all(chunks: &mut [Chunk], window: &Window, manner: &Manner, threads: usize) {
     if threads < 2 || chunks.len() < 2 {
         for chunk in chunks {
             chunk.run(window, manner);

@@ -1,6 +1,7 @@
 //! The loop of a run: window by window through the devices, interval by interval through market, meters
 //! and settlement. What it keeps is one row for each interval and one sum for each home.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use domain::energy::Energy;
@@ -11,14 +12,16 @@ use settlement::tariff::Tariff;
 use super::RunError;
 use super::calendar::{Calendar, Moment};
 use super::detail::Detail;
-use super::devices::{Chunk, DeviceSums, Manner, Sky, StepSums, run_all};
+use super::devices::{
+    Chunk, DeviceSums, Manner, Sky, StepSums, Streams, number_of, run_all, yesterday,
+};
 use super::homes::homes;
-use super::market::{Cleared, Market, Rule, Trader};
+use super::market::{Cleared, Market, MindStreams, Rule, Trader};
 use super::meters::Meters;
 use super::scenario::{RunHome, RunScenario};
 use super::settling::{Flows, Settled, Settling};
 use super::tariffs::Tariffs;
-use crate::model::random::Stream;
+use crate::strategy::{AHEAD_MAX, Fate, Own, Public, Wish};
 
 /// Home-intervals of a window: what the devices run ahead of the market.
 const WINDOW_HOME_INTERVALS: usize = 4 << 20;
@@ -49,6 +52,10 @@ pub struct HomeSums {
     pub charged_wh: i64,
     /// See `charged_wh`.
     pub discharged_wh: i64,
+    /// Heat pump.
+    pub heat_wh: i64,
+    /// What its car still wanted when it left.
+    pub unserved_wh: i64,
     /// In the battery at the run's end less at its start.
     pub stored_more_wh: i64,
     /// From the street and into it, as it flowed.
@@ -96,6 +103,8 @@ pub struct IntervalRow {
     pub load_wh: i64,
     /// See `load_wh`.
     pub ev_wh: i64,
+    /// See `load_wh`.
+    pub heat_wh: i64,
     /// See `load_wh`.
     pub pv_wh: i64,
     /// See `load_wh`.
@@ -178,25 +187,31 @@ pub(super) fn run(
     let mut engine = Engine::new(job, &homes, detail)?;
     let site = &job.scenario.site;
     let calendar = Calendar::new(site.zone, site.start, site.days, site.interval_s)?;
-    let stream = Stream::new(job.seed, "load");
-    let mut chunks = Chunk::all(&job.scenario, &homes, job.seed, stream)?;
+    let streams = Streams::new(job.seed);
+    let mut chunks = Chunk::all(&job.scenario, &homes, job.seed, &streams)?;
     let mut sky = Sky::new(&job.scenario, job.seed);
     let manner = Manner {
-        stream,
+        streams,
         forecast: job.scenario.forecast,
         detail: engine.detail.is_some(),
     };
     let all = calendar.moments();
     let window = (WINDOW_HOME_INTERVALS / homes.len()).clamp(1, 128);
     engine.rows.reserve(all.len());
-    for moments in all.chunks(window) {
-        let now = sky.window(&calendar, moments)?;
-        run_all(&mut chunks, &now, &manner, threads.clamp(1, THREADS_MAX));
-        for (step, moment) in moments.iter().enumerate() {
-            engine.interval(&chunks, step, moment, all[0].interval.start_s())?;
+    for day in calendar.days() {
+        for (number, moments) in all[day.clone()].chunks(window).enumerate() {
+            let first = day.start + number * window;
+            engine.look_ahead(&all[first..(first + moments.len() + AHEAD_MAX).min(all.len())]);
+            let retail = engine.ahead.iter().map(|t| t.retail.micro_per_kwh());
+            let now = sky.window(&calendar, moments, retail.collect())?;
+            run_all(&mut chunks, &now, &manner, threads.clamp(1, THREADS_MAX));
+            for (step, moment) in moments.iter().enumerate() {
+                engine.interval(&mut chunks, step, moment, all[0].interval.start_s())?;
+            }
+            progress(engine.rows.len() as u64, all.len() as u64);
         }
-        progress(engine.rows.len() as u64, all.len() as u64);
     }
+    chunks.iter_mut().for_each(Chunk::finish);
     let mut sums = std::mem::take(&mut engine.sums);
     let devices = chunks.iter().flat_map(|chunk| &chunk.sums);
     for (sum, devices) in sums.iter_mut().zip(devices) {
@@ -221,6 +236,8 @@ impl HomeSums {
     fn take(&mut self, devices: &DeviceSums) {
         self.load_wh = devices.load;
         self.ev_wh = devices.ev;
+        self.heat_wh = devices.heat;
+        self.unserved_wh = devices.unserved;
         self.pv_wh = devices.pv;
         self.charged_wh = devices.charged;
         self.discharged_wh = devices.discharged;
@@ -228,11 +245,32 @@ impl HomeSums {
     }
 }
 
+/// What a home expects from now on: what it expects now, then what it needed at the same times of the day
+/// before. Nothing on the first day.
+fn expected_ahead(before: &[i32], moment: &Moment, now: i32) -> Vec<i64> {
+    let length_s = i64::from(moment.interval.length_s());
+    let place = usize::try_from(i64::from(moment.day_minute) * 60 / length_s).unwrap_or(0);
+    let day = usize::try_from(86_400 / length_s).unwrap_or(1);
+    if before.len() < day {
+        return Vec::new();
+    }
+    let later = (1..day).map(|i| i64::from(before[(place + i) % day]));
+    std::iter::once(i64::from(now)).chain(later).collect()
+}
+
 struct Engine<'r> {
     scenario: &'r RunScenario,
     tariffs: Tariffs,
     traders: Vec<Trader>,
+    minds: MindStreams,
     market: Market,
+    /// What the utility pays and takes from this interval on, as far as anybody looks; and as strategies see it.
+    ahead: Vec<Tariff>,
+    published: Vec<(Price, Price)>,
+    /// What homes whose strategies plan a battery needed on the day before, by time of day.
+    before: BTreeMap<usize, Vec<i32>>,
+    /// What homes that learn had wished for.
+    wishes: Vec<(usize, Option<Wish>)>,
     /// None where every reading is what flowed.
     meters: Option<Meters>,
     settling: Settling,
@@ -267,8 +305,11 @@ impl<'r> Engine<'r> {
         let scenario = &job.scenario;
         let rule = Rule::of(&scenario.market).map_err(RunError::bad)?;
         let usual = scenario.market.strategy;
-        let trader =
-            |home: &RunHome| Trader::new(home.id.clone(), home.strategy.unwrap_or(usual), job.seed);
+        let minds = MindStreams::new(job.seed);
+        let trader = |home: &RunHome| {
+            let kind = home.strategy.unwrap_or(usual);
+            Trader::new(home.id.clone(), kind, number_of(home.id.as_str()), &minds)
+        };
         let prices = job
             .prices
             .as_ref()
@@ -279,7 +320,12 @@ impl<'r> Engine<'r> {
             scenario,
             tariffs: Tariffs::new(&scenario.tariff, prices)?,
             traders: homes.iter().map(trader).collect::<Result<_, _>>()?,
+            minds,
             market: Market::new(rule, homes.len()),
+            ahead: Vec::new(),
+            published: Vec::new(),
+            before: BTreeMap::new(),
+            wishes: Vec::new(),
             meters: metered
                 .then(|| Meters::new(&scenario.faults, homes, job.seed))
                 .transpose()?,
@@ -292,28 +338,104 @@ impl<'r> Engine<'r> {
         })
     }
 
+    /// Looks up the tariff of a window and of what strategies may see of the time after it.
+    fn look_ahead(&mut self, moments: &[Moment]) {
+        self.ahead.clear();
+        self.ahead
+            .extend(moments.iter().map(|m| self.tariffs.at(m)));
+        self.published.clear();
+        let published = self.ahead.iter().map(|t| (t.feed_in, t.room()));
+        self.published.extend(published);
+    }
+
+    /// Takes every home's order, and lets batteries do what their strategies planned.
+    fn order(
+        &mut self,
+        chunks: &mut [Chunk],
+        step: usize,
+        moment: &Moment,
+    ) -> Result<(), RunError> {
+        self.market.open();
+        self.wishes.clear();
+        let tariff = self.ahead[step];
+        let auction = matches!(self.market.rule(), Rule::Auction(_));
+        let far = (step + AHEAD_MAX).min(self.published.len());
+        let public = Public {
+            utility_pays: tariff.feed_in,
+            utility_takes: tariff.room(),
+            gate_permille: 1000,
+            tariff_ahead: &self.published[step..far],
+        };
+        for chunk in chunks.iter_mut() {
+            let first = chunk.first();
+            for place in 0..chunk.len() {
+                let home = first + place;
+                let (need, expected) = chunk.home(step, place);
+                let waits = chunk.waits(place);
+                let mut ahead = Vec::new();
+                let battery = if waits {
+                    let before = self.before.entry(home).or_default();
+                    ahead = expected_ahead(before, moment, expected);
+                    yesterday(before, moment, need);
+                    chunk.battery(place, moment.interval.length_s())
+                } else {
+                    None
+                };
+                let own = Own {
+                    expected_wh: i64::from(expected),
+                    expected_ahead_wh: &ahead,
+                    battery,
+                };
+                let trader = &mut self.traders[home];
+                let decision = trader.decide(moment.interval, &public, &own, &self.minds);
+                if waits {
+                    chunk.dispatch(step, place, decision.battery);
+                }
+                if trader.learns() {
+                    self.wishes.push((home, decision.wish));
+                }
+                if let Some(wish) = decision.wish.filter(|_| auction) {
+                    self.market.order(moment.interval, home, &wish)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells those who learn what became of their orders.
+    fn learn(&mut self, moment: &Moment, tariff: &Tariff, cleared: &Cleared) {
+        for (home, wish) in &self.wishes {
+            let fate = Fate {
+                wish: *wish,
+                traded_wh: self.market.traded_wh[*home].abs(),
+                price: cleared.price,
+                utility_pays: tariff.feed_in,
+                utility_takes: tariff.room(),
+            };
+            self.traders[*home].learn(moment.interval, &fate, &self.minds);
+        }
+    }
+
     fn interval(
         &mut self,
-        chunks: &[Chunk],
+        chunks: &mut [Chunk],
         step: usize,
         moment: &Moment,
         run_start_s: i64,
     ) -> Result<(), RunError> {
-        let tariff = self.tariffs.at(moment);
+        let tariff = self.ahead[step];
+        self.order(chunks, step, moment)?;
         let mut devices = StepSums::default();
-        self.market.open();
-        for chunk in chunks {
-            let (net, expected) = chunk.at(step);
-            let first = chunk.first();
-            for (wide, net) in self.net[first..].iter_mut().zip(net) {
+        for chunk in chunks.iter() {
+            let (net, _) = chunk.at(step);
+            for (wide, net) in self.net[chunk.first()..].iter_mut().zip(net) {
                 *wide = i64::from(*net);
             }
             devices.add(chunk.step_sums(step));
-            self.market
-                .order(moment.interval, &tariff, &self.traders, first, expected)?;
         }
         let whole = self.detail.is_some();
         let cleared = self.market.clear(moment.interval, &self.traders, whole)?;
+        self.learn(moment, &tariff, &cleared);
         let missing = self.meter(moment, run_start_s);
         let prices = tariff.prices(cleared.price);
         let settled = self.settle(moment, &prices)?;
@@ -421,6 +543,7 @@ impl<'r> Engine<'r> {
             surplus_nano: cleared.surplus,
             load_wh: devices.load,
             ev_wh: devices.ev,
+            heat_wh: devices.heat,
             pv_wh: devices.pv,
             charged_wh: devices.charged,
             discharged_wh: devices.discharged,

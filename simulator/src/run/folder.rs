@@ -378,7 +378,11 @@ fn write(
         let zone = prepared.job.scenario.site.zone.to_string();
         TableWriter::create(part, table, request.kind, &prepared.run_id, &zone)
     };
-    written.push(participants(start(&tables::PARTICIPANTS)?, &ran.outcome)?);
+    written.push(participants(
+        start(&tables::PARTICIPANTS)?,
+        &ran.outcome,
+        prepared.job.scenario.market.strategy,
+    )?);
     written.push(intervals(start(&tables::INTERVALS)?, &ran.outcome.rows)?);
     written.push(figure_rows(start(&tables::KPIS)?, &figures)?);
     written.sort_by(|a, b| a.file.cmp(&b.file));
@@ -440,10 +444,14 @@ impl From<Written> for FileEntry {
     }
 }
 
-fn participants(mut table: TableWriter, outcome: &Outcome) -> Result<Written, RunError> {
+fn participants(
+    mut table: TableWriter,
+    outcome: &Outcome,
+    usual: super::scenario::Strategy,
+) -> Result<Written, RunError> {
     let some = |value: Option<i64>| value.map_or(Cell::Missing, Cell::Int);
     for (home, sum) in outcome.homes.iter().zip(&outcome.sums) {
-        let strategy = home.strategy.map_or("as [market] says", |s| s.name());
+        let strategy = home.strategy.unwrap_or(usual).name();
         table.push(&[
             Cell::Text(home.id.as_str()),
             Cell::Text(strategy),
@@ -455,6 +463,7 @@ fn participants(mut table: TableWriter, outcome: &Outcome) -> Result<Written, Ru
             some(home.ev.as_ref().map(|ev| ev.max_power_w)),
             Cell::Int(sum.load_wh),
             Cell::Int(sum.ev_wh),
+            Cell::Int(sum.heat_wh),
             Cell::Int(sum.pv_wh),
             Cell::Int(sum.import_wh),
             Cell::Int(sum.export_wh),
@@ -492,6 +501,7 @@ fn intervals(mut table: TableWriter, rows: &[IntervalRow]) -> Result<Written, Ru
             nano(row.welfare_max_nano)?,
             Cell::Int(row.load_wh),
             Cell::Int(row.ev_wh),
+            Cell::Int(row.heat_wh),
             Cell::Int(row.pv_wh),
             Cell::Int(row.charged_wh),
             Cell::Int(row.discharged_wh),
@@ -537,6 +547,7 @@ fn outcome_sha256(outcome: &Outcome) -> String {
             row.load_wh,
             row.pv_wh,
             row.ev_wh,
+            row.heat_wh,
             row.stored_wh,
             row.import_wh,
             row.export_wh,

@@ -6,9 +6,9 @@ use domain::ids::ParticipantId;
 
 use super::RunError;
 use super::counter::Counter;
-use super::scenario::{Group, RunHome, RunScenario};
+use super::scenario::{Group, RunEv, RunHeatPump, RunHome, RunScenario};
 use crate::number::float;
-use crate::scenario::{BatteryScenario, EvScenario, PvScenario};
+use crate::scenario::{BatteryScenario, PvScenario};
 
 /// Batteries of groups charge within so many hours, in halves of an hour.
 const BATTERY_HALF_HOURS: i64 = 5;
@@ -76,12 +76,25 @@ fn draw(group: &Group, number: u32, digits: usize) -> Result<RunHome, RunError> 
     }
     let (arrival, departure, need_wh) = (whole(150, 200), whole(60, 80), whole(4000, 14_000));
     if drives {
-        home.ev = Some(EvScenario {
+        home.ev = Some(RunEv {
             battery_wh: 58_000,
             max_power_w: 11_000,
             arrival_hour: float(arrival) / 10.0,
             departure_hour: float(departure) / 10.0,
             daily_need_wh: need_wh,
+            policy: group.ev_policy,
+        });
+    }
+    let (loss_w_per_k, heated) = (whole(90, 240), whole(0, 99));
+    if heated < i64::from(group.heat_pump_percent) {
+        home.heat_pump = Some(RunHeatPump {
+            // Enough for 15 K below freezing at a coefficient of 2.
+            electric_w: float(loss_w_per_k * 35 / 2),
+            loss_w_per_k: float(loss_w_per_k),
+            capacity_wh_per_k: 9000.0,
+            set_point_c: 20.5,
+            supply_c: 38.0,
+            hot_water_wh: 6000.0,
         });
     }
     Ok(home)

@@ -88,10 +88,12 @@ pub fn kpis(outcome: &Outcome) -> Vec<Kpi> {
 struct Totals {
     load: i64,
     ev: i64,
+    heat: i64,
     pv: i64,
     charged: i64,
     discharged: i64,
     stored_more: i64,
+    unserved: i64,
     import: i64,
     export: i64,
     /// Imports and exports of the community as one.
@@ -116,6 +118,7 @@ impl Totals {
         for row in &outcome.rows {
             total.load += row.load_wh;
             total.ev += row.ev_wh;
+            total.heat += row.heat_wh;
             total.pv += row.pv_wh;
             total.charged += row.charged_wh;
             total.discharged += row.discharged_wh;
@@ -135,6 +138,7 @@ impl Totals {
             total.surplus += row.surplus_nano;
             total.missing += i64::from(row.missing);
         }
+        total.unserved = outcome.sums.iter().map(|sum| sum.unserved_wh).sum();
         total.stored_more = outcome.sums.iter().map(|sum| sum.stored_more_wh).sum();
         total
     }
@@ -182,12 +186,12 @@ fn money(list: &mut List, total: &Totals, outcome: &Outcome) {
 }
 
 fn energy(list: &mut List, total: &Totals) {
-    let used = kwh(total.load + total.ev);
+    let used = kwh(total.load + total.ev + total.heat);
     list.one(
         "consumption",
         "kWh",
         used,
-        "household use and cars; battery losses are not in it",
+        "household use, cars and heat pumps; battery losses are not in it",
     );
     list.one("generation", "kWh", kwh(total.pv), "panels, at the AC side");
     let both = |community: i64, alone: i64| [community, community, alone];
@@ -234,6 +238,14 @@ fn energy(list: &mut List, total: &Totals) {
         kwh(total.discharged),
         "from home batteries, at the AC side",
     );
+    list.one("ev_charged", "kWh", kwh(total.ev), "into cars");
+    list.one(
+        "ev_unserved",
+        "kWh",
+        kwh(total.unserved),
+        "what cars still wanted when they left",
+    );
+    list.one("heat_pumps", "kWh", kwh(total.heat), "used by heat pumps");
     list.one(
         "stored_more",
         "kWh",

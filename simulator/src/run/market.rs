@@ -12,11 +12,11 @@ use market_engine::clear::{
     Mechanism, Outcome, PricePolicy, Ties, Words, clear, price_and_fills_of,
 };
 use market_engine::share::SharingRule;
-use settlement::tariff::Tariff;
 
 use super::RunError;
-use super::counter::{Counter, scale};
 use super::scenario::{MarketScenario, Strategy};
+use crate::model::random::Stream;
+use crate::strategy::{Decision, Fate, Mind, Own, Public, Wish};
 
 /// How the homes of a run trade.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,50 +91,82 @@ pub(super) struct Trader {
     pub(super) id: ParticipantId,
     pub(super) point: PointId,
     pub(super) strategy: Strategy,
-    limits: Counter,
+    number: u32,
+    mind: Mind,
+}
+
+/// The families of random numbers of strategies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MindStreams {
+    temper: Stream,
+    decide: Stream,
+    learn: Stream,
+}
+
+impl MindStreams {
+    pub(super) fn new(seed: u64) -> Self {
+        MindStreams {
+            temper: Stream::new(seed, "temper"),
+            decide: Stream::new(seed, "limit"),
+            learn: Stream::new(seed, "learn"),
+        }
+    }
+}
+
+/// Strategies that learn from what became of their orders.
+const fn learns(strategy: Strategy) -> bool {
+    matches!(
+        strategy,
+        Strategy::Zip | Strategy::RothErev | Strategy::BatteryThreshold
+    )
 }
 
 impl Trader {
-    pub(super) fn new(id: ParticipantId, strategy: Strategy, seed: u64) -> Result<Self, RunError> {
+    pub(super) fn new(
+        id: ParticipantId,
+        strategy: Strategy,
+        number: u32,
+        streams: &MindStreams,
+    ) -> Result<Self, RunError> {
         let point = PointId::new(id.as_str())
             .map_err(|e| RunError::bad(format!("{id} names no metering point: {e}")))?;
         Ok(Trader {
-            limits: Counter::new(seed, "limit", id.as_str()),
+            mind: Mind::new(strategy, &mut streams.temper.at(number, 0)),
+            number,
             id,
             point,
             strategy,
         })
     }
 
-    /// What the home orders, from what it expects to draw (above zero) or to have over. Limits are never
-    /// below zero: such trades could not be prepaid.
-    fn wish(
-        &self,
+    /// What the home does, from what is public and what it knows of itself. No limit is below zero, since
+    /// such trades could not be prepaid: an offer asks for nothing then, and a bid is not placed.
+    pub(super) fn decide(
+        &mut self,
         interval: Interval,
-        expected_wh: i64,
-        tariff: &Tariff,
-    ) -> Option<(Side, i64, Price)> {
-        let (low, high) = (tariff.feed_in.max(Price::ZERO), tariff.room());
-        if expected_wh == 0 || self.strategy == Strategy::GridOnly || low > high {
-            return None;
-        }
-        let side = if expected_wh > 0 {
-            Side::Bid
-        } else {
-            Side::Offer
-        };
-        let within = |low: i64, high: i64| {
-            let bits = self.limits.at(interval.start_s().unsigned_abs()) >> 32;
-            Price::from_micro_per_kwh(scale(bits, low, high))
-        };
-        let (low_micro, high_micro) = (low.micro_per_kwh(), high.micro_per_kwh());
-        let limit = match (self.strategy, side) {
-            (Strategy::Truthful, Side::Bid) => high,
-            (Strategy::Truthful, Side::Offer) => low,
-            (Strategy::ZeroIntelligenceUnconstrained, _) => within(0, high_micro * 2),
-            _ => within(low_micro, high_micro),
-        };
-        Some((side, expected_wh.abs(), limit))
+        public: &Public<'_>,
+        own: &Own<'_>,
+        streams: &MindStreams,
+    ) -> Decision {
+        let mut draws = streams.decide.at(self.number, number_of(interval));
+        let mut decision = self.mind.decide(public, own, &mut draws);
+        decision.wish = decision.wish.and_then(|wish| match wish.side {
+            Side::Bid => (wish.limit >= Price::ZERO).then_some(wish),
+            Side::Offer => Some(Wish {
+                limit: wish.limit.max(Price::ZERO),
+                ..wish
+            }),
+        });
+        decision
+    }
+
+    pub(super) fn learns(&self) -> bool {
+        learns(self.strategy)
+    }
+
+    pub(super) fn learn(&mut self, interval: Interval, fate: &Fate, streams: &MindStreams) {
+        let mut draws = streams.learn.at(self.number, number_of(interval));
+        self.mind.learn(fate, &mut draws);
     }
 
     /// The order's name: the same whether the order is written out or not.
@@ -152,7 +184,7 @@ impl Trader {
             interval,
             energy: Energy::from_wh(energy_wh),
             limit,
-            sequence: sequence(interval),
+            sequence: number_of(interval).unsigned_abs(),
             replaces: None,
         }
     }
@@ -162,9 +194,10 @@ impl Trader {
     }
 }
 
-/// A home places one order an interval, so the interval's number names it.
-fn sequence(interval: Interval) -> u64 {
-    interval.start_s().unsigned_abs() / u64::from(interval.length_s())
+/// The number of an interval of its length since 1970; a home places one order an interval, so it is the
+/// order's sequence too.
+fn number_of(interval: Interval) -> i64 {
+    interval.start_s() / i64::from(interval.length_s())
 }
 
 /// What an interval's market came to.
@@ -231,30 +264,18 @@ impl Market {
         self.outcome = None;
     }
 
-    /// Takes the orders of homes that follow each other; the first is home number `first`.
+    /// Takes the order of a home.
     pub(super) fn order(
         &mut self,
         interval: Interval,
-        tariff: &Tariff,
-        traders: &[Trader],
-        first: usize,
-        expected_wh: &[i32],
+        home: usize,
+        wish: &Wish,
     ) -> Result<(), RunError> {
-        if !matches!(self.rule, Rule::Auction(_)) {
-            return Ok(());
+        let home = u32::try_from(home).map_err(|_| RunError::overflow(interval))?;
+        if !self.records.push(wish.side, wish.energy_wh, wish.limit) {
+            return Err(RunError::overflow(interval));
         }
-        for (place, expected) in expected_wh.iter().enumerate() {
-            let trader = &traders[first + place];
-            let Some((side, wh, limit)) = trader.wish(interval, i64::from(*expected), tariff)
-            else {
-                continue;
-            };
-            let home = u32::try_from(first + place).map_err(|_| RunError::overflow(interval))?;
-            if !self.records.push(side, wh, limit) {
-                return Err(RunError::overflow(interval));
-            }
-            self.homes.push(home);
-        }
+        self.homes.push(home);
         Ok(())
     }
 
@@ -403,42 +424,51 @@ pub(super) fn salt(interval: Interval) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    fn traders(strategy: Strategy, count: usize) -> Vec<Trader> {
+    fn traders(strategy: Strategy, count: u32) -> Vec<Trader> {
+        let streams = MindStreams::new(7);
         let trader = |i| {
-            Trader::new(
-                ParticipantId::new(format!("home-{i:03}")).unwrap(),
-                strategy,
-                7,
-            )
+            let id = ParticipantId::new(format!("home-{i:03}")).unwrap();
+            Trader::new(id, strategy, i, &streams).unwrap()
         };
-        (0..count).map(|i| trader(i).unwrap()).collect()
+        (0..count).map(trader).collect()
     }
 
-    fn tariff() -> Tariff {
-        let price = |text: &str| text.parse().unwrap();
-        Tariff::new(price("0.32"), price("0.08"), price("0.07")).unwrap()
+    fn public(pays: &str, takes: &str) -> Public<'static> {
+        Public {
+            utility_pays: pays.parse().unwrap(),
+            utility_takes: takes.parse().unwrap(),
+            gate_permille: 1000,
+            tariff_ahead: &[],
+        }
     }
 
-    fn expected(count: usize) -> Vec<i32> {
-        let counter = Counter::new(3, "expected", "all");
-        let wh = |i| i32::try_from(counter.whole(i, -900, 900)).unwrap();
-        (0..u64::try_from(count).unwrap()).map(wh).collect()
+    fn own(expected_wh: i64) -> Own<'static> {
+        Own {
+            expected_wh,
+            expected_ahead_wh: &[],
+            battery: None,
+        }
+    }
+
+    fn interval() -> Interval {
+        Interval::new(1_782_000_000, 900).unwrap()
     }
 
     fn run(strategy: Strategy, whole: bool) -> (Cleared, Vec<i64>, Vec<i64>) {
-        let traders = traders(strategy, 60);
+        let mut traders = traders(strategy, 60);
         let rule = Rule::of(&MarketScenario::default()).unwrap();
         let mut market = Market::new(rule, 60);
-        let interval = Interval::new(1_782_000_000, 900).unwrap();
+        let streams = MindStreams::new(7);
         market.open();
-        let (tariff, expected) = (tariff(), expected(60));
-        market
-            .order(interval, &tariff, &traders, 0, &expected[..20])
-            .unwrap();
-        market
-            .order(interval, &tariff, &traders, 20, &expected[20..])
-            .unwrap();
-        let cleared = market.clear(interval, &traders, whole).unwrap();
+        for (home, trader) in traders.iter_mut().enumerate() {
+            let wh = i64::try_from(home * 7919 % 1801).unwrap() - 900;
+            let public = public("0.08", "0.25");
+            let decision = trader.decide(interval(), &public, &own(wh), &streams);
+            if let Some(wish) = decision.wish {
+                market.order(interval(), home, &wish).unwrap();
+            }
+        }
+        let cleared = market.clear(interval(), &traders, whole).unwrap();
         (cleared, market.traded_wh, market.traded_nano)
     }
 
@@ -448,6 +478,7 @@ mod tests {
             Strategy::Truthful,
             Strategy::ZeroIntelligence,
             Strategy::ZeroIntelligenceUnconstrained,
+            Strategy::Zip,
         ] {
             let quick = run(strategy, false);
             assert_eq!(quick, run(strategy, true), "{strategy:?}");
@@ -457,31 +488,22 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_never_worse_than_the_utility() {
-        let traders = traders(Strategy::ZeroIntelligence, 50);
-        let interval = Interval::new(1_782_000_000, 900).unwrap();
-        for trader in &traders {
-            for wh in [-500, 500] {
-                let (_, energy, limit) = trader.wish(interval, wh, &tariff()).unwrap();
-                assert_eq!(energy, 500);
-                assert!((80_000..=250_000).contains(&limit.micro_per_kwh()));
-            }
+    fn no_limit_is_below_zero_or_worse_than_the_utility() {
+        let streams = MindStreams::new(7);
+        for mut trader in traders(Strategy::ZeroIntelligence, 50) {
+            let mut wish = |pays: &str, takes: &str, wh| {
+                trader
+                    .decide(interval(), &public(pays, takes), &own(wh), &streams)
+                    .wish
+            };
+            let bid = wish("0.08", "0.25", 500).unwrap();
+            assert_eq!(bid.energy_wh, 500);
+            assert!((80_000..=250_000).contains(&bid.limit.micro_per_kwh()));
+            assert_eq!(wish("2.3", "0.25", 500), None, "no price is good for both");
+            assert!(wish("-0.1", "0.25", -500).unwrap().limit >= Price::ZERO);
+            assert_eq!(wish("-0.2", "-0.1", 500), None);
+            assert_eq!(wish("-0.2", "-0.1", -500).unwrap().limit, Price::ZERO);
         }
-        let dear = Tariff {
-            feed_in: "2.3".parse().unwrap(),
-            ..tariff()
-        };
-        assert_eq!(
-            traders[0].wish(interval, 500, &dear),
-            None,
-            "no price is good for both"
-        );
-        let paid = Tariff {
-            feed_in: "-0.1".parse().unwrap(),
-            ..tariff()
-        };
-        let (_, _, limit) = traders[0].wish(interval, -500, &paid).unwrap();
-        assert!(limit >= Price::ZERO);
     }
 
     #[test]

@@ -85,9 +85,9 @@ const BOTTOM: f64 = 34.0;
 
 const STYLE: &str = "<style>\
 .cw{--ink:#1c2430;--soft:#66707f;--line:#d9dee6;--paper:#ffffff;--sun:#f2b134;--store:#3aa57a;--grid:#7b8aa3;\
---load:#3f78c9;--car:#9a6bd0;--out:#b9c3d3;--good:#2f9e6e;--bad:#d1495b;--hot:#d1495b;--cold:#3f78c9;background:var(--paper)}\
+--load:#3f78c9;--car:#9a6bd0;--warm:#d9773f;--out:#b9c3d3;--good:#2f9e6e;--bad:#d1495b;--hot:#d1495b;--cold:#3f78c9;background:var(--paper)}\
 @media (prefers-color-scheme:dark){.cw{--ink:#e8ecf2;--soft:#9aa5b5;--line:#333c4a;--paper:#161b22;--sun:#f4bf55;\
---store:#4cc38f;--grid:#8d9bb3;--load:#6aa0ec;--car:#b48ae6;--out:#56627a;--good:#4cc38f;--bad:#ee6f7f}}\
+--store:#4cc38f;--grid:#8d9bb3;--load:#6aa0ec;--car:#b48ae6;--warm:#ee9360;--out:#56627a;--good:#4cc38f;--bad:#ee6f7f}}\
 .cw text{font:12px system-ui,sans-serif;fill:var(--soft)}.cw .h{font-size:14px;font-weight:600;fill:var(--ink)}\
 .cw .g{stroke:var(--line);stroke-width:1}.cw .z{stroke:var(--soft);stroke-width:1}.cw path{fill:none}\
 </style>";
@@ -102,12 +102,17 @@ struct Chart {
 
 impl Chart {
     fn new(title: &str, unit: &str, count: usize, low: f64, high: f64) -> Self {
+        let span = if high - low > 1e-12 { high - low } else { 1.0 };
+        Chart::stepped(title, unit, count, (low, high), nice(span / 5.0))
+    }
+
+    /// With lines so far apart.
+    fn stepped(title: &str, unit: &str, count: usize, (low, high): (f64, f64), step: f64) -> Self {
         let (low, high) = if high - low > 1e-12 {
             (low, high)
         } else {
             (low - 0.5, high + 0.5)
         };
-        let step = nice((high - low) / 5.0);
         let mut chart = Chart {
             body: String::new(),
             low: (low / step).floor() * step,
@@ -120,8 +125,7 @@ impl Chart {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"cw\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\">\
              {STYLE}<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"var(--paper)\"/>\
              <text class=\"h\" x=\"{LEFT}\" y=\"18\">{label}</text>\
-             <text x=\"{:.1}\" y=\"34\" text-anchor=\"end\">{}</text>",
-            LEFT - 8.0,
+             <text x=\"8\" y=\"34\">{}</text>",
             escaped(unit)
         );
         let mut value = chart.low;
@@ -355,8 +359,9 @@ fn flows(outcome: &Outcome) -> String {
         ("store", |r| r.discharged_wh),
         ("grid", |r| r.net_wh().max(0)),
     ];
-    let down: [Part; 4] = [
+    let down: [Part; 5] = [
         ("load", |r| r.load_wh),
+        ("warm", |r| r.heat_wh),
         ("car", |r| r.ev_wh),
         ("store", |r| r.charged_wh),
         ("out", |r| (-r.net_wh()).max(0)),
@@ -380,6 +385,7 @@ fn flows(outcome: &Outcome) -> String {
         ("store", "batteries"),
         ("grid", "from grid"),
         ("load", "homes"),
+        ("warm", "heat"),
         ("car", "cars"),
         ("out", "into grid"),
     ]);
@@ -528,7 +534,7 @@ fn duration(outcome: &Outcome) -> String {
 /// Days from left to right, hours from top to bottom; red draws, blue feeds in.
 fn heat(outcome: &Outcome) -> String {
     let days = outcome.calendar.days();
-    let mut chart = Chart::new(Figure::Heat.title(), "hour", days.len(), 0.0, 24.0);
+    let mut chart = Chart::stepped(Figure::Heat.title(), "hour", days.len(), (0.0, 24.0), 6.0);
     let most = outcome
         .rows
         .iter()

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::de::{DeTable, DeValue};
 
 use super::RunError;
+use crate::model::ev::ChargePolicy;
 use crate::scenario::{BatteryScenario, EvScenario, PvScenario};
 
 /// Most homes of one run, groups included.
@@ -78,8 +79,9 @@ pub struct RunSite {
     /// Length of an interval.
     #[serde(default = "quarter_hour")]
     pub interval_s: u32,
-    /// Mean cloud cover, 0 (clear) to 1 (overcast).
-    pub cloudiness: f64,
+    /// Mean cloud cover, 0 (clear) to 1 (overcast); where absent, skies are those of the season in central Europe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloudiness: Option<f64>,
     /// For the demo's street of devices only; a run goes by `zone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     utc_offset_minutes: Option<i64>,
@@ -184,53 +186,20 @@ impl Default for MarketScenario {
     }
 }
 
-/// How a home orders.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// Never.
-    GridOnly,
-    /// What it needs at what the utility would take, what it has over at what the utility would give.
-    Truthful,
-    /// At a random limit that is never worse than the utility (ZI-C of Gode and Sunder).
-    ZeroIntelligence,
-    /// At a random limit from nothing to twice the highest reasonable one (ZI-U).
-    ZeroIntelligenceUnconstrained,
+pub use crate::strategy::Kind as Strategy;
+
+/// The strategy of a name.
+#[must_use]
+pub fn strategy_of(name: &str) -> Option<Strategy> {
+    Strategy::ALL
+        .into_iter()
+        .find(|strategy| strategy.name() == name)
 }
 
-impl Strategy {
-    /// All of them.
-    pub const ALL: [Strategy; 4] = [
-        Strategy::GridOnly,
-        Strategy::Truthful,
-        Strategy::ZeroIntelligence,
-        Strategy::ZeroIntelligenceUnconstrained,
-    ];
-
-    /// The strategy of a name.
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|strategy| strategy.name() == name)
-    }
-
-    /// All names, for people.
-    #[must_use]
-    pub fn names() -> String {
-        Self::ALL.map(Strategy::name).join(", ")
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Strategy::GridOnly => "grid-only",
-            Strategy::Truthful => "truthful",
-            Strategy::ZeroIntelligence => "zero-intelligence",
-            Strategy::ZeroIntelligenceUnconstrained => "zero-intelligence-unconstrained",
-        }
-    }
+/// The names of all strategies, for people.
+#[must_use]
+pub fn strategy_names() -> String {
+    Strategy::ALL.map(Strategy::name).join(", ")
 }
 
 /// What homes know of the interval when they order.
@@ -368,7 +337,90 @@ pub struct RunHome {
     pub battery: Option<BatteryScenario>,
     /// An electric car.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ev: Option<EvScenario>,
+    pub ev: Option<RunEv>,
+    /// A heat pump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heat_pump: Option<RunHeatPump>,
+}
+
+/// An electric car, its charger and its owner's habits.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunEv {
+    /// Usable energy of the car's battery.
+    pub battery_wh: i64,
+    /// Largest charging power.
+    pub max_power_w: i64,
+    /// Usual hour of coming home, on the street's clock.
+    pub arrival_hour: f64,
+    /// Usual hour of leaving on the next day.
+    pub departure_hour: f64,
+    /// Mean energy charged on a day with a drive.
+    pub daily_need_wh: i64,
+    /// `uncontrolled`, `surplus`, `tariff` or `deadline`.
+    #[serde(default)]
+    pub policy: ChargePolicy,
+}
+
+impl RunEv {
+    fn check(&self) -> Result<(), &'static str> {
+        let plain = EvScenario {
+            battery_wh: self.battery_wh,
+            max_power_w: self.max_power_w,
+            arrival_hour: self.arrival_hour,
+            departure_hour: self.departure_hour,
+            daily_need_wh: self.daily_need_wh,
+        };
+        plain.check()
+    }
+}
+
+/// A heat pump and the house it heats.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunHeatPump {
+    /// Largest electric power.
+    pub electric_w: f64,
+    /// What the house loses for each kelvin between inside and outside.
+    #[serde(default = "loss_w_per_k")]
+    pub loss_w_per_k: f64,
+    /// Heat that one kelvin holds.
+    #[serde(default = "capacity_wh_per_k")]
+    pub capacity_wh_per_k: f64,
+    /// What the thermostat aims at.
+    #[serde(default = "set_point_c")]
+    pub set_point_c: f64,
+    /// Supply temperature of the heating.
+    #[serde(default = "supply_c")]
+    pub supply_c: f64,
+    /// Hot water of a day, in heat.
+    #[serde(default = "hot_water_wh")]
+    pub hot_water_wh: f64,
+}
+
+impl RunHeatPump {
+    fn check(&self) -> Result<(), String> {
+        let ranges = [
+            ("electric_w", self.electric_w, 100.0, 30_000.0),
+            ("loss_w_per_k", self.loss_w_per_k, 10.0, 2_000.0),
+            (
+                "capacity_wh_per_k",
+                self.capacity_wh_per_k,
+                500.0,
+                100_000.0,
+            ),
+            ("set_point_c", self.set_point_c, 10.0, 26.0),
+            ("supply_c", self.supply_c, 25.0, 65.0),
+            ("hot_water_wh", self.hot_water_wh, 0.0, 50_000.0),
+        ];
+        match ranges
+            .into_iter()
+            .find(|(_, value, low, high)| !(*low..=*high).contains(value))
+        {
+            None => Ok(()),
+            Some((key, _, low, high)) => Err(format!("heat_pump.{key} must be {low} to {high}")),
+        }
+    }
 }
 
 /// Homes drawn by share and range. Who has what depends on `draw`, not on the run's seed.
@@ -399,9 +451,35 @@ pub struct Group {
     /// Homes with an electric car, in per cent.
     #[serde(default)]
     pub ev_percent: u32,
+    /// How cars are charged.
+    #[serde(default)]
+    pub ev_policy: ChargePolicy,
+    /// Homes with a heat pump, in per cent.
+    #[serde(default)]
+    pub heat_pump_percent: u32,
     /// How they order; as `[market]` says where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
+}
+
+fn loss_w_per_k() -> f64 {
+    150.0
+}
+
+fn capacity_wh_per_k() -> f64 {
+    9000.0
+}
+
+fn set_point_c() -> f64 {
+    20.5
+}
+
+fn supply_c() -> f64 {
+    38.0
+}
+
+fn hot_water_wh() -> f64 {
+    6000.0
 }
 
 fn berlin() -> Tz {
@@ -561,7 +639,7 @@ impl RunSite {
         let ranges = [
             ("latitude", self.latitude, -90.0, 90.0),
             ("longitude", self.longitude, -180.0, 180.0),
-            ("cloudiness", self.cloudiness, 0.0, 1.0),
+            ("cloudiness", self.cloudiness.unwrap_or(0.0), 0.0, 1.0),
         ];
         for (key, value, low, high) in ranges {
             let fits = (low..=high).contains(&value);
@@ -633,6 +711,7 @@ impl RunHome {
             pv: None,
             battery: None,
             ev: None,
+            heat_pump: None,
         }
     }
 
@@ -642,21 +721,24 @@ impl RunHome {
             &[table, "yearly_load_kwh"],
             "1 to 1000000",
         )?;
-        let within = |what: Result<(), &'static str>| {
+        let within = |what: Result<(), String>| {
             what.map_err(|what| {
-                let (path, what) = what.split_once(' ').unwrap_or((what, ""));
+                let (path, what) = what.split_once(' ').unwrap_or((&what, ""));
                 let path = std::iter::once(table).chain(path.split('.'));
                 (path.map(str::to_owned).collect(), what.to_owned())
             })
         };
         if let Some(pv) = &self.pv {
-            within(pv.check())?;
+            within(pv.check().map_err(str::to_owned))?;
         }
         if let Some(battery) = &self.battery {
-            within(battery.check())?;
+            within(battery.check().map_err(str::to_owned))?;
         }
         if let Some(ev) = &self.ev {
-            within(ev.check())?;
+            within(ev.check().map_err(str::to_owned))?;
+        }
+        if let Some(heat_pump) = &self.heat_pump {
+            within(heat_pump.check())?;
         }
         Ok(())
     }
@@ -688,6 +770,7 @@ impl Group {
             ("pv_percent", self.pv_percent),
             ("battery_percent", self.battery_percent),
             ("ev_percent", self.ev_percent),
+            ("heat_pump_percent", self.heat_pump_percent),
         ] {
             rule(percent <= 100, &[table, key], "0 to 100")?;
         }

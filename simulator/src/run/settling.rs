@@ -177,6 +177,7 @@ fn key_of(trader: &Trader) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::market::MindStreams;
     use crate::run::scenario::Strategy;
     use domain::ids::ParticipantId;
     use domain::money::Price;
@@ -189,8 +190,10 @@ mod tests {
     }
 
     fn traders() -> Vec<Trader> {
+        let streams = MindStreams::new(1);
         let trader = |name: &str| {
-            Trader::new(ParticipantId::new(name).unwrap(), Strategy::Truthful, 1).unwrap()
+            let id = ParticipantId::new(name).unwrap();
+            Trader::new(id, Strategy::Truthful, 1, &streams).unwrap()
         };
         ["a", "b", "c"].map(trader).into_iter().collect()
     }

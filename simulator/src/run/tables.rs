@@ -65,6 +65,7 @@ pub const PARTICIPANTS: Table = Table {
         column("ev_w", Kind::Int, "W", "largest charging power of the car"),
         wh("load_wh", "household use of the run"),
         wh("ev_wh", "charged into the car"),
+        wh("heat_wh", "used by the heat pump"),
         wh("pv_wh", "generated"),
         wh("import_wh", "from the street"),
         wh("export_wh", "into the street"),
@@ -121,6 +122,7 @@ pub const INTERVALS: Table = Table {
         ),
         wh("load_wh", "household use"),
         wh("ev_wh", "charged into cars"),
+        wh("heat_wh", "used by heat pumps"),
         wh("pv_wh", "generated"),
         wh("charged_wh", "charged into home batteries, at the AC side"),
         wh(
@@ -218,6 +220,7 @@ pub const DELIVERIES: Table = Table {
         HOME,
         wh("load_wh", "household use"),
         wh("ev_wh", "charged into the car"),
+        wh("heat_wh", "used by the heat pump"),
         wh("pv_wh", "generated"),
         wh("charged_wh", "charged into the battery, at the AC side"),
         wh(

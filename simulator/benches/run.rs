@@ -1,0 +1,138 @@
+//! Runs of the fast simulator: home-intervals a second, beside a pass over the memory of the same homes in the
+//! same run of this program.
+//!
+//! `cargo bench -p simulator --bench run` measures fewer intervals than the goals name and scales them to
+//! those; it says so in each line. Time is processor time of one thread, and of all threads for tables.
+//! Add `--features tables` to write Parquet and not CSV.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a bench may fail, and prints ratios"
+)]
+
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use rustix::time::{ClockId, clock_gettime};
+use simulator::run::TableChoice;
+use simulator::run::engine::Job;
+use simulator::run::folder::{Finished, Request, simulate};
+use simulator::run::scenario::RunScenario;
+use simulator::run::table::FileKind;
+
+/// What a home with load, panels and battery takes in memory here, devices, sums and market together, rounded.
+const HOME_BYTES: usize = 800;
+/// Intervals of a year.
+const YEAR: f64 = 35_040.0;
+
+fn seconds(clock: ClockId) -> f64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// Homes that all have panels and a battery, ZI-C orders, one price.
+fn scenario(homes: u32, days: u32, forecast: &str) -> RunScenario {
+    let text = format!(
+        "name = \"bench\"\nevidence = \"none\"\n[site]\nlatitude = 51.0\nlongitude = 10.0\nstart = \"2026-05-01\"\ndays = {days}\n\
+         [forecast]\nkind = \"{forecast}\"\n[[groups]]\nprefix = \"home\"\nhomes = {homes}\nyearly_load_kwh = [2000, 6000]\n\
+         pv_percent = 100\nbattery_percent = 100\n"
+    );
+    RunScenario::parse("bench", &text).unwrap()
+}
+
+fn request(scenario: RunScenario, tables: TableChoice, out: Option<PathBuf>) -> Request {
+    Request {
+        job: Job {
+            scenario,
+            seed: 1,
+            prices: None,
+        },
+        tables: Some(tables),
+        kind: FileKind::best(),
+        threads: 1,
+        out,
+    }
+}
+
+/// Seconds of one interval's pass over the memory of so many homes.
+fn memory_pass_s(homes: u32) -> f64 {
+    let words = HOME_BYTES / 8 * usize::try_from(homes).unwrap();
+    let memory = vec![1_u64; words];
+    let from = seconds(ClockId::ThreadCPUTime);
+    let mut rounds = 0_u32;
+    while seconds(ClockId::ThreadCPUTime) - from < 0.2 {
+        black_box(black_box(&memory).iter().sum::<u64>());
+        rounds += 1;
+    }
+    (seconds(ClockId::ThreadCPUTime) - from) / f64::from(rounds)
+}
+
+fn rss_mib(finished: &Finished) -> f64 {
+    finished.manifest.measured.peak_rss_kib.unwrap_or(0) as f64 / 1024.0
+}
+
+/// One line: what was measured, per second, and what that makes of the goal's size.
+fn line(name: &str, finished: &Finished, took_s: f64, goal_intervals: f64) {
+    let homes = u32::try_from(finished.manifest.homes).unwrap();
+    let intervals = finished.manifest.intervals as f64;
+    let per_s = finished.outcome.home_intervals() as f64 / took_s;
+    let pass = memory_pass_s(homes) * intervals;
+    println!(
+        "{name:<34} {homes:>9} x {intervals:>6} {took_s:>9.2} {:>12.2} {:>11.1} {:>10.2} {:>9.0}",
+        per_s / 1e6,
+        took_s / pass,
+        took_s / intervals * goal_intervals,
+        rss_mib(finished)
+    );
+}
+
+fn one_core(name: &str, scenario: RunScenario, goal_intervals: f64) {
+    let request = request(scenario, TableChoice::None, None);
+    let from = seconds(ClockId::ThreadCPUTime);
+    let finished = simulate(&request, &mut |_, _| ()).unwrap();
+    line(
+        name,
+        &finished,
+        seconds(ClockId::ThreadCPUTime) - from,
+        goal_intervals,
+    );
+}
+
+fn main() {
+    println!(
+        "{:<34} {:>9}   {:>6} {:>9} {:>12} {:>11} {:>10} {:>9}",
+        "", "homes", "steps", "s", "M homes x/s", "memory x", "s scaled", "MiB peak"
+    );
+    one_core("B2 20 homes, a year", scenario(20, 365, "noisy"), YEAR);
+    one_core(
+        "B1 10,000 homes, to a year",
+        scenario(10_000, 4, "noisy"),
+        YEAR,
+    );
+    one_core(
+        "B1 with perfect forecasts",
+        scenario(10_000, 4, "perfect"),
+        YEAR,
+    );
+    let out = std::env::temp_dir().join(format!("commonwatt-bench-{}", std::process::id()));
+    let request = request(
+        scenario(1000, 7, "noisy"),
+        TableChoice::Some,
+        Some(out.clone()),
+    );
+    let from = seconds(ClockId::ProcessCPUTime);
+    let finished = simulate(&request, &mut |_, _| ()).unwrap();
+    let kind = FileKind::best().ending();
+    let name = format!("B3 trades, deliveries as {kind}, to a year");
+    line(
+        &name,
+        &finished,
+        seconds(ClockId::ProcessCPUTime) - from,
+        YEAR,
+    );
+    std::fs::remove_dir_all(&out).unwrap();
+    let mut million = scenario(1_000_000, 1, "noisy");
+    million.site.interval_s = 3600;
+    one_core("B8 1,000,000 homes, to a week (1 h)", million, 672.0);
+}
