@@ -148,6 +148,19 @@ async fn migrate(db: &Db) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The community as settlement knows it.
+fn community(site: &Site, operator: SigningKey) -> Community {
+    Community {
+        id: site.community.clone(),
+        operator,
+        interval_length_s: site.interval_length_s,
+        tariff: site.settlement.tariffs.clone(),
+        terms: site.settlement.terms,
+        loss_band: site.settlement.loss_band,
+        zone_fee_max: site.fees.as_ref().map(FeeMatrix::largest),
+    }
+}
+
 /// Opens books and keys, checks the books, enrols who is new.
 pub(crate) async fn open(
     site: Site,
@@ -162,13 +175,7 @@ pub(crate) async fn open(
     )?;
     let operator = key_file::open(&data.join("operator.key"))?;
     write_public_key(&data.join("operator.pub"), &operator)?;
-    let community = Community {
-        id: site.community.clone(),
-        operator,
-        interval_length_s: site.interval_length_s,
-        tariff: site.tariff,
-        zone_fee_max: site.fees.as_ref().map(FeeMatrix::largest),
-    };
+    let community = community(&site, operator);
     let mut participants = Vec::with_capacity(site.participants.len());
     for participant in &site.participants {
         let file = data

@@ -4,12 +4,14 @@
 
 mod market;
 pub(crate) mod mqtt;
+pub(crate) mod settlement;
 mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ::settlement::tariff::Tariff;
 use anyhow::{Context, bail};
 use domain::fees::FeeMatrix;
 use domain::ids::{CommunityId, GatewayId, ParticipantId, PointId};
@@ -21,11 +23,12 @@ use market_engine::bid::Level;
 use market_engine::fees::ZoneFees;
 use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
-use settlement::tariff::Tariff;
 
 use crate::platform::BROKER_USER;
 pub(crate) use market::MarketFile;
 pub(crate) use mqtt::Mqtt;
+pub(crate) use settlement::SettlementRules;
+use settlement::{SettlementFile, TariffFile};
 pub(crate) use witnesses::Witness;
 use witnesses::WitnessFile;
 
@@ -44,6 +47,8 @@ pub(crate) struct SiteFile {
     #[serde(default = "default_gate_closure_s")]
     gate_closure_s: u32,
     tariff: TariffFile,
+    #[serde(default, skip_serializing_if = "SettlementFile::is_empty")]
+    settlement: SettlementFile,
     #[serde(default, skip_serializing_if = "MarketFile::is_empty")]
     market: MarketFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,14 +73,6 @@ fn default_autopilot() -> String {
 
 fn default_gate_closure_s() -> u32 {
     300
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TariffFile {
-    retail: String,
-    feed_in: String,
-    network_fee: String,
 }
 
 /// Network fees that depend on the zones of seller and buyer; the tariff's one fee stays for the rest.
@@ -151,7 +148,9 @@ pub(crate) struct Site {
     pub(crate) community: CommunityId,
     pub(crate) interval_length_s: u32,
     pub(crate) gate_closure_s: u32,
+    /// The tariff where no version, time or month says something else.
     pub(crate) tariff: Tariff,
+    pub(crate) settlement: SettlementRules,
     pub(crate) market: MarketFile,
     /// Network fees by zone, and the zone of each point that names one.
     pub(crate) fees: Option<FeeMatrix>,
@@ -295,12 +294,10 @@ impl Site {
         Ok(())
     }
 
-    /// The largest network fee that a trade can have.
-    pub(crate) fn largest_fee(&self) -> Price {
+    /// The largest network fee that a trade can have where the tariff's is `fee`.
+    pub(crate) fn largest_fee(&self, fee: Price) -> Price {
         let zones = self.fees.as_ref().map(FeeMatrix::largest);
-        zones.map_or(self.tariff.network_fee, |fee| {
-            fee.max(self.tariff.network_fee)
-        })
+        zones.map_or(fee, |zones| zones.max(fee))
     }
 
     /// Fees by zone as the market takes them.
@@ -350,7 +347,7 @@ impl Site {
         let raw: SiteFile = toml::from_str(text)
             .with_context(|| format!("{} is not a valid site", file.display()))?;
         let mut site = raw
-            .check()
+            .check(file.parent().unwrap_or(Path::new("")))
             .with_context(|| format!("{} is not a valid site", file.display()))?;
         site.mqtt.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(site)
@@ -389,18 +386,11 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> anyhow::Resul
 }
 
 impl SiteFile {
-    fn check(self) -> anyhow::Result<Site> {
+    fn check(self, folder: &Path) -> anyhow::Result<Site> {
         if self.participants.len() > MEMBERS_MAX || self.gateways.len() > MEMBERS_MAX {
             bail!("a site has at most {MEMBERS_MAX} participants and as many gateways");
         }
-        let price = |key: &str, text: &str| -> anyhow::Result<Price> {
-            text.parse().with_context(|| format!("tariff.{key}"))
-        };
-        let tariff = Tariff::new(
-            price("retail", &self.tariff.retail)?,
-            price("feed_in", &self.tariff.feed_in)?,
-            price("network_fee", &self.tariff.network_fee)?,
-        )?;
+        let settlement = SettlementRules::check(self.tariff, self.settlement, folder)?;
         let zones = self.gateways.iter().flat_map(|g| &g.points);
         let zones = zones.filter_map(|p| Some((p.id.clone(), p.zone.clone()?)));
         let zones = zones
@@ -412,7 +402,8 @@ impl SiteFile {
             community: CommunityId::new(self.community).context("community")?,
             interval_length_s: self.interval_length_s,
             gate_closure_s: self.gate_closure_s,
-            tariff,
+            tariff: settlement.base,
+            settlement,
             market: self.market,
             mqtt: self.mqtt,
             web_listen: self.web.listen,
@@ -438,15 +429,13 @@ impl SiteFile {
     }
 
     fn of(site: &Site) -> SiteFile {
+        let (tariff, settlement) = site.settlement.sections();
         SiteFile {
             community: site.community.to_string(),
             interval_length_s: site.interval_length_s,
             gate_closure_s: site.gate_closure_s,
-            tariff: TariffFile {
-                retail: site.tariff.retail.to_string(),
-                feed_in: site.tariff.feed_in.to_string(),
-                network_fee: site.tariff.network_fee.to_string(),
-            },
+            tariff,
+            settlement,
             market: site.market.clone(),
             network_fees: site.fees.as_ref().map(FeesFile::of),
             mqtt: site.mqtt.clone(),
@@ -738,7 +727,10 @@ mod tests {
             1,
         );
         let site = Site::from_toml(&zoned, Path::new("site.toml")).unwrap();
-        assert_eq!(site.largest_fee().to_string(), "0.040000");
+        assert_eq!(
+            site.largest_fee(site.tariff.network_fee).to_string(),
+            "0.040000"
+        );
         let (north, south) = (&site.participants[0].id, &site.participants[1].id);
         let market = site.zone_fees().unwrap();
         assert_eq!(market.fee(0, south, north).unwrap().to_string(), "0.030000");

@@ -106,7 +106,10 @@ pub trait Message: Sized {
 }
 
 /// Encodes with minicbor into a vector, which cannot fail.
-pub(crate) fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+///
+/// # Panics
+/// Never: a vector takes every byte, and the nouns' encodings raise no errors of their own.
+pub fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
     match minicbor::encode(value, &mut out) {
         Ok(()) => out,

@@ -96,6 +96,19 @@ impl LossCheck {
             LossCheck::TooMuch => "too_much",
         }
     }
+
+    /// The outcome of a word; `None` for an unknown one.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [
+            LossCheck::NotMetered,
+            LossCheck::Within,
+            LossCheck::Gain,
+            LossCheck::TooMuch,
+        ]
+        .into_iter()
+        .find(|check| check.word() == word)
+    }
 }
 
 /// Holds the homes' meters against the feeder's. Nobody is charged for what it finds; it is told.

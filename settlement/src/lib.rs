@@ -8,6 +8,7 @@
 
 pub mod accept;
 pub mod amounts;
+pub mod by_hand;
 pub mod calendar;
 pub mod charging;
 pub mod deliver;

@@ -21,6 +21,7 @@ mod pages;
 mod proof;
 mod readings;
 mod registry;
+mod rules;
 mod statement;
 mod witnesses;
 
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use domain::ids::CommunityId;
 use domain::money::Price;
 use domain::signed::SigningKey;
+use domain::terms::Terms;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::Tx;
@@ -66,7 +68,8 @@ pub use witnesses::{
     root_at,
 };
 
-use crate::tariff::Tariff;
+use crate::deliver::LossBand;
+use crate::tariff::Tariffs;
 
 /// A community as its platform knows it.
 #[derive(Clone, Debug)]
@@ -78,7 +81,11 @@ pub struct Community {
     /// Length of its intervals in seconds.
     pub interval_length_s: u32,
     /// The prices around its market; an interval keeps the ones that stood when it was first heard of.
-    pub tariff: Tariff,
+    pub tariff: Tariffs,
+    /// How deviations are priced, what the community takes and holds back; an interval keeps them too.
+    pub terms: Terms,
+    /// What may be lost between the meters before somebody should look.
+    pub loss_band: LossBand,
     /// The largest fee of its zones, where the network's fee depends on them; an interval keeps it too.
     pub zone_fee_max: Option<Price>,
 }
@@ -90,10 +97,20 @@ async fn note_interval(
     interval: Interval,
 ) -> Result<(), ServiceError> {
     let due = crate::run::next(interval, None, false).map_or(i64::MAX, |(_, at)| at.unix_s());
-    let tariff = &community.tariff;
+    let known: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT start_s FROM settle_intervals WHERE start_s = $1",
+            args![interval.start_s()],
+        )
+        .await?;
+    if known.is_some() {
+        return Ok(());
+    }
+    let effective = community.tariff.at(interval)?;
+    let tariff = &effective.tariff;
     tx.execute(
         "INSERT INTO settle_intervals (start_s, length_s, retail, feed_in, network_fee, readings,
-         due_s, zone_fee_max) VALUES ($1, $2, $3, $4, $5, 0, $6, $7) ON CONFLICT (start_s) DO NOTHING",
+         due_s, zone_fee_max, terms) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8)",
         args![
             interval.start_s(),
             interval.length_s(),
@@ -101,7 +118,8 @@ async fn note_interval(
             tariff.feed_in.micro_per_kwh(),
             tariff.network_fee.micro_per_kwh(),
             due,
-            community.zone_fee_max.map(Price::micro_per_kwh)
+            community.zone_fee_max.map(Price::micro_per_kwh),
+            rules::to_store(&effective, community.terms)
         ],
     )
     .await?;

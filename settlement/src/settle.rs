@@ -309,9 +309,11 @@ impl Settlement {
     pub fn lines(&self, run: Run, postings: &[Posting]) -> Vec<Line> {
         let mut own: BTreeMap<&str, Vec<Posting>> = BTreeMap::new();
         for posting in postings {
-            // No account is on both sides, so a posting is at most once in each owner's list.
-            for owner in [posting.debit.owner(), posting.credit.owner()] {
-                own.entry(owner).or_default().push(posting.clone());
+            let (from, to) = (posting.debit.owner(), posting.credit.owner());
+            own.entry(from).or_default().push(posting.clone());
+            // What is held back stays with its owner, and is in its list once.
+            if from != to {
+                own.entry(to).or_default().push(posting.clone());
             }
         }
         let line = |share: &Share| Line {

@@ -94,6 +94,12 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_cosignatures", "settle_proofs")
         ),
     },
+    Migration {
+        version: 3050,
+        description: "terms of an interval, inputs of a run, what the utility supplied",
+        sqlite: include_str!("store/terms_sqlite.sql"),
+        postgres: include_str!("store/terms_postgres.sql"),
+    },
 ];
 
 const GUARD_SQLITE: &str = include_str!("store/guard_sqlite.sql");
@@ -146,6 +152,10 @@ mod tests {
             (
                 include_str!("store/witnesses_sqlite.sql"),
                 include_str!("store/witnesses_postgres.sql"),
+            ),
+            (
+                include_str!("store/terms_sqlite.sql"),
+                include_str!("store/terms_postgres.sql"),
             ),
         ];
         for (sqlite, postgres) in pairs {

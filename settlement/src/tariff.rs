@@ -1,10 +1,19 @@
 //! The utility's and the network's prices: what energy costs that was not traded locally.
+//!
+//! [`Tariff`] is what holds in one interval; [`Tariffs`] finds it for an interval, and [`Effective`] is what it
+//! found.
+
+mod file;
+mod schedule;
 
 use domain::money::Price;
 use domain::receipt::Prices;
 use domain::terms::{DeviationPolicy, Position, Terms};
+use domain::time::{Interval, Timestamp};
 use serde::Deserialize;
 use toml::Spanned;
+
+pub use schedule::{Effective, PERIODS_MAX, PRICES_MAX, Tariffs, VERSIONS_MAX};
 
 /// The prices around the local market.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +65,12 @@ pub enum TariffError {
         /// Retail less network fee.
         room: Price,
     },
+    /// Nothing holds yet.
+    #[error("tariff: no version holds for {0}: write one whose `valid_from` is not after it")]
+    NoVersion(Interval),
+    /// A dynamic price beyond 64 bits.
+    #[error("tariff: the price at {0} does not fit 64 bits")]
+    TooLarge(Timestamp),
 }
 
 #[derive(Deserialize)]

@@ -37,6 +37,8 @@ mod runs;
 #[cfg(feature = "platform")]
 mod serve;
 #[cfg(feature = "platform")]
+mod settle;
+#[cfg(feature = "platform")]
 mod simulate;
 #[cfg(feature = "platform")]
 mod sweep;
@@ -83,6 +85,9 @@ enum Command {
     /// Clear a file of orders and print price, trades and every order's fill; or check a public clearing.
     #[cfg(feature = "platform")]
     Clear(clear::Args),
+    /// Settle one interval from files of trades and meter readings, and print its postings.
+    #[cfg(feature = "platform")]
+    Settle(settle::Args),
     /// Place, take back and list a participant's own orders.
     #[cfg(feature = "platform")]
     Order(order::Args),
@@ -207,6 +212,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         #[cfg(feature = "platform")]
         Command::Clear(args) => clear::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Settle(args) => settle::run(&args),
         #[cfg(feature = "platform")]
         Command::Order(args) => order::run(&args),
         #[cfg(feature = "platform")]

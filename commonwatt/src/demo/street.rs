@@ -15,7 +15,9 @@ use settlement::tariff::Tariff;
 use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
-use crate::site::{DataDir, Gateway, MarketFile, Mqtt, Participant, Site, write_private};
+use crate::site::{
+    DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, write_private,
+};
 
 /// The user that the street's own MQTT meters have at the broker.
 pub(super) const METERS_USER: &str = "meters";
@@ -129,11 +131,13 @@ pub(super) fn site(
         .enumerate()
         .map(|(n, home)| wishes(n, home))
         .collect();
+    let tariff = Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?;
     Ok(Site {
         community: CommunityId::new(scenario.name.clone())?,
         interval_length_s: domain::time::DEFAULT_INTERVAL_S,
         gate_closure_s: 300,
-        tariff: Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?,
+        tariff,
+        settlement: SettlementRules::flat(tariff),
         market: MarketFile::default(),
         fees: None,
         zones: BTreeMap::new(),

@@ -13,6 +13,7 @@ use domain::posting::Run;
 use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
 use runtime::db::{DbError, Tx};
+use settlement::deliver::LossCheck;
 use settlement::service::ReadingOutcome;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -387,7 +388,15 @@ impl Core {
         .await?;
         settlement::service::checkpoint(&mut tx, community, now).await?;
         tx.commit().await?;
-        tracing::info!(%interval, run = run.word(), postings = summary.postings, "settled");
+        let inputs = summary.inputs.map(|digest| digest.to_string());
+        let tariff = summary.tariff.as_deref().unwrap_or("flat");
+        tracing::info!(
+            %interval, run = run.word(), postings = summary.postings, tariff, inputs, "settled"
+        );
+        if matches!(summary.loss, LossCheck::Gain | LossCheck::TooMuch) {
+            let (loss, lost) = (summary.loss.word(), summary.balance.lost);
+            tracing::warn!(%interval, %lost, loss, "the feeder's meter does not agree with the homes' meters");
+        }
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ const SETTLED_WITHIN: i64 = 8;
 pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
     let now = shared.clock.now();
     let open = next_to_close(shared, now)?;
-    let tariff = &shared.site.tariff;
+    let tariff = shared.site.settlement.tariffs.at(open)?.tariff;
     let settled = settled_until(shared, now).await?;
     let money = day_money(shared, day_start(now), settled).await?;
     let feeder = shared
@@ -260,7 +260,7 @@ pub(super) async fn proposal(
         return Ok(None);
     };
     let history = past(shared, &participant.id, &point.point, now).await?;
-    let tariff = &shared.site.tariff;
+    let tariff = shared.site.settlement.tariffs.at(interval)?.tariff;
     let proposed = propose(&Inputs {
         participant: &participant.id,
         point: &point.point,
@@ -275,7 +275,7 @@ pub(super) async fn proposal(
         utility: UtilityPrices {
             retail: tariff.retail,
             feed_in: tariff.feed_in,
-            network_fee: shared.site.largest_fee(),
+            network_fee: shared.site.largest_fee(tariff.network_fee),
         },
         rules: &shared.market.rules,
         history: &history,

@@ -23,6 +23,7 @@ mod people;
 mod powerflow;
 mod probe;
 mod rate;
+mod settle;
 mod status;
 mod thousand;
 mod tidy;

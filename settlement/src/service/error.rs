@@ -2,12 +2,14 @@
 
 use domain::ids::{IdError, ParticipantId};
 use domain::money::MoneyError;
+use domain::posting::Run;
 use domain::time::TimeError;
 use runtime::db::DbError;
 
 use crate::deliver::DeliverError;
 use crate::settle::SettleError;
 use crate::statement::StatementError;
+use crate::tariff::TariffError;
 
 /// Why a service did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum ServiceError {
     /// An amount does not fit.
     #[error(transparent)]
     Money(#[from] MoneyError),
+    /// The tariff says nothing for the interval.
+    #[error(transparent)]
+    Tariff(#[from] TariffError),
     /// A statement could not be made.
     #[error(transparent)]
     Statement(#[from] StatementError),
@@ -63,6 +68,11 @@ pub(super) fn corrupt(what: &str) -> ServiceError {
 /// A stored number as the smaller or unsigned type that was stored.
 pub(super) fn number<T: TryFrom<i64>>(value: i64, what: &str) -> Result<T, ServiceError> {
     T::try_from(value).map_err(|_| ServiceError::Corrupt(format!("{what} is {value}")))
+}
+
+/// A stored run.
+pub(super) fn run_of(code: i64) -> Result<Run, ServiceError> {
+    Run::from_code(number(code, "a run")?).ok_or_else(|| corrupt("an unknown run"))
 }
 
 /// A position or sequence as it is stored.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use domain::energy::Energy;
-use domain::ids::PointId;
+use domain::ids::{Digest32, PointId};
 use domain::key_record::PointRole;
-use domain::money::Price;
 use domain::posting::Run;
 use domain::quality::Quality;
 use domain::receipt::Line;
@@ -15,18 +14,17 @@ use runtime::args;
 use runtime::db::{Db, Tx};
 
 use super::contract::is_contracted;
-use super::error::{corrupt, decoded, number, stored};
+use super::error::{corrupt, decoded, number, run_of, stored};
 use super::logs::append;
 use super::registry::{digest, points_until, salt};
-use super::{Community, ServiceError, money, note_interval};
+use super::{Community, ServiceError, money, note_interval, rules};
 use crate::accept::RegisteredPoint;
-use crate::deliver::{ConnectionData, Metered, Substitute, deliver};
+use crate::deliver::{ConnectionData, LossCheck, Metered, Substitute, check_loss, deliver};
 use crate::legs::Legs;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
 use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
 use crate::store::LOCK;
-use crate::tariff::Tariff;
 
 /// Most runs that one call of [`runs_due`] names; the rest follows in the next.
 pub const RUNS_PER_CALL: i64 = 64;
@@ -53,6 +51,12 @@ pub struct RunSummary {
     pub substituted: u64,
     /// How the street's energy adds up.
     pub balance: Balance,
+    /// What the feeder's meter says about the others.
+    pub loss: LossCheck,
+    /// SHA-256 over all that the run was made from; none for runs of a program that did not keep it.
+    pub inputs: Option<Digest32>,
+    /// The tariff's version, where it has versions.
+    pub tariff: Option<String>,
 }
 
 /// The runs that are due of intervals that were contracted, the longest overdue first, at most [`RUNS_PER_CALL`].
@@ -102,10 +106,6 @@ pub async fn postpone(
     Ok(())
 }
 
-fn run_of(code: i64) -> Result<Run, ServiceError> {
-    Run::from_code(number(code, "a run")?).ok_or_else(|| corrupt("an unknown run"))
-}
-
 /// Settles an interval in a run, at most once for each: a second call only reports.
 ///
 /// # Errors
@@ -131,7 +131,7 @@ pub async fn run_interval(
         return Err(ServiceError::Refused(why));
     }
     note_interval(tx, community, interval).await?;
-    let (tariff, done) = interval_state(tx, interval).await?;
+    let (rules, done) = rules::of_interval(tx, interval).await?;
     if done.is_some_and(|done| done > run) {
         let why = format!("{interval} has had a later run than the {} one", run.word());
         return Err(ServiceError::Refused(why));
@@ -141,19 +141,25 @@ pub async fn run_interval(
     let connections = connections(tx, interval, &points, &metered).await?;
     let substituted = connections.iter().filter(|c| c.reading.is_none()).count();
     let deliveries = deliver(interval, &connections, trades)?;
-    let settlement = settle(&Inputs {
+    let used = rules::used(tx, &rules, interval).await?;
+    let inputs = Inputs {
         interval,
-        tariff: &tariff,
+        tariff: &rules.tariff,
         clearing_price: clearing.price,
         trades,
         deliveries: &deliveries,
         feeder: feeder(&points, &metered),
         options: Options {
             run,
-            ..Options::default()
+            terms: rules.terms,
+            version: rules.version.as_deref(),
+            steps: &rules.steps,
+            used: Some(&used),
         },
-    })?;
+    };
+    let settlement = settle(&inputs)?;
     let (postings, lines) = book(tx, now, &settlement, run).await?;
+    rules::keep_supplied(tx, &rules, &settlement).await?;
     let summary = RunSummary {
         interval,
         run,
@@ -162,28 +168,12 @@ pub async fn run_interval(
         lines,
         substituted: substituted as u64,
         balance: settlement.balance,
+        loss: check_loss(&deliveries, inputs.feeder, community.loss_band),
+        inputs: Some(rules::inputs_digest(&inputs, clearing)),
+        tariff: rules.version.clone(),
     };
     keep_run(tx, now, &summary).await?;
     Ok(summary)
-}
-
-async fn interval_state(
-    tx: &mut Tx,
-    interval: Interval,
-) -> Result<(Tariff, Option<Run>), ServiceError> {
-    let (retail, feed_in, network_fee, done): (i64, i64, i64, Option<i64>) = tx
-        .fetch_one(
-            "SELECT retail, feed_in, network_fee, done FROM settle_intervals WHERE start_s = $1",
-            args![interval.start_s()],
-        )
-        .await?;
-    let price = Price::from_micro_per_kwh;
-    let tariff = Tariff {
-        retail: price(retail),
-        feed_in: price(feed_in),
-        network_fee: price(network_fee),
-    };
-    Ok((tariff, done.map(run_of).transpose()?))
 }
 
 type MeterRow = (String, i64, i64, i64, Vec<u8>);
@@ -343,7 +333,8 @@ async fn keep_run(tx: &mut Tx, now: Timestamp, summary: &RunSummary) -> Result<(
     let balance = &summary.balance;
     tx.execute(
         "INSERT INTO settle_runs (start_s, run, at_ms, postings, lines, substituted, imported_wh,
-         exported_wh, lost_wh, feeder_metered) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         exported_wh, lost_wh, feeder_metered, inputs, tariff, program, loss_check)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         args![
             start_s,
             run,
@@ -354,7 +345,11 @@ async fn keep_run(tx: &mut Tx, now: Timestamp, summary: &RunSummary) -> Result<(
             balance.imported.wh(),
             balance.exported.wh(),
             balance.lost.wh(),
-            balance.feeder_metered
+            balance.feeder_metered,
+            summary.inputs.map(|inputs| inputs.0.to_vec()),
+            summary.tariff.clone(),
+            rules::PROGRAM,
+            summary.loss.word()
         ],
     )
     .await?;
@@ -367,7 +362,18 @@ async fn keep_run(tx: &mut Tx, now: Timestamp, summary: &RunSummary) -> Result<(
     Ok(())
 }
 
-type RunRow = (i64, i64, i64, i64, i64, i64, i64);
+type RunRow = (
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    Option<Vec<u8>>,
+    Option<String>,
+    Option<String>,
+);
 
 async fn known_run(
     tx: &mut Tx,
@@ -376,14 +382,17 @@ async fn known_run(
 ) -> Result<Option<RunSummary>, ServiceError> {
     let row: Option<RunRow> = tx
         .fetch_optional(
-            "SELECT postings, lines, substituted, imported_wh, exported_wh, lost_wh, feeder_metered
-             FROM settle_runs WHERE start_s = $1 AND run = $2",
+            "SELECT postings, lines, substituted, imported_wh, exported_wh, lost_wh, feeder_metered,
+             inputs, tariff, loss_check FROM settle_runs WHERE start_s = $1 AND run = $2",
             args![interval.start_s(), i64::from(run.code())],
         )
         .await?;
-    let Some((postings, lines, substituted, imported, exported, lost, metered)) = row else {
+    let Some(row) = row else {
         return Ok(None);
     };
+    let (postings, lines, substituted, imported, exported, lost, metered, ..) = row;
+    let (inputs, tariff, loss) = (row.7, row.8, row.9);
+    let loss = loss.as_deref().and_then(LossCheck::from_word);
     Ok(Some(RunSummary {
         interval,
         run,
@@ -397,5 +406,8 @@ async fn known_run(
             lost: Energy::from_wh(lost),
             feeder_metered: metered != 0,
         },
+        loss: loss.unwrap_or(LossCheck::NotMetered),
+        inputs: inputs.as_deref().map(digest).transpose()?,
+        tariff,
     }))
 }

@@ -6,6 +6,7 @@
 )]
 
 mod books;
+mod by_hand;
 mod evidence;
 mod interval;
 mod keys;
@@ -14,4 +15,5 @@ mod ocpi;
 mod readings;
 mod receipts;
 mod statements;
+mod terms;
 mod world;

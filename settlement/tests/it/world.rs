@@ -11,16 +11,18 @@ use domain::posting::{Asset, Chart, Run};
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
 use domain::signed::{PublicKey, Signed, SigningKey};
+use domain::terms::Terms;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::db::Db;
 use runtime::testing::TempPostgres;
+use settlement::deliver::LossBand;
 use settlement::service::{
     Community, ReadingOutcome, RunSummary, accept_reading, balances, contract, deposit, enrol,
     hold, run_interval,
 };
 use settlement::store::MIGRATIONS;
-use settlement::tariff::Tariff;
+use settlement::tariff::{Tariff, Tariffs};
 
 pub(crate) const START_S: i64 = 1_782_000_000;
 
@@ -76,6 +78,14 @@ impl World {
         World::with(db, homes, Some(folder), None).await
     }
 
+    /// The same with other rules than plain pooling at a flat tariff.
+    pub(crate) async fn under(homes: &[&str], tariff: Tariffs, terms: Terms) -> World {
+        let mut world = World::on_sqlite(homes).await;
+        world.community.tariff = tariff;
+        world.community.terms = terms;
+        world
+    }
+
     pub(crate) async fn on_postgres(homes: &[&str]) -> Option<World> {
         let server = runtime::testing::postgres()?;
         let db = Db::open(&server.url()).await.unwrap();
@@ -95,7 +105,9 @@ impl World {
             id: CommunityId::new("street").unwrap(),
             operator: SigningKey::from_bytes(&[1; 32]),
             interval_length_s: 900,
-            tariff,
+            tariff: tariff.into(),
+            terms: Terms::default(),
+            loss_band: LossBand::default(),
         };
         let mut world = World {
             db,
