@@ -11,9 +11,11 @@ use super::random::{Draws, normal_quantile};
 const QUANTILES: usize = 21;
 /// Steps of the table by normal value, from −4 to 4.
 const TABLE: usize = 129;
-/// The last place from which another one follows.
-const TABLE_LAST: i64 = 127;
 const TABLE_END: f64 = 4.0;
+/// The last place from which another one follows.
+const TABLE_LAST: usize = TABLE - 2;
+/// Places for each unit of the normal value.
+const TABLE_STEP: f64 = (TABLE as f64 - 1.0) / (2.0 * TABLE_END);
 /// Shares of the shared process's variance that are forgotten slowly (weather) and quickly (single clouds).
 const WEATHER_SHARE: f64 = 0.45;
 const WEATHER_MEMORY_S: f64 = 160_000.0;
@@ -82,8 +84,13 @@ impl Transparency {
     #[inline]
     #[must_use]
     pub fn share(&self, z: f64) -> f64 {
-        let place = (z.clamp(-TABLE_END, TABLE_END) / TABLE_END + 1.0) / 2.0 * (TABLE as f64 - 1.0);
-        let index = usize::try_from(crate::number::bounded(place.floor(), TABLE_LAST)).unwrap_or(0);
+        let place = (z.clamp(-TABLE_END, TABLE_END) + TABLE_END) * TABLE_STEP;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within 0 and the table's last step; what is no number becomes 0"
+        )]
+        let index = (place as usize).min(TABLE_LAST);
         let part = place - index as f64;
         self.0[index] + part * (self.0[index + 1] - self.0[index])
     }
@@ -164,7 +171,7 @@ impl Clouds {
     #[inline]
     pub fn at_home(&self, shared: f64, own: &mut f64, draws: &mut Draws) -> f64 {
         if self.own_share > 0.0 {
-            *own = self.own.next(*own, draws.normal());
+            *own = self.own.next(*own, f64::from(draws.quick_normal()));
         }
         self.shared_share * shared + self.own_share * *own
     }
