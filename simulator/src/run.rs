@@ -20,10 +20,12 @@ mod devices;
 pub mod engine;
 mod evidence;
 pub mod folder;
+pub mod grid;
 pub mod homes;
 pub mod kpis;
 pub mod market;
 mod meters;
+pub mod network;
 #[cfg(feature = "tables")]
 mod parquet;
 pub mod plot;

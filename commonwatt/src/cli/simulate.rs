@@ -118,7 +118,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 /// The job of a scenario file or a built-in scenario.
 pub(super) fn job(name: &str, seed: u64) -> Result<Job, CliError> {
     let path = Path::new(name);
-    let scenario = match builtin::scenario(name) {
+    let mut scenario = match builtin::scenario(name) {
         Some(scenario) if !path.exists() => scenario.map_err(failed)?,
         _ if !path.exists() => {
             let names: Vec<&str> = builtin::ALL.iter().map(|(name, _, _)| *name).collect();
@@ -129,12 +129,13 @@ pub(super) fn job(name: &str, seed: u64) -> Result<Job, CliError> {
         }
         _ => RunScenario::parse(name, &read_input(path)?).map_err(failed)?,
     };
+    let beside = |file: &str| read_input(&path.parent().unwrap_or(Path::new("")).join(file));
+    if let Some(network) = &mut scenario.network {
+        network.take_file(beside)?;
+    }
     let prices = match &scenario.tariff.prices {
         None => None,
-        Some(file) => {
-            let beside = path.parent().unwrap_or(Path::new("")).join(file);
-            Some((file.clone(), read_input(&beside)?))
-        }
+        Some(file) => Some((file.clone(), beside(file)?)),
     };
     Ok(Job {
         scenario,

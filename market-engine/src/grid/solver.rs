@@ -121,16 +121,17 @@ impl Solver {
             };
             let [at_from, at_to] = shunts(branch);
             let turn = Complex::polar(branch.ratio, branch.shift_deg);
-            let above = self.own[parent];
-            let (own, inner) = if along {
-                let own = above / turn;
-                (own, own)
+            // Magnitudes go by the ratios alone: no sine or cosine of the platform is in what is swept.
+            let (above, above_abs) = (self.own[parent], self.own_abs[parent]);
+            let (own, own_abs) = if along {
+                (above / turn, above_abs / branch.ratio)
             } else {
-                (above * turn, above)
+                (above * turn, above_abs * branch.ratio)
             };
-            let square = inner.norm2();
+            let inner_abs = if along { own_abs } else { above_abs };
+            let square = inner_abs * inner_abs;
             self.own[place] = own;
-            self.own_abs[place] = own.abs();
+            self.own_abs[place] = own_abs;
             self.z_re[place] = branch.r_pu / square;
             self.z_im[place] = branch.x_pu / square;
             let (near, far) = if along {
@@ -308,6 +309,19 @@ impl Solver {
         }
     }
 
+    /// Loading of every branch in percent of its rating, in the order of the network's branches, into a list of that
+    /// length; 0 where a branch has no rating or is open. Allocates nothing.
+    pub fn write_loading_percent(&self, into: &mut [f64]) {
+        into.fill(0.0);
+        for place in 1..self.steps.len() {
+            if let Some(edge) = self.steps[place].edge
+                && let Some(loading) = into.get_mut(edge)
+            {
+                *loading = self.branch_flow(place, edge).loading_percent.unwrap_or(0.0);
+            }
+        }
+    }
+
     /// What all branches take: what flows into the network less what the loads take out.
     #[must_use]
     pub fn losses_kw(&self) -> f64 {
@@ -403,7 +417,7 @@ impl Solver {
     fn amperes(&self, power: Complex, place: usize) -> f64 {
         let base_kv = self.network.nodes[self.steps[place].node].base_kv;
         let base_a = self.network.sn_mva * 1e3 / (3.0_f64.sqrt() * base_kv);
-        power.abs() / self.vm_at(place) * base_a
+        power.norm2().sqrt() / self.vm_at(place) * base_a
     }
 
     fn loading(

@@ -121,6 +121,16 @@ fn loading_is_a_share_of_the_rating() {
     let share = 100.0 * amperes * 3.0_f64.sqrt() * 0.4 / 160.0;
     assert!((trafo.loading_percent.unwrap() - share).abs() < 1e-6);
     assert_eq!(flow.max_trafo_loading_percent, trafo.loading_percent);
+    let mut solver = Solver::new(&net).unwrap();
+    solver
+        .solve(&loads(&net, &[0.0, 0.0, 80.0], &[0.0; 3]))
+        .unwrap();
+    let mut percent = [9.0; 2];
+    solver.write_loading_percent(&mut percent);
+    assert_eq!(
+        percent.map(Some),
+        [line.loading_percent, trafo.loading_percent]
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::detail::Detail;
 use super::devices::{
     Chunk, DeviceSums, Manner, Sky, StepSums, Streams, number_of, run_all, yesterday,
 };
+use super::grid::{Grid, GridOutcome};
 use super::homes::homes;
 use super::market::{Cleared, Market, MindStreams, Rule, Trader};
 use super::meters::Meters;
@@ -155,6 +156,8 @@ pub struct Outcome {
     pub sums: Vec<HomeSums>,
     /// One row for each interval.
     pub rows: Vec<IntervalRow>,
+    /// What the wires carried, where the scenario has any.
+    pub grid: Option<GridOutcome>,
     /// The intervals.
     pub calendar: Calendar,
     /// How the homes traded.
@@ -219,6 +222,7 @@ pub(super) fn run(
     }
     let rows = engine.rows;
     Ok(Outcome {
+        grid: engine.grid.map(Grid::finish),
         sums,
         rows,
         rule: engine.market.rule(),
@@ -279,6 +283,7 @@ struct Engine<'r> {
     settled_net: Vec<i64>,
     sums: Vec<HomeSums>,
     rows: Vec<IntervalRow>,
+    grid: Option<Grid>,
     detail: Option<&'r mut Detail>,
 }
 
@@ -334,6 +339,9 @@ impl<'r> Engine<'r> {
             settled_net: vec![0; homes.len()],
             sums: vec![HomeSums::default(); homes.len()],
             rows: Vec::new(),
+            grid: (scenario.network.as_ref())
+                .map(|network| Grid::new(network, homes, scenario.site.interval_s))
+                .transpose()?,
             detail,
         })
     }
@@ -432,6 +440,9 @@ impl<'r> Engine<'r> {
                 *wide = i64::from(*net);
             }
             devices.add(chunk.step_sums(step));
+        }
+        if let Some(grid) = &mut self.grid {
+            grid.interval(moment, &self.net)?;
         }
         let whole = self.detail.is_some();
         let cleared = self.market.clear(moment.interval, &self.traders, whole)?;

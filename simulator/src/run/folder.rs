@@ -385,6 +385,11 @@ fn write(
     )?);
     written.push(intervals(start(&tables::INTERVALS)?, &ran.outcome.rows)?);
     written.push(figure_rows(start(&tables::KPIS)?, &figures)?);
+    if let Some(grid) = &ran.outcome.grid {
+        written.push(grid.write_rows(start(&tables::GRID)?)?);
+        written.push(grid.write_nodes(start(&tables::GRID_NODES)?)?);
+        written.push(grid.write_branches(start(&tables::GRID_BRANCHES)?)?);
+    }
     written.sort_by(|a, b| a.file.cmp(&b.file));
     let mut files: Vec<FileEntry> = written.into_iter().map(FileEntry::from).collect();
     let mut text = |name: &str, text: &str| -> Result<(), RunError> {
@@ -582,6 +587,9 @@ fn outcome_sha256(outcome: &Outcome) -> String {
         ] {
             hash.update(value.to_be_bytes());
         }
+    }
+    if let Some(grid) = &outcome.grid {
+        hash.update(grid.bytes());
     }
     let digest: [u8; 32] = hash.finalize().into();
     to_hex(&digest)

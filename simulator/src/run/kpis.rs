@@ -49,7 +49,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// Collects figures.
-struct List(Vec<Kpi>);
+pub(super) struct List(Vec<Kpi>);
 
 impl List {
     fn add(&mut self, name: &str, unit: &str, values: [Option<f64>; 3], definition: &str) {
@@ -64,7 +64,13 @@ impl List {
         });
     }
 
-    fn one(&mut self, name: &str, unit: &str, value: impl Into<Option<f64>>, definition: &str) {
+    pub(super) fn one(
+        &mut self,
+        name: &str,
+        unit: &str,
+        value: impl Into<Option<f64>>,
+        definition: &str,
+    ) {
         self.add(name, unit, [value.into(), None, None], definition);
     }
 }
@@ -80,6 +86,9 @@ pub fn kpis(outcome: &Outcome) -> Vec<Kpi> {
     savings(&mut list, &outcome.sums);
     peaks(&mut list, outcome);
     settlement(&mut list, &total, outcome);
+    if let Some(grid) = &outcome.grid {
+        grid.kpis(&mut list);
+    }
     list.0
 }
 

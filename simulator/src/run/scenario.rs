@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::de::{DeTable, DeValue};
 
 use super::RunError;
+use super::network::NetworkScenario;
 use crate::model::ev::ChargePolicy;
 use crate::scenario::{BatteryScenario, EvScenario, PvScenario};
 
@@ -51,6 +52,9 @@ pub struct RunScenario {
     /// What goes wrong with meters.
     #[serde(default)]
     pub faults: Faults,
+    /// The wires; without it no power flow is solved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkScenario>,
     /// Homes one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub homes: Vec<RunHome>,
@@ -593,6 +597,11 @@ impl RunScenario {
         rule(named, &["name"], "1 to 64 letters, digits and hyphens")?;
         self.site.check()?;
         self.tariff.check()?;
+        if let Some(network) = &self.network {
+            let place = |key: &str| vec!["network".to_owned(), key.to_owned()];
+            let checked = network.check();
+            checked.map_err(|(key, what)| (place(key), what.to_owned()))?;
+        }
         rule(
             (0..=200).contains(&self.feeder.losses_per_mille),
             &["feeder", "losses_per_mille"],

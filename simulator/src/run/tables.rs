@@ -24,6 +24,14 @@ const fn price(name: &'static str, description: &'static str) -> Column {
     column(name, Kind::Int, "micro-token per kWh", description)
 }
 
+const fn pu(name: &'static str, description: &'static str) -> Column {
+    column(name, Kind::Real, "p.u.", description)
+}
+
+const fn percent(name: &'static str, description: &'static str) -> Column {
+    column(name, Kind::Real, "%", description)
+}
+
 const fn nano(name: &'static str, description: &'static str) -> Column {
     column(name, Kind::Int, "nano-token", description)
 }
@@ -306,8 +314,55 @@ pub const KPIS: Table = Table {
     ],
 };
 
+/// The wires, interval by interval; only where the scenario has `[network]`.
+pub const GRID: Table = Table {
+    name: "grid",
+    about: "the network in one interval; values are missing where it cannot carry the loads",
+    columns: &[
+        START,
+        pu("vm_min_pu", "lowest voltage at a home"),
+        pu("vm_max_pu", "highest voltage at a home"),
+        percent("line_percent", "loading of the busiest line"),
+        percent("trafo_percent", "loading of the busiest transformer"),
+        wh("loss_wh", "what lines and transformers took"),
+        column("homes_low", Kind::Int, "", "homes below the band"),
+        column("homes_high", Kind::Int, "", "homes above the band"),
+    ],
+};
+
+/// Nodes over the whole run.
+pub const GRID_NODES: Table = Table {
+    name: "grid_nodes",
+    about: "one node of the network",
+    columns: &[
+        column("node", Kind::Int, "", "the node's id"),
+        column("homes", Kind::Int, "", "homes at it"),
+        pu("vm_min_pu", "its lowest voltage"),
+        pu("vm_max_pu", "its highest voltage"),
+        column("intervals_low", Kind::Int, "", "intervals below the band"),
+        column("intervals_high", Kind::Int, "", "intervals above the band"),
+    ],
+};
+
+/// Lines and transformers over the whole run.
+pub const GRID_BRANCHES: Table = Table {
+    name: "grid_branches",
+    about: "one line or transformer",
+    columns: &[
+        column("branch", Kind::Int, "", "the branch's id"),
+        text("name", "what people call it"),
+        percent("max_percent", "its highest loading"),
+        column(
+            "intervals_over",
+            Kind::Int,
+            "",
+            "intervals above its rating",
+        ),
+    ],
+};
+
 /// All tables, in the order of the flow.
-pub const ALL: [&Table; 8] = [
+pub const ALL: [&Table; 11] = [
     &PARTICIPANTS,
     &INTERVALS,
     &ORDERS,
@@ -316,6 +371,9 @@ pub const ALL: [&Table; 8] = [
     &DELIVERIES,
     &POSTINGS,
     &KPIS,
+    &GRID,
+    &GRID_NODES,
+    &GRID_BRANCHES,
 ];
 
 /// The data dictionary as Markdown.

@@ -8,6 +8,7 @@
 )]
 
 mod dataset;
+mod grid;
 mod import;
 mod modbus;
 mod models;
