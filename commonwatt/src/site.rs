@@ -860,4 +860,26 @@ mod tests {
         let password = format!("password_sha256 = \"{}\"\n", "0".repeat(64));
         check(&password, "", "gateway gw-1 has no password_sha256");
     }
+
+    #[test]
+    fn a_public_url_is_scheme_and_host() {
+        let with = |url: &str| {
+            let text = text().replacen("[web]\n", &format!("[web]\npublic_url = \"{url}\"\n"), 1);
+            Site::from_toml(&text, Path::new("site.toml"))
+        };
+        let site = with("https://street.example/").unwrap();
+        assert_eq!(site.public_url.as_deref(), Some("https://street.example"));
+        assert!(site.to_toml().unwrap().contains("https://street.example"));
+        for bad in [
+            "",
+            "street.example",
+            "ftp://street.example",
+            "https://a/b",
+            "https://",
+            "https://A",
+        ] {
+            let said = format!("{:#}", with(bad).unwrap_err());
+            assert!(said.contains("public_url"), "{bad}: {said}");
+        }
+    }
 }

@@ -192,3 +192,49 @@ pub(super) fn client(extensions: &Extensions, headers: &HeaderMap, accounts: &Ac
     let last = said.and_then(|line| line.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
     last.unwrap_or(peer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::signed::SigningKey;
+
+    #[tokio::test]
+    async fn a_proxy_is_believed_where_there_is_one_and_only_its_own_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.db");
+        let db = runtime::db::Db::open(file.to_str().unwrap()).await.unwrap();
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let plain = Accounts::new(db.clone(), &key, None);
+        let public = Accounts::new(db, &key, Some("https://street.example".to_owned()));
+        let from = |accounts: &Accounts, peer: &str, said: &'static str| {
+            let mut extensions = Extensions::new();
+            extensions.insert(ConnectInfo(
+                format!("{peer}:1").parse::<SocketAddr>().unwrap(),
+            ));
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", HeaderValue::from_static(said));
+            client(&extensions, &headers, accounts).to_string()
+        };
+        let said = "203.0.113.9, 198.51.100.7";
+        assert_eq!(from(&public, "127.0.0.1", said), "198.51.100.7");
+        assert_eq!(
+            from(&public, "192.0.2.1", said),
+            "192.0.2.1",
+            "no proxy of ours"
+        );
+        assert_eq!(
+            from(&plain, "127.0.0.1", said),
+            "127.0.0.1",
+            "no proxy at all"
+        );
+        assert_eq!(from(&public, "127.0.0.1", "nonsense"), "127.0.0.1");
+    }
+
+    #[test]
+    fn a_token_stands_behind_its_scheme() {
+        let said = |text: &'static str| bearer(&HeaderValue::from_static(text)).map(str::to_owned);
+        assert_eq!(said("Bearer cw_a"), Some("cw_a".to_owned()));
+        assert_eq!(said("bearer  cw_a"), Some("cw_a".to_owned()));
+        assert_eq!((said("Basic cw_a"), said("cw_a")), (None, None));
+    }
+}

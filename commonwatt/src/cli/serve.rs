@@ -61,6 +61,17 @@ async fn serve(args: Args, site: Site) -> anyhow::Result<()> {
     say("broker", &gateways_at);
     let link = broker::start(&mut tasks, meeting, &site)?;
     let page = listener.local_addr()?;
+    let has_tls = site
+        .public_url
+        .as_ref()
+        .is_some_and(|url| url.starts_with("https://"));
+    if !page.ip().is_loopback() && !has_tls {
+        tracing::warn!(
+            %page,
+            "other computers reach the pages without TLS, and whoever listens on the way gets people's sessions: \
+             let a proxy on this computer add TLS, listen on 127.0.0.1, and set public_url in [web]"
+        );
+    }
     start_platform(&mut tasks, platform, listener, link);
     say("page", &format!("http://{page}/   (Ctrl-C stops)"));
     tasks.run_until(stop).await?;
