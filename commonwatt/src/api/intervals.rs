@@ -8,6 +8,7 @@ use domain::time::{Interval, Timestamp};
 use domain::trade::Clearing;
 use market_engine::market::{Gate, closes_at, gate};
 use serde::Serialize;
+use settlement::tariff::Tariff;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, List, Range, Refused, Wants, time};
@@ -126,6 +127,7 @@ pub(super) async fn one(State(web): State<Web>, Path(start): Path<String>) -> An
         (Gate::Open, None) => "open",
         (Gate::Closed, None) => "closed",
     };
+    let tariff = tariff_at(&web, interval)?;
     let text = |price: Option<domain::money::Price>| price.map(|price| price.to_string());
     let has_book = clearing.as_ref().is_some_and(|c| c.public_book.is_some());
     let start = interval.start();
@@ -134,8 +136,8 @@ pub(super) async fn one(State(web): State<Web>, Path(start): Path<String>) -> An
         end: time(interval.end()),
         state,
         gate_closes: time(closes_at(interval, rules)),
-        retail: shared.site.tariff.retail.to_string(),
-        feed_in: shared.site.tariff.feed_in.to_string(),
+        retail: tariff.retail.to_string(),
+        feed_in: tariff.feed_in.to_string(),
         price_low: text(clearing.as_ref().and_then(|c| c.price_low)),
         price_high: text(clearing.as_ref().and_then(|c| c.price_high)),
         explanation: clearing.as_ref().map(explanation),
@@ -166,6 +168,12 @@ fn explanation(clearing: &Clearing) -> String {
         "{range}; {} sets {price} for all {} trades.",
         clearing.price_policy, clearing.trades
     )
+}
+
+/// The utility's prices of an interval.
+pub(super) fn tariff_at(web: &Web, interval: Interval) -> Result<Tariff, Refused> {
+    let found = web.shared.site.settlement.tariffs.at(interval);
+    Ok(found.map_err(anyhow::Error::from)?.tariff)
 }
 
 /// The community's interval that starts then.
