@@ -4,6 +4,7 @@ mod chart;
 mod house;
 mod street;
 mod trades;
+mod verify;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -112,6 +113,12 @@ fn router(web: Web) -> Router {
         .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
         .route("/receipts/{name}", get(linked_receipt))
+        .route(
+            "/verify",
+            get(verify::page)
+                .post(verify::verify)
+                .layer(DefaultBodyLimit::max(verify::FORM_MAX_BYTES)),
+        )
         .merge(crate::api::routes(&web))
         .merge(auth::routes())
         .route(

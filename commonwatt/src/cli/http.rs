@@ -40,6 +40,15 @@ impl Client {
         Ok(String::from_utf8(bytes).map_err(strange)?)
     }
 
+    /// Gets the bytes at a path, of at most so many; none where there is nothing.
+    pub(super) fn find(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, CliError> {
+        let address = self.address(path)?;
+        match agent().get(&address).call() {
+            Ok(answer) if answer.status() == ureq::http::StatusCode::NOT_FOUND => Ok(None),
+            answer => self.heard(answer, most).map(Some),
+        }
+    }
+
     /// Posts signed bytes, and gives the platform's answer.
     pub(super) fn post(&self, path: &str, signed: &[u8]) -> Result<Value, CliError> {
         let address = self.address(path)?;

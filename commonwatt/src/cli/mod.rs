@@ -4,6 +4,8 @@
 
 #[cfg(feature = "platform")]
 mod accounts;
+#[cfg(feature = "platform")]
+mod audit;
 mod check;
 #[cfg(feature = "platform")]
 mod clear;
@@ -43,7 +45,7 @@ mod simulate;
 #[cfg(feature = "platform")]
 mod sweep;
 #[cfg(feature = "platform")]
-mod verify;
+pub(crate) mod verify;
 #[cfg(feature = "platform")]
 mod witness;
 
@@ -126,6 +128,9 @@ enum Command {
     /// Check a receipt or a log's entry offline: signatures, trade, postings, log proofs, witnesses.
     #[cfg(feature = "platform")]
     Verify(verify::Args),
+    /// Check a community's logs and clearings from what it publishes, or from a copy.
+    #[cfg(feature = "platform")]
+    Audit(audit::Args),
     /// Watch over the logs of communities: sign a log's checkpoint only if it grew from the last one.
     #[cfg(feature = "platform")]
     Witness(witness::Args),
@@ -238,6 +243,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Export(args) => runs::export(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Audit(args) => audit::run(&args),
         #[cfg(feature = "platform")]
         Command::Witness(args) => witness::run(args),
         #[cfg(feature = "platform")]

@@ -322,7 +322,7 @@ fn proof(street: &Street) -> Markup {
         p { "Every reading is signed in the home, every posting is in a log that only grows: "
             b { (log.readings) } " readings, " b { (log.market) } " market entries, "
             b { (log.ledger) } " ledger entries." }
-        p { "Check a receipt without trusting this page: " code { "commonwatt verify receipt.json" }
+        p { a href="/verify" { "Check a receipt here" } ", or without trusting this page: " code { "commonwatt verify receipt.json" }
             " · operator’s key " code.key { (log.operator_key) } }
     }
 }

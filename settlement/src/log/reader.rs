@@ -74,6 +74,10 @@ impl<S: Source> Tiled<S> {
     }
 
     fn node(&mut self, node: Node) -> Result<Digest32, ReadError> {
+        let end = (node.index + 1).checked_shl(u32::from(node.level));
+        if end.is_none_or(|end| end > self.size) {
+            return Err(self.beyond(format!("subtree {node:?}")));
+        }
         let tile = Tile::of_node(node, self.size);
         let tile = tile.ok_or_else(|| self.beyond(format!("subtree {node:?}")))?;
         if !self.kept.contains_key(&tile) {
@@ -114,6 +118,15 @@ impl<S: Source> Tiled<S> {
             .first()
             .copied()
             .unwrap_or_else(super::tree::empty_root))
+    }
+
+    /// The root of the complete subtree of `2^level` leaves with which the tree begins.
+    ///
+    /// # Errors
+    /// A tile is missing or malformed, or the tree is smaller.
+    pub fn subtree(&mut self, level: u32) -> Result<Digest32, ReadError> {
+        let level = u8::try_from(level).unwrap_or(u8::MAX);
+        self.node(Node { level, index: 0 })
     }
 
     /// The hashes that lead from a leaf to the root.
@@ -270,6 +283,11 @@ mod tests {
             let mut tiled = Tiled::new(from(&served), size);
             let root = tiled.root().unwrap();
             assert_eq!(oracle.root().as_bytes().as_slice(), root.0, "{size}");
+            assert_eq!(tiled.subtree(0), Ok(leaf_hash(&leaf(0))));
+            if size.is_power_of_two() {
+                assert_eq!(tiled.subtree(size.ilog2()), Ok(root));
+            }
+            assert!(tiled.subtree(size.ilog2() + 1).is_err());
             for index in [0, size / 3, size / 2, size - 1] {
                 let path = tiled.inclusion(index).unwrap();
                 let bytes: Vec<u8> = path.iter().flat_map(|d| d.0).collect();

@@ -1,0 +1,159 @@
+//! `commonwatt audit`: rebuilds a community's logs from what it publishes, clears its public books again, and
+//! says what nobody can check from outside.
+
+mod logs;
+mod market;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use domain::signed::PublicKey;
+use domain::time::Timestamp;
+use settlement::log::policy::Policy;
+
+use super::verify::read_key;
+use super::{CliError, Format, print_data, read_input};
+use crate::site::{parse_public_key, public_key_text};
+use source::Source;
+
+/// Check a community's logs and clearings from what it publishes, or from a folder that holds a copy.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt audit --log http://127.0.0.1:8080 --key operator.pub --mirror street\n  \
+    commonwatt audit --log street --key operator.pub --from 2026-06-21T00:00:00Z\n\n\
+    With a mirror that was written before, the logs must have grown from what is in it.\n\n\
+    Exit code 0: all holds. 1: something does not, with what. 2: the log cannot be read."
+)]
+pub(super) struct Args {
+    /// The platform's address, or a folder that `--mirror` has written.
+    #[arg(long, value_name = "URL|FOLDER")]
+    log: String,
+    /// Keep a copy of everything that was read in this folder, and go on from it the next time.
+    #[arg(long, value_name = "FOLDER")]
+    mirror: Option<PathBuf>,
+    /// The operator's public key (base64, or a file that holds it), from somewhere you trust.
+    #[arg(long)]
+    key: Option<String>,
+    /// A policy file: which witnesses must have signed the checkpoints.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Clear again only intervals that start at or after this time.
+    #[arg(long)]
+    from: Option<Timestamp>,
+    /// Clear again only intervals that start before this time.
+    #[arg(long)]
+    to: Option<Timestamp>,
+    /// How to print the findings.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// What was checked, and how it went; a finding that is only a remark counts as holding.
+pub(super) type Finding = (String, Result<String, String>);
+
+/// What is known before anything is read.
+struct Trust {
+    key: PublicKey,
+    pinned: bool,
+    policy: Policy,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    let mut source = Source::new(&args.log, args.mirror.as_deref())?;
+    let trust = trust(args, &mut source)?;
+    let mut findings: Vec<Finding> = Vec::new();
+    let detail = match trust.pinned {
+        true => "the key you named".to_owned(),
+        false => format!(
+            "{}, as the platform says: compare it with the one you know (--key)",
+            public_key_text(trust.key)
+        ),
+    };
+    findings.push(("operator".to_owned(), Ok(detail)));
+    let logs = logs::check(&mut source, &trust, &mut findings)?;
+    if let Some(logs) = &logs {
+        let range = (args.from, args.to);
+        market::check(&mut source, logs, range, &mut findings)?;
+    }
+    let failed = findings.iter().find_map(|(what, found)| match found {
+        Ok(_) => None,
+        Err(why) => Some(format!("{what}: {why}")),
+    });
+    let sealed = logs.as_ref().map(logs::Logs::sealed).unwrap_or_default();
+    print_data(&show(&findings, &sealed, failed.is_none(), args.format))?;
+    match failed {
+        None => Ok(source.keep_checkpoints()?),
+        Some(why) => Err(CliError::CheckFailed(format!("does not hold: {why}"))),
+    }
+}
+
+fn trust(args: &Args, source: &mut Source) -> Result<Trust, CliError> {
+    let policy = match &args.policy {
+        None => Policy::default(),
+        Some(file) => Policy::parse(&read_input(file)?)
+            .map_err(|e| CliError::BadInput(format!("{}: {e}", file.display())))?,
+    };
+    if let Some(key) = &args.key {
+        let key = read_key(key)?;
+        let pinned = true;
+        return Ok(Trust {
+            key,
+            pinned,
+            policy,
+        });
+    }
+    let about = source.json("api/v1/platform")?;
+    let key = about["operator_key"].as_str().unwrap_or_default();
+    let key = parse_public_key(key).map_err(|_| {
+        CliError::BadInput(format!(
+            "{} names no operator's key: give it with --key",
+            args.log
+        ))
+    })?;
+    Ok(Trust {
+        key,
+        pinned: false,
+        policy,
+    })
+}
+
+fn show(findings: &[Finding], sealed: &str, holds: bool, format: Format) -> String {
+    let detail = |found: &Result<String, String>| found.clone().unwrap_or_else(|why| why);
+    if format == Format::Json {
+        let findings = findings.iter().map(|(what, found)| {
+            serde_json::json!({"what": what, "ok": found.is_ok(), "detail": detail(found)})
+        });
+        let value = serde_json::json!({
+            "holds": holds,
+            "findings": findings.collect::<Vec<_>>(),
+            "not_checked": sealed,
+        });
+        return format!("{value:#}\n");
+    }
+    let mut out = String::new();
+    for (what, found) in findings {
+        let mark = if found.is_ok() { "ok" } else { "FAIL" };
+        let detail = detail(found);
+        out += &match format {
+            Format::Csv => format!("{what},{mark},\"{}\"\n", detail.replace('"', "\"\"")),
+            _ => format!("{mark:<4}  {what:<22} {detail}\n"),
+        };
+    }
+    if format == Format::Table {
+        out += &format!("not checked: {sealed}\n");
+        if holds {
+            out += "holds\n";
+        }
+    }
+    out
+}
+
+/// Writes a file and the folders that it is in.
+fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", file.display());
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(cannot)?;
+    }
+    std::fs::write(file, bytes).with_context(cannot)
+}

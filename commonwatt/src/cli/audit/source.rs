@@ -1,0 +1,130 @@
+//! Where an audit reads from: a platform or a copy of it in a folder, under the same paths; and the copy that
+//! it leaves behind.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::super::CliError;
+use super::super::http::Client;
+use super::write;
+
+/// Largest resource that is read: a public book.
+const MOST_BYTES: u64 = market_engine::public::BOOK_MAX_BYTES;
+
+enum From {
+    Platform(Client),
+    Folder(PathBuf),
+}
+
+/// What an audit reads from.
+pub(super) struct Source {
+    from: From,
+    name: String,
+    mirror: Option<PathBuf>,
+    /// Checkpoints that were read: they enter the mirror only once all holds.
+    checkpoints: BTreeMap<String, Vec<u8>>,
+}
+
+impl Source {
+    pub(super) fn new(from: &str, mirror: Option<&Path>) -> Result<Self, CliError> {
+        let name = from.to_owned();
+        let from = match from.contains("://") {
+            true => From::Platform(Client::new(from)),
+            false if Path::new(from).is_dir() => From::Folder(PathBuf::from(from)),
+            false => {
+                let why = format!("--log {from}: neither an address (http://…) nor a folder");
+                return Err(CliError::BadInput(why));
+            }
+        };
+        Ok(Source {
+            from,
+            name,
+            mirror: mirror.map(Path::to_owned),
+            checkpoints: BTreeMap::new(),
+        })
+    }
+
+    /// The bytes at a path; `None` where there is nothing.
+    fn fetch(&self, path: &str) -> Result<Option<Vec<u8>>, CliError> {
+        match &self.from {
+            From::Platform(client) => client.find(&format!("/{path}"), MOST_BYTES),
+            From::Folder(folder) => read(&folder.join(path)),
+        }
+    }
+
+    /// A resource that never changes: from the mirror where that has it, else it is fetched and kept.
+    pub(super) fn fixed(&mut self, path: &str) -> Result<Option<Vec<u8>>, CliError> {
+        let kept = self.mirror.as_ref().map(|mirror| mirror.join(path));
+        if let Some(kept) = &kept
+            && let Some(bytes) = read(kept)?
+        {
+            return Ok(Some(bytes));
+        }
+        let bytes = self.fetch(path)?;
+        if let (Some(kept), Some(bytes)) = (kept, &bytes) {
+            write(&kept, bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// The checkpoint that is served now.
+    pub(super) fn checkpoint(&mut self, path: &str) -> Result<String, CliError> {
+        let missing = || CliError::BadInput(format!("{}: {path} is not there", self.name));
+        let bytes = self.fetch(path)?.ok_or_else(missing)?;
+        let text = String::from_utf8(bytes.clone());
+        let text = text.map_err(|_| CliError::CheckFailed(format!("{path}: not UTF-8 text")))?;
+        self.checkpoints.insert(path.to_owned(), bytes);
+        Ok(text)
+    }
+
+    /// The checkpoint that an earlier audit has left in the mirror.
+    pub(super) fn earlier(&self, path: &str) -> Result<Option<String>, CliError> {
+        let Some(mirror) = &self.mirror else {
+            return Ok(None);
+        };
+        let bytes = read(&mirror.join(path))?;
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
+
+    /// A JSON resource that may change.
+    pub(super) fn json(&mut self, path: &str) -> Result<Value, CliError> {
+        let bytes = self.fetch(path)?.unwrap_or_default();
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if let (Some(mirror), false) = (&self.mirror, value.is_null()) {
+            write(&mirror.join(path), &bytes)?;
+        }
+        Ok(value)
+    }
+
+    /// Keeps a file beside the mirror, or where there is none, here.
+    pub(super) fn keep(&self, name: &str, text: &str) -> Result<PathBuf, CliError> {
+        let folder = self.mirror.clone().unwrap_or_default();
+        let file = folder.join(name);
+        write(&file, text.as_bytes())?;
+        Ok(file)
+    }
+
+    /// Takes over the checkpoints that were read, now that all holds.
+    pub(super) fn keep_checkpoints(&self) -> anyhow::Result<()> {
+        let Some(mirror) = &self.mirror else {
+            return Ok(());
+        };
+        for (path, bytes) in &self.checkpoints {
+            write(&mirror.join(path), bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<Option<Vec<u8>>, CliError> {
+    match std::fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(CliError::BadInput(format!(
+            "cannot read {}: {e}",
+            file.display()
+        ))),
+    }
+}
