@@ -4,13 +4,31 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::ids::{GatewayId, PointId};
+use crate::ids::{Digest32, GatewayId, PointId};
+use crate::log::tree::PATH_MAX;
 use crate::rejection::Rejection;
 use crate::signed::{Kind, Message, decode, encode};
 use crate::time::Timestamp;
 
 /// Most missing ranges, and most rejections, in one acceptance; the rest follows in the next.
 pub const LIST_MAX: usize = 64;
+/// Longest note of a checkpoint in an acceptance: one with the operator's signature alone.
+const NOTE_MAX_BYTES: usize = 1024;
+
+/// The ledger log's newest checkpoint, with the proof that it began like one that the gateway has seen.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct LedgerHead {
+    /// The signed note.
+    #[n(1)]
+    pub note: String,
+    /// Entries of the tree that the proof starts from; zero where there is none.
+    #[n(2)]
+    pub old: u64,
+    /// The proof of RFC 6962.
+    #[n(3)]
+    pub path: Vec<Digest32>,
+}
 
 /// What stands accepted for one metering point, of the readings under its gateway's newest key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +47,14 @@ pub struct Acceptance {
     pub rejected: Vec<(u64, Rejection)>,
     /// When this was said.
     pub issued_at: Timestamp,
+    /// How far the ledger log is: every gateway watches that it only grows.
+    pub ledger: Option<LedgerHead>,
+}
+
+impl LedgerHead {
+    fn is_too_long(&self) -> bool {
+        self.note.len() > NOTE_MAX_BYTES || self.path.len() > PATH_MAX
+    }
 }
 
 #[derive(Encode, Decode)]
@@ -48,6 +74,8 @@ struct Wire {
     rejected: Vec<(u64, String)>,
     #[n(7)]
     issued_at_ms: i64,
+    #[n(8)]
+    ledger: Option<LedgerHead>,
 }
 
 const VERSION: u8 = 1;
@@ -65,6 +93,7 @@ impl Message for Acceptance {
             missing: self.missing.clone(),
             rejected: self.rejected.iter().map(name).collect(),
             issued_at_ms: self.issued_at.unix_ms(),
+            ledger: self.ledger.clone(),
         })
     }
 
@@ -76,6 +105,9 @@ impl Message for Acceptance {
         }
         if wire.missing.len() > LIST_MAX || wire.rejected.len() > LIST_MAX {
             return Err(Error::message("an acceptance with too long a list"));
+        }
+        if wire.ledger.as_ref().is_some_and(LedgerHead::is_too_long) {
+            return Err(Error::message("an acceptance with too long a proof"));
         }
         let reason = |(sequence, name): (u64, String)| {
             let known = Rejection::from_name(&name);
@@ -94,6 +126,7 @@ impl Message for Acceptance {
                 .map(reason)
                 .collect::<Result<_, _>>()?,
             issued_at: Timestamp::from_unix_ms(wire.issued_at_ms),
+            ledger: wire.ledger,
         })
     }
 }

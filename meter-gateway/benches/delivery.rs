@@ -159,6 +159,7 @@ async fn platform(
             missing,
             rejected: vec![],
             issued_at: Timestamp::EPOCH,
+            ledger: None,
         };
         let word = Signed::sign(&operator, &community, &word);
         let sent = handle.publish(RECEIPT_TOPIC, word.as_bytes(), QoS::AtLeastOnce, false);

@@ -24,6 +24,7 @@ pub mod probe;
 pub mod profile;
 pub mod publish;
 mod record;
+pub mod seen;
 pub mod service;
 pub mod sign;
 pub mod spool;

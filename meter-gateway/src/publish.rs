@@ -25,6 +25,7 @@ use crate::control::service::Incoming;
 use crate::enrol::{Enrolment, Heard};
 use crate::listen::Listener;
 use crate::live::Live;
+use crate::seen::{Heard as Ledger, Seen};
 use crate::spool::{Outgoing, Refused, Spool, SpoolError};
 use crate::status::Shared;
 pub use flow::Flow;
@@ -34,6 +35,8 @@ use flow::advice;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A reading sent so often without an answer is worth a warning.
 const UNANSWERED_ATTEMPTS: u32 = 5;
+/// Between two words to the platform on how far its ledger log was seen.
+const SAY_SEEN_PAUSE: Duration = Duration::from_secs(60);
 /// Events heard before what is due is looked for again.
 const HEARD_AT_ONCE_MAX: usize = 64;
 const KEEP_ALIVE_S: u16 = 30;
@@ -157,6 +160,10 @@ pub struct Publisher {
     pub topics: Topics,
     /// Whose word is believed.
     pub trust: Trust,
+    /// What was seen of the operator's ledger log.
+    pub seen: Seen,
+    /// When the platform was last told how far that is.
+    pub said_seen: Option<Instant>,
     /// A new key on its way to the platform.
     pub enrolment: Enrolment,
     /// Devices that are heard on this broker.
@@ -246,7 +253,10 @@ impl Publisher {
 
     fn say(&self, word: &str) {
         let at_ms = self.clock.now().unix_ms();
-        let state = json!({ "state": word, "boot_id": self.boot_id, "at_ms": at_ms });
+        let mut state = json!({ "state": word, "boot_id": self.boot_id, "at_ms": at_ms });
+        if let Some(size) = self.seen.size() {
+            state["ledger_size"] = size.into();
+        }
         if self
             .handle
             .publish(
@@ -330,7 +340,7 @@ impl Publisher {
     /// This event and some that wait behind it, so that what is due is looked for once for all, and
     /// acceptances are noted with one sync of the disk.
     async fn hear_some(&mut self, first: MqttEvent) {
-        let mut words = Vec::new();
+        let mut words: Vec<Verified<Acceptance>> = Vec::new();
         let mut next = Some(first);
         for _ in 0..HEARD_AT_ONCE_MAX {
             let Some(event) = next else { break };
@@ -340,6 +350,7 @@ impl Publisher {
         if let Some(event) = next {
             words.extend(self.hear(event).await);
         }
+        words.retain(|word| self.ledger_holds(word.message()));
         if !words.is_empty() && !self.apply(&words).await {
             for word in words.chunks(1) {
                 self.apply(word).await;
@@ -475,6 +486,39 @@ impl Publisher {
         Some(verified)
     }
 
+    /// Whether an acceptance shows a ledger log that begins with what was seen of it, as far as it can be told.
+    fn ledger_holds(&mut self, word: &Acceptance) -> bool {
+        let Some(head) = &word.ledger else {
+            return true;
+        };
+        match self.seen.hear(head, word.issued_at) {
+            Ok(Ledger::Fine) => true,
+            Ok(Ledger::Unproven) => {
+                let pause = |at: Instant| at.elapsed() < SAY_SEEN_PAUSE;
+                if !self.said_seen.is_some_and(pause) {
+                    // The platform proves from there the next time.
+                    self.said_seen = Some(Instant::now());
+                    self.status.count_error("ledger_unproven");
+                    self.say("online");
+                }
+                true
+            }
+            Ok(Ledger::Contradiction(why)) => {
+                tracing::error!(
+                    "THE OPERATOR'S LEDGER CONTRADICTS WHAT THIS GATEWAY HAS SEEN OF IT: {why}; its words are not \
+                     believed, and readings stay in the outbox (ledger-fork.json in the data folder)"
+                );
+                self.status.count_error("ledger_fork");
+                false
+            }
+            Err(error) => {
+                tracing::error!("what was seen of the ledger could not be written down: {error}");
+                self.status.count_error("ledger_file");
+                true
+            }
+        }
+    }
+
     /// Does what acceptances allow, all or nothing; false where one of several may be the reason for
     /// nothing.
     async fn apply(&mut self, words: &[Verified<Acceptance>]) -> bool {
@@ -542,6 +586,8 @@ mod tests {
             events,
             link: link.drop_guard(),
             topics,
+            seen: Seen::open(dir, &trust.community, trust.operator_key),
+            said_seen: None,
             trust,
             enrolment: Enrolment::open(dir, PublicKey::of(key)).unwrap(),
             devices,
@@ -556,6 +602,45 @@ mod tests {
             flow: Flow::new(1),
         };
         (publisher, sender)
+    }
+
+    #[tokio::test]
+    async fn an_acceptance_that_shows_another_ledger_is_not_believed() {
+        use domain::acceptance::LedgerHead;
+        use domain::ids::Digest32;
+        use domain::log::checkpoint::{Checkpoint, Log};
+
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let (mut publisher, _heard) = publisher(dir.path(), &key).await;
+        let origin = Log::Ledger.origin(&publisher.trust.community);
+        let mut hear = |root: u8, size: u64, ms: i64| {
+            let root = Digest32([root; 32]);
+            let note = Checkpoint { size, root }.sign(&origin, &key);
+            let word = Acceptance {
+                gateway: publisher.trust.gateway.clone(),
+                point: publisher.trust.points[0].clone(),
+                accepted_up_to: Some(1),
+                missing: Vec::new(),
+                rejected: Vec::new(),
+                issued_at: Timestamp::from_unix_ms(ms),
+                ledger: Some(LedgerHead {
+                    note,
+                    old: 0,
+                    path: Vec::new(),
+                }),
+            };
+            publisher.ledger_holds(&word)
+        };
+        assert!(hear(1, 7, 1));
+        assert!(hear(1, 7, 2));
+        assert!(!hear(2, 7, 3), "another root");
+        assert!(!hear(1, 6, 3), "an older state");
+        // What cannot be compared is not held against the platform; it is told where to prove from.
+        assert!(hear(3, 9, 3));
+        let errors = publisher.status.get().errors;
+        assert_eq!(errors.get("ledger_fork"), Some(&2));
+        assert_eq!(errors.get("ledger_unproven"), Some(&1));
     }
 
     #[tokio::test]
@@ -581,6 +666,7 @@ mod tests {
                 missing: Vec::new(),
                 rejected: Vec::new(),
                 issued_at: Timestamp::EPOCH,
+                ledger: None,
             };
             let signed = Signed::sign(&key, &publisher.trust.community, &word);
             MqttEvent::Message {

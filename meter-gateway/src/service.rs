@@ -39,6 +39,7 @@ use crate::poll::LastSeen;
 use crate::profile::{EnergySource, Link, Profile, ProfileError};
 use crate::publish::{Flow, Publisher, Topics, Trust, Warned, link_options};
 use crate::record::{Device, Recorder, Watched};
+use crate::seen::Seen;
 use crate::sign::Signer;
 use crate::spool::{OUTBOX_MAX_ROWS, Spool, SpoolError};
 use crate::status::page::page;
@@ -701,6 +702,8 @@ fn publisher(
         link: link.drop_guard(),
         topics,
         trust: Trust::of(config),
+        seen: Seen::open(&config.data_dir, &config.community, config.operator_key),
+        said_seen: None,
         enrolment,
         devices: heard,
         commands: None,

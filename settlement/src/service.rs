@@ -35,7 +35,7 @@ use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::Tx;
 
-pub use acceptance::{REFUSAL_HEARD_MS, acceptance};
+pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
 pub use books::{BooksError, check_books};
 pub use cases::{Case, cases, enrolled_key, keep_case, reading_cases, reading_cases_count};
 pub use contract::contract;
@@ -64,8 +64,8 @@ pub use registry::{
 };
 pub use statement::statement;
 pub use witnesses::{
-    checkpoint_at, cosigned_size, folded, keep_cosignature, log_proof, published_checkpoint,
-    root_at,
+    checkpoint_at, cosigned_size, folded, keep_cosignature, ledger_head, log_proof,
+    published_checkpoint, root_at,
 };
 
 use crate::deliver::LossBand;

@@ -75,6 +75,7 @@ pub(crate) fn options(site: &Site, broker: SocketAddr, password: &str) -> MqttOp
             (format!("{base}/+/enrol"), QoS::AtLeastOnce),
             (format!("{base}/+/order"), QoS::AtLeastOnce),
             (format!("{base}/+/live"), QoS::AtMostOnce),
+            (format!("{base}/+/state"), QoS::AtLeastOnce),
         ],
         host: broker.ip().to_string(),
         port: broker.port(),
@@ -154,6 +155,7 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
                     let answer = AnswerTo::Gateway(gateway, Digest32::of(&payload));
                     let _ = commands.send(Command::Order { message, answer }).await;
                 }
+                "state" => note_seen(shared, &gateway, &payload),
                 "live" if !retain => shared.live.take(gateway, &payload),
                 "ack" if !retain => {
                     if let Err(error) = control::hear(shared, &gateway, payload).await {
@@ -173,6 +175,16 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
             tracing::error!(%filter, %reason, "the broker refuses a subscription: nothing comes from there");
         }
         MqttEvent::Connected | MqttEvent::Answered { .. } => {}
+    }
+}
+
+/// How far a gateway has seen the ledger log, by its own unsigned word: the proof in its next acceptance starts
+/// there, and is worth nothing where the word is wrong.
+fn note_seen(shared: &Shared, gateway: &GatewayId, payload: &[u8]) {
+    let state: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+    let known = shared.site.gateways.iter().any(|g| g.id == *gateway);
+    if let Some(size) = state["ledger_size"].as_u64().filter(|_| known) {
+        shared.watch.shown(gateway, size);
     }
 }
 
@@ -199,8 +211,16 @@ async fn tell(shared: &Shared, link: &MqttHandle, what: Told) -> anyhow::Result<
     let (gateway, topic, bytes) = match what {
         Told::Accepted(gateway, point) => {
             let now = shared.clock.now();
+            let seen = shared.watch.seen(&gateway);
+            let head = settlement::service::ledger_head(db, seen).await?;
+            if let Some((size, _)) = &head {
+                // The next proof starts here; a gateway that this does not reach says where it stands.
+                shared.watch.shown(&gateway, *size);
+            }
+            let head = head.map(|(_, head)| head);
+            let of = (&gateway, &point);
             let signed =
-                settlement::service::acceptance(&mut &*db, community, now, &gateway, &point)
+                settlement::service::acceptance_with_ledger(&mut &*db, community, now, of, head)
                     .await?;
             (gateway, "receipt", signed.as_bytes().to_vec())
         }

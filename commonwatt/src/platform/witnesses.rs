@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use domain::ids::Digest32;
+use domain::ids::{Digest32, GatewayId};
 use domain::signed::PublicKey;
 use settlement::evidence::{Evidence, Verdict, judge};
 use settlement::log::checkpoint::{Checkpoint, Log, is_signed};
@@ -35,6 +35,8 @@ const CRY_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Watch {
     told: Mutex<BTreeMap<(String, Log), Told>>,
+    /// How far each gateway has seen the ledger log; gateways of the site only.
+    gateways: Mutex<BTreeMap<GatewayId, u64>>,
     alarm: Mutex<Option<String>>,
     cried: Mutex<Option<Instant>>,
 }
@@ -74,6 +76,16 @@ impl Watch {
             *cried = Some(Instant::now());
         }
         true
+    }
+
+    /// How far a gateway has seen the ledger log.
+    pub(crate) fn seen(&self, gateway: &GatewayId) -> Option<u64> {
+        open(&self.gateways).get(gateway).copied()
+    }
+
+    /// A gateway is shown so many entries of the ledger log, or says that it has seen so many.
+    pub(crate) fn shown(&self, gateway: &GatewayId, size: u64) {
+        open(&self.gateways).insert(gateway.clone(), size);
     }
 
     /// How it stands with a witness and a log.

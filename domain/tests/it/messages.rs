@@ -94,6 +94,19 @@ pub(crate) fn acceptance() -> Acceptance {
         missing: vec![(3, 4), (9, 9)],
         rejected: vec![(12, Rejection::Implausible)],
         issued_at: Timestamp::from_unix_ms(1_782_036_913_000),
+        ledger: None,
+    }
+}
+
+/// An acceptance that also shows how far the ledger log is.
+pub(crate) fn acceptance_with_ledger() -> Acceptance {
+    Acceptance {
+        ledger: Some(domain::acceptance::LedgerHead {
+            note: "commonwatt/street/ledger\n8\n".to_owned(),
+            old: 5,
+            path: vec![domain::ids::Digest32([7; 32]); 3],
+        }),
+        ..acceptance()
     }
 }
 
@@ -208,6 +221,7 @@ fn every_kind_of_message_round_trips() {
     round_trips(&cancel());
     round_trips(&order_query());
     round_trips(&acceptance());
+    round_trips(&acceptance_with_ledger());
     round_trips(&key_record());
     round_trips(&discharge());
     for set_point in SetPoint::ALL {

@@ -23,6 +23,7 @@ fn word(
         missing,
         rejected,
         issued_at,
+        ledger: None,
     };
     let (key, community) = (
         SigningKey::from_bytes(&[1; 32]),

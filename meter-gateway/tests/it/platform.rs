@@ -335,5 +335,6 @@ fn acceptance(books: &Books, point: PointId) -> Acceptance {
         missing,
         rejected,
         issued_at,
+        ledger: None,
     }
 }

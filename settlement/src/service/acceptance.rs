@@ -1,6 +1,6 @@
 //! The operator's word on which of a point's readings are in the books.
 
-use domain::acceptance::{Acceptance, LIST_MAX};
+use domain::acceptance::{Acceptance, LIST_MAX, LedgerHead};
 use domain::ids::{GatewayId, PointId};
 use domain::rejection::Rejection;
 use domain::signed::Signed;
@@ -35,6 +35,20 @@ pub async fn acceptance<S: Source>(
     gateway: &GatewayId,
     point: &PointId,
 ) -> Result<Signed<Acceptance>, ServiceError> {
+    acceptance_with_ledger(source, community, now, (gateway, point), None).await
+}
+
+/// [`acceptance`], with the ledger log's newest checkpoint in it.
+///
+/// # Errors
+/// As [`acceptance`].
+pub async fn acceptance_with_ledger<S: Source>(
+    source: &mut S,
+    community: &Community,
+    now: Timestamp,
+    (gateway, point): (&GatewayId, &PointId),
+    ledger: Option<LedgerHead>,
+) -> Result<Signed<Acceptance>, ServiceError> {
     let registered = registry::point(source, point).await?;
     if registered.is_none_or(|p| p.gateway != *gateway) {
         return Err(ServiceError::Refused(format!(
@@ -59,6 +73,7 @@ pub async fn acceptance<S: Source>(
         missing,
         rejected,
         issued_at: now,
+        ledger,
     };
     Ok(Signed::sign(&community.operator, &community.id, &message))
 }

@@ -1,5 +1,6 @@
 //! What witnesses have signed: kept beside the checkpoints, and shown with them.
 
+use domain::acceptance::LedgerHead;
 use domain::ids::Digest32;
 use domain::time::Timestamp;
 use runtime::args;
@@ -12,7 +13,7 @@ use crate::log::checkpoint::Log;
 use crate::log::entry::Entry;
 use crate::log::note::{NoteSignature, SIGNATURES_MAX};
 use crate::log::proof::{LogProof, extra};
-use crate::log::tree::{Plan, root_plan};
+use crate::log::tree::{Plan, consistency_plan, root_plan};
 use crate::store::LOCK;
 
 /// A cosigned checkpoint is shown instead of a newer one that nobody has cosigned yet, if it is at most so
@@ -202,4 +203,28 @@ pub async fn log_proof(
         path: place.path,
         note,
     }))
+}
+
+/// The ledger log's newest checkpoint and its size, with the proof that it begins with the tree of `seen`
+/// entries; without a proof where there is no such tree. `None` before the first checkpoint.
+///
+/// # Errors
+/// The database failed.
+pub async fn ledger_head(
+    db: &Db,
+    seen: Option<u64>,
+) -> Result<Option<(u64, LedgerHead)>, ServiceError> {
+    let Some((size, note)) = newest(db, i64::from(Log::Ledger.code())).await? else {
+        return Ok(None);
+    };
+    let size: u64 = number(size, "a checkpoint's size")?;
+    let proof = match seen {
+        Some(old) => match consistency_plan(old, size) {
+            Some(plan) => Some((old, path(db, Log::Ledger, &plan).await?)),
+            None => None,
+        },
+        None => None,
+    };
+    let (old, path) = proof.unwrap_or_default();
+    Ok(Some((size, LedgerHead { note, old, path })))
 }

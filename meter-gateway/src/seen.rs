@@ -1,0 +1,258 @@
+//! What this gateway has seen of its operator's ledger log: every gateway is a witness of its own operator.
+//!
+//! It remembers the newest checkpoint that it was shown. A later one must begin with it; one that contradicts
+//! it is not believed, nor is the acceptance that brought it, so the outbox keeps its readings, and both
+//! checkpoints are kept as evidence. Who is shown another log than the neighbours, or an old one again,
+//! so has it in the operator's own signature.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use domain::acceptance::LedgerHead;
+use domain::ids::CommunityId;
+use domain::log::checkpoint::{Checkpoint, Log};
+use domain::log::note::VerifierKey;
+use domain::log::tree::verify_consistency;
+use domain::signed::PublicKey;
+use domain::time::Timestamp;
+use serde_json::json;
+
+/// What was seen is written down at most so often: a power cut forgets the checkpoints of a minute.
+const WRITE_PAUSE: Duration = Duration::from_secs(60);
+
+/// The file in the data folder with the newest checkpoint.
+const SEEN_FILE: &str = "ledger.note";
+/// The file with the two that contradict each other.
+const EVIDENCE_FILE: &str = "ledger-fork.json";
+
+/// The newest checkpoint that was seen.
+#[derive(Debug)]
+pub struct Seen {
+    folder: PathBuf,
+    origin: String,
+    key: PublicKey,
+    kept: Option<(String, Checkpoint)>,
+    /// When the newest acceptance with a checkpoint was signed: an older one that comes late says nothing new.
+    newest: Option<Timestamp>,
+    written: Option<Instant>,
+}
+
+/// What a checkpoint turned out to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// Nothing against it.
+    Fine,
+    /// It cannot be compared with what was seen: the platform proved from another size.
+    Unproven,
+    /// It contradicts what was seen.
+    Contradiction(String),
+}
+
+impl Seen {
+    /// What the data folder remembers; a file that is none of this operator's is as good as none.
+    #[must_use]
+    pub fn open(folder: &Path, community: &CommunityId, key: PublicKey) -> Self {
+        let origin = Log::Ledger.origin(community);
+        let text = std::fs::read_to_string(folder.join(SEEN_FILE)).ok();
+        let kept = text.and_then(|text| {
+            let checkpoint = Checkpoint::open(&text, &origin, key).ok()?;
+            Some((text, checkpoint))
+        });
+        Seen {
+            folder: folder.to_owned(),
+            origin,
+            key,
+            kept,
+            newest: None,
+            written: None,
+        }
+    }
+
+    /// Entries of the newest tree that was seen.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.kept.as_ref().map(|(_, checkpoint)| checkpoint.size)
+    }
+
+    /// Compares the checkpoint of an acceptance with what was seen, and remembers it where it is newer.
+    ///
+    /// # Errors
+    /// What was found could not be written down; it is remembered all the same.
+    pub fn hear(&mut self, head: &LedgerHead, issued_at: Timestamp) -> io::Result<Heard> {
+        let next = match Checkpoint::open(&head.note, &self.origin, self.key) {
+            Ok(next) => next,
+            Err(error) => return Ok(Heard::Contradiction(error.to_string())),
+        };
+        let late = self.newest.is_some_and(|newest| issued_at < newest);
+        let Some((_, kept)) = &self.kept else {
+            return self.remember(head, next, issued_at);
+        };
+        let kept = *kept;
+        if next.size < kept.size && late {
+            return Ok(Heard::Fine);
+        }
+        if next.size < kept.size {
+            let why = format!("it has {} entries and had {}", next.size, kept.size);
+            return self.contradicts(head, why);
+        }
+        if next.size == kept.size {
+            return match next.root == kept.root {
+                true => Ok(Heard::Fine),
+                false => self.contradicts(head, "it has another root at the same size".to_owned()),
+            };
+        }
+        if head.old != kept.size {
+            return Ok(Heard::Unproven);
+        }
+        match verify_consistency(kept.size, kept.root, next.size, next.root, &head.path) {
+            true => self.remember(head, next, issued_at),
+            false => {
+                let why = format!(
+                    "it does not begin with the {} entries that were seen",
+                    kept.size
+                );
+                self.contradicts(head, why)
+            }
+        }
+    }
+
+    fn remember(
+        &mut self,
+        head: &LedgerHead,
+        next: Checkpoint,
+        issued_at: Timestamp,
+    ) -> io::Result<Heard> {
+        self.kept = Some((head.note.clone(), next));
+        self.newest = self.newest.max(Some(issued_at));
+        if self.written.is_none_or(|at| at.elapsed() >= WRITE_PAUSE) {
+            self.written = Some(Instant::now());
+            runtime::durable::write(&self.folder.join(SEEN_FILE), &head.note, 0o644)?;
+        }
+        Ok(Heard::Fine)
+    }
+
+    /// Keeps both checkpoints in the form of `commonwatt judge`. Two of one size are proof by themselves; for
+    /// two sizes it still wants the hashes with which the larger tree begins, which its log has.
+    fn contradicts(&self, head: &LedgerHead, why: String) -> io::Result<Heard> {
+        let file = self.folder.join(EVIDENCE_FILE);
+        if let Some((kept, _)) = self.kept.as_ref().filter(|_| !file.exists()) {
+            let log = VerifierKey::of_log(&self.origin, self.key);
+            let evidence = json!({
+                "kind": "operator_fork",
+                "format": "commonwatt-evidence/v1",
+                "log": log.map(|log| log.to_string()),
+                "first": kept,
+                "second": head.note,
+                "beginning": [],
+            });
+            runtime::durable::write(&file, format!("{evidence:#}\n"), 0o644)?;
+        }
+        Ok(Heard::Contradiction(why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::Digest32;
+    use domain::log::tree::{Frontier, Node, consistency_plan, leaf_hash};
+    use domain::signed::SigningKey;
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    struct Ledger {
+        nodes: BTreeMap<Node, Digest32>,
+        heads: Vec<Checkpoint>,
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
+    }
+
+    fn street() -> CommunityId {
+        CommunityId::new("street").unwrap()
+    }
+
+    fn ledger(salt: &str) -> Ledger {
+        let mut frontier = Frontier::default();
+        let (mut nodes, mut heads) = (BTreeMap::new(), Vec::new());
+        for n in 0..12 {
+            let (size, root) = (frontier.size(), frontier.root());
+            heads.push(Checkpoint { size, root });
+            nodes.extend(frontier.append(leaf_hash(format!("{salt} {n}").as_bytes())));
+        }
+        Ledger { nodes, heads }
+    }
+
+    impl Ledger {
+        fn head(&self, old: u64, size: usize) -> LedgerHead {
+            let plan = consistency_plan(old, self.heads[size].size);
+            let path = plan.map(|plan| plan.path(|n| self.nodes.get(&n).copied()).unwrap());
+            LedgerHead {
+                note: self.heads[size].sign("commonwatt/street/ledger", &key()),
+                old,
+                path: path.unwrap_or_default(),
+            }
+        }
+    }
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_unix_s(s)
+    }
+
+    #[test]
+    fn a_ledger_that_grows_is_followed_and_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+        let (ledger, mut seen) = (ledger("a"), open());
+        assert_eq!(seen.size(), None);
+        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)).unwrap(), Heard::Fine);
+        assert_eq!(open().size(), Some(3));
+        assert_eq!(seen.hear(&ledger.head(3, 7), at(2)).unwrap(), Heard::Fine);
+        assert_eq!(seen.hear(&ledger.head(7, 7), at(2)).unwrap(), Heard::Fine);
+        // Of another size: it waits for a proof from where it stands.
+        assert_eq!(
+            seen.hear(&ledger.head(3, 9), at(3)).unwrap(),
+            Heard::Unproven
+        );
+        assert_eq!(
+            seen.hear(&ledger.head(0, 9), at(3)).unwrap(),
+            Heard::Unproven
+        );
+        assert_eq!(seen.size(), Some(7));
+        // A word from before that comes late.
+        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)).unwrap(), Heard::Fine);
+        assert!(!folder.path().join(EVIDENCE_FILE).exists());
+        std::fs::write(folder.path().join(SEEN_FILE), "damaged").unwrap();
+        assert_eq!(open().size(), None);
+    }
+
+    #[test]
+    fn what_contradicts_is_named_and_kept() {
+        let (one, other) = (ledger("a"), ledger("b"));
+        for (head, part) in [
+            (other.head(7, 7), "another root"),
+            (other.head(7, 9), "does not begin"),
+            (one.head(0, 5), "had 7"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut seen = Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+            seen.hear(&one.head(0, 7), at(1)).unwrap();
+            let Heard::Contradiction(why) = seen.hear(&head, at(2)).unwrap() else {
+                panic!("{part} was not seen");
+            };
+            assert!(why.contains(part), "{why}");
+            assert_eq!(seen.size(), Some(7));
+            let kept = std::fs::read_to_string(folder.path().join(EVIDENCE_FILE)).unwrap();
+            let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+            assert_eq!(kept["second"], head.note);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+        let mut strange = one.head(0, 3);
+        strange.note.push('x');
+        let heard = seen.hear(&strange, at(1)).unwrap();
+        assert!(matches!(heard, Heard::Contradiction(_)), "{heard:?}");
+    }
+}
