@@ -199,6 +199,40 @@ impl Evidence {
         }
     }
 
+    /// Two readings of one key between which a register went backwards.
+    #[must_use]
+    pub fn register_rollback(
+        community: &CommunityId,
+        key: PublicKey,
+        earlier: &[u8],
+        later: &[u8],
+    ) -> Self {
+        Evidence::RegisterRollback {
+            format: FORMAT.to_owned(),
+            community: community.to_string(),
+            key: STANDARD.encode(key.to_bytes()),
+            earlier: STANDARD.encode(earlier),
+            later: STANDARD.encode(later),
+        }
+    }
+
+    /// A reading of more than the record of its key allows.
+    #[must_use]
+    pub fn above_nameplate(
+        community: &CommunityId,
+        operator: PublicKey,
+        key_record: &[u8],
+        reading: &[u8],
+    ) -> Self {
+        Evidence::AboveNameplate {
+            format: FORMAT.to_owned(),
+            community: community.to_string(),
+            operator_key: STANDARD.encode(operator.to_bytes()),
+            key_record: STANDARD.encode(key_record),
+            reading: STANDARD.encode(reading),
+        }
+    }
+
     /// Two checkpoints of a log that contradict each other.
     #[must_use]
     pub fn operator_fork(

@@ -37,7 +37,9 @@ use runtime::db::Tx;
 
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
 pub use books::{BooksError, check_books};
-pub use cases::{Case, cases, enrolled_key, keep_case, reading_cases, reading_cases_count};
+pub use cases::{
+    Case, cases, enrolled_key, keep_case, reading_cases, reading_cases_count, refusal_cases,
+};
 pub use contract::contract;
 pub use error::ServiceError;
 pub use history::{

@@ -329,6 +329,52 @@ fn forks() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+#[tokio::test]
+async fn what_was_refused_proves_itself_where_it_can() {
+    use domain::rejection::Rejection;
+    use settlement::service::{ReadingOutcome, reading_cases, refusal_cases};
+
+    let mut world = crate::world::World::on_sqlite(&["home-a", "home-b"]).await;
+    world.meter("home-a", 0, 100, 0).await;
+    let next = world.read("home-a", 1, 10, 0);
+    let refused = |outcome| match outcome {
+        ReadingOutcome::Rejected { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    // A register that stands below where it stood, and one that jumped ahead: only the first is proof.
+    for (sequence, moved) in [(2, -50), (3, 70)] {
+        let mut wrong = next.clone();
+        wrong.sequence = sequence;
+        wrong.interval = interval(i64::try_from(sequence).unwrap() - 1);
+        let start = wrong.registers[0].start.wh() + moved;
+        wrong.registers[0].start = Energy::from_wh(start);
+        wrong.registers[0].end = Energy::from_wh(start + if moved > 0 { -1 } else { 10 });
+        let reason = refused(world.accept(&wrong).await);
+        assert_eq!(reason, Rejection::ValueRegression);
+    }
+    let mut large = world.read("home-b", 0, 1, 0);
+    large.registers[0].end = Energy::from_wh(1_000_000);
+    assert_eq!(refused(world.accept(&large).await), Rejection::Implausible);
+    let operator = PublicKey::of(&world.community.operator);
+    let cases = refusal_cases(&world.db, &world.community.id, operator).await;
+    let cases = cases.unwrap();
+    let mut kinds: Vec<&str> = cases.iter().map(Evidence::kind).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["above_nameplate", "register_rollback"]);
+    for case in &cases {
+        let verdict = judge(&Evidence::read(&case.to_text()).unwrap()).unwrap();
+        assert!(matches!(verdict, Verdict::Proven { .. }), "{verdict:?}");
+    }
+    let twice = reading_cases(&world.db, &world.community.id).await.unwrap();
+    assert!(twice.is_empty());
+    let mut other = reading(1, 5, 5);
+    other.interval = interval(0);
+    other.device = next.device;
+    assert_eq!(refused(world.accept(&other).await), Rejection::Equivocation);
+    let twice = reading_cases(&world.db, &world.community.id).await.unwrap();
+    assert!(matches!(judge(&twice[0]), Ok(Verdict::Proven { .. })));
+}
+
 #[test]
 fn the_judge_says_what_the_committed_files_expect() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/evidence.json");
