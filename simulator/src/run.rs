@@ -26,6 +26,7 @@ pub mod kpis;
 pub mod market;
 mod meters;
 pub mod network;
+pub mod optimum;
 #[cfg(feature = "tables")]
 mod parquet;
 pub mod plot;

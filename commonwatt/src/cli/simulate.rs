@@ -24,7 +24,7 @@ use super::{CliError, Format, print_data, read_input};
 )]
 pub(super) struct Args {
     /// A scenario file, or the name of a built-in scenario.
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "dictionary"])]
     scenario: Option<String>,
     /// Seed of everything that is drawn.
     #[arg(long, default_value_t = 1)]
@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Print the names of the built-in scenarios.
     #[arg(long)]
     list: bool,
+    /// Print what the tables and their columns are.
+    #[arg(long)]
+    dictionary: bool,
 }
 
 /// What of a scenario can be said on the command line.
@@ -106,6 +109,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             .iter()
             .map(|(name, _, about)| format!("{name:<12} {about}\n"));
         return print_data(&lines.collect::<String>());
+    }
+    if args.dictionary {
+        return print_data(&simulator::run::tables::dictionary());
     }
     let mut job = job(args.scenario.as_deref().unwrap_or_default(), args.seed)?;
     args.changes.apply(&mut job.scenario)?;

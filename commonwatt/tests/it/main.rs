@@ -25,6 +25,7 @@ mod powerflow;
 mod probe;
 mod rate;
 mod settle;
+mod simulate;
 mod status;
 mod thousand;
 mod tidy;

@@ -525,7 +525,7 @@ impl HomeDevices {
                 };
                 let battery = Battery::new(&spec, length_s)
                     .map_err(|e| RunError::bad(format!("{name}: battery: {e}")))?;
-                let state = battery.filled(0.5);
+                let state = battery.filled(super::optimum::FIRST_CONTENT);
                 Some(Box::new(Store {
                     battery,
                     state,
@@ -629,6 +629,9 @@ impl HomeDevices {
 
 impl Roof {
     fn step(&mut self, number: u32, now: &Now, window: &Window, manner: &Manner) -> i32 {
+        if now.light.global <= 0.0 {
+            return 0;
+        }
         let mut light = self.plane.isotropic(now.sun).light_w_per_m2(now.light);
         if let Some((shared, share)) = now.clouds {
             let draws = &mut manner.streams.clouds.at(number, now.number);

@@ -180,6 +180,19 @@ fn money(list: &mut List, total: &Totals, outcome: &Outcome) {
         all.map(|nano| ratio(tokens(total.alone - nano), tokens(total.alone).abs())),
         "saving / |cost of the homes each alone|",
     );
+    let best = super::optimum::cost_nano(outcome).map(i128::from);
+    list.one(
+        "optimum_cost",
+        "token",
+        best.map(tokens),
+        "what the community would pay with perfect foresight: all batteries as one and as good as the best, in levels of content; network fee aside, nothing left at the end counts; runs of up to 3000 intervals",
+    );
+    list.add(
+        "optimum_share",
+        "1",
+        all.map(|nano| best.and_then(|best| ratio(tokens(total.alone - nano), tokens(total.alone - best)))),
+        "(cost of the homes each alone - community_cost) / (cost of the homes each alone - optimum_cost)",
+    );
     list.one(
         "network_income",
         "token",

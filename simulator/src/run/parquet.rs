@@ -133,3 +133,63 @@ impl Sink for Parquet {
         ended.map(drop).map_err(|e| e.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::table::{Cell, FileKind, TableWriter};
+    use crate::run::tables::READINGS;
+    use polars::prelude::{ParquetReader, SerReader};
+    use polars_parquet::read::{infer_schema, read_metadata};
+
+    #[test]
+    fn values_units_and_the_zone_are_read_again() {
+        let folder =
+            std::env::temp_dir().join(format!("commonwatt-parquet-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let zone = "Europe/Berlin";
+        let mut table =
+            TableWriter::create(&folder, &READINGS, FileKind::Parquet, "r1", zone).unwrap();
+        for (start_s, home, wh) in [(0, "home-01", Some(5)), (900, "home-02", None)] {
+            let wh = wh.map_or(Cell::Missing, Cell::Int);
+            let cells = [
+                Cell::Time(start_s),
+                Cell::Text(home),
+                wh,
+                wh,
+                wh,
+                wh,
+                Cell::Text("measured"),
+            ];
+            table.push(&cells).unwrap();
+        }
+        let written = table.finish().unwrap();
+        let path = folder.join(&written.file);
+        let mut file = std::fs::File::open(&path).unwrap();
+        let metadata = read_metadata(&mut file).unwrap();
+        let schema = infer_schema(&metadata).unwrap();
+        let frame = ParquetReader::new(std::fs::File::open(&path).unwrap())
+            .with_columns(Some(vec!["home".to_owned(), "import_end_wh".to_owned()]))
+            .finish()
+            .unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!((written.rows, metadata.num_rows), (2, 2));
+        let import = schema.get("import_end_wh").unwrap();
+        let words = import.metadata.as_ref().unwrap();
+        assert_eq!(words.get("unit").map(|unit| unit.as_str()), Some("Wh"));
+        assert_eq!(schema.get("start").unwrap().dtype, dtype(Kind::Time));
+        let pairs = metadata.key_value_metadata.as_ref().unwrap();
+        let zones = pairs.iter().filter(|pair| pair.key == "time_zone");
+        assert_eq!(
+            zones.map(|pair| pair.value.as_deref()).collect::<Vec<_>>(),
+            [Some(zone)]
+        );
+        let column = frame
+            .column("import_end_wh")
+            .unwrap()
+            .i64()
+            .unwrap()
+            .to_vec();
+        assert_eq!(column, [Some(5), None]);
+    }
+}

@@ -1,5 +1,7 @@
 //! The data dictionary: every table of a run folder, its columns, their units and what they mean.
 
+use std::fmt::Write;
+
 use super::table::{Column, Kind, Table};
 
 const fn column(
@@ -270,7 +272,7 @@ pub const POSTINGS: Table = Table {
         text("posting_id", "the posting's name"),
         text(
             "run",
-            "provisional, or final for corrections after late readings",
+            "provisional, or initial for corrections after late readings",
         ),
         text("asset", "token or watt-hour"),
         text("purpose", "why"),
@@ -376,19 +378,42 @@ pub const ALL: [&Table; 11] = [
     &GRID_BRANCHES,
 ];
 
-/// The data dictionary as Markdown.
+/// What stands before the dictionary.
+const HEAD: &str = "\
+# Tables of a run
+
+`commonwatt simulate` writes one file for each table into the run folder: CSV, or Parquet where the program was built with
+`--features tables`. Values are whole numbers in the unit that the column's name ends with: energy in Wh, prices in
+micro-token per kWh, money in nano-token (energy times price is exact). Times are UTC; the street's zone is in the manifest, and in
+the metadata of Parquet files, where each field also has its unit and meaning.
+
+## In Python
+
+```python
+import glob, json, polars as pl          # pandas: pd.read_csv / pd.read_parquet
+run = sorted(glob.glob('runs/*_street-10_*'))[-1]
+flows = pl.read_csv(f'{run}/intervals.csv', try_parse_dates=True)      # or pl.read_parquet(f'{run}/intervals.parquet')
+trades = pl.read_csv(f'{run}/trades.csv', try_parse_dates=True)
+flows.select('start', 'price_micro_per_kwh', 'volume_wh')
+trades.group_by('buyer').agg(pl.col('energy_wh').sum() / 1000)          # kWh bought by each home
+json.load(open(f'{run}/manifest.json'))['run_id']
+```
+";
+
+/// The data dictionary as Markdown: the text of `simulator/TABLES.md`.
 #[must_use]
 pub fn dictionary() -> String {
-    let mut text = String::new();
+    let mut text = format!("{HEAD}\n## Columns\n\nEvery table begins with `run_id`.\n");
     for table in ALL {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n### {}\n\nA row is {}.\n\n",
             table.name, table.about
-        ));
-        text.push_str("| column | unit | meaning |\n|---|---|---|\n| run_id | | the run |\n");
+        );
+        text.push_str("| column | unit | meaning |\n|---|---|---|\n");
         for column in table.columns {
             let (name, unit, about) = (column.name, column.unit, column.description);
-            text.push_str(&format!("| {name} | {unit} | {about} |\n"));
+            let _ = writeln!(text, "| {name} | {unit} | {about} |");
         }
     }
     text
@@ -397,6 +422,15 @@ pub fn dictionary() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_dictionary_is_the_one_that_people_read() {
+        let file = include_str!("../../TABLES.md");
+        assert!(
+            file == dictionary(),
+            "write it anew: commonwatt simulate --dictionary > simulator/TABLES.md"
+        );
+    }
 
     #[test]
     fn names_end_with_their_unit() {

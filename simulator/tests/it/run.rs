@@ -334,3 +334,52 @@ fn prices_below_zero_and_beyond_all_measure_are_survived() {
     );
     assert!(traded(8) > 0);
 }
+
+#[test]
+fn nobody_does_better_than_perfect_foresight() {
+    for (name, strategy) in [
+        ("street-10", Strategy::Truthful),
+        ("ev-evening", Strategy::BatteryLookAhead),
+        ("winter-week", Strategy::ZeroIntelligence),
+    ] {
+        let mut scenario = built_in(name, 2);
+        scenario.market.strategy = strategy;
+        let done = quick(scenario);
+        let figure = |name: &str| done.kpis.iter().find(|k| k.name == name).unwrap();
+        let (cost, best) = (figure("community_cost"), figure("optimum_cost"));
+        assert!(
+            best.value.unwrap() <= cost.netting_only.unwrap(),
+            "{name}: {best:?} {cost:?}"
+        );
+        let share = figure("optimum_share");
+        assert_eq!(share.no_market, Some(0.0));
+        assert!((0.0..=1.0).contains(&share.value.unwrap()), "{share:?}");
+    }
+}
+
+#[test]
+fn every_strategy_runs_and_is_the_same_again() {
+    let mut outcomes = std::collections::BTreeSet::new();
+    for strategy in Strategy::ALL {
+        let scenario = || {
+            let mut scenario = built_in("street-10", 2);
+            scenario.market.strategy = strategy;
+            scenario
+        };
+        let (once, again) = (quick(scenario()), quick(scenario()));
+        assert_eq!(once.manifest.outcome_sha256, again.manifest.outcome_sha256);
+        let traded = once.kpis.iter().find(|k| k.name == "traded").unwrap().value;
+        assert_eq!(
+            traded == Some(0.0),
+            strategy == Strategy::GridOnly,
+            "{strategy:?}"
+        );
+        outcomes.insert(once.manifest.outcome_sha256);
+    }
+    // With one moment of ordering a ramp that has reached its end is truthful; all others differ.
+    assert!(
+        outcomes.len() >= Strategy::ALL.len() - 1,
+        "{}",
+        outcomes.len()
+    );
+}
