@@ -18,6 +18,8 @@ mod datasets;
 mod demo;
 #[cfg(feature = "platform")]
 mod evidence;
+#[cfg(feature = "platform")]
+mod export;
 mod gateway;
 #[cfg(feature = "platform")]
 mod http;
@@ -122,7 +124,7 @@ enum Command {
     Plot(runs::PlotArgs),
     /// Write a table of a run folder to stdout or a file.
     #[cfg(feature = "platform")]
-    Export(runs::ExportArgs),
+    Export(export::Args),
     /// Print completions for a shell.
     Completions(completions::Args),
     /// Check a receipt or a log's entry offline: signatures, trade, postings, log proofs, witnesses.
@@ -240,7 +242,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Plot(args) => runs::plot(&args),
         #[cfg(feature = "platform")]
-        Command::Export(args) => runs::export(&args),
+        Command::Export(args) => export::run(&args),
         #[cfg(feature = "platform")]
         Command::Verify(args) => verify::run(&args),
         #[cfg(feature = "platform")]

@@ -1,4 +1,4 @@
-//! What is done with run folders: compare, run again, run under another market, draw, write a table.
+//! What is done with run folders: compare, run again, run under another market, draw.
 
 use std::path::{Path, PathBuf};
 
@@ -74,25 +74,6 @@ pub(super) struct PlotArgs {
     out: Option<PathBuf>,
 }
 
-/// Write a table of a run folder.
-#[derive(clap::Args)]
-#[command(
-    after_help = "Example:\n  commonwatt export runs/2026-06-21_street-10_1_0f3a9c21 --table trades --file-format csv --out trades.csv"
-)]
-pub(super) struct ExportArgs {
-    /// The run folder.
-    run: PathBuf,
-    /// participants, intervals, orders, trades, readings, deliveries, postings or kpis.
-    #[arg(long)]
-    table: String,
-    /// csv or parquet.
-    #[arg(long, default_value = "csv")]
-    file_format: String,
-    /// Where to write it; CSV goes to stdout where absent.
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
 pub(super) fn compare(args: &CompareArgs) -> Result<(), CliError> {
     let label = |manifest: &Manifest, path: &Path| match args.by.as_deref() {
         None => Ok(path.file_name().map_or_else(
@@ -159,10 +140,10 @@ pub(super) fn show(
 }
 
 /// The folder of this process for what is thrown away again.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, CliError> {
+    pub(super) fn new() -> Result<Self, CliError> {
         let path = std::env::temp_dir().join(format!("commonwatt-runs-{}", std::process::id()));
         std::fs::create_dir_all(&path)
             .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", path.display()))?;
@@ -289,73 +270,5 @@ pub(super) fn plot(args: &PlotArgs) -> Result<(), CliError> {
             std::fs::write(path, svg).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
             Ok(())
         }
-    }
-}
-
-pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
-    let bad = |text: String| CliError::BadInput(text);
-    let kind = match args.file_format.as_str() {
-        "csv" => FileKind::Csv,
-        "parquet" => FileKind::Parquet,
-        other => {
-            return Err(bad(format!(
-                "--file-format {other}: expected csv or parquet"
-            )));
-        }
-    };
-    if !simulator::run::tables::ALL
-        .iter()
-        .any(|table| table.name == args.table)
-    {
-        let names: Vec<&str> = simulator::run::tables::ALL.iter().map(|t| t.name).collect();
-        return Err(bad(format!(
-            "--table {}: expected {}",
-            args.table,
-            names.join(", ")
-        )));
-    }
-    let (job, manifest) = folder::job(&args.run).map_err(failed)?;
-    let name = format!("{}.{}", args.table, kind.ending());
-    let kept = args.run.join(&name);
-    let scratch = Scratch::new()?;
-    // A table that is not in the folder, or not in this format, is made by running the job again.
-    let source = if kept.is_file() {
-        kept
-    } else {
-        let request = Request {
-            job,
-            tables: Some(TableChoice::All),
-            kind,
-            threads: cores(),
-            out: Some(scratch.0.clone()),
-        };
-        let finished = with_progress(&request)?;
-        if finished.manifest.outcome_sha256 != manifest.outcome_sha256 {
-            return Err(CliError::CheckFailed(format!(
-                "{} cannot be repeated by this program: the sums differ",
-                args.run.display()
-            )));
-        }
-        finished
-            .folder
-            .unwrap_or_else(|| scratch.0.clone())
-            .join(&name)
-    };
-    if !source.is_file() {
-        return Err(bad(format!(
-            "{}: a run with {} has no such table",
-            args.table, manifest.mechanism
-        )));
-    }
-    match (&args.out, kind) {
-        (Some(out), _) => {
-            std::fs::copy(&source, out).map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
-            Ok(())
-        }
-        (None, FileKind::Csv) => {
-            let text = std::fs::read_to_string(&source).map_err(anyhow::Error::from)?;
-            print_data(&text)
-        }
-        (None, FileKind::Parquet) => Err(bad("Parquet is no text: say --out FILE".to_owned())),
     }
 }

@@ -249,6 +249,15 @@ impl Output {
             return;
         };
         eprintln!("run folder: {}", folder.display());
+        match finished.manifest.tables.as_str() {
+            "some" => eprintln!(
+                "tables for a run of this size: trades and deliveries; `--tables all` writes the others too"
+            ),
+            "none" => eprintln!(
+                "tables for a run of this size: participants, intervals, kpis; `--tables all` writes the others too"
+            ),
+            _ => {}
+        }
         if FileKind::best() == FileKind::Csv {
             eprintln!(
                 "tables are CSV: for Parquet build with `cargo build --release --features tables`"

@@ -8,7 +8,7 @@ use domain::delivery::Delivery;
 use domain::energy::Energy;
 use domain::ids::{Digest32, ParticipantId, PointId, to_hex};
 use domain::order::{Order, Side};
-use domain::posting::{Asset, Chart, Posting, Run};
+use domain::posting::{Account, Asset, Chart, Posting, Run};
 use domain::quality::Quality;
 use domain::trade::{Clearing, Trade};
 use market_engine::clear::Budget;
@@ -364,8 +364,8 @@ impl Detail {
                     Cell::Text(run.word()),
                     Cell::Text(asset),
                     Cell::Text(posting.purpose.word()),
-                    Cell::Text(&posting.debit.to_string()),
-                    Cell::Text(&posting.credit.to_string()),
+                    Cell::Text(&account(&posting.debit)),
+                    Cell::Text(&account(&posting.credit)),
                     Cell::Int(posting.amount),
                 ],
             )?;
@@ -476,6 +476,28 @@ impl Detail {
                 Cell::Int(price.micro_per_kwh() * net),
             ],
         )
+    }
+}
+
+/// An account in words: `held/home-01`, `utility`.
+fn account(account: &Account) -> String {
+    let place = match account.chart() {
+        Chart::Available => "available",
+        Chart::Held => "held",
+        Chart::Holdback => "holdback",
+        Chart::Statement => "statement",
+        Chart::Pool => "pool",
+        Chart::Utility => "utility",
+        Chart::Network => "network",
+        Chart::Community => "community",
+        Chart::Bridge => "bridge",
+        Chart::Meter => "meter",
+        Chart::Grid => "grid",
+        Chart::Loss => "loss",
+    };
+    match account.owner() {
+        "" => place.to_owned(),
+        owner => format!("{place}/{owner}"),
     }
 }
 

@@ -22,10 +22,10 @@ use super::{report, summary, tables};
 
 /// What the manifest is.
 pub const FORMAT: &str = "commonwatt-run/1";
-/// Up to so many home-intervals all tables are written where nothing else is asked for.
-pub const AUTO_ALL_MAX: u64 = 1_000_000;
-/// Up to so many, trades and deliveries.
-pub const AUTO_SOME_MAX: u64 = 50_000_000;
+/// Up to so many home-intervals all tables are written where nothing else is asked for: some 60 MB of CSV.
+pub const AUTO_ALL_MAX: u64 = 100_000;
+/// Up to so many, trades and deliveries: some 200 MB of CSV.
+pub const AUTO_SOME_MAX: u64 = 1_000_000;
 /// The name of the file of prices in a run folder.
 const PRICES_FILE: &str = "prices.csv";
 
