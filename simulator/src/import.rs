@@ -72,6 +72,8 @@ pub struct Options {
     pub start: Option<String>,
     /// Size of the PV plant (`CityLearn`, which has generation for each kW).
     pub pv_kw: Option<f64>,
+    /// Rows that are there twice with the same value are taken once and noted, rather than refused.
+    pub drop_repeats: bool,
     /// Only these homes, columns or buildings; all where it is empty.
     pub only: Vec<String>,
 }

@@ -258,12 +258,18 @@ fn in_memory(mut job: Job) -> Request {
 pub(super) fn plot(args: &PlotArgs) -> Result<(), CliError> {
     let figure = Figure::ALL.into_iter().find(|f| f.name() == args.figure);
     let figure = figure.ok_or_else(|| {
-        CliError::BadInput(format!(
-            "--figure {}: expected flows, price, bills, duration or heat",
-            args.figure
-        ))
+        let names = Figure::ALL.map(Figure::name).join(", ");
+        CliError::BadInput(format!("--figure {}: expected one of {names}", args.figure))
     })?;
-    let svg = figure.svg(&again(&args.run)?.outcome);
+    let outcome = again(&args.run)?.outcome;
+    if !figure.applies(&outcome) {
+        return Err(CliError::BadInput(format!(
+            "{}: the scenario has no [network], so there is no figure {}",
+            args.run.display(),
+            figure.name()
+        )));
+    }
+    let svg = figure.svg(&outcome);
     match &args.out {
         None => print_data(&svg),
         Some(path) => {

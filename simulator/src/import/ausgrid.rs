@@ -20,7 +20,7 @@ type Sums = BTreeMap<(String, i64), (Option<i64>, u64)>;
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
     let zone = options.zone_or(chrono_tz::Etc::GMTMinus10);
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for file in files {
         builder.file(file.name);
         let skipped = u64::from(!file.text.starts_with(b"Customer"));

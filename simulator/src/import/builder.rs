@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::stamp::shown;
 use super::table::{Column, Quantity, Table};
-use super::{CELLS_MAX, ImportError};
+use super::{CELLS_MAX, ImportError, Options};
 
 /// Millionths in a whole.
 const MICRO: i64 = 1_000_000;
@@ -36,9 +36,19 @@ pub struct Builder {
     series: BTreeMap<(String, Quantity), (Measure, Vec<Entry>)>,
     cells: usize,
     notes: Vec<String>,
+    drop_repeats: bool,
 }
 
 impl Builder {
+    /// A builder that does as the options say.
+    #[must_use]
+    pub fn new(options: &Options) -> Builder {
+        Builder {
+            drop_repeats: options.drop_repeats,
+            ..Builder::default()
+        }
+    }
+
     /// The lines that follow are of this file.
     pub fn file(&mut self, name: &str) {
         self.files.push(name.to_owned());
@@ -95,6 +105,9 @@ impl Builder {
         for (_, entries) in self.series.values_mut() {
             entries.sort_by_key(|entry| entry.start_s);
         }
+        if self.drop_repeats {
+            self.drop_repeats();
+        }
         self.refuse_twice()?;
         let step = match interval_s {
             Some(step) => i64::from(step),
@@ -138,6 +151,21 @@ impl Builder {
             columns,
             notes: self.notes,
         })
+    }
+
+    /// Takes rows once that say the same twice.
+    fn drop_repeats(&mut self) {
+        let mut dropped = 0;
+        for (_, entries) in self.series.values_mut() {
+            let before = entries.len();
+            entries.dedup_by_key(|entry| (entry.start_s, entry.value));
+            dropped += before - entries.len();
+        }
+        if dropped > 0 {
+            self.note(format!(
+                "{dropped} values that were there twice were taken once"
+            ));
+        }
     }
 
     fn refuse_twice(&self) -> Result<(), ImportError> {

@@ -14,7 +14,7 @@ const HOUR_S: u32 = 3600;
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
     let start_s = start_s(options)?;
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for file in files {
         let series = stem(file.name);
         if options.wants(series) {

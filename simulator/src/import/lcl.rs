@@ -14,7 +14,7 @@ const HALF_HOUR_S: u32 = 1800;
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
     let zone = options.zone_or(chrono_tz::UTC);
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     let mut clocks: BTreeMap<String, LocalClock> = BTreeMap::new();
     for file in files {
         builder.file(file.name);

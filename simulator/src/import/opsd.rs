@@ -6,13 +6,13 @@
 use super::builder::{Builder, Measure};
 use super::rows::Rows;
 use super::stamp::instant_s;
-use super::{ImportError, Options, Quantity, Source, Table};
+use super::{CELLS_MAX, ImportError, Options, Quantity, Source, Table};
 
 /// A reading: instant, µWh, line.
 type Reading = (i64, i64, u64);
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for file in files {
         builder.file(file.name);
         read_file(*file, options, &mut builder)?;
@@ -37,7 +37,7 @@ fn read_file(
         .filter(|(_, name)| is_data(name) && options.wants(name))
         .collect();
     let mut readings: Vec<Vec<Reading>> = vec![Vec::new(); columns.len()];
-    let (mut last_s, mut step_s) = (None, i64::MAX);
+    let (mut last_s, mut step_s, mut cells) = (None, i64::MAX, 0);
     for row in rows {
         let row = row?;
         let text = row.cell(time);
@@ -62,6 +62,11 @@ fn read_file(
                 continue;
             }
             if let Some(kwh) = row.number(*column, 1_000_000_000)? {
+                cells += 1;
+                if cells > CELLS_MAX {
+                    let what = format!("more than {CELLS_MAX} readings: read fewer with --only");
+                    return Err(row.wrong(what));
+                }
                 readings.push((start_s, kwh, row.line));
             }
         }

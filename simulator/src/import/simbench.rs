@@ -22,7 +22,7 @@ struct Unit {
 }
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     let find = |name: &str| {
         let is = |file: &&Source<'_>| stem(file.name).eq_ignore_ascii_case(name);
         files.iter().find(is).copied()

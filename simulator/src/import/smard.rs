@@ -19,7 +19,7 @@ struct Series {
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
     let zone = options.zone_or(chrono_tz::Europe::Berlin);
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for file in files {
         builder.file(file.name);
         let rows = Rows::open(*file, b';', 0)?;

@@ -10,7 +10,7 @@ use super::stamp::{instant_s, naive};
 use super::{ImportError, Options, Quantity, Source, Table, stem};
 
 pub(super) fn read(files: &[Source<'_>], options: &Options) -> Result<Table, ImportError> {
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(options);
     for file in files {
         let series = stem(file.name);
         if !options.wants(series) {

@@ -1,5 +1,7 @@
 //! Figures of a run as SVG that stands alone: light or dark as the reader's system is, no script, no font.
 
+mod voltage;
+
 use std::fmt::Write;
 
 use chrono::Datelike;
@@ -21,17 +23,26 @@ pub enum Figure {
     Duration,
     /// The community's net power by day and hour.
     Heat,
+    /// The voltages at the homes, where the scenario has wires.
+    Voltage,
 }
 
 impl Figure {
     /// All of them.
-    pub const ALL: [Figure; 5] = [
+    pub const ALL: [Figure; 6] = [
         Figure::Flows,
         Figure::Price,
         Figure::Bills,
         Figure::Duration,
         Figure::Heat,
+        Figure::Voltage,
     ];
+
+    /// Whether a run has what it shows.
+    #[must_use]
+    pub const fn applies(self, outcome: &Outcome) -> bool {
+        !matches!(self, Figure::Voltage) || outcome.grid.is_some()
+    }
 
     /// Its name.
     #[must_use]
@@ -42,6 +53,7 @@ impl Figure {
             Figure::Bills => "bills",
             Figure::Duration => "duration",
             Figure::Heat => "heat",
+            Figure::Voltage => "voltage",
         }
     }
 
@@ -54,6 +66,7 @@ impl Figure {
             Figure::Bills => "What each home saves against being alone",
             Figure::Duration => "How long how much power flows",
             Figure::Heat => "Net power of the community by day and hour",
+            Figure::Voltage => "Lowest and highest voltage at the homes",
         }
     }
 
@@ -66,6 +79,7 @@ impl Figure {
             Figure::Bills => bills(outcome),
             Figure::Duration => duration(outcome),
             Figure::Heat => heat(outcome),
+            Figure::Voltage => voltage::draw(outcome),
         }
     }
 }

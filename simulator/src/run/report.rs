@@ -47,7 +47,7 @@ pub fn html(manifest: &Manifest, kpis: &[Kpi], outcome: &Outcome) -> String {
         manifest.version
     );
     tiles(&mut page, kpis);
-    for figure in Figure::ALL {
+    for figure in Figure::ALL.into_iter().filter(|f| f.applies(outcome)) {
         let _ = writeln!(page, "<figure>{}</figure>", figure.svg(outcome));
     }
     table(&mut page, kpis);

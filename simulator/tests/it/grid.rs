@@ -3,6 +3,7 @@
 use simulator::run::engine::Job;
 use simulator::run::folder::{self, Finished, Request};
 use simulator::run::network::NetworkScenario;
+use simulator::run::plot::Figure;
 use simulator::run::scenario::RunScenario;
 use simulator::run::table::FileKind;
 use simulator::run::{RunError, TableChoice};
@@ -71,6 +72,8 @@ fn a_drawn_street_has_voltages_loadings_and_losses() {
     assert!(text.lines().next().unwrap().contains("vm_min_pu"), "{text}");
     assert_eq!(text.lines().count(), 193);
     assert!(folder.join("grid_nodes.csv").exists() && folder.join("grid_branches.csv").exists());
+    let report = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(report.contains("Lowest and highest voltage at the homes"));
     let again = run(scenario(street), 8, None).unwrap();
     assert_eq!(done.manifest.outcome_sha256, again.manifest.outcome_sha256);
     assert_eq!(done.kpis, again.kpis);
@@ -81,6 +84,7 @@ fn wires_change_nothing_of_market_and_money() {
     let with = run(scenario("[network]\n"), 1, None).unwrap();
     let without = run(scenario(""), 1, None).unwrap();
     assert!(without.outcome.grid.is_none());
+    assert!(!Figure::Voltage.applies(&without.outcome) && Figure::Voltage.applies(&with.outcome));
     assert_eq!(with.outcome.rows, without.outcome.rows);
     assert_eq!(with.outcome.sums, without.outcome.sums);
     assert!(

@@ -75,6 +75,22 @@ fn low_carbon_london() {
         "{said}"
     );
     assert!(said.ends_with("file.csv, line 2 already"), "{said}");
+    let lenient = Options {
+        drop_repeats: true,
+        ..plain()
+    };
+    let once = table(Format::Lcl, &[("a", &twice)], &lenient);
+    assert_eq!(once.columns, read.columns);
+    assert!(
+        once.notes
+            .iter()
+            .any(|note| note.contains("1 values that were there twice"))
+    );
+    let other = twice
+        .replace("0.143 \n", "0.144 \n")
+        .replacen("0.144", "0.143", 1);
+    let said = refused(Format::Lcl, &other, &lenient);
+    assert!(said.contains("is there twice"), "{said}");
     let said = refused(Format::Lcl, &LCL.replace(" 0.143 ", "much"), &plain());
     assert!(said.contains("line 2") && said.contains("much"), "{said}");
     let said = refused(Format::Lcl, &LCL.replace(",Null", ", 0.1"), &plain());

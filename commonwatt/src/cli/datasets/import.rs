@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// Size of the PV plant, for formats with generation for each kW.
     #[arg(long, value_name = "KW")]
     pv_kw: Option<f64>,
+    /// Take rows that are there twice with the same value once, rather than refuse them.
+    #[arg(long)]
+    drop_repeats: bool,
     /// Only this home, column or building; may be named several times.
     #[arg(long, value_name = "SERIES")]
     only: Vec<String>,
@@ -105,6 +108,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         zone,
         start: args.start.clone(),
         pv_kw: args.pv_kw,
+        drop_repeats: args.drop_repeats,
         only: args.only.clone(),
     };
     let mut texts = Vec::with_capacity(args.files.len());
