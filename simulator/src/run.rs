@@ -39,6 +39,7 @@ pub mod sweep;
 pub mod table;
 pub mod tables;
 pub mod tariffs;
+pub mod weather_file;
 
 use std::path::Path;
 

@@ -139,6 +139,8 @@ pub(super) fn job(name: &str, seed: u64) -> Result<Job, CliError> {
     if let Some(network) = &mut scenario.network {
         network.take_file(beside)?;
     }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    scenario.read_weather(folder).map_err(failed)?;
     let prices = match &scenario.tariff.prices {
         None => None,
         Some(file) => Some((file.clone(), beside(file)?)),

@@ -53,9 +53,11 @@ pub struct WeatherError {
 }
 
 /// When a row's light fell, beside its stamp.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Stamp {
     /// In the step that begins at the stamp.
+    #[default]
     Beginning,
     /// In the step that ends at the stamp (Open-Meteo).
     End,

@@ -8,13 +8,14 @@ use super::calendar::{Calendar, Moment};
 use super::cars::Car;
 use super::counter::Counter;
 use super::scenario::{ForecastKind, ForecastScenario, RunHeatPump, RunHome, RunScenario};
+use super::weather_file::WeatherScenario;
 use crate::model::Carry;
 use crate::model::battery::{Battery, BatterySpec, BatteryState};
 use crate::model::clear_sky::{Light, erbs, haurwitz_w_per_m2};
 use crate::model::clouds::{Climate, Clouds, SharedSky, Transparency};
 use crate::model::heat_pump::{HeatNow, HeatState, HeatedHouse, hot_water_wh};
 use crate::model::load::{Day, Household, LoadNow, LoadState};
-use crate::model::plane::{ALBEDO, Plane};
+use crate::model::plane::{ALBEDO, Plane, SkyModel};
 use crate::model::pv::{Cooling, Inverter, Plant, energy_wh};
 use crate::model::random::Stream;
 use crate::model::sun::{Place, Sun};
@@ -24,6 +25,8 @@ use crate::weather::Weather;
 
 /// Homes of one chunk: what one thread works on at a time.
 const CHUNK_HOMES: usize = 64;
+/// Wind where no file says otherwise.
+const WIND_MS: f64 = 2.0;
 /// Nominal efficiency of inverters.
 const INVERTER_EFFICIENCY: f64 = 0.96;
 /// What of the clouds' variance is each roof's own.
@@ -47,6 +50,7 @@ pub(super) struct Now {
     light: Light,
     /// The clouds' normal value, and the share of the clear sky's light that it stands for; no light, no share.
     clouds: Option<(f64, f64)>,
+    sky: SkyModel,
     air_c: f64,
     cooling: Cooling,
 }
@@ -66,6 +70,8 @@ enum Cover {
     Plain(Box<Weather>),
     /// The season's, fitted to measured skies.
     Season(SharedSky),
+    /// A file's; it has air and wind too.
+    File(Box<WeatherScenario>),
 }
 
 /// The sky and the rhythm of a run.
@@ -87,9 +93,10 @@ impl Sky {
                 longitude_deg: site.longitude,
                 altitude_m: 0.0,
             },
-            cover: match site.cloudiness {
-                Some(cloudiness) => Cover::Plain(Box::new(Weather::new(seed, cloudiness))),
-                None => Cover::Season(Clouds::begin(&mut stream.shared(-1))),
+            cover: match (&scenario.weather, site.cloudiness) {
+                (Some(weather), _) => Cover::File(Box::new(weather.clone())),
+                (None, Some(cloudiness)) => Cover::Plain(Box::new(Weather::new(seed, cloudiness))),
+                (None, None) => Cover::Season(Clouds::begin(&mut stream.shared(-1))),
             },
             clouds: Clouds::new(site.interval_s, OWN_CLOUDS),
             stream,
@@ -130,37 +137,40 @@ impl Sky {
             .ok_or_else(|| RunError::bad(format!("{interval}: the sun's place is not known")))?;
         let day = calendar.day_of_year(moment.day);
         let number = interval.start_s() / i64::from(self.length_s);
-        let clear = haurwitz_w_per_m2(sun);
-        let (share, clouds) = match &mut self.cover {
-            Cover::Plain(weather) => (weather.sky(middle_s).clearness, None),
-            Cover::Season(sky) => {
-                let z = self.clouds.step(sky, &mut self.stream.shared(number));
+        let second = u32::from(moment.day_minute) * 60;
+        let made_c = air_c(day, second);
+        let (mut sun, mut sky) = (sun, SkyModel::Isotropic);
+        let made = |share: f64| erbs(haurwitz_w_per_m2(sun) * share, sun);
+        let (light, clouds, air_c, wind_ms) = match &mut self.cover {
+            Cover::Plain(weather) => (made(weather.sky(middle_s).clearness), None, made_c, WIND_MS),
+            Cover::Season(shared) => {
+                let z = self.clouds.step(shared, &mut self.stream.shared(number));
                 let share = transparency.share(z);
-                (share, Some((z, share)))
+                (made(share), Some((z, share)), made_c, WIND_MS)
+            }
+            Cover::File(weather) => {
+                sun = sun.unrefracted();
+                sky = weather.sky;
+                let (row, light) = weather.of(interval, self.place, sun)?;
+                (light, None, row.air_c, row.wind_ms)
             }
         };
-        let global = clear * share;
         let weekend = matches!(
             chrono::Datelike::weekday(&calendar.date(moment.day)),
             chrono::Weekday::Sat | chrono::Weekday::Sun
         );
         let kind = if weekend { Day::Free } else { Day::Work };
-        let second = u32::from(moment.day_minute) * 60;
-        let air_c = air_c(day, second);
-        let lit = global > 0.0;
+        let lit = light.global > 0.0;
         Ok(Now {
             moment,
             number,
             load: LoadNow::new(number, second, kind, season(day), self.length_s),
             sun,
-            light: if lit {
-                erbs(global, sun)
-            } else {
-                Light::default()
-            },
+            light,
             clouds: clouds.filter(|_| lit),
+            sky,
             air_c,
-            cooling: Cooling::new(air_c, 2.0),
+            cooling: Cooling::new(air_c, wind_ms),
         })
     }
 }
@@ -632,7 +642,8 @@ impl Roof {
         if now.light.global <= 0.0 {
             return 0;
         }
-        let mut light = self.plane.isotropic(now.sun).light_w_per_m2(now.light);
+        let plane = self.plane.now(now.sky, now.sun, now.light.beam);
+        let mut light = plane.light_w_per_m2(now.light);
         if let Some((shared, share)) = now.clouds {
             let draws = &mut manner.streams.clouds.at(number, now.number);
             let z = window.clouds.at_home(shared, &mut self.own_clouds, draws);

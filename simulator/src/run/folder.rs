@@ -28,6 +28,8 @@ pub const AUTO_ALL_MAX: u64 = 100_000;
 pub const AUTO_SOME_MAX: u64 = 1_000_000;
 /// The name of the file of prices in a run folder.
 const PRICES_FILE: &str = "prices.csv";
+/// The name of the weather file in a run folder.
+const WEATHER_FILE: &str = "weather.csv";
 
 /// What is to be run, and what is to be written.
 #[derive(Clone, Debug)]
@@ -326,7 +328,15 @@ impl Ran {
         let (scenario, outcome) = (&prepared.job.scenario, &self.outcome);
         let wall = outcome.wall;
         let per_s = u128::from(outcome.home_intervals()) * 1_000_000_000 / wall.as_nanos().max(1);
-        let data = prepared.job.prices.iter();
+        let prices = prepared
+            .job
+            .prices
+            .iter()
+            .map(|(name, text)| (name, text.as_str()));
+        let weather = scenario
+            .weather
+            .iter()
+            .filter_map(|w| Some((&w.file, w.text()?)));
         Manifest {
             format: FORMAT.to_owned(),
             run_id: prepared.run_id.clone(),
@@ -334,7 +344,8 @@ impl Ran {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: prepared.job.seed,
             scenario_sha256: to_hex(&Digest32::of(prepared.text.as_bytes()).0),
-            data_sha256: data
+            data_sha256: prices
+                .chain(weather)
                 .map(|(name, text)| (name.clone(), to_hex(&Digest32::of(text.as_bytes()).0)))
                 .collect(),
             mechanism: prepared.rule.name().to_owned(),
@@ -406,6 +417,10 @@ fn write(
     text("scenario.toml", &prepared.text)?;
     if let Some((_, prices)) = &prepared.job.prices {
         text(PRICES_FILE, prices)?;
+    }
+    let weather = prepared.job.scenario.weather.as_ref();
+    if let Some(weather) = weather.and_then(|weather| weather.text()) {
+        text(WEATHER_FILE, weather)?;
     }
     if let Some(checkpoint) = &ran.checkpoint {
         text("ledger.checkpoint", checkpoint)?;
@@ -634,16 +649,19 @@ pub fn job(folder: &Path) -> Result<(Job, Manifest), RunError> {
     };
     let text = read("scenario.toml")?;
     let file = folder.join("scenario.toml").display().to_string();
-    let scenario = super::scenario::RunScenario::parse(&file, &text)?;
+    let mut scenario = super::scenario::RunScenario::parse(&file, &text)?;
     if to_hex(&Digest32::of(text.as_bytes()).0) != manifest.scenario_sha256 {
         return Err(RunError::bad(format!(
             "{file} is not the scenario that the manifest names"
         )));
     }
-    let prices = match manifest.data_sha256.keys().next() {
+    let prices = match &scenario.tariff.prices {
         Some(name) => Some((name.clone(), read(PRICES_FILE)?)),
         None => None,
     };
+    if let Some(weather) = &mut scenario.weather {
+        weather.take(read(WEATHER_FILE)?)?;
+    }
     let seed = manifest.seed;
     Ok((
         Job {

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::RunError;
 use super::network::NetworkScenario;
+use super::weather_file::WeatherScenario;
 use crate::model::ev::ChargePolicy;
 use crate::scenario::{BatteryScenario, EvScenario, PvScenario};
 
@@ -40,6 +41,9 @@ pub struct RunScenario {
     /// Losses between the homes and the transformer.
     #[serde(default)]
     pub feeder: Feeder,
+    /// Weather from a file; where absent, skies are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weather: Option<WeatherScenario>,
     /// The utility's prices.
     #[serde(default)]
     pub tariff: TariffScenario,
@@ -571,6 +575,16 @@ impl RunScenario {
         Ok(scenario)
     }
 
+    /// Reads the weather file that the scenario names, if any; it lies in `place`.
+    ///
+    /// # Errors
+    /// See [`WeatherScenario::read`].
+    pub fn read_weather(&mut self, place: &std::path::Path) -> Result<(), RunError> {
+        self.weather
+            .as_mut()
+            .map_or(Ok(()), |weather| weather.read(place))
+    }
+
     /// The scenario as a file, with all defaults filled in.
     ///
     /// # Errors
@@ -596,6 +610,11 @@ impl RunScenario {
             && (self.name.bytes()).all(|b| b.is_ascii_alphanumeric() || b == b'-');
         rule(named, &["name"], "1 to 64 letters, digits and hyphens")?;
         self.site.check()?;
+        rule(
+            self.weather.is_none() || self.site.cloudiness.is_none(),
+            &["site", "cloudiness"],
+            "skies are either made with a cloudiness or those of the file in [weather]",
+        )?;
         self.tariff.check()?;
         if let Some(network) = &self.network {
             let place = |key: &str| vec!["network".to_owned(), key.to_owned()];

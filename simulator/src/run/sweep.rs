@@ -368,6 +368,7 @@ fn point(
     if scenario.evidence == Evidence::Auto {
         scenario.evidence = Evidence::None;
     }
+    scenario.read_weather(place)?;
     let prices = match &scenario.tariff.prices {
         None => None,
         Some(name) => {

@@ -16,3 +16,4 @@ mod mqtt;
 mod realism;
 mod run;
 mod support;
+mod weather_run;
