@@ -9,16 +9,17 @@ mod core;
 mod ingest;
 mod keys;
 mod orders;
+pub(crate) mod preferences;
 mod snapshot;
 pub(crate) mod witnesses;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use domain::fees::FeeMatrix;
-use domain::ids::{OrderId, ParticipantId, digest_parts};
+use domain::ids::{ParticipantId, digest_parts};
 use domain::key_record::{Holder, KeyRecord};
 use domain::signed::{PublicKey, SigningKey};
 use domain::time::{Interval, Timestamp};
@@ -34,7 +35,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use core::{AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, next_to_close};
 pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
 pub(crate) use orders::{AnswerTo, OrderAnswer, answer_body, read as read_order, read_query};
-pub(crate) use snapshot::cleared_trades;
+pub(crate) use snapshot::{trade_line, utility_alone};
 
 use crate::live::Live;
 use crate::site::{DataDir, Site};
@@ -44,8 +45,6 @@ use crate::view;
 const COMMANDS_MAX: usize = 1024;
 /// The clock may be this far behind the newest clearing: its gate had closed then.
 const CLOCK_BEHIND_MAX_S: i64 = 60;
-/// Most autopilots' reasons kept for the page.
-const REASONS_MAX: usize = 20_000;
 
 /// What every part of the platform shares.
 pub(crate) struct Shared {
@@ -57,14 +56,14 @@ pub(crate) struct Shared {
     pub(crate) live: Live,
     /// What the logs' witnesses say.
     pub(crate) watch: witnesses::Watch,
+    /// The folder in which `commonwatt simulate` leaves its runs.
+    pub(crate) runs: PathBuf,
     /// Commands to devices on their way to the broker.
     pub(crate) control: control::Desk,
     /// The participants' keys: the platform runs their autopilots.
     participants: Vec<(ParticipantId, SigningKey)>,
     /// The same by the keys' names, for what comes in.
     orderers: orders::Orderers,
-    /// Why the autopilots placed their last orders, for the page.
-    reasons: Mutex<BTreeMap<OrderId, String>>,
     /// What autopilots that may only suggest would order for an interval: one for each participant at most.
     suggestions: Mutex<Option<(Interval, BTreeMap<ParticipantId, view::OrderLine>)>>,
 }
@@ -72,14 +71,13 @@ pub(crate) struct Shared {
 impl Shared {
     /// Keeps a suggestion for the page; those for another interval are forgotten.
     fn suggest(&self, proposal: Proposal) {
-        let Proposal { order, reason, .. } = proposal;
+        let order = proposal.order;
         let line = view::OrderLine {
             participant: order.participant,
             side: order.side,
             energy: order.energy,
             limit: order.limit,
             filled: None,
-            reason,
         };
         let mut kept = self
             .suggestions
@@ -100,16 +98,6 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         let same = kept.as_ref().filter(|(of, _)| *of == interval);
         same.map_or_else(Vec::new, |(_, lines)| lines.values().cloned().collect())
-    }
-
-    /// Keeps an autopilot's reason; the oldest is forgotten at [`REASONS_MAX`].
-    fn remember(&self, order: OrderId, reason: String) {
-        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        reasons.insert(order, reason);
-        if reasons.len() > REASONS_MAX {
-            // Order ids ascend with time.
-            reasons.pop_first();
-        }
     }
 }
 
@@ -145,6 +133,7 @@ async fn migrate(db: &Db) -> anyhow::Result<()> {
     db.migrate(control::MIGRATIONS).await?;
     db.migrate(crate::auth::MIGRATIONS).await?;
     db.migrate(crate::api::MIGRATIONS).await?;
+    db.migrate(preferences::MIGRATIONS).await?;
     Ok(())
 }
 
@@ -198,7 +187,7 @@ pub(crate) async fn open(
         secret: Secret(secret),
     };
     let orderers = orders::Orderers::of(&site, &participants);
-    let (live, reasons) = (Live::default(), Mutex::default());
+    let live = Live::default();
     let (control, forwards) = control::desk();
     let shared = Arc::new(Shared {
         site,
@@ -208,10 +197,10 @@ pub(crate) async fn open(
         clock,
         live,
         watch: witnesses::Watch::default(),
+        runs: data.join("runs"),
         control,
         participants,
         orderers,
-        reasons,
         suggestions: Mutex::default(),
     });
     // The market begins at the instant from which keys are valid: no interval falls between.

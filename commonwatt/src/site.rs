@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use ::settlement::tariff::Tariff;
 use anyhow::{Context, bail};
+use chrono_tz::Tz;
 use domain::fees::FeeMatrix;
 use domain::ids::{CommunityId, GatewayId, ParticipantId, PointId};
 use domain::key_record::{PointRecord, PointRole};
@@ -34,6 +35,8 @@ use witnesses::WitnessFile;
 
 /// Most participants and most gateways of one site.
 const MEMBERS_MAX: usize = 10_000;
+/// Longest name of a token on the pages.
+const CURRENCY_MAX_CHARS: usize = 8;
 /// Longest time between gate closure and the interval: half a day, as gates open a day ahead.
 const GATE_CLOSURE_MAX_S: u32 = 43_200;
 
@@ -75,6 +78,14 @@ fn default_gate_closure_s() -> u32 {
     300
 }
 
+fn default_time_zone() -> String {
+    Tz::UTC.name().to_owned()
+}
+
+fn default_currency() -> String {
+    "€".to_owned()
+}
+
 /// Network fees that depend on the zones of seller and buyer; the tariff's one fee stays for the rest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +102,12 @@ struct WebFile {
     /// The address that people use, `https://street.example`, where a proxy on this computer adds TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_url: Option<String>,
+    /// The zone of the times on its pages, an IANA name.
+    #[serde(default = "default_time_zone")]
+    time_zone: String,
+    /// What a token is called on its pages.
+    #[serde(default = "default_currency")]
+    currency: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -161,6 +178,10 @@ pub(crate) struct Site {
     pub(crate) public_url: Option<String>,
     /// Who is asked to sign the logs.
     pub(crate) witnesses: Vec<Witness>,
+    /// The zone of times and days on its pages.
+    pub(crate) time_zone: Tz,
+    /// What a token is called there.
+    pub(crate) currency: String,
     pub(crate) participants: Vec<Participant>,
     pub(crate) gateways: Vec<Gateway>,
 }
@@ -391,6 +412,7 @@ impl SiteFile {
             bail!("a site has at most {MEMBERS_MAX} participants and as many gateways");
         }
         let settlement = SettlementRules::check(self.tariff, self.settlement, folder)?;
+        let (time_zone, currency) = (self.web.time_zone()?, self.web.currency()?);
         let zones = self.gateways.iter().flat_map(|g| &g.points);
         let zones = zones.filter_map(|p| Some((p.id.clone(), p.zone.clone()?)));
         let zones = zones
@@ -413,6 +435,8 @@ impl SiteFile {
                 .map(|url| checked_url(&url))
                 .transpose()?,
             witnesses: witnesses::checked(self.witnesses)?,
+            time_zone,
+            currency,
             participants: self
                 .participants
                 .into_iter()
@@ -442,6 +466,8 @@ impl SiteFile {
             web: WebFile {
                 listen: site.web_listen,
                 public_url: site.public_url.clone(),
+                time_zone: site.time_zone.name().to_owned(),
+                currency: site.currency.clone(),
             },
             witnesses: site.witnesses.iter().map(WitnessFile::of).collect(),
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
@@ -451,6 +477,25 @@ impl SiteFile {
                 .map(|g| GatewayFile::of(g, &site.zones))
                 .collect(),
         }
+    }
+}
+
+impl WebFile {
+    fn time_zone(&self) -> anyhow::Result<Tz> {
+        let zone = &self.time_zone;
+        zone.parse().map_err(|_| {
+            anyhow::anyhow!("web.time_zone `{zone}`: expected an IANA name like Europe/Berlin")
+        })
+    }
+
+    fn currency(&self) -> anyhow::Result<String> {
+        let length = self.currency.chars().count();
+        if length == 0 || length > CURRENCY_MAX_CHARS {
+            bail!(
+                "web.currency: expected a sign or short name of 1 to {CURRENCY_MAX_CHARS} characters"
+            );
+        }
+        Ok(self.currency.clone())
     }
 }
 

@@ -1,4 +1,11 @@
-//! What the page shows: plain values, gathered once, drawn many times.
+//! What the pages show: plain values, gathered once, drawn many times.
+
+pub(crate) mod alarms;
+pub(crate) mod calendar;
+pub(crate) mod energy;
+pub(crate) mod grid;
+pub(crate) mod lab;
+pub(crate) mod replay;
 
 use domain::energy::Energy;
 use domain::ids::{ParticipantId, TradeId};
@@ -26,6 +33,8 @@ pub(crate) struct Street {
     pub(crate) cleared: Option<Cleared>,
     /// Past clearings, oldest first.
     pub(crate) prices: Vec<PricePoint>,
+    /// Until when today is settled; the day's start where nothing is.
+    pub(crate) settled: Timestamp,
     pub(crate) log: Log,
 }
 
@@ -52,13 +61,26 @@ pub(crate) struct Home {
     pub(crate) day: Day,
 }
 
-/// A home's settled money and energy of today (UTC), and what the utility alone would have charged.
+/// A home's settled money and energy of today, and what the utility alone would have charged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Day {
+    /// Received from neighbours.
+    pub(crate) sold: Money,
+    /// Paid to neighbours.
+    pub(crate) bought: Money,
+    /// Paid to the network.
+    pub(crate) fees: Money,
+    /// From the pool for deviations; below zero, paid to it.
+    pub(crate) pool: Money,
+    /// From the utility; below zero, paid to it.
+    pub(crate) utility: Money,
     /// Received less paid, everything included.
     pub(crate) net: Money,
     /// The same day with the utility alone.
     pub(crate) utility_alone: Money,
+    /// What the meter counted in the settled intervals.
+    pub(crate) imported: Energy,
+    pub(crate) exported: Energy,
 }
 
 /// An order as the page lists it.
@@ -70,8 +92,6 @@ pub(crate) struct OrderLine {
     pub(crate) limit: Price,
     /// Filled energy, once cleared.
     pub(crate) filled: Option<Energy>,
-    /// Why it was placed, or, once cleared, why it was filled or not.
-    pub(crate) reason: String,
 }
 
 /// The last clearing.
@@ -82,8 +102,6 @@ pub(crate) struct Cleared {
     pub(crate) volume: Energy,
     pub(crate) orders: Vec<OrderLine>,
     pub(crate) trades: Vec<TradeLine>,
-    /// Trades of the newest settled interval: their receipts can be had.
-    pub(crate) delivered: Vec<TradeLine>,
 }
 
 /// A trade as the page lists it.
@@ -105,7 +123,7 @@ pub(crate) struct PricePoint {
     pub(crate) volume: Energy,
 }
 
-/// How far the logs have grown.
+/// How far the logs have grown, and who signs them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     /// When the ledger's newest checkpoint was signed.
@@ -114,68 +132,4 @@ pub(crate) struct Log {
     pub(crate) market: u64,
     pub(crate) ledger: u64,
     pub(crate) operator_key: String,
-}
-
-/// Power in the words of §1: W below one kilowatt, kW above.
-pub(crate) fn power_text(w: i64) -> String {
-    let w = w.unsigned_abs();
-    if w < 1000 {
-        format!("{w} W")
-    } else {
-        format!("{}.{:01} kW", w / 1000, w % 1000 / 100)
-    }
-}
-
-/// Energy in kWh with two decimals, cut (never rounded up).
-pub(crate) fn energy_text(energy: Energy) -> String {
-    let wh = energy.wh().unsigned_abs();
-    format!("{}.{:02} kWh", wh / 1000, wh % 1000 / 10)
-}
-
-/// A price in cents per kWh with one decimal, rounded half up.
-pub(crate) fn price_text(price: Price) -> String {
-    let tenths = (price.micro_per_kwh() + 500).div_euclid(1000);
-    let sign = if tenths < 0 { "−" } else { "" };
-    let tenths = tenths.unsigned_abs();
-    format!("{sign}{}.{} ct", tenths / 10, tenths % 10)
-}
-
-/// Money in tokens with two decimals, rounded half away from zero.
-pub(crate) fn money_text(money: Money) -> String {
-    let nano = money.nano();
-    let cents = (nano.unsigned_abs() + 5_000_000) / 10_000_000;
-    let sign = if nano < 0 && cents > 0 { "−" } else { "" };
-    format!("{sign}{}.{:02}", cents / 100, cents % 100)
-}
-
-/// The hour and minute of an instant in UTC.
-pub(crate) fn clock_text(t: Timestamp) -> String {
-    t.to_chrono()
-        .map_or_else(String::new, |t| t.format("%H:%M").to_string())
-}
-
-/// `10:15–10:30`
-pub(crate) fn interval_text(interval: Interval) -> String {
-    format!(
-        "{}–{}",
-        clock_text(interval.start()),
-        clock_text(interval.end())
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_read_as_people_write_them() {
-        assert_eq!(power_text(-940), "940 W");
-        assert_eq!(power_text(2349), "2.3 kW");
-        assert_eq!(energy_text(Energy::from_wh(2319)), "2.31 kWh");
-        assert_eq!(price_text(Price::from_micro_per_kwh(132_500)), "13.3 ct");
-        assert_eq!(price_text(Price::from_micro_per_kwh(-132_400)), "−13.2 ct");
-        assert_eq!(money_text(Money::from_nano(1_835_000_000)), "1.84");
-        assert_eq!(money_text(Money::from_nano(-4_000_000)), "0.00");
-        assert_eq!(money_text(Money::from_nano(-1_284_999_999)), "−1.28");
-    }
 }

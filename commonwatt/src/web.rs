@@ -1,17 +1,19 @@
-//! The HTTP side: the page, its live events, receipts, and the first resources of the API.
+//! The HTTP side: the pages and their live events, receipts, and the way to the API.
 
 mod chart;
 mod house;
-mod street;
-mod trades;
+pub(crate) mod layout;
+mod number;
+pub(crate) mod pages;
 mod verify;
+pub(crate) mod words;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -19,7 +21,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
 use domain::ids::{ParticipantId, TradeId};
-use domain::time::Timestamp;
 use futures_util::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Shortest time between two updates of one page.
 const UPDATE_PAUSE: Duration = Duration::from_millis(400);
 
+/// Shortest time between two looks for alarms.
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
+
 /// The page may load its own script, style and pictures, and nothing from anybody else.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -57,6 +61,16 @@ pub(crate) struct Web {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) requests: Arc<crate::api::Requests>,
     pub(crate) under_way: Arc<crate::api::UnderWay>,
+    /// The operator's alarms.
+    pub(crate) alarms: Arc<Mutex<view::alarms::Board>>,
+}
+
+/// The part of a page that is renewed on its own.
+pub(crate) struct Section {
+    /// The id of its element and the name of its event.
+    pub(crate) name: &'static str,
+    /// Its inner HTML.
+    pub(crate) html: String,
 }
 
 impl Web {
@@ -83,6 +97,30 @@ impl Web {
             accounts,
             requests: Arc::default(),
             under_way: Arc::default(),
+            alarms: Arc::default(),
+        }
+    }
+}
+
+/// Looks for alarms as the street changes, until everything stops.
+async fn watch(web: Web) {
+    let mut street = web.street.clone();
+    loop {
+        let now = street.borrow_and_update().clone();
+        match view::grid::seen(&web.shared, &now).await {
+            Ok(seen) => {
+                let found = view::alarms::standing(&seen);
+                let mut board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+                board.take(now.now, &found);
+            }
+            Err(error) => tracing::error!("alarms could not be looked for: {error:#}"),
+        }
+        tokio::select! {
+            () = web.stop.cancelled() => return,
+            () = tokio::time::sleep(WATCH_PAUSE) => {}
+        }
+        if street.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -90,6 +128,7 @@ impl Web {
 /// Serves until the token of `web` is cancelled; a request that is only half sent by then is cut off.
 pub(crate) async fn serve(listener: tokio::net::TcpListener, web: Web) -> anyhow::Result<()> {
     let stop = web.stop.clone();
+    tokio::spawn(watch(web.clone()));
     let routes = router(web).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, routes);
     let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -107,10 +146,8 @@ fn router(web: Web) -> Router {
     let fixed =
         |name, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
     Router::new()
-        .route("/", get(page))
-        .route("/events", get(events))
+        .merge(pages::routes())
         .route("/street.svg", get(picture))
-        .route("/trades", get(all_trades))
         .route("/receipts/{trade}/{participant}", get(receipt))
         .route("/receipts/{name}", get(linked_receipt))
         .route(
@@ -133,7 +170,7 @@ fn router(web: Web) -> Router {
             "/static/icon.svg",
             get(|| asset("image/svg+xml", include_str!("../static/icon.svg"))),
         )
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "There is nothing at this address.") })
+        .fallback(pages::nothing)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(
             web.clone(),
@@ -162,45 +199,10 @@ async fn asset(kind: &'static str, text: &'static str) -> Response {
         .into_response()
 }
 
-async fn page(State(web): State<Web>) -> Response {
-    let street = web.street.borrow().clone();
-    street::page(&street).into_response()
-}
-
-#[derive(serde::Deserialize)]
-struct Before {
-    before: Option<String>,
-}
-
-/// The viewer's own trades; for whoever has no home here there is no such page.
-async fn all_trades(
-    State(web): State<Web>,
-    viewer: Viewer,
-    Query(asked): Query<Before>,
-) -> Response {
-    let shared = &web.shared;
-    let Some(home) = viewer.home() else {
-        return auth::nothing_here();
-    };
-    // The book of the next interval but one may be cleared already.
-    let newest = shared
-        .clock
-        .now()
-        .plus_s(2 * i64::from(shared.market.rules.interval_length_s));
-    let before = match asked.before.map(|text| text.parse::<Timestamp>()) {
-        None => newest,
-        Some(Ok(before)) => before,
-        Some(Err(error)) => return problem(StatusCode::BAD_REQUEST, &format!("before: {error}.")),
-    };
-    match trades::page(shared, home, before).await {
-        Ok(page) => page.into_response(),
-        Err(error) => broken("trades could not be read", &error),
-    }
-}
-
 async fn picture(State(web): State<Web>) -> Response {
     let street = web.street.borrow().clone();
-    let svg = house::picture(&street).into_string();
+    let site = &web.shared.site;
+    let svg = house::picture(&street, site.time_zone, &site.currency).into_string();
     // The picture brings its own style, and nothing else.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let headers = [
@@ -210,31 +212,37 @@ async fn picture(State(web): State<Web>) -> Response {
     (headers, svg).into_response()
 }
 
-/// Sends each section of the page whenever its HTML has changed, all of them at first.
-async fn events(State(web): State<Web>) -> Response {
+/// Sends each section of a page whenever its HTML has changed, all of them at first.
+pub(crate) fn live(
+    web: Web,
+    sections: impl Fn(&view::Street) -> Vec<Section> + Send + 'static,
+) -> Response {
     let Ok(place) = Arc::clone(&web.listeners).try_acquire_owned() else {
         return problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many pages listen at the moment.",
         );
     };
-    Sse::new(updates(web, place))
+    Sse::new(updates(web, sections, place))
         .keep_alive(KeepAlive::default())
         .into_response()
 }
 
-fn updates(
+fn updates<S: Fn(&view::Street) -> Vec<Section> + Send + 'static>(
     web: Web,
+    sections: S,
     place: tokio::sync::OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    struct Listener {
+    struct Listener<S> {
         web: Web,
+        sections: S,
         sent: Vec<(&'static str, String)>,
         waiting: Vec<Event>,
         _place: tokio::sync::OwnedSemaphorePermit,
     }
     let start = Listener {
         web,
+        sections,
         sent: Vec::new(),
         waiting: Vec::new(),
         _place: place,
@@ -252,7 +260,7 @@ fn updates(
                 tokio::time::sleep(UPDATE_PAUSE).await;
             }
             let street = listener.web.street.borrow_and_update().clone();
-            for section in street::sections(&street) {
+            for section in (listener.sections)(&street) {
                 let known = listener
                     .sent
                     .iter_mut()
@@ -265,6 +273,10 @@ fn updates(
                 listener
                     .waiting
                     .push(Event::default().event(section.name).data(section.html));
+            }
+            if listener.sent.is_empty() {
+                // A page without sections has nothing to say, ever.
+                return None;
             }
         }
     })

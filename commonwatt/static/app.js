@@ -1,6 +1,7 @@
 // Replaces a section of the page when the server sends a newer one. Without this script the page is
 // complete as of the moment it was loaded.
 "use strict";
+const body = document.body;
 const link = document.getElementById("link");
 const opened = (root) => [...root.querySelectorAll("details")].map((d) => d.open);
 
@@ -8,6 +9,8 @@ function replace(event) {
   const section = document.getElementById(event.type);
   if (!section) return;
   const open = opened(section);
+  const held = section.contains(document.activeElement) && document.activeElement.tagName !== "BODY";
+  if (held) return; // Somebody is reading or typing here: the next version comes soon enough.
   section.innerHTML = event.data;
   section.querySelectorAll("details").forEach((d, i) => { d.open = open[i] === true; });
 }
@@ -17,14 +20,11 @@ function show(text, live) {
   link.classList.toggle("off", !live);
 }
 
-if (document.getElementById("headline") && !new URLSearchParams(location.search).has("live")) {
-  const source = new EventSource("/events");
+if (body.dataset.live && !new URLSearchParams(location.search).has("live")) {
+  const source = new EventSource(body.dataset.live);
   for (const section of document.querySelectorAll("section[id]")) {
     source.addEventListener(section.id, replace);
   }
-  source.onopen = () => show("live", true);
-  source.onerror = () => {
-    const ended = source.readyState === EventSource.CLOSED;
-    show(ended ? "connection lost, reload the page" : "connection lost, trying again", false);
-  };
+  source.onopen = () => show(body.dataset.on, true);
+  source.onerror = () => show(body.dataset.lost, false);
 }

@@ -31,6 +31,9 @@ pub const RECENT_MAX: u32 = 3_000;
 /// Most orders that [`own_orders`] returns.
 pub const OWN_MAX: u32 = 1_000;
 
+/// Most orders that [`cleared_orders`] returns: a month of a hundred homes.
+pub const REPLAY_MAX: u32 = 300_000;
+
 /// Market transactions run one after the other, on PostgreSQL too.
 const LOCK: i64 = 2001;
 
@@ -507,6 +510,35 @@ pub async fn own_orders(
 /// The database fails.
 pub async fn trade(db: &Db, id: TradeId) -> Result<Option<Trade>, MarketError> {
     store::trade(db, id).await
+}
+
+/// The newest trades of a participant for intervals that start in `[from, to)`, newest first, `most` at most
+/// (and [`OWN_MAX`]).
+///
+/// # Errors
+/// The database fails.
+pub async fn trades_of(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+    to: Timestamp,
+    most: u32,
+) -> Result<Vec<Trade>, MarketError> {
+    store::trades_of(db, participant, from, to, most.min(OWN_MAX)).await
+}
+
+/// The orders of all cleared books of the intervals that start in `[from, to)`, book after book, from at most
+/// [`REPLAY_MAX`] orders: the last book may lack some where that is reached.
+///
+/// # Errors
+/// The database fails.
+pub async fn cleared_orders(
+    db: &Db,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<Order>, MarketError> {
+    let stored = store::cleared_orders(db, from, to, REPLAY_MAX).await?;
+    Ok(stored.into_iter().map(|stored| stored.order).collect())
 }
 
 /// The signed bytes of an accepted order; `None` for an unknown id.

@@ -146,6 +146,13 @@ const TRADES_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, o
      energy_wh, price_micro, network_fee_micro FROM market_trade WHERE interval_start_s = $1 ORDER BY place";
 const TRADE_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
      energy_wh, price_micro, network_fee_micro FROM market_trade WHERE id = $1";
+const TRADES_OF_SQL: &str = "SELECT id, interval_start_s, interval_length_s, bid, offer, buyer, seller, \
+     energy_wh, price_micro, network_fee_micro FROM market_trade \
+     WHERE interval_start_s >= $2 AND interval_start_s < $3 AND (buyer = $1 OR seller = $1) \
+     ORDER BY interval_start_s DESC, place LIMIT $4";
+const CLEARED_ORDERS_SQL: &str = "SELECT id, content, filled_wh, reason FROM market_order \
+     WHERE interval_start_s >= $1 AND interval_start_s < $2 AND filled_wh IS NOT NULL \
+     ORDER BY interval_start_s, place LIMIT $3";
 const SEQUENCE_SQL: &str = "SELECT COALESCE(MAX(sequence), 0) FROM \
      (SELECT MAX(sequence) AS sequence FROM market_order WHERE participant = $1 AND sequence < $2 UNION ALL \
      SELECT MAX(sequence) FROM market_forestalled WHERE participant = $1 AND sequence < $2) AS used";
@@ -593,6 +600,31 @@ pub(crate) async fn trades_page(
 pub(crate) async fn trades(db: &Db, interval: Interval) -> Result<Vec<Trade>, MarketError> {
     let rows: Vec<TradeRow> = db.fetch_all(TRADES_SQL, args![interval.start_s()]).await?;
     rows.into_iter().map(stored_trade).collect()
+}
+
+/// The newest trades of a participant for intervals that start in `[from, to)`, newest first.
+pub(crate) async fn trades_of(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+    to: Timestamp,
+    most: u32,
+) -> Result<Vec<Trade>, MarketError> {
+    let values = args![participant.as_str(), from.unix_s(), to.unix_s(), most];
+    let rows: Vec<TradeRow> = db.fetch_all(TRADES_OF_SQL, values).await?;
+    rows.into_iter().map(stored_trade).collect()
+}
+
+/// The orders that were in a cleared book of the intervals that start in `[from, to)`, book after book.
+pub(crate) async fn cleared_orders(
+    db: &Db,
+    from: Timestamp,
+    to: Timestamp,
+    most: u32,
+) -> Result<Vec<StoredOrder>, MarketError> {
+    let values = args![from.unix_s(), to.unix_s(), most];
+    let rows: Vec<OrderRow> = db.fetch_all(CLEARED_ORDERS_SQL, values).await?;
+    rows.into_iter().map(stored_order).collect()
 }
 
 pub(crate) async fn trade(db: &Db, id: TradeId) -> Result<Option<Trade>, MarketError> {

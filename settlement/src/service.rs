@@ -17,6 +17,7 @@ mod keys;
 mod logs;
 mod money;
 mod neighbours;
+mod overview;
 mod pages;
 mod proof;
 mod readings;
@@ -43,7 +44,8 @@ pub use cases::{
 pub use contract::contract;
 pub use error::ServiceError;
 pub use history::{
-    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
+    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, money_of,
+    recent_lines,
 };
 pub use holds::{hold, hold_instead, is_connected, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
@@ -54,6 +56,10 @@ pub use keys::{
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
+pub use overview::{
+    IntervalTotals, LINES_MAX, POINTS_MAX, PointState, TOTALS_MAX, balances_sum_to_zero,
+    interval_totals, lines_of, point_states, unproven_since,
+};
 pub use pages::{
     IntervalData, PAGE_MAX, balances_of, checkpoint_time, data_page, lines_at, lines_page,
     readings_page,

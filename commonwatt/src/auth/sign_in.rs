@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::guard::{Posted, allow, said_by_our_page};
@@ -15,6 +15,8 @@ use super::limit::SIGN_INS;
 use super::role::{Role, Roles};
 use super::viewer::{Viewer, session_of};
 use super::{Who, session, store};
+use crate::web::layout::Page;
+use crate::web::pages::Ask;
 use crate::web::{Web, broken, problem};
 
 /// Longest secret of a link that is looked up.
@@ -29,29 +31,37 @@ pub(crate) fn routes() -> Router<Web> {
 }
 
 /// Where somebody who has signed in begins.
-fn first_page(_roles: Roles) -> &'static str {
-    "/"
+fn first_page(roles: Roles) -> &'static str {
+    let pages = [
+        (Role::Home, "/home"),
+        (Role::Operator, "/grid"),
+        (Role::Researcher, "/lab"),
+    ];
+    let first = pages.into_iter().find(|(role, _)| roles.has(*role));
+    first.map_or("/", |(_, page)| page)
 }
 
 /// What a person without a link sees.
-async fn ask(viewer: Viewer) -> Response {
-    let inside = match viewer.account() {
-        Some(account) => html! {
-            h1 { "You are signed in as " (account.name) "." }
-            form method="post" action="/sign-out" { (viewer.csrf_field()) button { "Sign out" } }
-        },
-        None => html! {
-            h1 { "You sign in with a link." }
-            p { "Whoever runs this community gives you one, printed or by mail. It is good once; "
-                "after that this device stays signed in." }
-        },
+async fn ask(ask: Ask) -> Response {
+    let words = &ask.words;
+    let (answer, text) = match ask.viewer.account() {
+        Some(account) => (
+            words.fill("entry.signed_in", &[("name", &account.name)]),
+            html! { form method="post" action="/sign-out" {
+                (ask.viewer.csrf_field()) button { (words.t("nav.sign_out")) }
+            } },
+        ),
+        None => (
+            words.t("entry.by_link").to_owned(),
+            html! { p { (words.t("entry.by_link_text")) } },
+        ),
     };
-    page(StatusCode::OK, &inside)
+    page(&ask, StatusCode::OK, answer, text)
 }
 
 /// Shows the button of a link, and does not use the link up.
-async fn look(State(web): State<Web>, viewer: Viewer, Path(link): Path<String>) -> Response {
-    if let Err(refused) = may_try(&web, &viewer) {
+async fn look(State(web): State<Web>, ask: Ask, Path(link): Path<String>) -> Response {
+    if let Err(refused) = may_try(&web, &ask.viewer) {
         return *refused;
     }
     let found = match link.len() <= SECRET_MAX_BYTES {
@@ -60,17 +70,15 @@ async fn look(State(web): State<Web>, viewer: Viewer, Path(link): Path<String>) 
     };
     match found {
         Ok(Some(account)) => {
-            let kinds: Vec<&str> = account.roles.iter().map(Role::word).collect();
-            page(
-                StatusCode::OK,
-                &html! {
-                    h1 { "Sign in as " (account.name) }
-                    p { "This link is for " (kinds.join(" and ")) ". It is good once." }
-                    form method="post" { button { "Sign in" } }
-                },
-            )
+            let words = &ask.words;
+            let answer = words.fill("entry.as", &[("name", &account.name)]);
+            let inside = html! {
+                p { (words.t("entry.as_text")) }
+                form method="post" { button.primary { (words.t("entry.title")) } }
+            };
+            page(&ask, StatusCode::OK, answer, inside)
         }
-        Ok(None) => no_link(),
+        Ok(None) => no_link(&ask),
         Err(error) => broken("a link could not be read", &format!("{error:#}")),
     }
 }
@@ -78,12 +86,12 @@ async fn look(State(web): State<Web>, viewer: Viewer, Path(link): Path<String>) 
 /// Uses a link up and begins a session.
 async fn enter(
     State(web): State<Web>,
-    viewer: Viewer,
+    asked: Ask,
     headers: HeaderMap,
     Path(link): Path<String>,
 ) -> Response {
-    let accounts = &web.accounts;
-    if let Err(refused) = may_try(&web, &viewer) {
+    let (accounts, viewer) = (&web.accounts, &asked.viewer);
+    if let Err(refused) = may_try(&web, viewer) {
         return *refused;
     }
     if !said_by_our_page(&headers, accounts) {
@@ -91,7 +99,7 @@ async fn enter(
         return problem(StatusCode::FORBIDDEN, detail);
     }
     if link.len() > SECRET_MAX_BYTES {
-        return no_link();
+        return no_link(&asked);
     }
     let before = session_of(&headers, accounts);
     let (db, now) = (&accounts.db, accounts.now());
@@ -104,7 +112,7 @@ async fn enter(
                 &cookie,
             )
         }
-        Ok(None) => no_link(),
+        Ok(None) => no_link(&asked),
         Err(error) => broken("nobody could be signed in", &format!("{error:#}")),
     }
 }
@@ -146,33 +154,25 @@ fn no_store(mut response: Response) -> Response {
     response
 }
 
-fn no_link() -> Response {
-    page(
-        StatusCode::NOT_FOUND,
-        &html! {
-            h1 { "This link is not good any more." }
-            p { "It was used, it is too old, or a letter is missing. Ask for a new one: "
-                "whoever runs this community makes it with " code { "commonwatt accounts link" } "." }
-        },
-    )
+fn no_link(ask: &Ask) -> Response {
+    let words = &ask.words;
+    let inside = html! {
+        p { (words.t("entry.gone_text")) " " code { "commonwatt accounts link" } }
+    };
+    let answer = words.t("entry.gone").to_owned();
+    page(ask, StatusCode::NOT_FOUND, answer, inside)
 }
 
-fn page(status: StatusCode, inside: &Markup) -> Response {
-    let markup = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                title { "Commonwatt · sign in" }
-                link rel="stylesheet" href="/static/style.css";
-            }
-            body {
-                header { a.brand href="/" { "Commonwatt" } }
-                main { section.headline { (inside) } }
-            }
-        }
+fn page(ask: &Ask, status: StatusCode, answer: String, inside: Markup) -> Response {
+    let page = Page {
+        title: ask.words.t("entry.title").to_owned(),
+        above: ask.street.community.clone(),
+        answer,
+        below: html! {},
+        body: html! { section.card.entry { (inside) } },
+        live: None,
     };
-    no_store((status, markup).into_response())
+    let mut response = ask.show(&page);
+    *response.status_mut() = status;
+    no_store(response)
 }

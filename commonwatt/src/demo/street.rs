@@ -145,6 +145,8 @@ pub(super) fn site(
         web_listen,
         public_url: None,
         witnesses: Vec::new(),
+        time_zone: chrono_tz::Europe::Berlin,
+        currency: "€".to_owned(),
         participants,
         gateways: members
             .gateways

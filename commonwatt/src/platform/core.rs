@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
 use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
-use super::{Shared, snapshot};
+use super::{Shared, preferences, snapshot};
 use crate::site::Participant;
 use crate::view;
 
@@ -313,6 +313,7 @@ impl Core {
         let Shared {
             site, participants, ..
         } = &*self.shared;
+        let chosen = preferences::chosen(&self.shared.db).await?;
         let mut failed = false;
         for (wishes, (participant, key)) in site.participants.iter().zip(participants) {
             // Who has placed an order of its own needs none from the autopilot, and who took one back wants
@@ -320,7 +321,8 @@ impl Core {
             if ordered.contains(participant) {
                 continue;
             }
-            if let Err(error) = self.place_orders_of(wishes, key, open, now).await {
+            let wishes = preferences::applied(wishes, &chosen);
+            if let Err(error) = self.place_orders_of(&wishes, key, open, now).await {
                 tracing::error!(%participant, "its autopilot could not order: {error:#}");
                 failed = true;
             }
@@ -351,9 +353,7 @@ impl Core {
         let message = orders::read_any(&self.shared, signed.as_bytes().to_vec());
         for answer in self.take_orders(&[message]).await? {
             match answer {
-                OrderAnswer::Accepted(order) | OrderAnswer::Again { order, .. } => {
-                    self.shared.remember(order, proposal.reason.clone());
-                }
+                OrderAnswer::Accepted(_) | OrderAnswer::Again { .. } => {}
                 refused => {
                     let participant = &wishes.id;
                     tracing::warn!(%participant, ?refused, "the autopilot's order was refused");

@@ -17,7 +17,7 @@ use super::Shared;
 use super::core::{AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
 use crate::live::DeviceKind;
 use crate::site::{Gateway, Participant};
-use crate::view;
+use crate::view::{self, calendar};
 
 /// Intervals in the price chart: a day.
 const PRICE_POINTS: u32 = 96;
@@ -31,8 +31,9 @@ pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
     let now = shared.clock.now();
     let open = next_to_close(shared, now)?;
     let tariff = shared.site.settlement.tariffs.at(open)?.tariff;
-    let settled = settled_until(shared, now).await?;
-    let money = day_money(shared, day_start(now), settled).await?;
+    let today = day_start(shared, now);
+    let settled = settled_until(shared, now, today).await?;
+    let money = day_money(shared, today, settled).await?;
     let feeder = shared
         .site
         .gateways
@@ -55,14 +56,17 @@ pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
         feeder_w: feeder.and_then(|g| power(shared, g, DeviceKind::Meter)),
         orders: open_orders(shared, open).await?,
         suggestions: shared.suggestions(open),
-        cleared: last_cleared(shared, settled).await?,
+        cleared: last_cleared(shared).await?,
         prices: prices(shared).await?,
+        settled,
         log: log(shared).await?,
     })
 }
 
-fn day_start(now: Timestamp) -> Timestamp {
-    Timestamp::from_unix_s(now.unix_s() - now.unix_s().rem_euclid(86_400))
+/// Where today began on the site's clock.
+fn day_start(shared: &Shared, now: Timestamp) -> Timestamp {
+    let zone = shared.site.time_zone;
+    calendar::day(zone, calendar::date(zone, now)).from
 }
 
 fn power(shared: &Shared, gateway: &Gateway, kind: DeviceKind) -> Option<view::Fresh> {
@@ -97,7 +101,11 @@ fn home(shared: &Shared, participant: &Participant, day: view::Day) -> view::Hom
 }
 
 /// The end of the newest interval that is settled; the start of the day where none is.
-async fn settled_until(shared: &Shared, now: Timestamp) -> anyhow::Result<Timestamp> {
+async fn settled_until(
+    shared: &Shared,
+    now: Timestamp,
+    today: Timestamp,
+) -> anyhow::Result<Timestamp> {
     let current = Interval::containing(now, shared.market.rules.interval_length_s)?;
     for back in 0..SETTLED_WITHIN {
         let interval = current.offset(-back);
@@ -108,7 +116,7 @@ async fn settled_until(shared: &Shared, now: Timestamp) -> anyhow::Result<Timest
             return Ok(interval.end());
         }
     }
-    Ok(day_start(now))
+    Ok(today)
 }
 
 /// Every participant's settled money of `[from, to)`, beside what the utility alone would have meant.
@@ -122,17 +130,38 @@ async fn day_money(
         let whose = Whose::Participant(&money.participant);
         let metered = settlement::service::history(&shared.db, whose, from, to).await?;
         let flows = metered.iter().map(|m| (m.imported, m.exported));
-        let utility_alone = utility_alone(shared, flows).context("the day's money overflows")?;
+        let utility_alone =
+            utility_alone(shared, flows.clone()).context("the day's money overflows")?;
+        let sum = |sum: Energy, more: Energy| sum.checked_add(more);
+        let imported = flows.clone().map(|f| f.0).try_fold(Energy::ZERO, sum);
+        let exported = flows.map(|f| f.1).try_fold(Energy::ZERO, sum);
         let ParticipantMoney {
-            participant, net, ..
+            participant,
+            sold,
+            bought,
+            fees,
+            pool,
+            utility,
+            net,
         } = money;
-        days.insert(participant, view::Day { net, utility_alone });
+        let day = view::Day {
+            sold,
+            bought,
+            fees,
+            pool,
+            utility,
+            net,
+            utility_alone,
+            imported: imported.context("the day's energy overflows")?,
+            exported: exported.context("the day's energy overflows")?,
+        };
+        days.insert(participant, day);
     }
     Ok(days)
 }
 
 /// What the same meter values come to at the utility's prices: received less paid.
-fn utility_alone(
+pub(crate) fn utility_alone(
     shared: &Shared,
     mut flows: impl Iterator<Item = (Energy, Energy)>,
 ) -> Option<Money> {
@@ -146,27 +175,18 @@ fn utility_alone(
 
 async fn open_orders(shared: &Shared, open: Interval) -> anyhow::Result<Vec<view::OrderLine>> {
     let placed = market_engine::service::orders(&shared.db, open).await?;
-    let reasons = shared
-        .reasons
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let line = |placed: market_engine::service::PlacedOrder| view::OrderLine {
         participant: placed.order.participant,
         side: placed.order.side,
         energy: placed.order.energy,
         limit: placed.order.limit,
         filled: None,
-        reason: reasons.get(&placed.id).cloned().unwrap_or_default(),
     };
     Ok(placed.into_iter().map(line).collect())
 }
 
-async fn last_cleared(
-    shared: &Shared,
-    settled: Timestamp,
-) -> anyhow::Result<Option<view::Cleared>> {
-    // The newest clearing is for an interval to come; the page shows its trades at once, and offers
-    // receipts for the newest interval that is settled.
+/// The newest clearing, which is for an interval to come.
+async fn last_cleared(shared: &Shared) -> anyhow::Result<Option<view::Cleared>> {
     let newest = market_engine::service::recent_clearings(&shared.db, 1).await?;
     let Some(newest) = newest.into_iter().next() else {
         return Ok(None);
@@ -174,16 +194,12 @@ async fn last_cleared(
     let Some(cleared) = market_engine::service::clearing(&shared.db, newest.interval).await? else {
         return Ok(None);
     };
-    let delivered =
-        Interval::containing(settled.plus_ms(-1), shared.market.rules.interval_length_s)?;
-    let delivered = market_engine::service::clearing(&shared.db, delivered).await?;
     let orders = cleared.orders.into_iter().map(|o| view::OrderLine {
         participant: o.order.participant,
         side: o.order.side,
         energy: o.order.energy,
         limit: o.order.limit,
         filled: Some(o.filled),
-        reason: o.reason,
     });
     Ok(Some(view::Cleared {
         interval: cleared.clearing.interval,
@@ -191,22 +207,10 @@ async fn last_cleared(
         volume: cleared.clearing.volume,
         orders: orders.collect(),
         trades: cleared.trades.into_iter().map(trade_line).collect(),
-        delivered: delivered
-            .map(|d| d.trades.into_iter().map(trade_line).collect())
-            .unwrap_or_default(),
     }))
 }
 
-/// The trades of an interval; `None` where it was not cleared.
-pub(crate) async fn cleared_trades(
-    shared: &Shared,
-    interval: Interval,
-) -> anyhow::Result<Option<Vec<view::TradeLine>>> {
-    let cleared = market_engine::service::clearing(&shared.db, interval).await?;
-    Ok(cleared.map(|c| c.trades.into_iter().map(trade_line).collect()))
-}
-
-fn trade_line(trade: domain::trade::Trade) -> view::TradeLine {
+pub(crate) fn trade_line(trade: domain::trade::Trade) -> view::TradeLine {
     view::TradeLine {
         id: trade.id,
         interval: trade.interval,
@@ -230,19 +234,14 @@ async fn prices(shared: &Shared) -> anyhow::Result<Vec<view::PricePoint>> {
 }
 
 async fn log(shared: &Shared) -> anyhow::Result<view::Log> {
-    let size = async |log| -> anyhow::Result<u64> {
-        let note = settlement::service::latest_checkpoint(&shared.db, log).await?;
-        let size = note
-            .as_deref()
-            .and_then(|note| note.lines().nth(1)?.parse().ok());
-        Ok(size.unwrap_or(0))
-    };
-    let newest = settlement::service::checkpoint_time(&shared.db, Log::Ledger).await?;
+    let newest = async |log| settlement::service::checkpoint_time(&shared.db, log).await;
+    let size = |newest: Option<(Timestamp, u64)>| newest.map_or(0, |(_, size)| size);
+    let ledger = newest(Log::Ledger).await?;
     Ok(view::Log {
-        checkpoint_at: newest.map(|(at, _)| at),
-        readings: size(Log::Readings).await?,
-        market: size(Log::Market).await?,
-        ledger: size(Log::Ledger).await?,
+        checkpoint_at: ledger.map(|(at, _)| at),
+        readings: size(newest(Log::Readings).await?),
+        market: size(newest(Log::Market).await?),
+        ledger: size(ledger),
         operator_key: crate::site::public_key_text(domain::signed::PublicKey::of(
             &shared.community.operator,
         )),

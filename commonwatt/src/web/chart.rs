@@ -1,215 +1,105 @@
-//! Inline SVG charts: supply and demand of an auction, and the local price over time.
+//! The chart room: inline SVG, each chart with its table twin and, where there is one, its CSV.
 //!
-//! Pixels are integers: a chart is for the eye, and its table twin has the numbers.
+//! A plot is stretched to the room it has, phone or wall; its labels are HTML beside it, so that they keep
+//! their size. Coordinates are integers: a chart is for the eye, and its table has the numbers.
+
+mod book;
+mod energy;
+mod load;
+mod price;
+mod scale;
+
+pub(crate) use book::{Depth, Step, depth};
+pub(crate) use energy::{EnergyBar, energy};
+pub(crate) use load::{Load, LoadPoint, load};
+pub(crate) use price::{Prices, prices};
+pub(crate) use scale::{HEIGHT, Scale, WIDTH, nice};
 
 use maud::{Markup, html};
 
-use crate::view::{Cleared, OrderLine, PricePoint, Street, clock_text, price_text};
-use domain::money::Price;
-use domain::order::Side;
+use super::words::Words;
 
-const WIDTH: i64 = 640;
-/// The price chart spans the page.
-const WIDE: i64 = 1120;
-const HEIGHT: i64 = 220;
-/// Room for labels on the left and below.
-const LEFT: i64 = 44;
-const BELOW: i64 = 22;
-
-/// Maps a value range onto pixels.
-#[derive(Clone, Copy)]
-struct Scale {
-    from: i64,
-    to: i64,
-    start_px: i64,
-    end_px: i64,
+/// A chart, drawn but for its frame.
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    /// What it shows, in one sentence, for who cannot see it.
+    pub(crate) summary: String,
+    pub(crate) unit: String,
+    /// From the top down, evenly spaced.
+    pub(crate) y_ticks: Vec<String>,
+    /// Evenly spaced, each where its column begins.
+    pub(crate) x_labels: Vec<String>,
+    pub(crate) inside: Markup,
+    /// The class of each sign, and its word.
+    pub(crate) legend: Vec<(&'static str, String)>,
+    pub(crate) table: Markup,
+    pub(crate) csv: Option<String>,
 }
 
-impl Scale {
-    fn px(self, value: i64) -> i64 {
-        let span = i128::from((self.to - self.from).max(1));
-        let share = i128::from(value - self.from) * i128::from(self.end_px - self.start_px) / span;
-        self.start_px + i64::try_from(share).unwrap_or(0)
-    }
-}
-
-fn price_scale(top: Price) -> Scale {
-    Scale {
-        from: 0,
-        to: top.micro_per_kwh().max(1),
-        start_px: HEIGHT - BELOW,
-        end_px: 8,
-    }
-}
-
-/// Supply and demand as steps, with the price where they meet.
-pub(crate) fn curves(cleared: &Cleared) -> Markup {
-    let top = cleared
-        .orders
-        .iter()
-        .map(|o| o.limit)
-        .max()
-        .unwrap_or(Price::ZERO);
-    let total = |side| -> i64 {
-        cleared
-            .orders
-            .iter()
-            .filter(|o| o.side == side)
-            .map(|o| o.energy.wh())
-            .sum()
-    };
-    let widest = total(Side::Bid).max(total(Side::Offer)).max(1);
-    let x = Scale {
-        from: 0,
-        to: widest,
-        start_px: LEFT,
-        end_px: WIDTH - 8,
-    };
-    let y = price_scale(Price::from_micro_per_kwh(top.micro_per_kwh() * 11 / 10));
+/// The chart with its frame, legend, table and CSV.
+pub(crate) fn figure(words: &Words, plot: &Plot) -> Markup {
     html! {
-        svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img"
-            aria-label="Offers from the cheapest, bids from the highest; they meet at the local price" {
-            (axis(y, WIDTH))
-            path.demand d=(steps(&sorted(&cleared.orders, Side::Bid), x, y)) {}
-            path.supply d=(steps(&sorted(&cleared.orders, Side::Offer), x, y)) {}
-            @if let Some(price) = cleared.price {
-                path.price d=(format!("M{LEFT} {} H{}", y.px(price.micro_per_kwh()), x.px(cleared.volume.wh()))) {}
-                circle.meet cx=(x.px(cleared.volume.wh())) cy=(y.px(price.micro_per_kwh())) r="5" {}
+        figure.chart {
+            figcaption {
+                h2 { (plot.title) " " small { (plot.unit) } }
+                @if !plot.legend.is_empty() {
+                    ul.legend { @for (class, word) in &plot.legend {
+                        li { span class=(format!("sign {class}")) {} (word) }
+                    } }
+                }
             }
-            text.label x=(WIDTH - 8) y=(HEIGHT - 6) text-anchor="end" {
-                "up to " (widest / 1000) "." (format!("{:02}", widest % 1000 / 10)) " kWh"
+            div.plot {
+                div.y aria-hidden="true" { @for tick in &plot.y_ticks { span { (tick) } } }
+                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img"
+                    aria-label=(plot.summary) {
+                    (gridlines(plot.y_ticks.len()))
+                    (plot.inside)
+                }
+                div.x.dense[plot.x_labels.len() > 6] aria-hidden="true" { @for label in &plot.x_labels { span { (label) } } }
             }
-            text.label.demand-name x=(LEFT + 6) y="18" { "wanted" }
-            text.label.supply-name x=(LEFT + 6) y=(HEIGHT - BELOW - 8) { "offered" }
+            details.twin {
+                summary { (words.t("chart.table")) }
+                div.scroll tabindex="0" role="region" aria-label=(plot.title) { (plot.table) }
+            }
+            @if let Some(csv) = &plot.csv { p.csv { a href=(csv) download { (words.t("chart.csv")) } } }
         }
     }
 }
 
-fn sorted(orders: &[OrderLine], side: Side) -> Vec<&OrderLine> {
-    let mut of_side: Vec<&OrderLine> = orders.iter().filter(|o| o.side == side).collect();
-    of_side.sort_by_key(|o| match side {
-        Side::Bid => -o.limit.micro_per_kwh(),
-        Side::Offer => o.limit.micro_per_kwh(),
-    });
-    of_side
-}
-
-fn steps(orders: &[&OrderLine], x: Scale, y: Scale) -> String {
-    let mut path = String::new();
-    let mut sum_wh = 0;
-    for order in orders {
-        let level = y.px(order.limit.micro_per_kwh());
-        let command = if path.is_empty() {
-            format!("M{} {level}", x.px(0))
-        } else {
-            format!("V{level}")
-        };
-        sum_wh += order.energy.wh();
-        path.push_str(&format!("{command} H{} ", x.px(sum_wh)));
-    }
-    path
-}
-
-fn axis(y: Scale, width: i64) -> Markup {
-    let step = [10_000, 20_000, 50_000, 100_000, 200_000, 500_000]
-        .into_iter()
-        .find(|step| y.to / step <= 6)
-        .unwrap_or(1_000_000);
-    let levels = (0..).map(|n| n * step).take_while(|level| *level <= y.to);
+fn gridlines(ticks: usize) -> Markup {
+    let steps = i64::try_from(ticks.saturating_sub(1)).unwrap_or(1).max(1);
     html! {
-        @for level in levels {
-            path.gridline d=(format!("M{LEFT} {} H{width}", y.px(level))) {}
-            text.label x=(LEFT - 6) y=(y.px(level) + 4) text-anchor="end" {
-                (price_text(Price::from_micro_per_kwh(level)).trim_end_matches(".0 ct").trim_end_matches(" ct"))
+        @for step in 0..=steps { path.gridline d=(format!("M0 {} H{WIDTH}", HEIGHT * step / steps)) {} }
+    }
+}
+
+/// The patterns of the signs, once for each page with a chart that fills with them.
+pub(crate) fn patterns() -> Markup {
+    html! {
+        svg.patterns width="0" height="0" aria-hidden="true" {
+            defs {
+                pattern id="p-neighbours" width="96" height="80" patternUnits="userSpaceOnUse" {
+                    rect.neighbours width="96" height="80" {}
+                    ellipse.over cx="48" cy="40" rx="15" ry="12" {}
+                }
+                pattern id="p-utility" width="112" height="90" patternUnits="userSpaceOnUse" {
+                    rect.utility width="112" height="90" {}
+                    path.over-line d="M-28 22 L28 -22 M0 90 L112 0 M84 112 L140 68" {}
+                }
+                pattern id="p-hole" width="112" height="90" patternUnits="userSpaceOnUse" {
+                    path.hole-line d="M-28 22 L28 -22 M0 90 L112 0 M84 112 L140 68" {}
+                }
+                pattern id="p-sold" width="112" height="90" patternUnits="userSpaceOnUse" {
+                    rect.sold width="112" height="90" {}
+                    path.over-line d="M-28 68 L28 112 M0 0 L112 90 M84 -22 L140 22" {}
+                }
             }
         }
     }
 }
 
-/// The local price of the last intervals between what the utility pays and asks.
-pub(crate) fn prices(street: &Street) -> Markup {
-    let y = price_scale(Price::from_micro_per_kwh(
-        street.retail.micro_per_kwh() * 11 / 10,
-    ));
-    let level = |price: Price| format!("M{LEFT} {} H{WIDE}", y.px(price.micro_per_kwh()));
-    html! {
-        h2 { "Local price " small { "ct per kWh" } }
-        @if street.prices.is_empty() {
-            p.empty { "The first price comes when the gate closes." }
-        } @else {
-            svg.chart.wide viewBox=(format!("0 0 {WIDE} {HEIGHT}")) role="img"
-                aria-label="Local price by interval, between the utility’s two prices" {
-                (axis(y, WIDE))
-                path.utility d=(level(street.retail)) {}
-                text.label x=(WIDE - 4) y=(y.px(street.retail.micro_per_kwh()) - 5) text-anchor="end" { "utility asks" }
-                path.utility d=(level(street.feed_in)) {}
-                text.label x=(WIDE - 4) y=(y.px(street.feed_in.micro_per_kwh()) + 14) text-anchor="end" { "utility pays" }
-                (price_steps(&street.prices, y))
-            }
-            details { summary { "As a table" } (price_table(&street.prices)) }
-        }
-    }
-}
-
-fn price_steps(points: &[PricePoint], y: Scale) -> Markup {
-    let count = i64::try_from(points.len()).unwrap_or(1);
-    let x = Scale {
-        from: 0,
-        to: count.max(8),
-        start_px: LEFT,
-        end_px: WIDE - 8,
-    };
-    let most = points
-        .iter()
-        .map(|p| p.volume.wh())
-        .max()
-        .unwrap_or(1)
-        .max(1);
-    let bar = Scale {
-        from: 0,
-        to: most,
-        start_px: 0,
-        end_px: 60,
-    };
-    let mut path = String::new();
-    let mut pen_down = false;
-    for (index, point) in (0_i64..).zip(points) {
-        let Some(price) = point.price else {
-            pen_down = false;
-            continue;
-        };
-        let level = y.px(price.micro_per_kwh());
-        let start = if pen_down {
-            format!("V{level}")
-        } else {
-            format!("M{} {level}", x.px(index))
-        };
-        path.push_str(&format!("{start} H{} ", x.px(index + 1)));
-        pen_down = true;
-    }
-    let every = (count / 8).max(1);
-    html! {
-        @for (index, point) in (0_i64..).zip(points) {
-            @let high = bar.px(point.volume.wh());
-            rect.volume x=(x.px(index) + 1) y=(HEIGHT - BELOW - high)
-                width=((x.px(index + 1) - x.px(index) - 2).max(1)) height=(high) {}
-            @if index % every == 0 {
-                text.label x=(x.px(index)) y=(HEIGHT - 6) { (clock_text(point.interval.start())) }
-            }
-        }
-        path.price d=(path) {}
-    }
-}
-
-fn price_table(points: &[PricePoint]) -> Markup {
-    html! {
-        div.scroll { table {
-            thead { tr { th { "interval" } th.n { "ct/kWh" } th.n { "traded Wh" } } }
-            tbody { @for point in points.iter().rev() { tr {
-                td { (crate::view::interval_text(point.interval)) }
-                td.n { @match point.price { Some(price) => (price_text(price).trim_end_matches(" ct")), None => "none" } }
-                td.n { (point.volume.wh()) }
-            } } }
-        } }
-    }
+/// Labels for `count` intervals in `columns` columns.
+pub(crate) fn labels(count: usize, columns: usize, label: impl Fn(usize) -> String) -> Vec<String> {
+    let columns = columns.min(count).max(1);
+    (0..columns).map(|n| label(n * count / columns)).collect()
 }

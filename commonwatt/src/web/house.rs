@@ -1,153 +1,103 @@
-//! A home as a small drawing: roof in the sun's colour while it shines, battery by its level, car when
-//! it charges, and an arrow to or from the street.
+//! The street as a drawing: houses in a row, panels that shine while there is sun anywhere, and nothing that
+//! would tell one home's day.
 
 use maud::{Markup, html};
 
-use crate::view::{Fresh, Home, Street};
+use super::number::is_old;
+use super::words::{Language, Words};
+use crate::view::{Home, Street};
 
-/// A home, 100 × 84 units.
-pub(crate) fn drawing(home: &Home) -> Markup {
-    let shines = home.sun_w.is_some_and(|sun| sun.value > 50);
-    let net = home.net_w.map_or(0, |net| net.value);
+/// Houses in the drawing; a longer street goes on beyond its edge.
+const HOUSES_MAX: usize = 24;
+/// Width of a house's ground.
+const GROUND: i64 = 64;
+/// Power of all roofs together from which on they shine.
+const SHINES_W: i64 = 200;
+
+/// The houses, side by side, on their street.
+pub(crate) fn row(homes: &[Home]) -> Markup {
+    let shown = homes.len().min(HOUSES_MAX);
+    let sun: i64 = homes
+        .iter()
+        .filter_map(|home| home.sun_w)
+        .map(|w| w.value.max(0))
+        .sum();
+    let count = i64::try_from(shown).unwrap_or(0).max(1);
+    let wide = count * GROUND + 20;
     html! {
-        svg viewBox="0 0 100 84" role="img" aria-label=(words(home)) {
-            path.wall d="M20 40 H80 V74 H20 Z" {}
-            path.roof d="M12 42 L50 12 L88 42 Z" {}
-            @if home.has_sun {
-                path.panel.shines[shines] d="M54 19 L82 41 H66 L46 25 Z" {}
+        svg.houses viewBox=(format!("0 0 {wide} 96")) aria-hidden="true" {
+            @if sun > SHINES_W { circle.disc cx=(wide - 26) cy="20" r="11" {} }
+            @for (n, home) in (0_i64..).zip(homes.iter().take(shown)) {
+                (house(10 + n * GROUND, n, home.has_sun, sun > SHINES_W))
             }
-            rect.door x="30" y="54" width="11" height="20" rx="1" {}
-            @if home.has_battery { (battery(home.soc_permille.unwrap_or(0))) }
-            @if home.has_car { (car(home.car_w.is_some_and(|car| car.value > 0))) }
-            (arrow(net))
+            path.ground d=(format!("M0 84 H{wide}")) {}
         }
     }
 }
 
-/// The street's connection to the grid.
-pub(crate) fn transformer(feeder: Option<Fresh>) -> Markup {
-    // Power into the street leaves the transformer downwards, like a home that gives.
-    let towards_street = feeder.map_or(0, |w| -w.value);
+/// One house; neighbours differ a little in height.
+fn house(x: i64, n: i64, has_sun: bool, shines: bool) -> Markup {
+    let top = 24 + (n * 7) % 12;
+    let eaves = top + 22;
+    let (left, right, middle) = (x + 8, x + GROUND - 8, x + GROUND / 2);
     html! {
-        svg viewBox="0 0 100 84" role="img" aria-label="transformer" {
-            circle.coil cx="50" cy="28" r="17" {}
-            circle.coil cx="50" cy="48" r="17" {}
-            path.wire d="M50 4 V11" {}
-            (arrow(towards_street))
+        path.wall d=(format!("M{left} {eaves} V84 H{right} V{eaves} Z")) {}
+        path.roof d=(format!("M{} {} L{middle} {top} L{} {} Z", left - 5, eaves + 2, right + 5, eaves + 2)) {}
+        @if has_sun {
+            path.panel.shines[shines] d=(format!("M{} {} L{} {} h-12 L{} {} Z",
+                middle + 4, top + 5, right + 1, eaves, middle - 3, top + 5)) {}
         }
+        rect.door x=(left + 6) y="66" width="9" height="18" rx="1" {}
+        rect.window x=(right - 17) y=(eaves + 9) width="10" height="9" rx="1" {}
     }
 }
 
-fn battery(soc_permille: i64) -> Markup {
-    let level = soc_permille.clamp(0, 1000) * 18 / 1000;
-    html! {
-        rect.cell x="48" y="53" width="12" height="21" rx="2" {}
-        rect.level x="49.5" y=(73 - level) width="9" height=(level) {}
-    }
-}
-
-fn car(charging: bool) -> Markup {
-    html! {
-        path.car.charging[charging] d="M64 74 v-6 l4 -6 h14 l5 6 h3 v6 Z" {}
-        circle.wheel cx="69" cy="75" r="2.6" {}
-        circle.wheel cx="84" cy="75" r="2.6" {}
-    }
-}
-
-/// Down to the street where the home gives, up where it takes; thicker with more power.
-fn arrow(net_w: i64) -> Markup {
-    if net_w.abs() < 20 {
-        return html! {};
-    }
-    let width = (net_w.abs() / 800 + 2).min(6);
-    // The head grows with the shaft, and the shaft ends inside it.
-    let half = width + 2;
-    let (class, shaft, head) = if net_w < 0 {
-        (
-            "flow gives",
-            "M10 54 V72".to_owned(),
-            format!("M10 80 l-{half} -9 h{} Z", 2 * half),
-        )
-    } else {
-        (
-            "flow takes",
-            "M10 62 V80".to_owned(),
-            format!("M10 54 l-{half} 9 h{} Z", 2 * half),
-        )
+/// The street as one picture, for a README or a wall: the newest price above, sums of all homes below.
+pub(crate) fn picture(street: &Street, zone: chrono_tz::Tz, currency: &str) -> Markup {
+    let words = Words {
+        language: Language::English,
+        zone,
+        currency: currency.to_owned(),
     };
+    let when = words.moment(street.now);
+    let headline = super::pages::answer(&words, street);
+    let fresh = |home: &Home| {
+        home.sun_w
+            .filter(|w| !is_old(street.now, street.open.length_s(), *w))
+    };
+    let sun: i64 = street
+        .homes
+        .iter()
+        .filter_map(fresh)
+        .map(|w| w.value.max(0))
+        .sum();
+    let grid = street.feeder_w.map(|w| {
+        let word = if w.value < 0 {
+            "gives to the grid"
+        } else {
+            "takes from the grid"
+        };
+        format!("{word} {}", words.power(w.value))
+    });
+    let sums = format!(
+        "{} homes · sun {} · {}",
+        street.homes.len(),
+        words.power(sun),
+        grid.unwrap_or_default()
+    );
     html! {
-        path class=(class) stroke-width=(width) d=(shaft) {}
-        path class=(class) d=(head) {}
-    }
-}
-
-fn words(home: &Home) -> String {
-    let mut parts = vec![home.id.to_string()];
-    for (has, name) in [
-        (home.has_sun, "solar roof"),
-        (home.has_battery, "battery"),
-        (home.has_car, "charger"),
-    ] {
-        if has {
-            parts.push(name.to_owned());
-        }
-    }
-    parts.join(", ")
-}
-
-/// The street as one picture, for a README or a wall: homes in a row, power under each, the headline above.
-pub(crate) fn picture(street: &Street) -> Markup {
-    const CELL: usize = 112;
-    let columns = 6;
-    let width = CELL * columns + 20;
-    let headline = super::street::answer(street);
-    let when = street
-        .now
-        .to_chrono()
-        .map(|t| t.format("%-d %B %Y, %H:%M UTC").to_string());
-    html! {
-        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {width} 360")) width=(width) height="360" {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 700 236" width="700" height="236" {
             style { (maud::PreEscaped(PICTURE_STYLE)) }
             rect.paper width="100%" height="100%" rx="14" {}
-            text.when x="22" y="32" { (when.unwrap_or_default()) }
-            text.headline x="22" y="58" { (headline) }
-            @for (index, home) in street.homes.iter().enumerate() {
-                (cell(index, columns, CELL, &drawing(home), home.id.as_str(), home.net_w, ("takes", "gives")))
-            }
-            (cell(street.homes.len(), columns, CELL, &transformer(street.feeder_w), "grid", street.feeder_w,
-                ("gives", "takes")))
+            text.when x="24" y="34" { (when) }
+            text.headline x="24" y="62" { (headline) }
+            svg x="20" y="84" width="660" height="104" viewBox="0 0 660 96" { (row(&street.homes)) }
+            text.when x="24" y="214" { (sums) }
         }
-    }
-}
-
-/// One drawing with its name and its power; `words` are for a value above and below zero.
-fn cell(
-    index: usize,
-    columns: usize,
-    size: usize,
-    drawing: &Markup,
-    name: &str,
-    power: Option<Fresh>,
-    words: (&str, &str),
-) -> Markup {
-    let (x, y) = (index % columns * size + 16, index / columns * 140 + 76);
-    let flow = power.map(|w| match w.value {
-        0 => "balanced".to_owned(),
-        w if w < 0 => format!("{} {}", words.1, crate::view::power_text(w)),
-        w => format!("{} {}", words.0, crate::view::power_text(w)),
-    });
-    html! {
-        svg x=(x) y=(y) width="100" height="84" viewBox="0 0 100 84" { (drawing) }
-        text.name x=(x + 50) y=(y + 98) { (name) }
-        text.flowing x=(x + 50) y=(y + 115) { (flow.unwrap_or_default()) }
     }
 }
 
 const PICTURE_STYLE: &str = "text{font-family:system-ui,sans-serif;fill:#1d2430}\
-    .paper{fill:#f6f5f1}.when{font-size:13px;fill:#5b6675}.headline{font-size:20px;font-weight:700}\
-    .name{font-size:12px;font-weight:600;text-anchor:middle}.flowing{font-size:12px;fill:#5b6675;text-anchor:middle}\
-    .wall{fill:#efe9dd}.roof{fill:#b9a893}.door{fill:#b9a893}.panel{fill:#33465c}.panel.shines{fill:#e69f00}\
-    .cell{fill:none;stroke:#0072b2;stroke-width:1.6}.level{fill:#0072b2}.car{fill:#5b6675}\
-    path.car.charging{fill:#56b4e9}.wheel{fill:#1d2430}.coil{fill:none;stroke:#5b6b7a;stroke-width:4}\
-    .wire{stroke:#5b6b7a;stroke-width:3}\
-    .flow.gives{stroke:#009e73;fill:#009e73}.flow.takes{stroke:#5b6b7a;fill:#5b6b7a}";
+    .paper{fill:#f6f5f1}.when{font-size:14px;fill:#5b6675}.headline{font-size:20px;font-weight:700}\
+    .wall{fill:#efe9dd}.roof{fill:#b9a893}.door{fill:#b9a893}.window{fill:#fff}.panel{fill:#33465c}\
+    .panel.shines{fill:#e69f00}.disc{fill:#e69f00}.ground{stroke:#5b6675;stroke-width:2;fill:none}";

@@ -4,16 +4,17 @@
 //! the platform runs that command.
 
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use domain::signed::PublicKey;
 use maud::{Markup, html};
 use settlement::log::policy::Policy;
 use settlement::prove::{Report, Trusted};
 
-use super::street::frame;
-use super::{Web, problem};
+use super::layout::Page;
+use super::pages::Ask;
+use super::problem;
+use super::words::Words;
 use crate::cli::verify::check;
 use crate::site::public_key_text;
 
@@ -23,12 +24,12 @@ pub(super) const FORM_MAX_BYTES: usize = 1024 * 1024;
 const BOUNDARY_MAX_BYTES: usize = 70;
 
 /// The empty form.
-pub(super) async fn page(State(web): State<Web>) -> Response {
-    shown(&web, None).into_response()
+pub(super) async fn page(ask: Ask) -> Response {
+    shown(&ask, None)
 }
 
 /// What came of a check.
-pub(super) async fn verify(State(web): State<Web>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn verify(ask: Ask, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let Some(dropped) = content(kind, &body) else {
@@ -37,7 +38,7 @@ pub(super) async fn verify(State(web): State<Web>, headers: HeaderMap, body: Byt
             "Choose a receipt’s file, or paste its text: the form was empty.",
         );
     };
-    let operator = PublicKey::of(&web.shared.community.operator);
+    let operator = PublicKey::of(&ask.web.shared.community.operator);
     let report = match std::str::from_utf8(dropped) {
         Ok(text) => check(
             text.trim_start_matches('\u{feff}'),
@@ -51,7 +52,7 @@ pub(super) async fn verify(State(web): State<Web>, headers: HeaderMap, body: Byt
             steps: vec![("format", Err(format!("not UTF-8 text: {error}")))],
         },
     };
-    shown(&web, Some(&report)).into_response()
+    shown(&ask, Some(&report))
 }
 
 /// What was dropped: the first part of a form that is not empty.
@@ -81,56 +82,57 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|part| part == wanted)
 }
 
-fn shown(web: &Web, report: Option<&Report>) -> Markup {
-    let community = &web.shared.community;
+fn shown(ask: &Ask, report: Option<&Report>) -> Response {
+    let (words, community) = (&ask.words, &ask.web.shared.community);
     let key = public_key_text(PublicKey::of(&community.operator));
-    frame(
-        community.id.as_str(),
-        &html! {
-            section.headline {
-                h1 { "Check a receipt" }
-                p.sub {
-                    "Drop the file of a receipt here, or the text of a single log entry (" code { ".tlog-proof" } ")."
-                }
-            }
-            @if let Some(report) = report { (verdict(report)) }
+    let answer = match report.map(Report::first_failure) {
+        None => words.t("verify.ask").to_owned(),
+        Some(None) => words.t("verify.genuine").to_owned(),
+        Some(Some((step, _))) => words.fill("verify.not_genuine", &[("step", step)]),
+    };
+    let page = Page {
+        title: words.t("verify.ask").to_owned(),
+        above: community.id.to_string(),
+        answer,
+        below: html! { (words.t("verify.drop")) },
+        body: html! {
+            @if let Some(report) = report { (verdict(words, report)) }
+            section.card { (form(words)) }
             section.card {
-                form method="post" action="/verify" enctype="multipart/form-data" {
-                    p { label for="file" { "File " } input #file type="file" name="file"; }
-                    p { label for="text" { "or its text" } }
-                    p { textarea #text name="text" rows="6" cols="28" spellcheck="false" {} }
-                    p { button type="submit" { "Check it" } }
-                }
-            }
-            section.card {
-                h2 { "Who checks here" }
-                p {
-                    "This platform does, against its own key. So this page is a convenience: a platform that cheats \
-                     could cheat here too. To trust nobody, run the same check on your own computer:"
-                }
-                p { code { "commonwatt verify receipt.json --key " } br; code.key { (key) } }
-                p { "It needs no network and nothing from this platform." }
+                h2 { (words.t("verify.who")) }
+                p { (words.t("verify.who_text")) }
+                p { code { "commonwatt verify receipt.json --key " } " " code.key { (key) } }
             }
         },
-    )
+        live: None,
+    };
+    ask.show(&page)
 }
 
-fn verdict(report: &Report) -> Markup {
+fn form(words: &Words) -> Markup {
+    html! {
+        form.drop method="post" action="/verify" enctype="multipart/form-data" {
+            label for="file" { (words.t("verify.file")) }
+            input #file type="file" name="file";
+            label for="text" { (words.t("verify.text")) }
+            textarea #text name="text" rows="6" spellcheck="false" {}
+            button.primary type="submit" { (words.t("verify.check")) }
+        }
+    }
+}
+
+fn verdict(words: &Words, report: &Report) -> Markup {
     html! {
         section.card {
-            @match report.first_failure() {
-                None => { h2 { "Genuine" } p { "Every step holds." } },
-                Some((step, _)) => { h2 { "Not genuine" } p { "It fails at the step “" (step) "”." } },
-            }
-            table {
-                @for (step, result) in &report.steps {
-                    tr {
-                        td { @if result.is_ok() { "holds" } @else { "fails" } }
-                        td { (step) }
-                        td { @match result { Ok(detail) | Err(detail) => (detail) } }
-                    }
-                }
-            }
+            h2 { (words.t("verify.steps")) }
+            div.scroll tabindex="0" role="region" aria-label=(words.t("verify.steps")) { table {
+                thead { tr { th { (words.t("verify.result")) } th { (words.t("verify.step")) } th { (words.t("grid.detail")) } } }
+                tbody { @for (step, result) in &report.steps { tr {
+                    td { @if result.is_ok() { "✓ " (words.t("verify.holds")) } @else { "✗ " b { (words.t("verify.fails")) } } }
+                    td { (step) }
+                    td.wrap { @match result { Ok(detail) | Err(detail) => (detail) } }
+                } } }
+            } }
         }
     }
 }
@@ -169,21 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_names_the_step_that_fails() {
-        let report = |last| Report {
-            pinned: true,
-            steps: vec![("format", Ok("fine".to_owned())), ("trade", last)],
+    fn a_verdict_lists_every_step_with_what_came_of_it() {
+        let words = Words {
+            language: super::super::words::Language::English,
+            zone: chrono_tz::UTC,
+            currency: "€".to_owned(),
         };
-        let good = verdict(&report(Ok("900 Wh".to_owned()))).into_string();
-        assert!(
-            good.contains("Genuine") && good.contains("900 Wh"),
-            "{good}"
-        );
-        let bad = verdict(&report(Err("<changed>".to_owned()))).into_string();
-        assert!(
-            bad.contains("Not genuine") && bad.contains("“trade”"),
-            "{bad}"
-        );
-        assert!(bad.contains("&lt;changed&gt;"), "{bad}");
+        let report = Report {
+            pinned: true,
+            steps: vec![
+                ("format", Ok("900 Wh".to_owned())),
+                ("trade", Err("<changed>".to_owned())),
+            ],
+        };
+        let shown = verdict(&words, &report).into_string();
+        for part in ["holds", "900 Wh", "fails", "trade", "&lt;changed&gt;"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod api;
 mod audit;
+mod browser;
 mod check;
 mod clear;
 mod commands;

@@ -175,6 +175,18 @@ async fn orders_become_trades_that_can_be_read_again() {
     );
     let recent = service::recent_clearings(&market.db, 1).await.unwrap();
     assert_eq!(recent, std::slice::from_ref(&cleared.clearing));
+    let (from, to) = (noon().start(), noon().end());
+    for who in [&trade.buyer, &trade.seller] {
+        let own = service::trades_of(&market.db, who, from, to, 9)
+            .await
+            .unwrap();
+        assert_eq!(own, std::slice::from_ref(trade));
+    }
+    let none = service::trades_of(&market.db, &trade.buyer, to, to.plus_s(900), 9).await;
+    assert_eq!(none.unwrap(), []);
+    let book = service::cleared_orders(&market.db, from, to).await.unwrap();
+    let in_order: Vec<&Order> = cleared.orders.iter().map(|one| &one.order).collect();
+    assert_eq!(book.iter().collect::<Vec<_>>(), in_order);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use domain::order::Side;
 use domain::posting::{Asset, Chart, Run};
 use proptest::prelude::*;
-use settlement::service::{check_books, day_money, receipt, recent_lines, runs_due};
+use settlement::service::{
+    balances_sum_to_zero, check_books, day_money, interval_totals, lines_of, money_of,
+    point_states, receipt, recent_lines, runs_due, unproven_since,
+};
 
 use crate::world::{Outcome, World, interval, who};
 
@@ -104,6 +107,58 @@ async fn a_day_in_money(world: &World) {
     );
     let paid = a.bought.nano() + a.fees.nano() - a.pool.nano() - a.utility.nano();
     assert_eq!((a.sold.nano(), a.net.nano()), (0, -paid));
+    let (from, to) = (interval(0).start(), interval(1).start());
+    for one in &money {
+        let alone = money_of(&world.db, &one.participant, from, to).await;
+        assert_eq!(alone.unwrap(), *one, "one home alone has the same money");
+    }
+    let nobody = money_of(&world.db, &who("home-a"), to, to.plus_s(900)).await;
+    assert_eq!(nobody.unwrap().net.nano(), 0);
+    what_pages_show(world).await;
+}
+
+/// The same interval as an operator and as its home sees it.
+async fn what_pages_show(world: &World) {
+    let (db, from, to) = (&world.db, interval(0).start(), interval(1).start());
+    let lines = lines_of(db, &who("home-a"), from, to).await.unwrap();
+    let recent = recent_lines(db, interval(0)).await.unwrap();
+    let own: Vec<_> = recent
+        .into_iter()
+        .filter(|l| l.participant == who("home-a"))
+        .collect();
+    assert_eq!(lines, own);
+    let totals = interval_totals(db, from, to).await.unwrap();
+    assert_eq!(
+        (totals.len(), totals[0].start, totals[0].feeder_metered),
+        (1, from, true)
+    );
+    assert_eq!(
+        (totals[0].imported.wh(), totals[0].exported.wh()),
+        (1200, 1150)
+    );
+    let all = point_states(db, None, from, to).await.unwrap();
+    assert!(
+        all.iter().all(|p| p.accepted == 1 && p.refused == 0),
+        "{all:?}"
+    );
+    let own = point_states(db, Some(&who("home-a")), from, to)
+        .await
+        .unwrap();
+    let names: Vec<_> = own
+        .iter()
+        .map(|p| (p.point.as_str(), p.newest.map(|n| n.0)))
+        .collect();
+    assert_eq!(names, [("home-a", Some(from))]);
+    let later = point_states(db, Some(&who("home-a")), to, to.plus_s(900))
+        .await
+        .unwrap();
+    assert_eq!(
+        (later[0].accepted, later[0].newest),
+        (0, None),
+        "missing, not nought"
+    );
+    assert!(balances_sum_to_zero(db).await.unwrap());
+    assert!(unproven_since(db, from).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -1,0 +1,215 @@
+//! The runs of `commonwatt simulate`, as their folders say: what a run was made of, and its figures.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// Most runs that are listed; the newest by name.
+pub(crate) const RUNS_MAX: usize = 200;
+/// Largest file of a run that is read.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+/// Longest name of a run's folder.
+const NAME_MAX_BYTES: usize = 128;
+
+/// What a run was made of: the part of its manifest that the pages show.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) run_id: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) seed: u64,
+    pub(crate) scenario_sha256: String,
+    pub(crate) mechanism: String,
+    pub(crate) start: String,
+    pub(crate) days: u32,
+    pub(crate) zone: String,
+    pub(crate) homes: u64,
+    pub(crate) intervals: u64,
+    pub(crate) outcome_sha256: String,
+    #[serde(default)]
+    pub(crate) measured: Option<Measured>,
+    #[serde(default)]
+    pub(crate) files: Vec<File>,
+}
+
+/// How fast it was.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) wall_ms: u64,
+}
+
+/// A file of the run.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct File {
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+    #[serde(default)]
+    pub(crate) rows: Option<u64>,
+}
+
+/// A run with its folder's name.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) folder: String,
+    pub(crate) manifest: Manifest,
+}
+
+/// A piece of a run's summary.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Block {
+    Heading(String),
+    Text(String),
+    List(Vec<String>),
+    /// The head, and rows of as many cells.
+    Table(Vec<String>, Vec<Vec<String>>),
+}
+
+/// The runs in a folder, newest first. What is no run is left out, and so is a folder that is not there.
+pub(crate) fn runs(folder: &Path) -> Vec<Run> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| is_name(name))
+        .collect();
+    names.sort_unstable();
+    let newest = names.into_iter().rev().take(RUNS_MAX);
+    newest.filter_map(|name| run(folder, &name)).collect()
+}
+
+/// One run; `None` where there is none of this name.
+pub(crate) fn run(folder: &Path, name: &str) -> Option<Run> {
+    if !is_name(name) {
+        return None;
+    }
+    let text = read(&folder.join(name).join("manifest.json"))?;
+    Some(Run {
+        folder: name.to_owned(),
+        manifest: serde_json::from_str(&text).ok()?,
+    })
+}
+
+/// A run's summary.
+pub(crate) fn summary(folder: &Path, name: &str) -> Vec<Block> {
+    if !is_name(name) {
+        return Vec::new();
+    }
+    let text = read(&folder.join(name).join("summary.md"));
+    text.map(|text| blocks(&text)).unwrap_or_default()
+}
+
+/// A name that leads nowhere else.
+fn is_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !name.is_empty()
+        && name.len() <= NAME_MAX_BYTES
+        && !name.starts_with('.')
+        && name.bytes().all(fits)
+}
+
+fn read(file: &Path) -> Option<String> {
+    let size = std::fs::metadata(file).ok()?.len();
+    if size > FILE_MAX_BYTES {
+        return None;
+    }
+    std::fs::read_to_string(file).ok()
+}
+
+/// The pieces of a summary: headings, paragraphs, lists and tables are all that there is in one.
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() {
+            blocks.push(Block::Text(String::new()));
+        } else if let Some(heading) = line.strip_prefix('#') {
+            blocks.push(Block::Heading(plain(heading.trim_start_matches('#'))));
+        } else if let Some(item) = line.strip_prefix("- ") {
+            match blocks.last_mut() {
+                Some(Block::List(items)) => items.push(plain(item)),
+                _ => blocks.push(Block::List(vec![plain(item)])),
+            }
+        } else if line.starts_with('|') {
+            row(&mut blocks, line);
+        } else {
+            match blocks.last_mut() {
+                Some(Block::Text(text)) if !text.is_empty() => {
+                    text.push(' ');
+                    text.push_str(&plain(line));
+                }
+                _ => blocks.push(Block::Text(plain(line))),
+            }
+        }
+    }
+    blocks.retain(|block| *block != Block::Text(String::new()));
+    blocks
+}
+
+fn row(blocks: &mut Vec<Block>, line: &str) {
+    let inside = line.trim_matches('|');
+    let cells: Vec<String> = inside.split('|').map(plain).collect();
+    let is_rule = inside
+        .bytes()
+        .all(|b| matches!(b, b'-' | b':' | b'|' | b' '));
+    match blocks.last_mut() {
+        Some(Block::Table(..)) if is_rule => {}
+        Some(Block::Table(head, rows)) => {
+            let mut cells = cells;
+            cells.resize(head.len(), String::new());
+            rows.push(cells);
+        }
+        _ => blocks.push(Block::Table(cells, Vec::new())),
+    }
+}
+
+/// Without the marks of emphasis and code.
+fn plain(text: &str) -> String {
+    text.trim().replace("**", "").replace(['*', '`'], "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_read_in_pieces() {
+        let text = "# street · 7 days\n\nRun `ab`,\n96 intervals.\n\n| figure | this |\n|---|--:|\n| price | 13.2 |\n\
+                    | share |\n\n## Checked\n\n- **a**: x\n- b\n";
+        let s = str::to_owned;
+        assert_eq!(
+            blocks(text),
+            [
+                Block::Heading(s("street · 7 days")),
+                Block::Text(s("Run ab, 96 intervals.")),
+                Block::Table(
+                    vec![s("figure"), s("this")],
+                    vec![vec![s("price"), s("13.2")], vec![s("share"), s("")]]
+                ),
+                Block::Heading(s("Checked")),
+                Block::List(vec![s("a: x"), s("b")]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else_and_what_is_no_run_is_left_out() {
+        for bad in ["", "..", ".hidden", "a/b", "a\\b", "é"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        assert!(runs(&path.join("none")).is_empty());
+        for name in ["b_1", "a_2", "broken"] {
+            std::fs::create_dir(path.join(name)).unwrap();
+        }
+        let manifest = r#"{"run_id":"x","name":"n","version":"0","seed":7,"scenario_sha256":"s","mechanism":"m",
+            "start":"2026-01-01","days":1,"zone":"UTC","homes":10,"intervals":96,"outcome_sha256":"o"}"#;
+        for name in ["b_1", "a_2"] {
+            std::fs::write(path.join(name).join("manifest.json"), manifest).unwrap();
+        }
+        std::fs::write(path.join("broken").join("manifest.json"), "{").unwrap();
+        let found: Vec<String> = runs(path).into_iter().map(|run| run.folder).collect();
+        assert_eq!(found, ["b_1", "a_2"]);
+        assert!(run(path, "../b_1").is_none() && summary(path, "b_1").is_empty());
+    }
+}

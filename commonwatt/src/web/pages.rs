@@ -1,0 +1,246 @@
+//! The pages of every kind of person, and who may see which: what a person may not see is not there.
+//!
+//! A page is a function of plain data and of the reader's words. Handlers gather the data, bounded, and hand
+//! it over.
+
+mod alarms;
+mod devices;
+mod energy;
+mod feeder;
+mod flow;
+mod grid;
+mod home;
+mod lab;
+mod log;
+mod market;
+mod preferences;
+mod statement;
+mod street;
+mod trade;
+
+pub(crate) use street::answer;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use domain::ids::ParticipantId;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::layout::{self, Frame, Page};
+use super::words::{self, Language, Words};
+use super::{Section, Web, broken};
+use crate::auth::{Role, Viewer, nothing_here};
+use crate::view::{Street, alarms::Board};
+
+/// The pages' routes.
+pub(crate) fn routes() -> Router<Web> {
+    Router::new()
+        .route("/", get(street::show))
+        .route("/events", get(street::events))
+        .route("/home", get(home::show))
+        .route("/home/events", get(home::events))
+        .route("/home/energy", get(energy::show))
+        .route("/home/market", get(market::show))
+        .route("/trades", get(trade::list))
+        .route("/home/trades", get(trade::list))
+        .route("/home/trades/{id}", get(trade::show))
+        .route(
+            "/home/preferences",
+            get(preferences::show).post(preferences::save),
+        )
+        .route("/home/statement", get(statement::newest))
+        .route("/home/statement/{month}", get(statement::show))
+        .route("/home/devices", get(devices::show))
+        .route("/grid", get(grid::show))
+        .route("/grid/events", get(grid::events))
+        .route("/grid/feeders/{id}", get(feeder::show))
+        .route("/grid/alarms", get(alarms::show))
+        .route("/grid/data", get(grid::data))
+        .route("/grid/log", get(grid::log))
+        .route("/lab", get(lab::list))
+        .route("/lab/compare", get(lab::compare))
+        .route("/lab/{run}", get(lab::show))
+        .route("/log", get(log::show))
+        .route("/language", get(language))
+}
+
+/// A request for a page: who asks, in which language, and the street as it stands.
+pub(crate) struct Ask {
+    pub(crate) web: Web,
+    pub(crate) viewer: Viewer,
+    pub(crate) words: Words,
+    pub(crate) street: Arc<Street>,
+    path: String,
+}
+
+impl FromRequestParts<Web> for Ask {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Response> {
+        let viewer = Viewer::from_request_parts(parts, web).await?;
+        let street = web.street.borrow().clone();
+        Ok(Ask {
+            words: words_for(web, &parts.headers),
+            viewer,
+            street,
+            path: parts.uri.path().to_owned(),
+            web: web.clone(),
+        })
+    }
+}
+
+/// The words of a request.
+pub(crate) fn words_for(web: &Web, headers: &HeaderMap) -> Words {
+    let site = &web.shared.site;
+    Words {
+        language: words::language_of(headers),
+        zone: site.time_zone,
+        currency: site.currency.clone(),
+    }
+}
+
+impl Ask {
+    /// The household whose pages these are; for everybody else there are none.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is what a handler returns as it is"
+    )]
+    fn home(&self) -> Result<ParticipantId, Response> {
+        self.viewer.home().cloned().ok_or_else(|| self.missing())
+    }
+
+    /// Whether the viewer is of this kind.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is what a handler returns as it is"
+    )]
+    fn only(&self, role: Role) -> Result<(), Response> {
+        if self.viewer.is(role) {
+            Ok(())
+        } else {
+            Err(self.missing())
+        }
+    }
+
+    /// The page as an answer. It is for this viewer and this moment.
+    pub(crate) fn show(&self, page: &Page) -> Response {
+        let frame = Frame::of(&self.words, &self.viewer, &self.path, &self.street);
+        private(layout::render(&frame, page).into_response())
+    }
+
+    /// What cannot be read is said to the log, and to the viewer that nothing was lost.
+    fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> Response {
+        broken(what, error)
+    }
+
+    /// The page for an address at which there is nothing for this viewer.
+    pub(crate) fn missing(&self) -> Response {
+        let words = &self.words;
+        let page = Page {
+            title: words.t("page.missing").to_owned(),
+            above: String::new(),
+            answer: words.t("page.missing").to_owned(),
+            below: html! { (words.t("page.missing_why")) },
+            body: html! { p.ways-on {
+                a.button href="/" { (words.t("nav.street")) }
+                a.button href="/sign-in" { (words.t("nav.sign_in")) }
+            } },
+            live: None,
+        };
+        let mut response = self.show(&page);
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        response
+    }
+}
+
+/// The answer to an address that nobody has, as a page for people and as a problem for programs.
+pub(crate) async fn nothing(headers: HeaderMap, ask: Ask) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|kinds| kinds.contains("text/html")) {
+        ask.missing()
+    } else {
+        nothing_here()
+    }
+}
+
+fn private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-store"),
+    );
+    headers.insert(
+        header::VARY,
+        HeaderValue::from_static("cookie, accept-language"),
+    );
+    response
+}
+
+/// A table as CSV, to be saved under this name.
+fn csv(name: &str, lines: &[String]) -> Response {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}.csv\""),
+        ),
+    ];
+    private((headers, text).into_response())
+}
+
+/// The part of a page that is renewed on its own.
+fn section(name: &'static str, markup: Markup) -> Section {
+    Section {
+        name,
+        html: markup.into_string(),
+    }
+}
+
+/// The alarms as they stand, for whoever may see them.
+fn board(web: &Web) -> Board {
+    web.alarms
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone()
+}
+
+#[derive(Deserialize)]
+struct Chosen {
+    to: String,
+    #[serde(default)]
+    back: String,
+}
+
+/// Keeps a language in a cookie and goes back to where the reader was.
+async fn language(State(web): State<Web>, Query(chosen): Query<Chosen>) -> Response {
+    let language = Language::of_tag(&chosen.to).unwrap_or_default();
+    let is_ours = chosen.back.starts_with('/')
+        && !chosen.back.starts_with("//")
+        && !chosen.back.contains(['\\', '\r', '\n']);
+    let back = if is_ours { chosen.back.as_str() } else { "/" };
+    let secure = if web.shared.site.web_listen.ip().is_loopback() {
+        ""
+    } else {
+        "; Secure"
+    };
+    let cookie = format!(
+        "{}={}; Path=/; Max-Age=31536000; SameSite=Lax{secure}",
+        words::COOKIE,
+        language.tag()
+    );
+    let mut response = Redirect::to(back).into_response();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}

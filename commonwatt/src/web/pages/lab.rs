@@ -1,0 +1,219 @@
+//! `/lab` for researchers: the runs there are, one of them with its figures, two side by side.
+
+use std::path::PathBuf;
+
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::Ask;
+use crate::auth::Role;
+use crate::view::lab::{self, Block, Run};
+use crate::web::layout::Page;
+use crate::web::words::Words;
+
+/// Files are read beside the threads that answer everybody else.
+async fn reading<T: Send + 'static>(
+    ask: &Ask,
+    read: impl FnOnce(PathBuf) -> T + Send + 'static,
+) -> Result<T, Response> {
+    let folder = ask.web.shared.runs.clone();
+    let read = tokio::task::spawn_blocking(move || read(folder)).await;
+    read.map_err(|error| ask.failed("runs could not be read", &error))
+}
+
+pub(super) async fn list(ask: Ask) -> Result<Response, Response> {
+    ask.only(Role::Researcher)?;
+    let runs = reading(&ask, |folder| lab::runs(&folder)).await?;
+    let words = &ask.words;
+    let count = u64::try_from(runs.len()).unwrap_or(0);
+    let folder = ask.web.shared.runs.display().to_string();
+    let page = Page {
+        title: words.t("nav.lab").to_owned(),
+        above: words.t("lab.above").to_owned(),
+        answer: match count {
+            0 => words.t("lab.none").to_owned(),
+            n => words.plural("lab.runs_one", "lab.runs_many", n),
+        },
+        below: html! { (words.t("lab.same")) },
+        body: html! {
+            @if runs.is_empty() { section.card { (empty(words, &folder)) } }
+            @else { section.card { (table(words, &runs)) } section.card { details { summary { (words.t("lab.how")) } (empty(words, &folder)) } } }
+        },
+        live: None,
+    };
+    Ok(ask.show(&page))
+}
+
+fn empty(words: &Words, folder: &str) -> Markup {
+    html! {
+        p { (words.t("lab.empty")) }
+        p { code.block { "commonwatt simulate street-10.toml --seed 7 --days 7 --out " (folder) } }
+    }
+}
+
+fn table(words: &Words, runs: &[Run]) -> Markup {
+    html! {
+        form method="get" action="/lab/compare" {
+            div.scroll tabindex="0" role="region" aria-label=(words.t("nav.lab")) { table {
+                thead { tr {
+                    th { (words.t("lab.run")) } th { (words.t("lab.mechanism")) } th.n { (words.t("lab.homes")) }
+                    th.n { (words.t("lab.days")) } th.n { (words.t("lab.seed")) } th { "A" } th { "B" }
+                } }
+                tbody { @for (n, run) in runs.iter().enumerate() { tr {
+                    td { a href=(format!("/lab/{}", run.folder)) { (run.folder) } }
+                    td { (run.manifest.mechanism) }
+                    td.n { (run.manifest.homes) } td.n { (run.manifest.days) } td.n { (run.manifest.seed) }
+                    td.pick { input type="radio" name="a" value=(run.folder) checked[n == 0] aria-label=(format!("A: {}", run.folder)); }
+                    td.pick { input type="radio" name="b" value=(run.folder) checked[n == 1] aria-label=(format!("B: {}", run.folder)); }
+                } } }
+            } }
+            p { button { (words.t("lab.compare_button")) } }
+        }
+    }
+}
+
+pub(super) async fn show(ask: Ask, Path(name): Path<String>) -> Result<Response, Response> {
+    ask.only(Role::Researcher)?;
+    let read = reading(&ask, move |folder| {
+        Some((lab::run(&folder, &name)?, lab::summary(&folder, &name)))
+    });
+    let (run, summary) = read.await?.ok_or_else(|| ask.missing())?;
+    let (words, manifest) = (&ask.words, &run.manifest);
+    let page = Page {
+        title: run.folder.clone(),
+        above: words.fill("lab.run_above", &[("version", &manifest.version)]),
+        answer: words.fill(
+            "lab.run_answer",
+            &[
+                ("name", &manifest.name),
+                ("homes", &manifest.homes.to_string()),
+                ("days", &manifest.days.to_string()),
+                ("mechanism", &manifest.mechanism),
+            ],
+        ),
+        below: html! { (words.fill("lab.run_below", &[
+            ("seed", &manifest.seed.to_string()), ("start", &manifest.start), ("zone", &manifest.zone),
+            ("intervals", &manifest.intervals.to_string()),
+        ])) },
+        body: html! {
+            section.card { (facts(words, &run)) }
+            @if !summary.is_empty() { section.card.prose { (blocks(&summary)) } }
+        },
+        live: None,
+    };
+    Ok(ask.show(&page))
+}
+
+fn facts(words: &Words, run: &Run) -> Markup {
+    let manifest = &run.manifest;
+    html! {
+        dl.facts {
+            dt { (words.t("lab.id")) } dd { code.key { (manifest.run_id) } }
+            dt { (words.t("lab.scenario")) } dd { code.key { (manifest.scenario_sha256) } }
+            dt { (words.t("lab.outcome")) } dd { code.key { (manifest.outcome_sha256) } }
+            @if let Some(measured) = &manifest.measured { dt { (words.t("lab.took")) } dd { (measured.wall_ms) " ms" } }
+        }
+        @if !manifest.files.is_empty() { details { summary { (words.t("lab.files")) } table {
+            thead { tr { th { (words.t("lab.file")) } th.n { (words.t("lab.rows")) } th.n { "kB" } } }
+            tbody { @for file in &manifest.files { tr {
+                td { code { (file.file) } }
+                td.n { @match file.rows { Some(rows) => (rows), None => "–" } }
+                td.n { (file.bytes.div_ceil(1000)) }
+            } } }
+        } } }
+    }
+}
+
+/// A summary's pieces; its own first heading is the page's first line already.
+fn blocks(blocks: &[Block]) -> Markup {
+    html! { @for (n, block) in blocks.iter().enumerate() { @match block {
+        Block::Heading(_) if n == 0 => {},
+        Block::Heading(text) => { h2 { (text) } },
+        Block::Text(text) => { p { (text) } },
+        Block::List(items) => { ul { @for item in items { li { (item) } } } },
+        Block::Table(head, rows) => { div.scroll tabindex="0" role="region" aria-label=(head.join(", ")) { table {
+            thead { tr { @for (n, cell) in head.iter().enumerate() { th.n[n > 0] { (cell) } } } }
+            tbody { @for row in rows { tr { @for (n, cell) in row.iter().enumerate() { td.n[n > 0] { (cell) } } } } }
+        } } },
+    } } }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Pair {
+    #[serde(default)]
+    a: String,
+    #[serde(default)]
+    b: String,
+}
+
+/// The figures of a run: name, value, unit.
+type Figures = Vec<(String, String, String)>;
+
+fn figures(blocks: &[Block]) -> Figures {
+    let tables = blocks.iter().filter_map(|block| match block {
+        Block::Table(_, rows) => Some(rows),
+        _ => None,
+    });
+    let rows = tables.flatten();
+    rows.filter_map(|row| {
+        Some((
+            row.first()?.clone(),
+            row.get(1)?.clone(),
+            row.last()?.clone(),
+        ))
+    })
+    .collect()
+}
+
+pub(super) async fn compare(ask: Ask, Query(pair): Query<Pair>) -> Result<Response, Response> {
+    ask.only(Role::Researcher)?;
+    let read = reading(&ask, move |folder| {
+        let of = |name: &str| {
+            let run = lab::run(&folder, name)?;
+            Some((run, figures(&lab::summary(&folder, name))))
+        };
+        (of(&pair.a), of(&pair.b))
+    });
+    let words = &ask.words;
+    let found = read.await?;
+    let (answer, body) = match &found {
+        (Some((a, of_a)), Some((b, of_b))) => (
+            words.fill("lab.compare_answer", &[("a", &a.folder), ("b", &b.folder)]),
+            html! { section.card { (side_by_side(words, (a, of_a), (b, of_b))) } },
+        ),
+        _ => (
+            words.t("lab.compare_none").to_owned(),
+            html! { p { a.button href="/lab" { (words.t("lab.choose")) } } },
+        ),
+    };
+    let page = Page {
+        title: words.t("nav.compare").to_owned(),
+        above: words.t("nav.compare").to_owned(),
+        answer,
+        below: html! { (words.t("lab.compare_below")) },
+        body,
+        live: None,
+    };
+    Ok(ask.show(&page))
+}
+
+fn side_by_side(words: &Words, (a, of_a): (&Run, &Figures), (b, of_b): (&Run, &Figures)) -> Markup {
+    let other = |name: &str| of_b.iter().find(|(known, ..)| known == name);
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(words.t("nav.compare")) { table {
+            thead { tr { th { (words.t("lab.figure")) } th.n { "A" } th.n { "B" } th { (words.t("lab.unit")) } } }
+            tbody {
+                tr { td { (words.t("lab.mechanism")) } td.n { (a.manifest.mechanism) } td.n { (b.manifest.mechanism) } td {} }
+                tr { td { (words.t("lab.seed")) } td.n { (a.manifest.seed) } td.n { (b.manifest.seed) } td {} }
+                tr { td { (words.t("lab.homes")) } td.n { (a.manifest.homes) } td.n { (b.manifest.homes) } td {} }
+                @for (name, value, unit) in of_a { tr {
+                    td { (name) } td.n { (value) }
+                    td.n { @match other(name) { Some((_, value, _)) => (value), None => "–" } }
+                    td { (unit) }
+                } }
+            }
+        } }
+    }
+}

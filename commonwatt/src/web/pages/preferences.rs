@@ -1,0 +1,327 @@
+//! `/home/preferences`: how far the autopilot goes and within which limits, with what each setting would have
+//! brought last month.
+
+use axum::response::{IntoResponse, Redirect, Response};
+use domain::money::Price;
+use market_engine::bid::Level;
+use market_engine::clear::Mechanism;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::Ask;
+use crate::auth::Posted;
+use crate::platform::preferences::{self, Wishes};
+use crate::view::replay::{self, Brought, Limits, STOPS};
+use crate::web::layout::Page;
+use crate::web::words::Words;
+
+/// The month that is replayed.
+const REPLAY_S: i64 = 30 * 86_400;
+/// The form's word for limits that are none of the slider's.
+const OWN: &str = "own";
+/// Longest price that is read.
+const PRICE_MAX_CHARS: usize = 12;
+
+struct Data {
+    wishes: Wishes,
+    /// What each stop of the slider, and last the present limits, would have brought.
+    brought: Vec<Brought>,
+    /// Books that were cleared again.
+    books: usize,
+    took_ms: u128,
+}
+
+pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
+    let home = ask.home()?;
+    let read = read(&ask, home).await;
+    match read.map_err(|error| ask.failed("preferences could not be read", &error))? {
+        Some(data) => Ok(ask.show(&page(&ask, &data, None))),
+        None => Err(ask.missing()),
+    }
+}
+
+async fn read(ask: &Ask, home: domain::ids::ParticipantId) -> anyhow::Result<Option<Data>> {
+    let shared = &ask.web.shared;
+    let Some(wishes) = preferences::of(shared, &home).await? else {
+        return Ok(None);
+    };
+    let (from, to) = (ask.street.now.plus_s(-REPLAY_S), ask.street.open.end());
+    let orders = market_engine::service::cleared_orders(&shared.db, from, to).await?;
+    let site = &shared.site;
+    let (tariff, fee) = (site.tariff, site.largest_fee(site.tariff.network_fee));
+    let mechanism: Mechanism = shared.market.rules.mechanism;
+    let mut settings: Vec<Limits> = (0..STOPS).map(|n| Limits::at(n, &tariff, fee)).collect();
+    settings.push(Limits {
+        max_buy: wishes.max_buy,
+        min_sell: wishes.min_sell,
+    });
+    // Thousands of clearings: not on the thread that answers everybody else.
+    let work = tokio::task::spawn_blocking(move || {
+        let begun = std::time::Instant::now();
+        let books = orders.chunk_by(|a, b| a.interval == b.interval);
+        let books = books
+            .filter(|book| book.iter().any(|o| o.participant == home))
+            .count();
+        let brought = replay::replay(&orders, &home, &settings, mechanism, &tariff, fee);
+        (brought, books, begun.elapsed().as_millis())
+    });
+    let (brought, books, took_ms) = work.await?;
+    Ok(Some(Data {
+        wishes,
+        brought,
+        books,
+        took_ms,
+    }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Chosen {
+    stop: String,
+    #[serde(default)]
+    max_buy: String,
+    #[serde(default)]
+    min_sell: String,
+    autopilot: String,
+}
+
+/// Keeps what was chosen, or says what was wrong with it.
+pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, Response> {
+    let home = posted.viewer.home().cloned().ok_or_else(|| ask.missing())?;
+    let shared = &ask.web.shared;
+    let wrong = match wishes(&ask, &posted.form) {
+        Ok(wishes) => {
+            let kept = preferences::choose(shared, &home, wishes, ask.street.now).await;
+            kept.map_err(|error| ask.failed("preferences could not be kept", &error))?;
+            return Ok(Redirect::to("/home/preferences").into_response());
+        }
+        Err(wrong) => wrong,
+    };
+    let read = read(&ask, home).await;
+    match read.map_err(|error| ask.failed("preferences could not be read", &error))? {
+        Some(data) => {
+            let mut response = ask.show(&page(&ask, &data, Some(&wrong)));
+            *response.status_mut() = axum::http::StatusCode::UNPROCESSABLE_ENTITY;
+            Ok(response)
+        }
+        None => Err(ask.missing()),
+    }
+}
+
+fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
+    let (words, site) = (&ask.words, &ask.web.shared.site);
+    let autopilot = Level::from_word(&form.autopilot)
+        .ok_or_else(|| words.t("preferences.wrong_level").to_owned())?;
+    let limits = if form.stop == OWN {
+        let price = |text: &str| {
+            cents(text).ok_or_else(|| words.fill("preferences.wrong_price", &[("text", text)]))
+        };
+        Limits {
+            max_buy: price(&form.max_buy)?,
+            min_sell: price(&form.min_sell)?,
+        }
+    } else {
+        let stop = form
+            .stop
+            .parse()
+            .ok()
+            .filter(|stop| (0..STOPS).contains(stop));
+        let stop = stop.ok_or_else(|| words.t("preferences.wrong_stop").to_owned())?;
+        Limits::at(
+            stop,
+            &site.tariff,
+            site.largest_fee(site.tariff.network_fee),
+        )
+    };
+    let rules = &ask.web.shared.market.rules;
+    if limits.max_buy < rules.price_floor || limits.min_sell > rules.price_cap {
+        return Err(words.fill(
+            "preferences.beyond",
+            &[
+                ("floor", &words.price(rules.price_floor)),
+                ("cap", &words.price(rules.price_cap)),
+            ],
+        ));
+    }
+    Ok(Wishes {
+        max_buy: limits.max_buy,
+        min_sell: limits.min_sell,
+        autopilot,
+    })
+}
+
+/// `13.25` or `13,25` ct/kWh, not below zero, at most four decimals.
+fn cents(text: &str) -> Option<Price> {
+    let text = text.trim();
+    if text.len() > PRICE_MAX_CHARS {
+        return None;
+    }
+    let (whole, part) = text.split_once(['.', ',']).unwrap_or((text, ""));
+    let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(part) || part.len() > 4 {
+        return None;
+    }
+    let micro: i64 = format!("{whole}{part:0<4}").parse().ok()?;
+    Some(Price::from_micro_per_kwh(micro))
+}
+
+fn page(ask: &Ask, data: &Data, wrong: Option<&str>) -> Page {
+    let words = &ask.words;
+    let now = data.brought.last();
+    let answer = match now {
+        Some(now) if data.books > 0 => {
+            words.fill("preferences.answer", &[("gain", &words.money(now.gain))])
+        }
+        _ => words.t("preferences.no_past").to_owned(),
+    };
+    Page {
+        title: words.t("preferences.title").to_owned(),
+        above: words.t("preferences.title").to_owned(),
+        answer,
+        below: html! { (words.fill("preferences.below", &[
+            ("books", &data.books.to_string()), ("ms", &data.took_ms.to_string()),
+        ])) },
+        body: html! {
+            @if let Some(wrong) = wrong { p.wrong role="alert" { (wrong) } }
+            form.preferences method="post" action="/home/preferences" {
+                (ask.viewer.csrf_field())
+                section.card { (slider(words, data)) }
+                section.card { (levels(words, data.wishes.autopilot)) }
+                button.primary { (words.t("preferences.save")) }
+            }
+            section.card { details { summary { (words.t("preferences.how")) }
+                p { (words.t("preferences.how_text")) } } }
+        },
+        live: None,
+    }
+}
+
+/// One row for each stop: what it means and what it would have brought.
+fn slider(words: &Words, data: &Data) -> Markup {
+    let wishes = Limits {
+        max_buy: data.wishes.max_buy,
+        min_sell: data.wishes.min_sell,
+    };
+    let stops = data
+        .brought
+        .get(..data.brought.len().saturating_sub(1))
+        .unwrap_or_default();
+    let chosen = stops.iter().position(|b| b.limits == wishes);
+    let most = data
+        .brought
+        .iter()
+        .map(|b| b.gain.nano())
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    let cents = |price: Price| words.cents(price);
+    html! {
+        h2 { (words.t("preferences.slider")) }
+        p.hint { (words.t("preferences.slider_hint")) }
+        div.ends aria-hidden="true" { span { (words.t("preferences.local")) } span { (words.t("preferences.thrift")) } }
+        ul.stops {
+            @for (n, brought) in stops.iter().enumerate() {
+                li { (stop(words, &n.to_string(), brought, chosen == Some(n), most, None)) }
+            }
+            @if let Some(own) = data.brought.last() {
+                li { (stop(words, OWN, own, chosen.is_none(), most, Some(html! {
+                    span.fields {
+                        label { (words.t("market.buy_limit")) " " small { "ct/kWh" }
+                            input name="max_buy" inputmode="decimal" autocomplete="off" value=(cents(own.limits.max_buy)); }
+                        label { (words.t("market.sell_limit")) " " small { "ct/kWh" }
+                            input name="min_sell" inputmode="decimal" autocomplete="off" value=(cents(own.limits.min_sell)); }
+                    }
+                }))) }
+            }
+        }
+    }
+}
+
+fn stop(
+    words: &Words,
+    value: &str,
+    brought: &Brought,
+    checked: bool,
+    most: i64,
+    fields: Option<Markup>,
+) -> Markup {
+    let long = i128::from(brought.gain.nano().max(0)) * 100 / i128::from(most);
+    let id = format!("stop-{value}");
+    html! {
+        input type="radio" name="stop" id=(id) value=(value) checked[checked];
+        label for=(id) {
+            span.limits {
+                @if fields.is_some() { b { (words.t("preferences.own")) } }
+                @else { (words.fill("preferences.limits", &[
+                    ("buy", &words.price(brought.limits.max_buy)), ("sell", &words.price(brought.limits.min_sell)),
+                ])) }
+            }
+            span.gain { b { (words.money(brought.gain)) } }
+            svg.gauge viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
+                rect.track width="100" height="6" {}
+                rect.fill width=(long) height="6" {}
+            }
+            span.traded { (words.fill("preferences.traded", &[
+                ("bought", &words.energy(brought.bought)), ("sold", &words.energy(brought.sold)),
+                ("ordered", &words.energy(brought.ordered)),
+            ])) }
+        }
+        @if let Some(fields) = fields { (fields) }
+    }
+}
+
+fn levels(words: &Words, chosen: Level) -> Markup {
+    let all = [
+        (
+            Level::Suggest,
+            "preferences.suggest",
+            "preferences.suggest_hint",
+        ),
+        (
+            Level::WithinLimits,
+            "preferences.within",
+            "preferences.within_hint",
+        ),
+        (Level::Full, "preferences.full", "preferences.full_hint"),
+    ];
+    html! {
+        fieldset {
+            legend { h2 { (words.t("preferences.level")) } }
+            div.levels { @for (level, name, hint) in all {
+                @let id = format!("level-{}", level.word());
+                div.level {
+                    input type="radio" name="autopilot" id=(id) value=(level.word()) checked[level == chosen];
+                    label for=(id) { b { (words.t(name)) } span.hint { (words.t(hint)) } }
+                }
+            } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_read_with_point_or_comma_and_nothing_else() {
+        for (text, micro) in [
+            ("13.25", 132_500),
+            ("13,2", 132_000),
+            (" 8 ", 80_000),
+            ("0.0001", 1),
+        ] {
+            assert_eq!(cents(text).map(Price::micro_per_kwh), Some(micro), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "1.2.3",
+            "1e3",
+            "0.00001",
+            "9999999999999",
+            "12 ct",
+            "٣",
+        ] {
+            assert_eq!(cents(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The pages in a real browser: each kind of person signs in and walks the main path, on a phone and on a
+//! desk, in the light and in the dark. Screenshots are kept in `target/screens` to be looked at.
+//!
+//! Chromium is driven over WebDriver, which is JSON over HTTP. Runs with `COMMONWATT_SLOW` where `chromium`
+//! and `chromedriver` are there.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine;
+use serde_json::{Value, json};
+
+use crate::demo::{Demo, wait_for};
+
+/// What a page may weigh with its style and script, in bytes.
+const WEIGHT_MAX: u64 = 60_000;
+/// What the page says of itself: heading order, names, contrast, width.
+const CHECK: &str = include_str!("browser_check.js");
+
+/// A driver with one browser; both end with the test.
+struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+}
+
+impl Browser {
+    /// `None` where there is no browser here.
+    fn start() -> Option<Browser> {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let port = line.split("successfully on port ").nth(1)?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        let mut browser = Browser {
+            driver,
+            port: port?,
+            session: String::new(),
+        };
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--lang=en",
+            "--hide-scrollbars",
+        ];
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
+            "goog:chromeOptions": { "args": args },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        } } });
+        let session = browser.ask("POST", "/session", &capabilities);
+        browser.session = session["sessionId"].as_str()?.to_owned();
+        Some(browser)
+    }
+
+    /// Asks the driver; what it answers with, or a panic with what it complains of.
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.port,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        // The driver keeps the connection open whatever it is asked: the length says where the answer ends.
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut answer = vec![0; length];
+        reader.read_exact(&mut answer).unwrap();
+        let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+        let value = answer["value"].take();
+        assert!(value["error"].is_null(), "{path}: {value}");
+        value
+    }
+
+    fn of_session(&self, method: &str, path: &str, body: &Value) -> Value {
+        self.ask(method, &format!("/session/{}{path}", self.session), body)
+    }
+
+    fn open(&self, url: &str) {
+        self.of_session("POST", "/url", &json!({ "url": url }));
+    }
+
+    fn run(&self, script: &str) -> Value {
+        self.of_session(
+            "POST",
+            "/execute/sync",
+            &json!({ "script": script, "args": [] }),
+        )
+    }
+
+    fn devtools(&self, command: &str, params: &Value) -> Value {
+        let body = json!({ "cmd": command, "params": params });
+        self.of_session("POST", "/goog/cdp/execute", &body)
+    }
+
+    /// A window of this width, in the light or in the dark.
+    fn shape(&self, width: u32, dark: bool) {
+        let shape =
+            json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.devtools("Emulation.setDeviceMetricsOverride", &shape);
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.devtools("Emulation.setEmulatedMedia", &media);
+    }
+
+    /// The whole page as a picture.
+    fn picture(&self, file: &Path) {
+        let params = json!({ "captureBeyondViewport": true });
+        let picture = self.devtools("Page.captureScreenshot", &params);
+        let bytes =
+            base64::engine::general_purpose::STANDARD.decode(picture["data"].as_str().unwrap());
+        std::fs::write(file, bytes.unwrap()).unwrap();
+    }
+
+    /// Clicks the first element of a selector and waits for the next page.
+    fn follow(&self, selector: &str) {
+        let before = self.run("return performance.timeOrigin");
+        let script = format!("document.querySelector({selector:?}).click()");
+        self.run(&script);
+        wait_for(selector, || {
+            let now = self
+                .run("return document.readyState === 'complete' ? performance.timeOrigin : null");
+            (!now.is_null() && now != before).then_some(())
+        });
+    }
+
+    /// What the console complained of since the last time.
+    fn complaints(&self) -> Vec<String> {
+        let log = self.of_session("POST", "/se/log", &json!({ "type": "browser" }));
+        let entries = log.as_array().unwrap().iter();
+        let bad = entries.filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG");
+        bad.map(|entry| entry["message"].to_string()).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !std::thread::panicking() {
+            self.of_session("DELETE", "", &json!({}));
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn screens() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .unwrap()
+        .join("screens");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Looks at the page that is open, at both widths, and gives what is wrong with it.
+fn look(browser: &Browser, name: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (width, dark) in [(360, false), (360, true), (1280, false), (1280, true)] {
+        browser.shape(width, dark);
+        let found = browser.run(CHECK);
+        let problems = found["problems"].as_array().unwrap().iter();
+        let scheme = if dark { "dark" } else { "light" };
+        let place = format!("{name} {width} {scheme}");
+        wrong.extend(problems.map(|problem| format!("{place}: {}", problem.as_str().unwrap())));
+        let weight = found["weight"].as_u64().unwrap();
+        if weight > WEIGHT_MAX {
+            wrong.push(format!("{place}: weighs {weight} bytes"));
+        }
+        browser.picture(&screens().join(format!("{name}-{width}-{scheme}.png")));
+    }
+    wrong.extend(
+        browser
+            .complaints()
+            .into_iter()
+            .map(|text| format!("{name}: console: {text}")),
+    );
+    wrong
+}
+
+struct Walk<'a> {
+    browser: &'a Browser,
+    demo: &'a Demo,
+    wrong: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn sign_in(&self, who: &str) {
+        self.browser.of_session("DELETE", "/cookie", &json!({}));
+        self.open(self.demo.link(who));
+        self.browser.follow("form button.primary");
+    }
+
+    fn open(&self, path: &str) {
+        self.browser
+            .open(&format!("http://{}{path}", self.demo.address));
+    }
+
+    /// Opens a page and looks at it.
+    fn visit(&mut self, name: &str, path: &str) {
+        self.open(path);
+        self.look(name);
+    }
+
+    fn look(&mut self, name: &str) {
+        self.wrong.extend(look(self.browser, name));
+    }
+
+    fn text(&self, selector: &str) -> String {
+        let script = format!("return document.querySelector({selector:?})?.innerText ?? ''");
+        self.browser.run(&script).as_str().unwrap().to_owned()
+    }
+}
+
+fn a_household(walk: &mut Walk<'_>) {
+    walk.sign_in("home-01");
+    // Money of today comes with the first settled interval, a reason with the first trade.
+    wait_for("a settled trade of the home", || {
+        walk.open("/home/trades");
+        walk.text("main").contains("kWh").then_some(())
+    });
+    walk.visit("home", "/home");
+    assert!(
+        walk.text("h1").contains('€'),
+        "the first line is money: {}",
+        walk.text("h1")
+    );
+    let first = walk.text("#now");
+    wait_for("newer numbers without a reload", || {
+        (walk.text("#now") != first).then_some(())
+    });
+    walk.browser.follow("a.row");
+    walk.look("trade");
+    assert!(
+        walk.text(".sub").contains("price"),
+        "it says why: {}",
+        walk.text(".sub")
+    );
+    assert!(
+        walk.text("main").contains("my order"),
+        "the own order is marked"
+    );
+    for (name, path) in [
+        ("trades", "/home/trades"),
+        ("energy", "/home/energy"),
+        ("energy-month", "/home/energy?period=month"),
+        ("market", "/home/market"),
+        ("statement", "/home/statement"),
+        ("devices", "/home/devices"),
+        ("preferences", "/home/preferences"),
+    ] {
+        walk.visit(name, path);
+    }
+    walk.browser.run("document.getElementById('stop-3').click(); document.getElementById('level-suggest').click()");
+    walk.browser.follow("form.preferences button.primary");
+    let kept = walk.browser.run(
+        "return [...document.querySelectorAll('form.preferences input:checked')].map((i) => i.id).join(' ')",
+    );
+    assert_eq!(
+        kept.as_str(),
+        Some("stop-3 level-suggest"),
+        "the choice is kept"
+    );
+    in_german(walk);
+}
+
+fn in_german(walk: &mut Walk<'_>) {
+    walk.open("/language?to=de&back=/home");
+    walk.look("home-de");
+    assert_eq!(
+        walk.browser.run("return document.documentElement.lang"),
+        "de"
+    );
+    assert!(
+        walk.text("h1").contains(',') && walk.text("h1").starts_with("Heute"),
+        "{}",
+        walk.text("h1")
+    );
+    walk.visit("statement-de", "/home/statement");
+    walk.open("/language?to=en&back=/home");
+}
+
+fn an_operator(walk: &mut Walk<'_>) {
+    walk.sign_in("operator");
+    for (name, path) in [
+        ("grid", "/grid"),
+        ("feeder", "/grid/feeders/feeder.meter"),
+        ("alarms", "/grid/alarms"),
+        ("data", "/grid/data"),
+        ("grid-log", "/grid/log"),
+    ] {
+        walk.visit(name, path);
+    }
+    walk.open("/home");
+    assert!(
+        walk.text("h1").contains("nothing"),
+        "an operator has no home: {}",
+        walk.text("h1")
+    );
+    walk.browser.complaints();
+}
+
+fn a_researcher(walk: &mut Walk<'_>) {
+    walk.sign_in("researcher");
+    walk.visit("lab", "/lab");
+    walk.visit("lab-compare", "/lab/compare");
+}
+
+#[test]
+fn every_kind_of_person_finds_the_answer_in_a_browser() {
+    if std::env::var_os("COMMONWATT_SLOW").is_none() {
+        println!("skipped: set COMMONWATT_SLOW=1 to walk through the pages in a browser");
+        return;
+    }
+    let Some(browser) = Browser::start() else {
+        println!("skipped: there is no chromedriver with chromium here");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start_at("300", &folder.path().join("data"), &[]);
+    let mut walk = Walk {
+        browser: &browser,
+        demo: &demo,
+        wrong: Vec::new(),
+    };
+    walk.visit("street", "/");
+    walk.visit("log", "/log");
+    walk.visit("verify", "/verify");
+    walk.visit("sign-in", "/sign-in");
+    walk.open("/home");
+    walk.look("missing");
+    // A page that is not there is an error for the console, and rightly so.
+    walk.wrong
+        .retain(|text| !text.starts_with("missing: console"));
+    a_household(&mut walk);
+    an_operator(&mut walk);
+    a_researcher(&mut walk);
+    println!("pictures in {}", screens().display());
+    assert!(walk.wrong.is_empty(), "{}", walk.wrong.join("\n"));
+}
