@@ -66,7 +66,7 @@ pub(super) struct CompareArgs {
 pub(super) struct PlotArgs {
     /// The run folder.
     run: PathBuf,
-    /// flows, price, bills, duration or heat.
+    /// flows, price, bills, duration, heat or voltage (where the scenario has `[network]`).
     #[arg(long)]
     figure: String,
     /// Where to write the SVG; to stdout where absent.

@@ -263,11 +263,24 @@ impl GridOutcome {
 
     /// The figures of the wires.
     pub(super) fn kpis(&self, list: &mut List) {
-        let hours = f64::from(self.interval_s) / 3600.0;
-        let solved = float(i64::try_from(self.states().count()).unwrap_or(i64::MAX));
-        let all = float(i64::try_from(self.rows.len()).unwrap_or(i64::MAX));
-        let some = |value: f64| (solved > 0.0).then_some(value);
-        let most = |of: fn(&GridState) -> f64| some(self.states().map(of).fold(0.0, f64::max));
+        self.voltages(list);
+        self.loadings(list);
+    }
+
+    fn hours(&self) -> f64 {
+        f64::from(self.interval_s) / 3600.0
+    }
+
+    /// A figure, where any interval was solved.
+    fn some(&self, value: f64) -> Option<f64> {
+        self.states().next().map(|_| value)
+    }
+
+    fn most(&self, of: fn(&GridState) -> f64) -> Option<f64> {
+        self.some(self.states().map(of).fold(0.0, f64::max))
+    }
+
+    fn voltages(&self, list: &mut List) {
         let least = self
             .states()
             .map(|s| s.vm_min_pu)
@@ -275,18 +288,18 @@ impl GridOutcome {
         list.one(
             "voltage_min",
             "p.u.",
-            some(least),
+            self.some(least),
             "lowest voltage at a home, of interval means",
         );
         list.one(
             "voltage_max",
             "p.u.",
-            most(|s| s.vm_max_pu),
+            self.most(|s| s.vm_max_pu),
             "highest voltage at a home",
         );
         let outside = |of: fn(&GridState) -> u32| {
             let homes: u64 = self.states().map(|s| u64::from(of(s))).sum();
-            some(float(i64::try_from(homes).unwrap_or(i64::MAX)) * hours)
+            self.some(float(i64::try_from(homes).unwrap_or(i64::MAX)) * self.hours())
         };
         list.one(
             "voltage_low",
@@ -300,16 +313,19 @@ impl GridOutcome {
             outside(|s| s.homes_high),
             "homes times hours above the band",
         );
+    }
+
+    fn loadings(&self, list: &mut List) {
         list.one(
             "line_loading_max",
             "%",
-            most(|s| s.line_percent),
+            self.most(|s| s.line_percent),
             "largest current of a line over its rating",
         );
         list.one(
             "transformer_loading_max",
             "%",
-            most(|s| s.trafo_percent),
+            self.most(|s| s.trafo_percent),
             "largest loading of a transformer",
         );
         let over = self
@@ -319,20 +335,22 @@ impl GridOutcome {
         list.one(
             "overload_hours",
             "h",
-            some(over * hours),
+            self.some(over * self.hours()),
             "hours in which a line or transformer is above its rating",
         );
         let loss = float(self.states().map(|s| s.loss_wh).sum());
         list.one(
             "network_losses",
             "kWh",
-            some(loss / 1000.0),
+            self.some(loss / 1000.0),
             "what lines and transformers take, by power flow; `losses` is what is settled",
         );
+        let unsolved = self.rows.iter().filter(|row| row.state.is_none());
+        let unsolved = float(i64::try_from(unsolved.count()).unwrap_or(i64::MAX));
         list.one(
             "network_unsolved",
             "h",
-            (all - solved) * hours,
+            unsolved * self.hours(),
             "hours with more load than the network can carry: there are no voltages then",
         );
     }

@@ -295,6 +295,35 @@ fn market(list: &mut List, total: &Totals, rows: &[IntervalRow]) {
         ratio(kwh(total.volume + total.pooled), kwh(total.import)),
         "(traded + deviations that neighbours cancelled) / imports of the homes each alone",
     );
+    prices(list, rows);
+    let (made, most): (i128, i128) = rows.iter().fold((0, 0), |sum, row| {
+        (sum.0 + row.welfare_nano, sum.1 + row.welfare_max_nano)
+    });
+    list.one(
+        "welfare",
+        "token",
+        tokens(made),
+        "sum over trades of energy x (bid limit - offer limit)",
+    );
+    list.one(
+        "welfare_efficiency",
+        "1",
+        ratio(real(made), real(most)),
+        "welfare / the most there could be for these orders",
+    );
+    let (bid, offer): (i64, i64) = rows.iter().fold((0, 0), |sum, row| {
+        (sum.0 + row.bid_wh, sum.1 + row.offer_wh)
+    });
+    list.one(
+        "fill_ratio",
+        "1",
+        ratio(2.0 * kwh(total.volume), kwh(bid + offer)),
+        "2 x traded / (energy of bids + energy of offers)",
+    );
+}
+
+/// The local price over the run.
+fn prices(list: &mut List, rows: &[IntervalRow]) {
     let priced = || {
         rows.iter()
             .filter_map(|row| Some((row.price?, row.volume_wh)))
@@ -321,30 +350,6 @@ fn market(list: &mut List, total: &Totals, rows: &[IntervalRow]) {
         "token per kWh",
         plain(prices().max()),
         "highest local price",
-    );
-    let (made, most): (i128, i128) = rows.iter().fold((0, 0), |sum, row| {
-        (sum.0 + row.welfare_nano, sum.1 + row.welfare_max_nano)
-    });
-    list.one(
-        "welfare",
-        "token",
-        tokens(made),
-        "sum over trades of energy x (bid limit - offer limit)",
-    );
-    list.one(
-        "welfare_efficiency",
-        "1",
-        ratio(real(made), real(most)),
-        "welfare / the most there could be for these orders",
-    );
-    let (bid, offer): (i64, i64) = rows.iter().fold((0, 0), |sum, row| {
-        (sum.0 + row.bid_wh, sum.1 + row.offer_wh)
-    });
-    list.one(
-        "fill_ratio",
-        "1",
-        ratio(2.0 * kwh(total.volume), kwh(bid + offer)),
-        "2 x traded / (energy of bids + energy of offers)",
     );
 }
 
