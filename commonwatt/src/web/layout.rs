@@ -92,18 +92,20 @@ fn ways(viewer: &Viewer) -> Vec<Way> {
             way("/log", "list", "nav.log"),
             way("/", "home", "nav.street"),
         ]
-    } else if viewer.is(Role::Driver) {
-        vec![
-            way("/driver", "car", "nav.driver"),
-            way("/", "home", "nav.street"),
-            way("/log", "list", "nav.log"),
-        ]
     } else {
         vec![
             way("/", "home", "nav.street"),
             way("/log", "list", "nav.log"),
-            way("/sign-in", "key", "nav.sign_in"),
+            way("/sign-in", "key", account(viewer)),
         ]
+    }
+}
+
+/// What the page of one's account is called.
+fn account(viewer: &Viewer) -> &'static str {
+    match viewer.account() {
+        Some(_) => "nav.account",
+        None => "nav.sign_in",
     }
 }
 
@@ -237,7 +239,6 @@ pub(crate) fn icon(name: &str) -> Markup {
         "flask" => {
             "M10 3 H14 M11 3 V9 L5 19 A1.5 1.5 0 0 0 6.500 21 H17.500 A1.5 1.5 0 0 0 19 19 L13 9 V3 M8 15 H16"
         }
-        "car" => "M4 16 V12 L6.500 7 H17.500 L20 12 V16 Z M4 12 H20 M7 16 V18 M17 16 V18",
         "key" => "M14 10 A4 4 0 1 0 12.500 12.500 L20 20 M17 17 L19 15",
         _ => "M4 12 H20",
     };
