@@ -3,6 +3,7 @@
 
 mod answer;
 mod audit;
+pub(crate) mod charging;
 mod commands;
 mod deliveries;
 mod events;

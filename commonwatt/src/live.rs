@@ -73,6 +73,19 @@ impl Live {
         }
     }
 
+    /// The chargers behind a gateway, by name.
+    pub(crate) fn chargers(&self, gateway: &GatewayId) -> Vec<(String, Device)> {
+        let gateways = self
+            .devices
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let devices = gateways.get(gateway).into_iter().flatten();
+        let chargers = devices.filter(|(_, device)| device.kind == DeviceKind::Charger);
+        let mut named: Vec<_> = chargers.map(|(name, d)| (name.clone(), *d)).collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        named
+    }
+
     /// The devices behind a gateway.
     pub(crate) fn of(&self, gateway: &GatewayId) -> Vec<Device> {
         let gateways = self

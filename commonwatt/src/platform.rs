@@ -4,6 +4,7 @@
 //! keeps commands to devices and their answers in two tables of its own. The platform decides
 //! nothing that a rule of the market or of settlement decides.
 
+pub(crate) mod charging;
 pub(crate) mod control;
 mod core;
 mod ingest;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) runs: PathBuf,
     /// Commands to devices on their way to the broker.
     pub(crate) control: control::Desk,
+    /// Offers and sessions of charging.
+    pub(crate) charging: charging::Desk,
     /// The participants' keys: the platform runs their autopilots.
     participants: Vec<(ParticipantId, SigningKey)>,
     /// The same by the keys' names, for what comes in.
@@ -189,6 +192,7 @@ pub(crate) async fn open(
     let orderers = orders::Orderers::of(&site, &participants);
     let live = Live::default();
     let (control, forwards) = control::desk();
+    let charging = charging::Desk::open(&data.join("charging-p256.key"))?;
     let shared = Arc::new(Shared {
         site,
         community,
@@ -199,6 +203,7 @@ pub(crate) async fn open(
         watch: witnesses::Watch::default(),
         runs: data.join("runs"),
         control,
+        charging,
         participants,
         orderers,
         suggestions: Mutex::default(),
@@ -208,6 +213,7 @@ pub(crate) async fn open(
     witnesses::remember(&shared).await?;
     enrol_all(&shared, now).await?;
     core::clear(&shared, now).await?;
+    charging::load(&shared).await?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let first = snapshot::gather(&shared).await?;
     let (show, street) = watch::channel(Arc::new(first));

@@ -54,6 +54,8 @@ pub(crate) struct SiteFile {
     settlement: SettlementFile,
     #[serde(default, skip_serializing_if = "MarketFile::is_empty")]
     market: MarketFile,
+    #[serde(default, skip_serializing_if = "ChargingFile::is_empty")]
+    charging: ChargingFile,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network_fees: Option<FeesFile>,
     mqtt: Mqtt,
@@ -64,6 +66,22 @@ pub(crate) struct SiteFile {
     participants: Vec<ParticipantFile>,
     #[serde(default)]
     gateways: Vec<GatewayFile>,
+}
+
+/// `[charging]`: how people pay at the chargers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChargingFile {
+    /// Whether somebody without an account pays by a card that is only simulated: tokens are issued that nobody
+    /// has paid for. For demonstrations.
+    #[serde(default)]
+    pub(crate) simulated_cards: bool,
+}
+
+impl ChargingFile {
+    fn is_empty(&self) -> bool {
+        *self == ChargingFile::default()
+    }
 }
 
 fn default_interval_s() -> u32 {
@@ -169,6 +187,7 @@ pub(crate) struct Site {
     pub(crate) tariff: Tariff,
     pub(crate) settlement: SettlementRules,
     pub(crate) market: MarketFile,
+    pub(crate) charging: ChargingFile,
     /// Network fees by zone, and the zone of each point that names one.
     pub(crate) fees: Option<FeeMatrix>,
     pub(crate) zones: BTreeMap<PointId, String>,
@@ -427,6 +446,7 @@ impl SiteFile {
             tariff: settlement.base,
             settlement,
             market: self.market,
+            charging: self.charging,
             mqtt: self.mqtt,
             web_listen: self.web.listen,
             public_url: self
@@ -461,6 +481,7 @@ impl SiteFile {
             tariff,
             settlement,
             market: site.market.clone(),
+            charging: site.charging,
             network_fees: site.fees.as_ref().map(FeesFile::of),
             mqtt: site.mqtt.clone(),
             web: WebFile {

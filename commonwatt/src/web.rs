@@ -1,5 +1,6 @@
 //! The HTTP side: the pages and their live events, receipts, and the way to the API.
 
+mod charge;
 mod chart;
 mod house;
 pub(crate) mod layout;
@@ -156,6 +157,10 @@ fn router(web: Web) -> Router {
                 .post(verify::verify)
                 .layer(DefaultBodyLimit::max(verify::FORM_MAX_BYTES)),
         )
+        .route("/charge/{id}", get(charge::charger).post(charge::begin))
+        .route("/sessions/{id}", get(charge::session))
+        .route("/sessions/{id}/stop", axum::routing::post(charge::stop))
+        .route("/sessions/{id}/{file}", get(charge::file))
         .merge(crate::api::routes(&web))
         .merge(auth::routes())
         .route(

@@ -85,6 +85,8 @@ pub enum Chart {
     Utility,
     /// The network operator, which earns the network fee.
     Network,
+    /// Taxes that were collected, to be passed on.
+    Tax,
     /// What the community takes: its fee on trades, and the spread on pooled deviations.
     Community,
     /// Tokens issued against deposits; its debit is the sum of all tokens in circulation.
@@ -98,7 +100,7 @@ pub enum Chart {
 }
 
 impl Chart {
-    const ALL: [Chart; 12] = [
+    const ALL: [Chart; 13] = [
         Chart::Available,
         Chart::Held,
         Chart::Holdback,
@@ -106,6 +108,7 @@ impl Chart {
         Chart::Pool,
         Chart::Utility,
         Chart::Network,
+        Chart::Tax,
         Chart::Community,
         Chart::Bridge,
         Chart::Meter,
@@ -124,6 +127,7 @@ impl Chart {
             Chart::Pool => 200,
             Chart::Utility => 210,
             Chart::Network => 220,
+            Chart::Tax => 230,
             Chart::Community => 300,
             Chart::Bridge => 600,
             Chart::Meter => 800,
@@ -270,10 +274,12 @@ pub enum Purpose {
     CommunityFee,
     /// Income kept until the final run.
     Holdback,
+    /// A charging session that was paid.
+    Charging,
 }
 
 impl Purpose {
-    const ALL: [Purpose; 12] = [
+    const ALL: [Purpose; 13] = [
         Purpose::Deposit,
         Purpose::Hold,
         Purpose::Release,
@@ -286,6 +292,7 @@ impl Purpose {
         Purpose::Spread,
         Purpose::CommunityFee,
         Purpose::Holdback,
+        Purpose::Charging,
     ];
 
     /// The number that is stored and logged.
@@ -304,6 +311,7 @@ impl Purpose {
             Purpose::Spread => 10,
             Purpose::CommunityFee => 11,
             Purpose::Holdback => 12,
+            Purpose::Charging => 13,
         }
     }
 
@@ -329,6 +337,7 @@ impl Purpose {
             Purpose::Spread => "spread",
             Purpose::CommunityFee => "community_fee",
             Purpose::Holdback => "holdback",
+            Purpose::Charging => "charging",
         }
     }
 }

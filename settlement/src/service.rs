@@ -7,6 +7,7 @@ mod acceptance;
 mod answers;
 mod books;
 mod cases;
+mod charging;
 mod contract;
 mod error;
 mod history;
@@ -40,6 +41,10 @@ pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
 pub use books::{BooksError, check_books};
 pub use cases::{
     Case, cases, enrolled_key, keep_case, reading_cases, reading_cases_count, refusal_cases,
+};
+pub use charging::{
+    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_open,
+    charging_readings, charging_session, charging_sessions, charging_settle,
 };
 pub use contract::contract;
 pub use error::ServiceError;

@@ -100,6 +100,18 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("store/terms_sqlite.sql"),
         postgres: include_str!("store/terms_postgres.sql"),
     },
+    Migration {
+        version: 3060,
+        description: "charging sessions: what was promised, and what happened",
+        sqlite: concat!(
+            include_str!("store/charging_sqlite.sql"),
+            append_only!(sqlite: "settle_charging", "settle_charging_events")
+        ),
+        postgres: concat!(
+            include_str!("store/charging_postgres.sql"),
+            append_only!(postgres triggers: "settle_charging", "settle_charging_events")
+        ),
+    },
 ];
 
 const GUARD_SQLITE: &str = include_str!("store/guard_sqlite.sql");
@@ -156,6 +168,10 @@ mod tests {
             (
                 include_str!("store/terms_sqlite.sql"),
                 include_str!("store/terms_postgres.sql"),
+            ),
+            (
+                include_str!("store/charging_sqlite.sql"),
+                include_str!("store/charging_postgres.sql"),
             ),
         ];
         for (sqlite, postgres) in pairs {

@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    audit, commands, deliveries, events, feeders, health, incidents, intervals, keys, ledger, me,
-    meters, orders, statements, trades, witnesses,
+    audit, charging, commands, deliveries, events, feeders, health, incidents, intervals, keys,
+    ledger, me, meters, orders, statements, trades, witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -75,6 +75,11 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(feeders::series))
         .routes(routes!(feeders::data_quality))
         .routes(routes!(incidents::list, incidents::add))
+        .routes(routes!(charging::list))
+        .routes(routes!(charging::offers))
+        .routes(routes!(charging::income))
+        .routes(routes!(charging::begin))
+        .routes(routes!(charging::look, charging::stop))
         .routes(routes!(audit::list))
         .routes(routes!(events::events))
         .routes(routes!(keys::list))

@@ -16,7 +16,8 @@ use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
 use crate::site::{
-    DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, write_private,
+    ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site,
+    write_private,
 };
 
 /// The user that the street's own MQTT meters have at the broker.
@@ -139,6 +140,9 @@ pub(super) fn site(
         tariff,
         settlement: SettlementRules::flat(tariff),
         market: MarketFile::default(),
+        charging: ChargingFile {
+            simulated_cards: true,
+        },
         fees: None,
         zones: BTreeMap::new(),
         mqtt: Mqtt::own(mqtt_listen),

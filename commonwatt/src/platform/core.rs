@@ -1,4 +1,4 @@
-//! The one writer: takes readings and orders in batches, and once a beat does what time demands.
+//! The one writer of readings and orders, which it takes in batches; once a beat it does what time demands.
 //!
 //! A failing database stops nothing else: what was not committed was not answered, so gateways send it
 //! again, and the next beat tries again what was due.
@@ -280,6 +280,7 @@ impl Core {
             ("orders", self.place_orders(now).await),
             ("clearing", clear(&self.shared, now).await),
             ("settlement", self.settle(now).await),
+            ("charging", super::charging::beat(&self.shared, now).await),
             ("the pages' picture", self.picture().await),
         ];
         let failed = done

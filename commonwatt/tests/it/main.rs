@@ -10,6 +10,7 @@
 mod api;
 mod audit;
 mod browser;
+mod charge;
 mod check;
 mod clear;
 mod commands;

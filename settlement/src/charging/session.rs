@@ -30,7 +30,7 @@ use super::terms::Terms;
 /// An accepted offer whose hold is not confirmed within so long is over.
 pub const HOLD_WITHIN_S: i64 = 120;
 /// A session that is paid for and does not start within so long is over.
-pub const START_WITHIN_S: i64 = 30 * 60;
+pub const START_WITHIN_S: i64 = 60 * 60;
 /// Without any energy within so long, pauses not counted, a session is over.
 pub const NO_ENERGY_S: i64 = 30 * 60;
 /// Without a word from the station for so long a session is over.

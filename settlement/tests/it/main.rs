@@ -7,6 +7,7 @@
 
 mod books;
 mod by_hand;
+mod charging;
 mod evidence;
 mod interval;
 mod keys;

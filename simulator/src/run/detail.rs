@@ -494,6 +494,7 @@ fn account(account: &Account) -> String {
         Chart::Meter => "meter",
         Chart::Grid => "grid",
         Chart::Loss => "loss",
+        Chart::Tax => "tax",
     };
     match account.owner() {
         "" => place.to_owned(),

@@ -148,7 +148,7 @@ fn every_trouble_has_its_end_and_the_money_comes_back() {
     let mut session = Session::new(terms(&[200], Money::from_nano(whole)));
     session.apply(start(), Event::Accepted);
     session.apply(start(), Event::HoldPlaced);
-    assert_eq!(settled(&session.apply(at(30), Event::Tick)), (0, whole));
+    assert_eq!(settled(&session.apply(at(60), Event::Tick)), (0, whole));
     assert_eq!(session.state(), State::Settling(Ending::NotPluggedIn));
 
     // No energy: nothing is charged, not even the start.

@@ -1,0 +1,373 @@
+//! Charging sessions on this platform: what time, readings and drivers do to them, and what they do to money and
+//! to the station.
+//!
+//! A session counts by the station's signed interval readings and nothing else: it begins at the end of the
+//! interval in which it was taken, and ends at the last interval that was metered. Every event is stored before its
+//! effects count, in one transaction with them; after a restart the sessions are their events again.
+
+mod offers;
+mod plan;
+mod shown;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::Context;
+use domain::energy::Energy;
+use domain::ids::{GatewayId, ParticipantId, PointId};
+use domain::money::Money;
+use domain::reading::{Obis, Reading};
+use domain::time::Timestamp;
+use runtime::db::Tx;
+use settlement::charging::ocmf::Signer;
+use settlement::charging::promise::Promise;
+use settlement::charging::session::{Effect, Event, SESSION_MAX_S, Session, State};
+use settlement::charging::split::{PassThrough, split};
+use settlement::charging::terms::Terms;
+use settlement::service::{self as books, StoredSession};
+
+use super::Shared;
+
+pub(crate) use offers::{AHEAD_S, Choice, Offered, Place, expected, offers, place, places, take};
+pub(crate) use shown::{income, ocmf, receipt};
+
+/// Sessions that may run at the same time; a further one is refused.
+const RUNNING_MAX: usize = 1_000;
+/// Offers that stand at the same time; the oldest is forgotten.
+const OFFERS_MAX: usize = 4_096;
+
+/// What is kept in memory of charging.
+pub(crate) struct Desk {
+    offers: Mutex<BTreeMap<(Timestamp, String), Offered>>,
+    running: tokio::sync::Mutex<BTreeMap<String, Running>>,
+    signer: Signer,
+}
+
+/// A session that has not ended.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) promise: Promise,
+    pub(crate) session: Session,
+    seq: u64,
+    /// Until when the station was told to wait.
+    told_until: Option<Timestamp>,
+}
+
+impl Desk {
+    /// A desk with the key that signs OCMF, made at first use.
+    pub(super) fn open(key: &Path) -> anyhow::Result<Desk> {
+        if !key.exists() {
+            let hex = domain::ids::to_hex(&Signer::generate()?);
+            crate::site::write_private(key, &(hex + "\n"))?;
+        }
+        let text = std::fs::read_to_string(key)
+            .with_context(|| format!("cannot read {}", key.display()))?;
+        let signer = hex(text.trim()).and_then(|bytes| Signer::from_pkcs8(&bytes).ok());
+        let signer = signer.with_context(|| {
+            format!(
+                "{} holds no key: restore it, or remove it to make a new one",
+                key.display()
+            )
+        })?;
+        Ok(Desk {
+            offers: Mutex::default(),
+            running: tokio::sync::Mutex::default(),
+            signer,
+        })
+    }
+
+    /// The key that checks this platform's OCMF, in hex.
+    pub(crate) fn ocmf_key(&self) -> String {
+        self.signer.public().to_hex()
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let byte = |place: usize| u8::from_str_radix(text.get(place..place + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+/// The stored session as it stands.
+fn replayed(stored: StoredSession) -> anyhow::Result<Running> {
+    let mut session = Session::new(Terms::new(stored.promise.quote.clone())?);
+    let mut seq = 0;
+    for (at, event) in stored.events {
+        session.apply(at, event);
+        seq += 1;
+    }
+    Ok(Running {
+        promise: stored.promise,
+        session,
+        seq,
+        told_until: None,
+    })
+}
+
+/// Takes up the sessions that had not ended when the platform stopped.
+pub(super) async fn load(shared: &Shared) -> anyhow::Result<()> {
+    let now = shared.clock.now();
+    let from = now.plus_s(-2 * SESSION_MAX_S);
+    let mut running = shared.charging.running.lock().await;
+    for stored in books::charging_sessions(&shared.db, from, now.plus_s(1)).await? {
+        let one = replayed(stored)?;
+        if !matches!(one.session.state(), State::Closed(_)) {
+            running.insert(one.promise.quote.session.clone(), one);
+        }
+    }
+    Ok(())
+}
+
+/// A session by its name, running or ended; none where there is none.
+pub(crate) async fn find(shared: &Shared, session: &str) -> anyhow::Result<Option<Running>> {
+    if let Some(one) = shared.charging.running.lock().await.get(session) {
+        return Ok(Some(one.clone()));
+    }
+    let stored = books::charging_session(&shared.db, session).await?;
+    stored.map(replayed).transpose()
+}
+
+/// What time and readings do to every session that runs. One that fails holds up no other.
+pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
+    offers::forget_old(shared, now);
+    let mut running = shared.charging.running.lock().await;
+    let names: Vec<String> = running.keys().cloned().collect();
+    let mut failed = false;
+    for name in names {
+        let Some(one) = running.get(&name) else {
+            continue;
+        };
+        match advance(shared, one.clone(), now).await {
+            Ok(next) if matches!(next.session.state(), State::Closed(_)) => {
+                running.remove(&name);
+            }
+            Ok(next) => {
+                running.insert(name, next);
+            }
+            Err(error) => {
+                tracing::error!(
+                    session = name,
+                    "a charging session failed, trying again: {error:#}"
+                );
+                failed = true;
+            }
+        }
+    }
+    anyhow::ensure!(!failed, "not every charging session went on");
+    Ok(())
+}
+
+async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::Result<Running> {
+    let mut tx = shared.db.begin().await?;
+    for (at, event) in metered(shared, &one).await? {
+        step(&mut tx, shared, &mut one, at, event).await?;
+    }
+    for event in plan::due(&one, now) {
+        step(&mut tx, shared, &mut one, now, event).await?;
+    }
+    step(&mut tx, shared, &mut one, now, Event::Tick).await?;
+    tx.commit().await?;
+    plan::tell(shared, &mut one, now).await;
+    Ok(one)
+}
+
+/// The events of the readings that are new to a session.
+async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestamp, Event)>> {
+    let (mut last, mut started) = match (one.session.state(), one.session.readings()) {
+        (State::Authorised, _) => (one.promise.quote.offered_at, None),
+        (State::Active, Some([first, last])) => (last.0, Some((first.1, last.1))),
+        _ => return Ok(Vec::new()),
+    };
+    let point = PointId::new(&one.promise.quote.station)?;
+    let from = last.plus_s(-i64::from(shared.market.rules.interval_length_s));
+    let mut events = Vec::new();
+    let waits = plan::waits(one);
+    for (_, reading) in books::charging_readings(&mut &shared.db, &point, from).await? {
+        let (end, register) = (reading.interval.end(), import_end(&reading));
+        let Some(register_wh) = register.filter(|_| end > last) else {
+            continue;
+        };
+        let event = match started {
+            None => Event::Started { register_wh },
+            Some((first_wh, before_wh)) => Event::Reading {
+                register_wh,
+                // A car that has taken something and takes nothing any more asks for no power.
+                full: register_wh == before_wh && before_wh > first_wh && !waits,
+            },
+        };
+        let first_wh = started.map_or(register_wh, |(first_wh, _)| first_wh);
+        started = Some((first_wh, register_wh));
+        last = end;
+        events.push((end, event));
+    }
+    Ok(events)
+}
+
+fn import_end(reading: &Reading) -> Option<i64> {
+    let import = reading.registers.iter().find(|r| r.obis == Obis::IMPORT);
+    import.map(|r| r.end.wh())
+}
+
+/// One event with its effects, and with the events that follow from them.
+async fn step(
+    tx: &mut Tx,
+    shared: &Shared,
+    one: &mut Running,
+    at: Timestamp,
+    event: Event,
+) -> anyhow::Result<()> {
+    let mut open = VecDeque::from([event]);
+    while let Some(event) = open.pop_front() {
+        let before = one.session.clone();
+        let effects = one.session.apply(at, event);
+        if effects.is_empty() && one.session == before {
+            continue;
+        }
+        let session = &one.promise.quote.session;
+        books::charging_event(tx, session, one.seq, at, event).await?;
+        one.seq += 1;
+        for effect in effects {
+            match effect {
+                Effect::PlaceHold(amount) => {
+                    let held = books::charging_hold(tx, at, &one.promise, amount).await?;
+                    open.push_back(if held {
+                        Event::HoldPlaced
+                    } else {
+                        Event::HoldRefused
+                    });
+                }
+                Effect::Settle { capture, release } => {
+                    pay(tx, shared, one, at, capture, release).await?;
+                    open.push_back(Event::Captured);
+                }
+                Effect::Forbid => one.told_until = None,
+                Effect::Allow => {}
+                Effect::Debt(amount) => tracing::warn!(session, %amount, "a session is not paid"),
+            }
+        }
+        let state = one.session.state();
+        tracing::info!(session, ?event, ?state, energy = %one.session.energy(), "charging");
+    }
+    Ok(())
+}
+
+/// Takes the payment out of the hold and splits it.
+async fn pay(
+    tx: &mut Tx,
+    shared: &Shared,
+    one: &Running,
+    at: Timestamp,
+    capture: Money,
+    release: Money,
+) -> anyhow::Result<()> {
+    let parts = match one.session.bill().filter(|_| capture > Money::ZERO) {
+        None => None,
+        Some(bill) => {
+            let pass_through = PassThrough {
+                energy: energy_cost(shared, one).await?,
+                tax: bill.tax,
+            };
+            let salt = &one.promise.quote.session;
+            Some(split(capture, pass_through, &one.promise.owners, salt)?)
+        }
+    };
+    Ok(books::charging_settle(tx, at, &one.promise, parts.as_ref(), release).await?)
+}
+
+/// What the energy of a session cost its host: in each interval the local price with the network fee where there
+/// was one, and never more than the utility's.
+async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Money> {
+    let Some([first, last]) = one.session.readings() else {
+        return Ok(Money::ZERO);
+    };
+    let point = PointId::new(&one.promise.quote.station)?;
+    let (mut cost, mut before_wh) = (Money::ZERO, first.1);
+    for (_, reading) in books::charging_readings(&mut &shared.db, &point, first.0).await? {
+        let Some(end_wh) = import_end(&reading).filter(|_| reading.interval.end() <= last.0) else {
+            continue;
+        };
+        let energy = Energy::from_wh(end_wh.saturating_sub(before_wh).max(0));
+        before_wh = end_wh;
+        let cleared = market_engine::service::clearing(&shared.db, reading.interval).await?;
+        let local = cleared.and_then(|c| c.clearing.price);
+        let tariff = shared.site.settlement.tariffs.at(reading.interval)?.tariff;
+        let fee = shared.site.largest_fee(tariff.network_fee);
+        let local = local.and_then(|p| p.checked_add(fee));
+        let price = local.map_or(tariff.retail, |local| local.min(tariff.retail));
+        cost = cost
+            .checked_add(price.amount(energy)?)
+            .context("the energy's cost does not fit")?;
+    }
+    Ok(cost)
+}
+
+/// Opens a session on an offer that was taken: its promise is kept and its ceiling held, or it is refused.
+pub(crate) async fn open(
+    shared: &Shared,
+    promise: Promise,
+    now: Timestamp,
+) -> anyhow::Result<Option<Running>> {
+    let mut running = shared.charging.running.lock().await;
+    let busy = running
+        .values()
+        .any(|one| one.promise.quote.station == promise.quote.station);
+    if busy || running.len() >= RUNNING_MAX {
+        return Ok(None);
+    }
+    let name = promise.quote.session.clone();
+    let mut one = replayed(StoredSession {
+        promise,
+        events: Vec::new(),
+    })?;
+    let mut tx = shared.db.begin().await?;
+    books::charging_open(&mut tx, &one.promise).await?;
+    step(&mut tx, shared, &mut one, now, Event::Accepted).await?;
+    tx.commit().await?;
+    if !matches!(one.session.state(), State::Closed(_)) {
+        running.insert(name, one.clone());
+    }
+    Ok(Some(one))
+}
+
+/// Stops a session; none where none of this name runs.
+pub(crate) async fn stop(
+    shared: &Shared,
+    session: &str,
+    now: Timestamp,
+) -> anyhow::Result<Option<Running>> {
+    let mut running = shared.charging.running.lock().await;
+    let Some(one) = running.get(session) else {
+        return Ok(None);
+    };
+    let mut one = one.clone();
+    let mut tx = shared.db.begin().await?;
+    for (at, event) in metered(shared, &one).await? {
+        step(&mut tx, shared, &mut one, at, event).await?;
+    }
+    step(&mut tx, shared, &mut one, now, Event::Stop).await?;
+    tx.commit().await?;
+    plan::end(shared, &one, now).await;
+    match one.session.state() {
+        State::Closed(_) => drop(running.remove(session)),
+        _ => drop(running.insert(session.to_owned(), one.clone())),
+    }
+    Ok(Some(one))
+}
+
+/// The station that a promise is about, with its gateway and its device's name.
+fn device_of(shared: &Shared, station: &str) -> Option<(GatewayId, String)> {
+    let gateways = shared.site.gateways.iter();
+    let mut found = gateways.filter(|g| g.points.iter().any(|p| p.point.as_str() == station));
+    let gateway = found.next()?;
+    let (_, device) = station.rsplit_once('.')?;
+    Some((gateway.id.clone(), device.to_owned()))
+}
+
+/// The household behind whose meter a station is.
+fn host_of(shared: &Shared, station: &str) -> Option<ParticipantId> {
+    let mut points = shared.site.points();
+    points
+        .find(|p| p.point.as_str() == station)?
+        .participant
+        .clone()
+}

@@ -1,0 +1,147 @@
+//! What is left of a session: its receipt, its OCMF text, and what a station has brought in a month.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use domain::ids::PointId;
+use domain::money::Money;
+use domain::reading::ClockState;
+use domain::time::Timestamp;
+use settlement::charging::ocmf;
+use settlement::charging::rate::What;
+use settlement::charging::receipt::{self, Proof};
+use settlement::charging::session::State;
+use settlement::charging::split::{PassThrough, split};
+use settlement::charging::tariff::Dimension;
+use settlement::service as books;
+
+use super::{Running, energy_cost, replayed};
+use crate::platform::Shared;
+
+/// The signed receipt of a session that has ended; none where nothing was metered in it, or it goes on.
+pub(crate) async fn receipt(shared: &Shared, one: &Running) -> anyhow::Result<Option<String>> {
+    if !matches!(one.session.state(), State::Closed(_)) || one.session.bill().is_none() {
+        return Ok(None);
+    }
+    let Some([first, last]) = one.session.readings() else {
+        return Ok(None);
+    };
+    let proofs = [
+        proof(shared, one, first.0).await?,
+        proof(shared, one, last.0).await?,
+    ];
+    let (community, operator) = (&shared.site.community, &shared.community.operator);
+    Ok(Some(receipt::write(
+        &one.session,
+        &proofs,
+        community,
+        operator,
+    )?))
+}
+
+/// The signed reading of the interval that ends at `end`.
+async fn proof(shared: &Shared, one: &Running, end: Timestamp) -> anyhow::Result<Proof> {
+    let point = PointId::new(&one.promise.quote.station)?;
+    let from = end.plus_s(-i64::from(shared.market.rules.interval_length_s));
+    let readings = books::charging_readings(&mut &shared.db, &point, from).await?;
+    let found = readings.into_iter().find(|(_, r)| r.interval.end() == end);
+    let (signed, _) = found.with_context(|| format!("the reading that ends at {end} is gone"))?;
+    let known = books::gateway_public_key(&shared.db, signed.claimed_signer()?).await?;
+    let (_, key) = known.context("the gateway's key was revoked")?;
+    Ok(Proof {
+        reading: signed,
+        key,
+    })
+}
+
+/// A session that has ended, as OCMF; none where nothing was metered in it.
+pub(crate) async fn ocmf(shared: &Shared, one: &Running) -> anyhow::Result<Option<String>> {
+    let (State::Closed(_), Some(readings)) = (one.session.state(), one.session.readings()) else {
+        return Ok(None);
+    };
+    let quote = &one.promise.quote;
+    let point = PointId::new(&quote.station)?;
+    let stored = books::charging_readings(&mut &shared.db, &point, readings[0].0).await?;
+    let checked = stored
+        .iter()
+        .all(|(_, r)| r.clock.state == ClockState::Synchronised);
+    let session = ocmf::Session {
+        station: &quote.station,
+        meter: point.as_str(),
+        user: &quote.session,
+        // Rises from session to session of a station.
+        page: u64::try_from(quote.offered_at.unix_s()).unwrap_or(0),
+        readings,
+        synchronised: checked && !stored.is_empty(),
+    };
+    Ok(Some(ocmf::write(&session, &shared.charging.signer)?))
+}
+
+/// What a station brought.
+#[derive(Default)]
+pub(crate) struct Income {
+    pub(crate) sessions: u32,
+    pub(crate) energy_wh: i64,
+    /// Before tax, by what it was for.
+    pub(crate) start_fees: Money,
+    pub(crate) energy: Money,
+    pub(crate) time: Money,
+    pub(crate) parking: Money,
+    /// What a ceiling took off, below zero.
+    pub(crate) limits: Money,
+    pub(crate) tax: Money,
+    /// What the energy cost the host.
+    pub(crate) energy_cost: Money,
+    /// What is left to each owner.
+    pub(crate) owners: BTreeMap<String, Money>,
+}
+
+/// What a station's sessions of `[from, to)` brought and to whom it went.
+pub(crate) async fn income(
+    shared: &Shared,
+    station: &str,
+    (from, to): (Timestamp, Timestamp),
+) -> anyhow::Result<Income> {
+    let mut sum = Income::default();
+    for stored in books::charging_sessions(&shared.db, from, to).await? {
+        if stored.promise.quote.station != station {
+            continue;
+        }
+        let one = replayed(stored)?;
+        let paid =
+            matches!(one.session.state(), State::Closed(_)) && one.session.debt() == Money::ZERO;
+        let Some(bill) = one.session.bill().filter(|_| paid) else {
+            continue;
+        };
+        sum.sessions += 1;
+        sum.energy_wh += one.session.energy().wh();
+        for line in &bill.lines {
+            let part = match line.what {
+                What::Charge(Dimension::Flat) => &mut sum.start_fees,
+                What::Charge(Dimension::Energy) => &mut sum.energy,
+                What::Charge(Dimension::ParkingTime) => &mut sum.parking,
+                What::Charge(Dimension::Time) | What::Reservation(_) => &mut sum.time,
+                What::MinPrice | What::MaxPrice => &mut sum.limits,
+            };
+            add(part, line.before_tax)?;
+        }
+        let pass_through = PassThrough {
+            energy: energy_cost(shared, &one).await?,
+            tax: bill.tax,
+        };
+        add(&mut sum.tax, bill.tax)?;
+        add(&mut sum.energy_cost, pass_through.energy)?;
+        let salt = &one.promise.quote.session;
+        for (name, part) in split(bill.total, pass_through, &one.promise.owners, salt)?.owners {
+            add(sum.owners.entry(name).or_default(), part)?;
+        }
+    }
+    Ok(sum)
+}
+
+fn add(sum: &mut Money, part: Money) -> anyhow::Result<()> {
+    *sum = sum
+        .checked_add(part)
+        .context("a station's income does not fit")?;
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! A car at a charger of the demo's street: offers, a session, its end, its receipt, and what is refused.
+
+use serde_json::Value;
+
+use crate::demo::{Demo, program, wait_for};
+use crate::people::accounts;
+
+fn json(demo: &Demo, path: &str) -> Value {
+    let (status, body) = demo.get(path);
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// Takes an offer; the status and the answer.
+fn take(demo: &Demo, offer: &str) -> (u16, Value) {
+    let kind = "Content-Type: application/json\r\n";
+    let body = format!(r#"{{"offer": "{offer}"}}"#);
+    let answer = demo.send("POST", "/api/v1/sessions", kind, body.as_bytes());
+    (answer.status, serde_json::from_str(&answer.body).unwrap())
+}
+
+fn nano(text: &Value) -> i64 {
+    let money: domain::money::Money = text.as_str().unwrap().parse().unwrap();
+    money.nano()
+}
+
+#[test]
+fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let demo = Demo::start_at("300", &data, &[]);
+    let charger = wait_for("a car that charges", || {
+        let list = json(&demo, "/api/v1/chargers");
+        let mut items = list["items"].as_array().unwrap().iter();
+        items.find(|c| c["power_w"].as_i64() > Some(1_000)).cloned()
+    });
+    let id = charger["id"].as_str().unwrap();
+    let told = json(
+        &demo,
+        &format!("/api/v1/chargers/{id}/offers?energy_wh=20000"),
+    );
+    assert!(told["prices"].as_array().unwrap().len() >= 48);
+    let offers = told["offers"].as_array().unwrap();
+    let choices: Vec<&str> = offers
+        .iter()
+        .map(|o| o["choice"].as_str().unwrap())
+        .collect();
+    assert_eq!(choices, ["now", "cheapest", "most_local"]);
+    assert!(
+        offers
+            .iter()
+            .all(|o| nano(&o["expected"]) <= nano(&o["ceiling"]))
+    );
+    assert!(nano(&offers[1]["expected"]) <= nano(&offers[0]["expected"]));
+
+    let offer = |n: usize| offers[n]["offer"].as_str().unwrap();
+    let (status, session) = take(&demo, offer(0));
+    assert_eq!(status, 201, "{session}");
+    assert_eq!(session["held"], offers[0]["ceiling"]);
+    assert_eq!(take(&demo, offer(0)).0, 409, "an offer is taken once");
+    assert_eq!(take(&demo, offer(1)).0, 409, "the charger is taken");
+    let (page, text) = demo.get(&format!("/charge/{id}"));
+    assert!(page == 200 && text.contains("Another car"), "{text}");
+
+    let path = format!("/api/v1/sessions/{}", session["id"].as_str().unwrap());
+    wait_for("energy in the car", || {
+        (json(&demo, &path)["energy_wh"].as_i64() > Some(0)).then_some(())
+    });
+    let ended = demo.send("DELETE", &path, "", b"");
+    let ended: Value = serde_json::from_str(&ended.body).unwrap();
+    assert_eq!(
+        (&ended["state"], &ended["held"]),
+        (&"closed".into(), &"0.00".into()),
+        "{ended}"
+    );
+    assert!(nano(&ended["total"]) > 0 && nano(&ended["total"]) <= nano(&ended["ceiling"]));
+    let again = demo.send("DELETE", &path, "", b"");
+    assert_eq!(again.status, 200, "stopping twice is stopping once");
+    let page = format!("/sessions/{}", session["id"].as_str().unwrap());
+    assert!(demo.get(&page).1.contains("Stopped."));
+    assert_eq!(demo.get("/sessions/0123456789abcdef").0, 404);
+    checked(&demo, &data, &page);
+
+    // The host sees what the station brought; others see nothing of it.
+    let host = charger["host"].as_str().unwrap();
+    let month = format!("/api/v1/chargers/{id}/income?month=2026-06");
+    assert_eq!(demo.get(&month).0, 404);
+    let other = demo.sign_in("home-01");
+    assert_eq!(demo.send("GET", &month, &other, b"").status, 404);
+    let add = ["add", "host", "--role", "home", "--participant", host];
+    assert_eq!(accounts(&data, &add).0, 0);
+    let (_, said) = accounts(&data, &["token", "host", "--new", "reader", "--read-only"]);
+    let token = said.lines().next().unwrap();
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let income = demo.send("GET", &month, &bearer, b"");
+    let income: Value = serde_json::from_str(&income.body).unwrap();
+    assert_eq!(income["sessions"], 1, "{income}");
+    let parts = [
+        &income["tax"],
+        &income["energy_cost"],
+        &income["owners"][host],
+        &income["owners"]["community"],
+    ];
+    let sum: i64 = parts.into_iter().map(nano).sum();
+    assert_eq!(sum, nano(&ended["total"]), "{income}");
+}
+
+/// The receipt and the OCMF text, as they are and changed.
+fn checked(demo: &Demo, data: &std::path::Path, page: &str) {
+    let verify = |name: &str, text: &str, key: &str| {
+        let file = data.join(name);
+        std::fs::write(&file, text).unwrap();
+        let mut command = std::process::Command::new(program());
+        let out = command.arg("verify").arg(&file).args(["--key", key]);
+        let out = out.output().unwrap();
+        let told = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+        (out.status.code(), told)
+    };
+    let operator = data.join("operator.pub").display().to_string();
+    let receipt = demo.get(&format!("{page}/receipt.json")).1;
+    let (code, told) = verify("charged.json", &receipt, &operator);
+    assert_eq!(code, Some(0), "{told}");
+    let forged = receipt.replacen("\"ended\":\"stopped\"", "\"ended\":\"expired\"", 1);
+    let (code, told) = verify("forged.json", &forged, &operator);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("changed after the operator signed"), "{told}");
+    let text = demo.get(&format!("{page}/session.ocmf")).1;
+    let key = json(demo, "/api/v1/chargers");
+    let (code, told) = verify("session.ocmf", &text, key["ocmf_key"].as_str().unwrap());
+    assert_eq!(code, Some(0), "{told}");
+}

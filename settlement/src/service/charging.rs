@@ -1,0 +1,281 @@
+//! Charging sessions in the books: promises and events as they came, holds and payments as postings.
+//!
+//! A household pays from its available tokens. A card's hold issues tokens from the bridge to an account of the session,
+//! and what is not captured goes back there. What a session brings goes to the tax, to the host for the energy
+//! that its meter paid for, and to the owners; where an owner carries a loss, it is on the owner's statement.
+
+use domain::ids::{ParticipantId, PointId};
+use domain::money::{Money, MoneyError};
+use domain::posting::{Account, Chart, Posting, Purpose};
+use domain::reading::Reading;
+use domain::signed::Signed;
+use domain::time::Timestamp;
+use runtime::args;
+use runtime::db::{Db, Tx};
+
+use super::ServiceError;
+use super::error::{corrupt, stored};
+use super::money::{balance, post, token_posting};
+use crate::charging::promise::{Payer, Promise};
+use crate::charging::session::Event;
+use crate::charging::split::Split;
+use crate::store::{LOCK, Source};
+
+/// The owner's name that stands for the community as a whole.
+pub const COMMUNITY_OWNER: &str = "community";
+/// Most readings of a session that are read at a time.
+const READINGS_MAX: i64 = 512;
+/// Most sessions in a list.
+pub const SESSIONS_MAX: i64 = 1_000;
+
+/// A session as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredSession {
+    /// What it began with.
+    pub promise: Promise,
+    /// What happened, in order.
+    pub events: Vec<(Timestamp, Event)>,
+}
+
+/// Keeps a promise that the driver has taken.
+///
+/// # Errors
+/// The database failed, or there is a session of this name.
+pub async fn charging_open(tx: &mut Tx, promise: &Promise) -> Result<(), ServiceError> {
+    let text = promise.to_text().map_err(|e| corrupt(&e.to_string()))?;
+    let quote = &promise.quote;
+    tx.execute(
+        "INSERT INTO settle_charging (session, station, offered_ms, promise) VALUES ($1, $2, $3, $4)",
+        args![&quote.session, &quote.station, quote.offered_at.unix_ms(), text],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Keeps an event, the `seq`th of its session.
+///
+/// # Errors
+/// The database failed, or the session has this event already.
+pub async fn charging_event(
+    tx: &mut Tx,
+    session: &str,
+    seq: u64,
+    at: Timestamp,
+    event: Event,
+) -> Result<(), ServiceError> {
+    let text = serde_json::to_string(&event).map_err(|e| corrupt(&e.to_string()))?;
+    tx.execute(
+        "INSERT INTO settle_charging_events (session, seq, at_ms, event) VALUES ($1, $2, $3, $4)",
+        args![session, stored(seq)?, at.unix_ms(), text],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The sessions that were offered in `[from, to)`, oldest first.
+///
+/// # Errors
+/// The database failed, or a row is damaged.
+pub async fn charging_sessions(
+    db: &Db,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Vec<StoredSession>, ServiceError> {
+    let rows: Vec<(String, String)> = db
+        .fetch_all(
+            "SELECT session, promise FROM settle_charging WHERE offered_ms >= $1 AND offered_ms < $2
+             ORDER BY offered_ms, session LIMIT $3",
+            args![from.unix_ms(), to.unix_ms(), SESSIONS_MAX],
+        )
+        .await?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for (session, promise) in rows {
+        sessions.push(session_of(db, &session, &promise).await?);
+    }
+    Ok(sessions)
+}
+
+/// One session; none where there is none of this name.
+///
+/// # Errors
+/// The database failed, or a row is damaged.
+pub async fn charging_session(
+    db: &Db,
+    session: &str,
+) -> Result<Option<StoredSession>, ServiceError> {
+    let row: Option<(String,)> = db
+        .fetch_optional(
+            "SELECT promise FROM settle_charging WHERE session = $1",
+            args![session],
+        )
+        .await?;
+    match row {
+        Some((promise,)) => Ok(Some(session_of(db, session, &promise).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn session_of(db: &Db, session: &str, promise: &str) -> Result<StoredSession, ServiceError> {
+    let rows: Vec<(i64, String)> = db
+        .fetch_all(
+            "SELECT at_ms, event FROM settle_charging_events WHERE session = $1 ORDER BY seq",
+            args![session],
+        )
+        .await?;
+    let event = |(at_ms, text): (i64, String)| {
+        let event = serde_json::from_str(&text).map_err(|e| corrupt(&e.to_string()))?;
+        Ok::<_, ServiceError>((Timestamp::from_unix_ms(at_ms), event))
+    };
+    Ok(StoredSession {
+        promise: Promise::from_text(promise).map_err(|e| corrupt(&e.to_string()))?,
+        events: rows.into_iter().map(event).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The accepted readings of a point whose intervals start at `from` or later, in order, as they were signed.
+///
+/// # Errors
+/// The database failed, or a row is damaged.
+pub async fn charging_readings(
+    source: &mut impl Source,
+    point: &PointId,
+    from: Timestamp,
+) -> Result<Vec<(Signed<Reading>, Reading)>, ServiceError> {
+    let rows: Vec<(Vec<u8>,)> = source
+        .all(
+            "SELECT bytes FROM settle_readings WHERE point = $1 AND start_s >= $2 AND reason IS NULL
+             ORDER BY start_s LIMIT $3",
+            args![point.as_str(), from.unix_s(), READINGS_MAX],
+        )
+        .await?;
+    let reading = |(bytes,): (Vec<u8>,)| {
+        let signed = Signed::<Reading>::from_bytes(bytes);
+        let reading = signed.stored().map_err(|e| corrupt(&e.to_string()))?;
+        Ok::<_, ServiceError>((signed, reading))
+    };
+    rows.into_iter().map(reading).collect()
+}
+
+/// The account on which a session's money is held, and the one it comes from.
+fn purse(promise: &Promise) -> Result<(Account, Account), ServiceError> {
+    Ok(match &promise.payer {
+        Payer::Home(home) => {
+            let home = ParticipantId::new(home)?;
+            (
+                Account::of(Chart::Held, &home),
+                Account::of(Chart::Available, &home),
+            )
+        }
+        Payer::Card => {
+            let card = ParticipantId::new(format!("card-{}", promise.quote.session))?;
+            (
+                Account::of(Chart::Held, &card),
+                Account::common(Chart::Bridge),
+            )
+        }
+    })
+}
+
+/// A posting of a session; `leg` is its name within it, so that the same step has the same id however often it
+/// is taken.
+fn posting(
+    promise: &Promise,
+    purpose: Purpose,
+    accounts: (Account, Account),
+    amount: i64,
+    leg: &str,
+) -> Posting {
+    let parts: [&[u8]; 2] = [promise.quote.session.as_bytes(), leg.as_bytes()];
+    token_posting(promise.quote.offered_at, purpose, accounts, amount, &parts)
+}
+
+/// Holds the ceiling; `false` where the payer does not have it.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_hold(
+    tx: &mut Tx,
+    now: Timestamp,
+    promise: &Promise,
+    amount: Money,
+) -> Result<bool, ServiceError> {
+    tx.exclusive(LOCK).await?;
+    if let Payer::Home(home) = &promise.payer {
+        let home = ParticipantId::new(home)?;
+        if balance(tx, Chart::Available, &home).await? < amount.nano() {
+            return Ok(false);
+        }
+    }
+    if amount > Money::ZERO {
+        let (held, from) = purse(promise)?;
+        let hold = posting(promise, Purpose::Hold, (from, held), amount.nano(), "hold");
+        post(tx, now, &[hold]).await?;
+    }
+    Ok(true)
+}
+
+/// Pays a session out of its hold and gives the rest back, in one step. Without a split nothing is paid.
+///
+/// # Errors
+/// The database failed, or the session was settled otherwise before.
+pub async fn charging_settle(
+    tx: &mut Tx,
+    now: Timestamp,
+    promise: &Promise,
+    split: Option<&Split>,
+    release: Money,
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let (held, back) = purse(promise)?;
+    let mut postings = Vec::new();
+    let mut add = |purpose, accounts, amount: i64, leg: &str| {
+        if amount > 0 {
+            postings.push(posting(promise, purpose, accounts, amount, leg));
+        }
+    };
+    if let Some(split) = split {
+        // Everything that was paid first goes to the host; from there tax and owners are served, so that what is
+        // missing shows where it belongs.
+        let host = Account::of(Chart::Statement, &promise.host);
+        add(
+            Purpose::Charging,
+            (held.clone(), host.clone()),
+            split.paid.nano(),
+            "paid",
+        );
+        let tax = Account::common(Chart::Tax);
+        add(
+            Purpose::Charging,
+            (host.clone(), tax),
+            split.pass_through.tax.nano(),
+            "tax",
+        );
+        let mut owners = Vec::new();
+        for (name, amount) in &split.owners {
+            let account = match name.as_str() {
+                COMMUNITY_OWNER => Account::common(Chart::Community),
+                name => Account::of(Chart::Statement, &ParticipantId::new(name)?),
+            };
+            let size = amount.nano().checked_abs().ok_or(MoneyError::Overflow)?;
+            owners.push((
+                account,
+                *amount < Money::ZERO,
+                size,
+                format!("owner {name}"),
+            ));
+        }
+        for (account, is_loss, size, leg) in owners {
+            if account == host {
+                // The host's share and the energy stay where they are.
+                continue;
+            }
+            let accounts = match is_loss {
+                false => (host.clone(), account),
+                true => (account, host.clone()),
+            };
+            add(Purpose::Charging, accounts, size, &leg);
+        }
+    }
+    add(Purpose::Release, (held, back), release.nano(), "release");
+    post(tx, now, &postings).await
+}

@@ -1,0 +1,161 @@
+//! Charging sessions in the books of both databases: holds, payments, and what is refused.
+
+use domain::energy::Energy;
+use domain::ids::ParticipantId;
+use domain::money::{Money, Price};
+use domain::posting::{Account, Chart};
+use domain::time::Timestamp;
+use settlement::charging::promise::{Payer, Promise};
+use settlement::charging::session::Event;
+use settlement::charging::split::{Owner, PassThrough, split};
+use settlement::charging::terms::Quote;
+use settlement::service as books;
+
+use crate::world::{World, interval};
+
+const TOKEN: i64 = 1_000_000_000;
+
+fn promise(session: &str, payer: Payer) -> Promise {
+    let at = interval(0).start();
+    let owner = |name: &str, basis_points| Owner {
+        name: name.to_owned(),
+        basis_points,
+    };
+    Promise {
+        quote: Quote {
+            session: session.to_owned(),
+            station: "home-a.charger".to_owned(),
+            currency: "EUR".to_owned(),
+            prices: vec![(interval(0), Price::from_micro_per_kwh(300_000))],
+            start_fee: Money::from_nano(TOKEN / 2),
+            parking_per_hour: Money::from_nano(TOKEN),
+            parking_grace_s: 1_800,
+            tax_ppm: 190_000,
+            energy: Energy::from_wh(10_000),
+            power_max_w: 11_000,
+            ceiling: Money::from_nano(5 * TOKEN),
+            offered_at: at,
+            valid_until: at.plus_s(300),
+            ready_by: at.plus_s(3_600),
+        },
+        plan: vec![(interval(0), Energy::from_wh(2_500))],
+        payer,
+        host: ParticipantId::new("home-a").unwrap(),
+        owners: vec![
+            owner("home-a", 7_000),
+            owner("home-b", 2_500),
+            owner(books::COMMUNITY_OWNER, 500),
+        ],
+    }
+}
+
+async fn balance(world: &World, account: Account) -> i64 {
+    let all = books::balances(&world.db).await.unwrap();
+    let found = all.iter().find(|b| b.account == account);
+    found.map_or(0, |b| b.balance)
+}
+
+/// A session is kept, held, paid and split; the same steps again change nothing.
+async fn paid_and_split(world: &World, payer: Payer, name: &str) {
+    let now: Timestamp = interval(1).start();
+    let promise = promise(name, payer.clone());
+    let home = |chart, id: &str| Account::of(chart, &ParticipantId::new(id).unwrap());
+    let purse = match payer {
+        Payer::Home(ref id) => home(Chart::Available, id),
+        Payer::Card => Account::common(Chart::Bridge),
+    };
+    let watched = [
+        (home(Chart::Statement, "home-a"), 2_400 + 990 * 7 / 10),
+        (home(Chart::Statement, "home-b"), 990 / 4),
+        (Account::common(Chart::Community), 990 / 20),
+        (Account::common(Chart::Tax), 610),
+        (purse, -4_000),
+    ];
+    let mut before = Vec::new();
+    for (account, _) in &watched {
+        before.push(balance(world, account.clone()).await);
+    }
+    let ceiling = promise.quote.ceiling;
+    let mut tx = world.db.begin().await.unwrap();
+    books::charging_open(&mut tx, &promise).await.unwrap();
+    for (seq, event) in [(0, Event::Accepted), (1, Event::Started { register_wh: 7 })] {
+        books::charging_event(&mut tx, name, seq, now, event)
+            .await
+            .unwrap();
+    }
+    for _ in 0..2 {
+        assert!(
+            books::charging_hold(&mut tx, now, &promise, ceiling)
+                .await
+                .unwrap()
+        );
+    }
+    tx.commit().await.unwrap();
+    let stored = books::charging_session(&world.db, name)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.promise, promise);
+    assert_eq!(stored.events[1], (now, Event::Started { register_wh: 7 }));
+
+    let thousandths = |n: i64| Money::from_nano(n * 1_000_000);
+    let pass_through = PassThrough {
+        energy: thousandths(2_400),
+        tax: thousandths(610),
+    };
+    // 4.00 paid: 0.61 tax, 2.40 for the energy, 0.99 to the owners.
+    let parts = split(thousandths(4_000), pass_through, &promise.owners, name).unwrap();
+    for _ in 0..2 {
+        let mut tx = world.db.begin().await.unwrap();
+        let settled =
+            books::charging_settle(&mut tx, now, &promise, Some(&parts), thousandths(1_000));
+        settled.await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    for ((account, milli_hint), before) in watched.into_iter().zip(before) {
+        let moved = balance(world, account.clone()).await - before;
+        // The hints are whole thousandths; what is smaller is below one of them.
+        let apart = (moved - milli_hint * 1_000_000).abs();
+        assert!(apart < 1_000_000, "{account}: {moved}");
+    }
+    books::check_books(&world.db).await.unwrap();
+}
+
+async fn sessions_in_the_books(world: World) {
+    world.deposit("home-b", "100").await;
+    paid_and_split(&world, Payer::Home("home-b".to_owned()), "s-home").await;
+    paid_and_split(&world, Payer::Card, "s-card").await;
+    let poor = promise("s-poor", Payer::Home("home-b".to_owned()));
+    let mut tx = world.db.begin().await.unwrap();
+    let all = Money::from_nano(1_000_000 * TOKEN);
+    let held = books::charging_hold(&mut tx, interval(1).start(), &poor, all).await;
+    assert!(!held.unwrap());
+    drop(tx);
+    let span = (interval(0).start(), interval(1).start());
+    let known = books::charging_sessions(&world.db, span.0, span.1)
+        .await
+        .unwrap();
+    let names: Vec<&str> = known
+        .iter()
+        .map(|s| s.promise.quote.session.as_str())
+        .collect();
+    assert_eq!(names, ["s-card", "s-home"]);
+    assert!(
+        books::charging_session(&world.db, "s-none")
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn sessions_are_held_paid_and_split() {
+    sessions_in_the_books(World::on_sqlite(&["home-a", "home-b"]).await).await;
+}
+
+#[tokio::test]
+async fn sessions_are_held_paid_and_split_on_postgres() {
+    if let Some(world) = World::on_postgres(&["home-a", "home-b"]).await {
+        sessions_in_the_books(world).await;
+    }
+}
