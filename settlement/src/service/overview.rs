@@ -189,9 +189,9 @@ pub async fn lines_of(
 pub struct IntervalTotals {
     /// Its start.
     pub start: Timestamp,
-    /// What the homes took from the street.
+    /// What the community took from the grid.
     pub imported: Energy,
-    /// What the homes gave to it.
+    /// What it gave to the grid.
     pub exported: Energy,
     /// What was lost on the line.
     pub lost: Energy,

@@ -132,10 +132,7 @@ async fn what_pages_show(world: &World) {
         (totals.len(), totals[0].start, totals[0].feeder_metered),
         (1, from, true)
     );
-    assert_eq!(
-        (totals[0].imported.wh(), totals[0].exported.wh()),
-        (1200, 1150)
-    );
+    assert_eq!((totals[0].imported.wh(), totals[0].exported.wh()), (60, 0));
     let all = point_states(db, None, from, to).await.unwrap();
     assert!(
         all.iter().all(|p| p.accepted == 1 && p.refused == 0),

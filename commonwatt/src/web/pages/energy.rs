@@ -8,7 +8,6 @@ use domain::time::{Interval, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::street::HOMES_MIN;
 use super::{Ask, csv};
 use crate::view::calendar::{self, Span};
 use crate::view::energy::{self, Flows, HomeEnergy};
@@ -95,8 +94,6 @@ struct Data {
     energy: HomeEnergy,
     /// The same part of the period before.
     before: Option<(Flows, bool)>,
-    /// What a home of the street took and gave on average.
-    average: Option<(Energy, Energy)>,
     today: NaiveDate,
     now: Timestamp,
 }
@@ -142,28 +139,9 @@ async fn read(ask: &Ask, home: &domain::ids::ParticipantId, asked: &Asked) -> an
         span,
         energy: energy::read(shared, home, span).await?,
         before,
-        average: average(ask, span).await?,
         today,
         now,
     })
-}
-
-/// What the homes of the street took and gave on average; `None` where they are too few to hide in.
-async fn average(ask: &Ask, span: Span) -> anyhow::Result<Option<(Energy, Energy)>> {
-    let homes = ask.street.homes.len();
-    if homes < HOMES_MIN {
-        return Ok(None);
-    }
-    let totals =
-        settlement::service::interval_totals(&ask.web.shared.db, span.from, span.to).await?;
-    let homes = i64::try_from(homes).unwrap_or(i64::MAX);
-    let sum = |of: fn(&settlement::service::IntervalTotals) -> i64| {
-        totals.iter().map(of).sum::<i64>() / homes
-    };
-    Ok(Some((
-        Energy::from_wh(sum(|t| t.imported.wh())),
-        Energy::from_wh(sum(|t| t.exported.wh())),
-    )))
 }
 
 fn lines(energy: &HomeEnergy) -> Vec<String> {
@@ -349,11 +327,6 @@ fn comparison(words: &Words, data: &Data, flows: &Flows, estimated: bool) -> Mar
                 td.n { @match before { Some(before) => (kwh(of(before))), None => "–" } }
             } } }
         } }
-        @if let Some((imported, exported)) = data.average {
-            p.hint { (words.fill("energy.average", &[
-                ("imported", &words.energy(imported)), ("exported", &words.energy(exported)),
-            ])) }
-        }
     }
 }
 
