@@ -1,6 +1,7 @@
 //! The API's resources for programs. What only the operator may do is a message signed with the
 //! operator's key in the body of a POST: the signature is the permission, wherever it comes from.
 
+mod alarms;
 mod answer;
 mod audit;
 pub(crate) mod charging;
@@ -20,6 +21,8 @@ mod meters;
 mod openapi;
 mod orders;
 mod polish;
+mod preferences;
+mod runs;
 mod statements;
 mod trades;
 mod witnesses;
@@ -40,7 +43,11 @@ pub(crate) use health::Requests;
 pub(crate) use idempotency::UnderWay;
 
 /// The tables that the API keeps beside the accounts.
-pub(crate) const MIGRATIONS: &[Migration] = &[idempotency::MIGRATION, incidents::MIGRATION];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    idempotency::MIGRATION,
+    incidents::MIGRATION,
+    alarms::MIGRATION,
+];
 
 /// Every resource of the API that is not a page's own.
 pub(crate) fn routes(web: &Web) -> Router<Web> {

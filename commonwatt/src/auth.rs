@@ -26,7 +26,7 @@ use runtime::db::Db;
 
 #[allow(unused_imports, reason = "for the pages that come next")]
 pub(crate) use guard::Posted;
-pub(crate) use guard::{limit_writes, may_write, nothing_here, said_by_our_page};
+pub(crate) use guard::{limit_writes, may_ask, may_write, nothing_here, said_by_our_page};
 pub(crate) use limit::{ACCOUNT_WRITES, Who};
 pub(crate) use role::{Role, Roles};
 pub(crate) use sign_in::routes;

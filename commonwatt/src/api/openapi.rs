@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    audit, charging, commands, deliveries, events, feeders, health, incidents, intervals, keys,
-    ledger, me, meters, orders, statements, trades, witnesses,
+    alarms, audit, charging, commands, deliveries, events, feeders, health, incidents, intervals,
+    keys, ledger, me, meters, orders, preferences, runs, statements, trades, witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -80,6 +80,12 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(charging::income))
         .routes(routes!(charging::begin))
         .routes(routes!(charging::look, charging::stop))
+        .routes(routes!(alarms::list, alarms::say))
+        .routes(routes!(preferences::get, preferences::put))
+        .routes(routes!(preferences::replay))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::one))
+        .routes(routes!(runs::table))
         .routes(routes!(audit::list))
         .routes(routes!(events::events))
         .routes(routes!(keys::list))

@@ -13,7 +13,7 @@ use crate::web::Web;
 /// One's own month: energy, money, corrections, and the comparison with the utility alone. As CSV its days.
 #[utoipa::path(
     get, path = "/api/v1/statements/{month}", tag = "energy",
-    params(("month" = String, Path, pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])$", description = "A month in UTC", example = "2026-06")),
+    params(("month" = String, Path, pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])$", description = "A month on the site's clock", example = "2026-06")),
     responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn one(
@@ -23,7 +23,14 @@ pub(super) async fn one(
     Path(month): Path<String>,
 ) -> Answer {
     let home = home(&viewer)?;
-    let zone = Zone::UTC;
+    // The site has checked the zone's name when it was read.
+    let zone: Zone = web
+        .shared
+        .site
+        .time_zone
+        .name()
+        .parse()
+        .unwrap_or(Zone::UTC);
     let month = LocalMonth::parse(&month, zone);
     let month = month.map_err(|error| Refused::bad(&format!("month: {error}.")))?;
     let shared = &web.shared;

@@ -117,6 +117,11 @@ pub(crate) fn may_write(
     within_allowance(viewer, web)
 }
 
+/// Checks a question that costs much to answer and changes nothing: within the account's allowance.
+pub(crate) fn may_ask(viewer: &Viewer, web: &Web) -> Result<(), Box<Response>> {
+    within_allowance(viewer, web)
+}
+
 fn within_allowance(viewer: &Viewer, web: &Web) -> Result<(), Box<Response>> {
     match viewer.account() {
         Some(account) => {

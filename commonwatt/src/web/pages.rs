@@ -18,6 +18,7 @@ mod statement;
 mod street;
 mod trade;
 
+pub(crate) use alarms::texts as alarm_texts;
 pub(crate) use street::answer;
 
 use std::sync::Arc;

@@ -78,6 +78,7 @@ fn a_home_an_operator_and_a_stranger_each_get_what_is_theirs() {
     }
     assert!(!get("/api/v1/trades", "").body.contains("home-"));
     an_operator_opens_an_incident(&demo, &operator);
+    wishes_alarms_and_runs(&demo, &data, (&home, &operator));
     lists_and_errors(&demo, &home);
 }
 
@@ -115,6 +116,87 @@ fn an_operator_opens_an_incident(demo: &Demo, operator: &str) {
     assert_eq!(incidents["items"].as_array().unwrap().len(), 1, "done once");
     assert_eq!(get(one_home).status, 200);
     assert_eq!(get("/api/v1/meters/home-04.meter/readings").status, 404);
+}
+
+fn wishes_alarms_and_runs(demo: &Demo, data: &std::path::Path, (home, operator): (&str, &str)) {
+    let get = |path: &str, who: &str| demo.send("GET", path, who, b"");
+    let send = |method: &str, path: &str, who: &str, body: &str| {
+        let headers = format!("{who}Content-Type: application/json\r\n");
+        demo.send(method, path, &headers, body.as_bytes())
+    };
+    let wishes = "/api/v1/preferences";
+    assert_eq!(
+        (get(wishes, operator).status, get(wishes, "").status),
+        (404, 404)
+    );
+    let before = json(&get(wishes, home));
+    assert_eq!(before["autopilot"], "within-limits", "{before}");
+    for bad in [
+        r#"{"max_buy": "much", "min_sell": "0.10", "autopilot": "full"}"#,
+        r#"{"max_buy": "0.20", "min_sell": "0.10", "autopilot": "wild"}"#,
+        r#"{"max_buy": "0.20"}"#,
+    ] {
+        assert_eq!(send("PUT", wishes, home, bad).status, 422, "{bad}");
+    }
+    let new = r#"{"max_buy": "0.210000", "min_sell": "0.110000", "autopilot": "suggest"}"#;
+    assert_eq!(send("PUT", wishes, home, new).status, 200);
+    let after = json(&get(wishes, home));
+    assert_eq!(after, serde_json::from_str::<Value>(new).unwrap());
+    assert_eq!(send("PUT", wishes, "", new).status, 404);
+
+    let replay = "/api/v1/preferences/replay";
+    let what = r#"{"settings": [{"max_buy": "0.280000", "min_sell": "0.080000"},
+        {"max_buy": "0", "min_sell": "9"}]}"#;
+    let replayed = json(&send("POST", replay, home, what));
+    let [open, closed] = replayed["settings"].as_array().unwrap().as_slice() else {
+        panic!("two settings: {replayed}");
+    };
+    let traded =
+        |row: &Value| row["bought_wh"].as_i64().unwrap() + row["sold_wh"].as_i64().unwrap();
+    assert!(traded(open) > 0 && traded(closed) == 0, "{replayed}");
+    assert_eq!(closed["better_than_utility_by"], "0.000000000");
+    assert_eq!(
+        send("POST", replay, home, r#"{"settings": []}"#).status,
+        422
+    );
+    assert_eq!(send("POST", replay, "", what).status, 404);
+
+    let alarms = json(&get("/api/v1/alarms", operator));
+    assert!(
+        alarms["items"].is_array() && alarms["good_per_hour"] == 6,
+        "{alarms}"
+    );
+    assert_eq!(get("/api/v1/alarms", home).status, 404);
+    let none = r#"{"alarm": "end_of_the_world", "reason": "looking into it"}"#;
+    assert_eq!(send("POST", "/api/v1/alarms", operator, none).status, 404);
+
+    let researcher = token(data, "researcher");
+    let run = data.join("runs/one");
+    std::fs::create_dir_all(&run).unwrap();
+    let manifest = r#"{"run_id": "a", "name": "n", "version": "1", "seed": 7, "scenario_sha256": "00",
+        "mechanism": "uniform-price", "start": "2026-06-21T00:00:00Z", "days": 1, "zone": "UTC", "homes": 10,
+        "intervals": 96, "outcome_sha256": "ff", "files": [{"file": "kpis.csv", "bytes": 3, "rows": 1}]}"#;
+    std::fs::write(run.join("manifest.json"), manifest).unwrap();
+    std::fs::write(run.join("kpis.csv"), "a,b").unwrap();
+    std::fs::write(run.join("secret.txt"), "no").unwrap();
+    let runs = json(&get("/api/v1/runs", &researcher));
+    assert_eq!(runs["items"][0]["run"], "one", "{runs}");
+    let one = json(&get("/api/v1/runs/one", &researcher));
+    assert_eq!(
+        (&one["seed"], &one["files"][0]["file"]),
+        (&7.into(), &"kpis.csv".into())
+    );
+    let table = |file: &str, who: &str| get(&format!("/api/v1/runs/one/tables/{file}"), who);
+    assert_eq!(table("kpis.csv", &researcher).body, "a,b");
+    for (file, who) in [
+        ("kpis.csv", home),
+        ("kpis.csv", ""),
+        ("secret.txt", &researcher),
+        ("..%2f..%2foperator.key", &researcher),
+    ] {
+        assert_eq!(table(file, who).status, 404, "{file}");
+    }
+    assert_eq!(get("/api/v1/runs/..", &researcher).status, 404);
 }
 
 fn lists_and_errors(demo: &Demo, home: &str) {

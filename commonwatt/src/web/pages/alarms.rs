@@ -64,7 +64,7 @@ fn rate(words: &Words, now: Timestamp, board: &Board) -> String {
 }
 
 /// The words of an alarm: what it is, what follows from it, what to do.
-fn texts(words: &Words, kind: Kind) -> (&'static str, &'static str, &'static str) {
+pub(crate) fn texts(words: &Words, kind: Kind) -> (&'static str, &'static str, &'static str) {
     let [name, then, act] = match kind {
         Kind::LedgerInconsistent => ["alarms.ledger", "alarms.ledger_then", "alarms.ledger_act"],
         Kind::FeederOverloaded => ["alarms.feeder", "alarms.feeder_then", "alarms.feeder_act"],
