@@ -334,6 +334,11 @@ impl Site {
         Ok(())
     }
 
+    /// The prices that hold for an interval.
+    pub(crate) fn tariff_at(&self, interval: Interval) -> Tariff {
+        self.settlement.tariffs.at(interval).tariff
+    }
+
     /// The largest network fee that a trade can have where the tariff's is `fee`.
     pub(crate) fn largest_fee(&self, fee: Price) -> Price {
         let zones = self.fees.as_ref().map(FeeMatrix::largest);

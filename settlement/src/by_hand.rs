@@ -22,7 +22,7 @@ use crate::deliver::{
     ConnectionData, DeliverError, Feeder, LossBand, LossCheck, Metered, check_loss, deliver,
 };
 use crate::settle::{Inputs, Options, SettleError, Settlement, settle};
-use crate::tariff::{Effective, TariffError, Tariffs};
+use crate::tariff::{Effective, Tariffs};
 
 pub use read::{FileError, ROWS_MAX, readings, trades};
 
@@ -96,9 +96,6 @@ pub struct Output {
 /// Why a case could not be settled.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CaseError {
-    /// The tariff says nothing for this interval.
-    #[error(transparent)]
-    Tariff(#[from] TariffError),
     /// A party has no reading, or two.
     #[error(transparent)]
     Deliver(#[from] DeliverError),
@@ -111,10 +108,9 @@ impl Case<'_> {
     /// Delivers and settles.
     ///
     /// # Errors
-    /// A trading party without a line in the readings, or with two; a tariff that says nothing for the interval;
-    /// numbers that do not fit.
+    /// A trading party without a line in the readings, or with two; numbers that do not fit.
     pub fn settle(&self) -> Result<Output, CaseError> {
-        let effective = self.tariffs.at(self.interval)?;
+        let effective = self.tariffs.at(self.interval);
         let trades = self.trades();
         let deliveries = deliver(self.interval, &self.connections(), &trades)?;
         let feeder = self

@@ -60,7 +60,7 @@ pub use keys::{
     gateway_keys, open_claim, open_claims, revoke,
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
-pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit};
+pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit, post};
 pub use overview::{
     IntervalTotals, LINES_MAX, POINTS_MAX, PointState, TOTALS_MAX, balances_sum_to_zero,
     interval_totals, lines_of, point_states, unproven_since,
@@ -119,7 +119,7 @@ async fn note_interval(
     if known.is_some() {
         return Ok(());
     }
-    let effective = community.tariff.at(interval)?;
+    let effective = community.tariff.at(interval);
     let tariff = &effective.tariff;
     tx.execute(
         "INSERT INTO settle_intervals (start_s, length_s, retail, feed_in, network_fee, readings,

@@ -502,6 +502,31 @@ mod tests {
     }
 
     #[test]
+    fn a_corrected_meter_moves_only_itself_and_who_shares_the_pool_with_it() {
+        let flows = [(200, 0), (0, 150), (0, 0), (100, 0), (300, 300)];
+        let mut corrected = flows;
+        corrected[1].1 += 50;
+        let moved = |policy| -> Vec<String> {
+            let terms = Terms {
+                policy,
+                ..Terms::default()
+            };
+            let run = |flows: &[(i64, i64)], run| run_under(terms, run, &[], flows, &[]);
+            let (first, second) = (run(&flows, Run::Provisional), run(&corrected, Run::Initial));
+            let rest = second.legs.minus(&first.legs).unwrap();
+            let postings = rest.postings(interval(), Run::Initial);
+            let owners = postings
+                .iter()
+                .flat_map(|p| [p.debit.owner(), p.credit.owner()]);
+            let owners: std::collections::BTreeSet<&str> = owners.collect();
+            owners.into_iter().map(str::to_owned).collect()
+        };
+        let pooled = ["-", "home-00", "home-01", "home-03"];
+        assert_eq!(moved(DeviationPolicy::Pooled), pooled);
+        assert_eq!(moved(DeviationPolicy::TwoPrice), ["-", "home-01"]);
+    }
+
+    #[test]
     fn the_community_takes_its_fee_and_the_holdback_comes_back_in_the_final_run() {
         let terms = Terms {
             community_fee_bp: 125,

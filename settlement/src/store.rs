@@ -3,7 +3,11 @@
 //! Money lives in postings, which are never changed; balances are their sums, kept beside them so that
 //! the database itself can refuse a guarded account below zero.
 
+mod rows;
+
 use runtime::db::{Args, Db, DbError, Migration, Row, Tx};
+
+pub(crate) use rows::Insert;
 
 /// The lock that writers of these tables take on PostgreSQL; on SQLite there is one writer anyway.
 pub const LOCK: i64 = 3000;
@@ -112,8 +116,17 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_charging", "settle_charging_events")
         ),
     },
+    Migration {
+        version: 3070,
+        description: "points are found by whose they are, and counted without reading them",
+        sqlite: POINTS_INDEXES,
+        postgres: POINTS_INDEXES,
+    },
 ];
 
+const POINTS_INDEXES: &str =
+    "CREATE INDEX settle_points_owner ON settle_points (participant, role);
+     CREATE INDEX settle_points_since ON settle_points (role, since_ms);";
 const GUARD_SQLITE: &str = include_str!("store/guard_sqlite.sql");
 const GUARD_POSTGRES: &str = include_str!("store/guard_postgres.sql");
 

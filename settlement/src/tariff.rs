@@ -9,7 +9,6 @@ mod schedule;
 use domain::money::Price;
 use domain::receipt::Prices;
 use domain::terms::{DeviationPolicy, Position, Terms};
-use domain::time::{Interval, Timestamp};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -65,12 +64,6 @@ pub enum TariffError {
         /// Retail less network fee.
         room: Price,
     },
-    /// Nothing holds yet.
-    #[error("tariff: no version holds for {0}: write one whose `valid_from` is not after it")]
-    NoVersion(Interval),
-    /// A dynamic price beyond 64 bits.
-    #[error("tariff: the price at {0} does not fit 64 bits")]
-    TooLarge(Timestamp),
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,6 @@ use domain::time::{Interval, Timestamp};
 use domain::trade::Clearing;
 use market_engine::market::{Gate, closes_at, gate};
 use serde::Serialize;
-use settlement::tariff::Tariff;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, List, Range, Refused, Wants, time};
@@ -127,10 +126,10 @@ pub(super) async fn one(State(web): State<Web>, Path(start): Path<String>) -> An
         (Gate::Open, None) => "open",
         (Gate::Closed, None) => "closed",
     };
-    let tariff = tariff_at(&web, interval)?;
     let text = |price: Option<domain::money::Price>| price.map(|price| price.to_string());
     let has_book = clearing.as_ref().is_some_and(|c| c.public_book.is_some());
     let start = interval.start();
+    let tariff = shared.site.tariff_at(interval);
     Ok(Json(OneInterval {
         start: time(start),
         end: time(interval.end()),
@@ -168,12 +167,6 @@ fn explanation(clearing: &Clearing) -> String {
         "{range}; {} sets {price} for all {} trades.",
         clearing.price_policy, clearing.trades
     )
-}
-
-/// The utility's prices of an interval.
-pub(super) fn tariff_at(web: &Web, interval: Interval) -> Result<Tariff, Refused> {
-    let found = web.shared.site.settlement.tariffs.at(interval);
-    Ok(found.map_err(anyhow::Error::from)?.tariff)
 }
 
 /// The community's interval that starts then.

@@ -15,7 +15,6 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, List, Range, Refused, Wants, home, time};
 use super::deliveries::Delivered;
-use super::intervals::tariff_at;
 use crate::auth::Viewer;
 use crate::web::Web;
 
@@ -71,10 +70,9 @@ fn side_of(trade: &Trade, home: &ParticipantId) -> Option<Side> {
 impl TradeRow {
     fn of(web: &Web, trade: &Trade, home: Option<&ParticipantId>) -> Result<TradeRow, Refused> {
         let own = home.and_then(|home| Some((home, side_of(trade, home)?)));
-        let fee = match trade.network_fee {
-            Some(fee) => fee,
-            None => tariff_at(web, trade.interval)?.network_fee,
-        };
+        let fee = trade
+            .network_fee
+            .unwrap_or_else(|| web.shared.site.tariff_at(trade.interval).network_fee);
         let receipt = own.map(|(home, _)| {
             let name = web.accounts.receipt_name(trade.id, home);
             format!("/api/v1/receipts/{name}")
@@ -205,7 +203,7 @@ pub(super) async fn one(State(web): State<Web>, viewer: Viewer, Path(id): Path<S
     let (start, end) = (trade.interval.start(), trade.interval.end());
     let orders = market_engine::service::own_orders(db, home, start, end).await?;
     let order = orders.into_iter().find(|order| order.id == order_id);
-    let tariff = tariff_at(&web, trade.interval)?;
+    let tariff = web.shared.site.tariff_at(trade.interval);
     let fee = trade.network_fee.unwrap_or(tariff.network_fee);
     let gain = match side {
         Side::Bid => tariff.retail.checked_sub(trade.price),

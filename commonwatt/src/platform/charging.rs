@@ -290,7 +290,7 @@ async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Money> {
         before_wh = end_wh;
         let cleared = market_engine::service::clearing(&shared.db, reading.interval).await?;
         let local = cleared.and_then(|c| c.clearing.price);
-        let tariff = shared.site.settlement.tariffs.at(reading.interval)?.tariff;
+        let tariff = shared.site.tariff_at(reading.interval);
         let fee = shared.site.largest_fee(tariff.network_fee);
         let local = local.and_then(|p| p.checked_add(fee));
         let price = local.map_or(tariff.retail, |local| local.min(tariff.retail));

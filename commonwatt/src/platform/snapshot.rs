@@ -11,7 +11,7 @@ use domain::time::{Interval, Timestamp};
 use market_engine::bid::{Inputs, NoOrder, Preferences, Proposal, UtilityPrices, propose};
 use market_engine::forecast::{DAYS_MAX, Past};
 use settlement::log::checkpoint::Log;
-use settlement::service::{ParticipantMoney, Whose};
+use settlement::service::{MeteredInterval, ParticipantMoney, Whose};
 
 use super::Shared;
 use super::core::{AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
@@ -30,7 +30,7 @@ const SETTLED_WITHIN: i64 = 8;
 pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
     let now = shared.clock.now();
     let open = next_to_close(shared, now)?;
-    let tariff = shared.site.settlement.tariffs.at(open)?.tariff;
+    let tariff = shared.site.tariff_at(open);
     let today = day_start(shared, now);
     let settled = settled_until(shared, now, today).await?;
     let money = day_money(shared, today, settled).await?;
@@ -129,12 +129,12 @@ async fn day_money(
     for money in settlement::service::day_money(&shared.db, from, to).await? {
         let whose = Whose::Participant(&money.participant);
         let metered = settlement::service::history(&shared.db, whose, from, to).await?;
-        let flows = metered.iter().map(|m| (m.imported, m.exported));
+        let flows = metered.iter().map(|m| (m.interval, m.imported, m.exported));
         let utility_alone =
             utility_alone(shared, flows.clone()).context("the day's money overflows")?;
         let sum = |sum: Energy, more: Energy| sum.checked_add(more);
-        let imported = flows.clone().map(|f| f.0).try_fold(Energy::ZERO, sum);
-        let exported = flows.map(|f| f.1).try_fold(Energy::ZERO, sum);
+        let imported = flows.clone().map(|f| f.1).try_fold(Energy::ZERO, sum);
+        let exported = flows.map(|f| f.2).try_fold(Energy::ZERO, sum);
         let ParticipantMoney {
             participant,
             sold,
@@ -163,10 +163,10 @@ async fn day_money(
 /// What the same meter values come to at the utility's prices: received less paid.
 pub(crate) fn utility_alone(
     shared: &Shared,
-    mut flows: impl Iterator<Item = (Energy, Energy)>,
+    mut flows: impl Iterator<Item = (Interval, Energy, Energy)>,
 ) -> Option<Money> {
-    let tariff = &shared.site.tariff;
-    flows.try_fold(Money::ZERO, |sum, (imported, exported)| {
+    flows.try_fold(Money::ZERO, |sum, (interval, imported, exported)| {
+        let tariff = shared.site.tariff_at(interval);
         let received = tariff.feed_in.amount(exported).ok()?;
         let paid = tariff.retail.amount(imported).ok()?;
         sum.checked_add(received)?.checked_sub(paid)
@@ -259,7 +259,7 @@ pub(super) async fn proposal(
         return Ok(None);
     };
     let history = past(shared, &participant.id, &point.point, now).await?;
-    let tariff = shared.site.settlement.tariffs.at(interval)?.tariff;
+    let tariff = shared.site.tariff_at(interval);
     let proposed = propose(&Inputs {
         participant: &participant.id,
         point: &point.point,
@@ -318,9 +318,7 @@ async fn past(
             }
         }
     }
-    let net = |m: &settlement::service::MeteredInterval| {
-        m.exported.checked_sub(m.imported).map(Energy::wh)
-    };
+    let net = |m: &MeteredInterval| m.exported.checked_sub(m.imported).map(Energy::wh);
     let metered = of(connection).await?;
     let past = metered.into_iter().filter_map(|m| {
         Some(Past {

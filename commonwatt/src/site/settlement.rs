@@ -90,7 +90,7 @@ impl SettlementRules {
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let tariffs = tariff_file.read(folder)?;
-        let base = tariffs.base().context("the tariff has no version")?;
+        let base = tariffs.base();
         let policy = match &file.policy {
             None => DeviationPolicy::Pooled,
             Some(word) => DeviationPolicy::from_word(word).with_context(|| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::ids::Digest32;
-use domain::posting::{Account, Asset, Chart};
+use domain::posting::{Account, Asset, Chart, Run};
 use runtime::args;
 use runtime::db::{Db, DbError};
 
@@ -54,6 +54,14 @@ pub enum BooksError {
         /// Which interval.
         start_s: i64,
     },
+    /// Income was held back beyond the final run.
+    #[error(
+        "books: income of the interval that starts at unix second {start_s} is still held back after its final run"
+    )]
+    Holdback {
+        /// Which interval.
+        start_s: i64,
+    },
     /// A log's entries do not lead to the root it had.
     #[error(
         "books: the {log} log was changed: its first {size} entries do not have the root of {of}"
@@ -81,6 +89,7 @@ impl From<DbError> for BooksError {
 pub async fn check_books(db: &Db) -> Result<(), BooksError> {
     check_balances(db).await?;
     check_pool(db).await?;
+    check_holdback(db).await?;
     for log in Log::ALL {
         check_log(db, log).await?;
     }
@@ -161,6 +170,29 @@ async fn check_pool(db: &Db) -> Result<(), BooksError> {
         .await?;
     match row {
         Some((start_s,)) => Err(BooksError::Pool { start_s }),
+        None => Ok(()),
+    }
+}
+
+async fn check_holdback(db: &Db) -> Result<(), BooksError> {
+    let row: Option<(i64,)> = db
+        .fetch_optional(
+            "SELECT moved.start_s FROM
+             (SELECT start_s, amount FROM settle_postings
+              WHERE credit_chart = $1 AND start_s IS NOT NULL
+              UNION ALL
+              SELECT start_s, -amount FROM settle_postings
+              WHERE debit_chart = $1 AND start_s IS NOT NULL) AS moved
+             JOIN settle_intervals i ON i.start_s = moved.start_s WHERE i.done >= $2
+             GROUP BY moved.start_s HAVING SUM(amount) <> 0 ORDER BY moved.start_s LIMIT 1",
+            args![
+                i64::from(Chart::Holdback.code()),
+                i64::from(Run::Final.code())
+            ],
+        )
+        .await?;
+    match row {
+        Some((start_s,)) => Err(BooksError::Holdback { start_s }),
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 //! and trades.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use domain::ids::{OrderId, ParticipantId};
 use domain::money::{MoneyError, Price};
@@ -17,7 +18,7 @@ use super::registry::salt;
 use super::{Community, ServiceError, holds, network_fee, note_interval};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
-use crate::store::{LOCK, Source};
+use crate::store::{Insert, LOCK, Source};
 
 /// Books the outcome of an interval's auction. A second call with the same outcome has no effect.
 ///
@@ -198,6 +199,19 @@ async fn shrink_holds(
     }
 }
 
+static ORDERS: LazyLock<Insert> =
+    LazyLock::new(|| Insert::new("settle_orders", &["order_id", "signed", "log_index"], ""));
+static TRADES: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = [
+        "start_s",
+        "trade_id",
+        "content",
+        "buyer_index",
+        "seller_index",
+    ];
+    Insert::new("settle_trades", &columns, "")
+});
+
 async fn log_orders(tx: &mut Tx, orders: &[(Order, OrderId, Vec<u8>)]) -> Result<(), ServiceError> {
     let mut entries = Vec::with_capacity(orders.len());
     for (order, _, signed) in orders {
@@ -210,13 +224,11 @@ async fn log_orders(tx: &mut Tx, orders: &[(Order, OrderId, Vec<u8>)]) -> Result
         ));
     }
     let first = append(tx, Log::Market, &entries).await?;
-    for (index, (_, id, signed)) in (first..).zip(orders) {
-        tx.execute(
-            "INSERT INTO settle_orders (order_id, signed, log_index) VALUES ($1, $2, $3)",
-            args![id.0, signed.as_slice(), index],
-        )
-        .await?;
-    }
+    let row = |(index, (_, id, signed)): (i64, &(Order, OrderId, Vec<u8>))| {
+        args![id.0, signed.as_slice(), index]
+    };
+    let rows = (first..).zip(orders).map(row).collect();
+    ORDERS.all(tx, rows).await?;
     Ok(())
 }
 
@@ -237,19 +249,11 @@ async fn log_trades(tx: &mut Tx, trades: &[Trade]) -> Result<(), ServiceError> {
         }
     }
     let first = append(tx, Log::Market, &entries).await?;
-    for (index, trade) in (first..).step_by(2).zip(trades) {
-        tx.execute(
-            "INSERT INTO settle_trades (start_s, trade_id, content, buyer_index, seller_index)
-             VALUES ($1, $2, $3, $4, $5)",
-            args![
-                trade.interval.start_s(),
-                trade.id.0,
-                trade.to_cbor(),
-                index,
-                index + 1
-            ],
-        )
-        .await?;
-    }
+    let row = |(index, trade): (i64, &Trade)| {
+        let (start_s, content) = (trade.interval.start_s(), trade.to_cbor());
+        args![start_s, trade.id.0, content, index, index + 1]
+    };
+    let rows = (first..).step_by(2).zip(trades).map(row).collect();
+    TRADES.all(tx, rows).await?;
     Ok(())
 }

@@ -9,7 +9,6 @@ use runtime::db::DbError;
 use crate::deliver::DeliverError;
 use crate::settle::SettleError;
 use crate::statement::StatementError;
-use crate::tariff::TariffError;
 
 /// Why a service did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +25,6 @@ pub enum ServiceError {
     /// An amount does not fit.
     #[error(transparent)]
     Money(#[from] MoneyError),
-    /// The tariff says nothing for the interval.
-    #[error(transparent)]
-    Tariff(#[from] TariffError),
     /// A statement could not be made.
     #[error(transparent)]
     Statement(#[from] StatementError),
@@ -38,6 +34,9 @@ pub enum ServiceError {
     /// Same name, other content.
     #[error("{0} is in the books already, with another content")]
     Conflict(String),
+    /// An invariant would not hold any more.
+    #[error("nothing was posted, since a rule of the books would be broken: {0}")]
+    Broken(String),
     /// What is stored cannot be right.
     #[error("the stored data is damaged: {0}; restore a backup before going on")]
     Corrupt(String),

@@ -1,6 +1,7 @@
 //! One run of one interval: deliver, settle, post what differs from earlier runs, log each line.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use domain::energy::Energy;
 use domain::ids::{Digest32, PointId};
@@ -24,7 +25,7 @@ use crate::legs::Legs;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
 use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
-use crate::store::LOCK;
+use crate::store::{Insert, LOCK};
 
 /// Most runs that one call of [`runs_due`] names; the rest follows in the next.
 pub const RUNS_PER_CALL: i64 = 64;
@@ -282,6 +283,7 @@ async fn book(
     let rest = settlement.legs.minus(&Legs::of(&earlier)?)?;
     let postings = rest.postings(interval, run);
     money::post(tx, now, &postings).await?;
+    money::check_pool(tx).await?;
     let mut lines = Vec::new();
     for line in settlement.lines(run, &postings) {
         let unchanged = line.postings.is_empty()
@@ -308,6 +310,11 @@ async fn last_line(tx: &mut Tx, line: &Line) -> Result<Option<Line>, ServiceErro
         .transpose()
 }
 
+static LINES: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = ["start_s", "participant", "run", "content", "log_index"];
+    Insert::new("settle_lines", &columns, "")
+});
+
 async fn log_lines(tx: &mut Tx, lines: &[Line]) -> Result<(), ServiceError> {
     let contents: Vec<Vec<u8>> = lines.iter().map(Line::to_cbor).collect();
     let mut entries = Vec::with_capacity(lines.len());
@@ -316,15 +323,18 @@ async fn log_lines(tx: &mut Tx, lines: &[Line]) -> Result<(), ServiceError> {
         entries.push(Entry::new(Kind::Line, line.interval.start(), salt, content));
     }
     let first = append(tx, Log::Ledger, &entries).await?;
+    let mut rows = Vec::with_capacity(lines.len());
     for ((index, line), content) in (first..).zip(lines).zip(contents) {
         let (start_s, run) = (line.interval.start_s(), i64::from(line.run.code()));
-        tx.execute(
-            "INSERT INTO settle_lines (start_s, participant, run, content, log_index)
-             VALUES ($1, $2, $3, $4, $5)",
-            args![start_s, line.participant.as_str(), run, content, index],
-        )
-        .await?;
+        rows.push(args![
+            start_s,
+            line.participant.as_str(),
+            run,
+            content,
+            index
+        ]);
     }
+    LINES.all(tx, rows).await?;
     Ok(())
 }
 

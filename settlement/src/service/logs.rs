@@ -1,6 +1,7 @@
 //! The logs in the database: appending, proofs, and signing checkpoints.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use domain::ids::Digest32;
 use domain::receipt::Place;
@@ -14,7 +15,12 @@ use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::log::tile::{Row, Tile, write_entries};
 use crate::log::tree::{Frontier, Node, Plan, consistency_plan, inclusion_plan, leaf_hash};
-use crate::store::{LOCK, Source};
+use crate::store::{Insert, LOCK, Source};
+
+static ENTRIES: LazyLock<Insert> =
+    LazyLock::new(|| Insert::new("settle_log_entries", &["log", "idx", "leaf"], ""));
+static NODES: LazyLock<Insert> =
+    LazyLock::new(|| Insert::new("settle_log_nodes", &["log", "level", "idx", "hash"], ""));
 
 /// Appends entries and returns the position of the first.
 pub(super) async fn append(tx: &mut Tx, log: Log, entries: &[Entry]) -> Result<i64, ServiceError> {
@@ -24,22 +30,17 @@ pub(super) async fn append(tx: &mut Tx, log: Log, entries: &[Entry]) -> Result<i
         return Ok(first);
     }
     let code = i64::from(log.code());
+    let (mut leaves, mut nodes) = (Vec::with_capacity(entries.len()), Vec::new());
     for entry in entries {
-        let index = stored(frontier.size())?;
-        tx.execute(
-            "INSERT INTO settle_log_entries (log, idx, leaf) VALUES ($1, $2, $3)",
-            args![code, index, entry.leaf()],
-        )
-        .await?;
+        leaves.push(args![code, stored(frontier.size())?, entry.leaf()]);
         // The leaf's own hash is not kept: it is one hash away.
         for (node, hash) in frontier.append(entry.leaf_hash()).into_iter().skip(1) {
-            tx.execute(
-                "INSERT INTO settle_log_nodes (log, level, idx, hash) VALUES ($1, $2, $3, $4)",
-                args![code, i64::from(node.level), stored(node.index)?, hash.0],
-            )
-            .await?;
+            let level = i64::from(node.level);
+            nodes.push(args![code, level, stored(node.index)?, hash.0]);
         }
     }
+    ENTRIES.all(tx, leaves).await?;
+    NODES.all(tx, nodes).await?;
     let peaks: Vec<u8> = frontier.peaks().iter().flat_map(|peak| peak.0).collect();
     tx.execute(
         "INSERT INTO settle_logs (log, size, peaks) VALUES ($1, $2, $3)

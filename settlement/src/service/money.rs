@@ -1,32 +1,38 @@
 //! The ledger: postings once and for all, balances beside them, and deposits.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use domain::ids::{ParticipantId, PostingId, TradeId, timed_id};
 use domain::money::{Money, MoneyError};
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Args, Db, Tx};
 
 use super::ServiceError;
 use super::error::{bytes, corrupt, number};
 use crate::statement::Entry;
-use crate::store::{LOCK, Source};
+use crate::store::{Insert, LOCK, Source};
 
 /// The tag of postings outside of runs in [`timed_id`]; the purpose is added.
 const TAG: u16 = 0x1000;
 /// Longest reference of a deposit in bytes.
 pub const REFERENCE_MAX_BYTES: usize = 128;
 
-/// Posts a group: what is in the books already with the same content has no effect.
-pub(super) async fn post(
-    tx: &mut Tx,
-    now: Timestamp,
-    postings: &[Posting],
-) -> Result<(), ServiceError> {
+/// Posts a group: what is in the books already with the same content has no effect, all else is posted with one
+/// change of each account's balance.
+///
+/// # Errors
+/// A posting is in the books with another content, a guarded account would be below zero, or the database failed:
+/// then the transaction must not be committed.
+///
+/// # Panics
+/// When the group does not sum to zero, which no list of postings can.
+pub async fn post(tx: &mut Tx, now: Timestamp, postings: &[Posting]) -> Result<(), ServiceError> {
     let mut moved: BTreeMap<(u8, &Account), (i64, i64)> = BTreeMap::new();
     for posting in postings {
+        // One by one: whether a row was known must be told for each, and a check before many took longer.
         if !insert(tx, now, posting).await? {
             continue;
         }
@@ -40,6 +46,7 @@ pub(super) async fn post(
             .checked_add(posting.amount)
             .ok_or(MoneyError::Overflow)?;
     }
+    assert_zero_sum(&moved);
     for ((asset, account), (credits, debits)) in moved {
         let (asset, chart) = (i64::from(asset), i64::from(account.chart().code()));
         let changed = tx
@@ -61,31 +68,74 @@ pub(super) async fn post(
     Ok(())
 }
 
-async fn insert(tx: &mut Tx, now: Timestamp, p: &Posting) -> Result<bool, ServiceError> {
-    let inserted = tx
-        .execute(
-            "INSERT INTO settle_postings (id, asset, debit_chart, debit_owner, credit_chart,
-             credit_owner, amount, purpose, start_s, length_s, run, reference, at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (id) DO NOTHING",
-            args![
-                p.id.0,
-                i64::from(p.asset.code()),
-                i64::from(p.debit.chart().code()),
-                p.debit.owner(),
-                i64::from(p.credit.chart().code()),
-                p.credit.owner(),
-                p.amount,
-                i64::from(p.purpose.code()),
-                p.interval.map(Interval::start_s),
-                p.interval.map(|i| i64::from(i.length_s())),
-                p.run.map(|r| i64::from(r.code())),
-                p.reference.map(|r| r.0.to_vec()),
-                now.unix_ms()
-            ],
+/// A batch moves nothing into the world and nothing out of it.
+fn assert_zero_sum(moved: &BTreeMap<(u8, &Account), (i64, i64)>) {
+    let mut sums: BTreeMap<u8, i128> = BTreeMap::new();
+    for ((asset, _), (credits, debits)) in moved {
+        *sums.entry(*asset).or_default() += i128::from(*credits) - i128::from(*debits);
+    }
+    assert!(
+        sums.values().all(|sum| *sum == 0),
+        "a batch of postings does not sum to zero: {sums:?}"
+    );
+}
+
+/// Refuses a run's batch that leaves something in the pool: the transaction must not be committed.
+pub(super) async fn check_pool(tx: &mut Tx) -> Result<(), ServiceError> {
+    let left: Option<(i64, i64)> = tx
+        .fetch_optional(
+            "SELECT asset, credits - debits FROM settle_balances
+             WHERE chart = $1 AND credits <> debits LIMIT 1",
+            args![i64::from(Chart::Pool.code())],
         )
         .await?;
-    if inserted > 0 {
+    match left {
+        Some((asset, balance)) => Err(ServiceError::Broken(format!(
+            "{balance} of asset {asset} would be left in the pool"
+        ))),
+        None => Ok(()),
+    }
+}
+
+static POSTINGS: LazyLock<Insert> = LazyLock::new(|| {
+    let columns = [
+        "id",
+        "asset",
+        "debit_chart",
+        "debit_owner",
+        "credit_chart",
+        "credit_owner",
+        "amount",
+        "purpose",
+        "start_s",
+        "length_s",
+        "run",
+        "reference",
+        "at_ms",
+    ];
+    Insert::new("settle_postings", &columns, "ON CONFLICT (id) DO NOTHING")
+});
+
+fn row(p: &Posting, now: Timestamp) -> Args {
+    args![
+        p.id.0,
+        i64::from(p.asset.code()),
+        i64::from(p.debit.chart().code()),
+        p.debit.owner(),
+        i64::from(p.credit.chart().code()),
+        p.credit.owner(),
+        p.amount,
+        i64::from(p.purpose.code()),
+        p.interval.map(Interval::start_s),
+        p.interval.map(|i| i64::from(i.length_s())),
+        p.run.map(|r| i64::from(r.code())),
+        p.reference.map(|r| r.0.to_vec()),
+        now.unix_ms()
+    ]
+}
+
+async fn insert(tx: &mut Tx, now: Timestamp, p: &Posting) -> Result<bool, ServiceError> {
+    if POSTINGS.all(tx, vec![row(p, now)]).await? > 0 {
         return Ok(true);
     }
     let known: PostingRow = tx

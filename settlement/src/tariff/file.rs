@@ -102,9 +102,9 @@ impl Tariffs {
             None => Zone::UTC,
         };
         let mut versions = Vec::with_capacity(file.versions.len());
-        if file.versions.len() > VERSIONS_MAX {
+        if file.versions.is_empty() || file.versions.len() > VERSIONS_MAX {
             let line = file.versions.first().map_or(1, |v| reader.line(v));
-            let message = format!("a tariff has at most {VERSIONS_MAX} versions");
+            let message = format!("a tariff has 1 to {VERSIONS_MAX} versions");
             return Err(TariffError::Text { line, message });
         }
         for raw in &file.versions {
@@ -433,7 +433,7 @@ retail = "0.35"
     fn at(start: &str) -> super::super::Effective {
         let start: Timestamp = start.parse().unwrap();
         let interval = Interval::new(start.unix_s(), 900).unwrap();
-        read(TEXT).unwrap().at(interval).unwrap()
+        read(TEXT).unwrap().at(interval)
     }
 
     #[test]
@@ -494,8 +494,8 @@ retail = "0.35"
             assert_eq!(found.version.as_deref(), Some("2026"));
         }
         let early = Interval::new(0, 900).unwrap();
-        let error = read(TEXT).unwrap().at(early).unwrap_err();
-        assert!(error.to_string().contains("1970-01-01"), "{error}");
+        let found = read(TEXT).unwrap().at(early);
+        assert_eq!(found.version.as_deref(), Some("2026/before"));
     }
 
     #[test]
@@ -529,7 +529,7 @@ retail = "0.35"
     fn the_flat_form_holds_for_all_time_and_mistakes_have_a_line() {
         let flat = read("retail = \"0.32\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.07\"\n").unwrap();
         let interval = Interval::new(0, 900).unwrap();
-        assert_eq!(flat.at(interval).unwrap().version, None);
+        assert_eq!(flat.at(interval).version, None);
         for (good, bad, expect) in [
             (
                 "Europe/Berlin",
@@ -560,6 +560,12 @@ retail = "0.35"
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(expect), "{bad}: {error}");
         }
+        assert!(
+            read("version = []\n")
+                .unwrap_err()
+                .to_string()
+                .contains("1 to 256")
+        );
         for (text, expect) in [
             ("from,price\n", "line 1"),
             (

@@ -8,7 +8,7 @@ use domain::money::Price;
 use domain::terms::Step;
 use domain::time::{Interval, Timestamp};
 
-use super::{Tariff, TariffError};
+use super::Tariff;
 use crate::calendar::{LocalMonth, LocalTime, Zone};
 
 /// Most versions of a tariff.
@@ -22,7 +22,7 @@ pub const PRICES_MAX: usize = 10 * 366 * 96;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tariffs {
     pub(super) zone: Zone,
-    /// In the order of their beginning.
+    /// In the order of their beginning; there is at least one.
     pub(super) versions: Vec<Version>,
 }
 
@@ -85,7 +85,8 @@ pub(super) struct Dynamic {
 pub struct Effective {
     /// Its prices; with steps, retail is the first step's.
     pub tariff: Tariff,
-    /// The version's name; with `/fallback` behind it where a dynamic tariff has no price for the interval.
+    /// The version's name; with `/fallback` behind it where a dynamic tariff has no price for the interval, and with
+    /// `/before` where the interval lies before the first version.
     pub version: Option<String>,
     /// The steps of a tiered tariff.
     pub steps: Vec<Step>,
@@ -121,50 +122,46 @@ impl From<Tariff> for Effective {
 }
 
 impl Tariffs {
-    /// The tariff that holds for an interval: the interval's start decides.
-    ///
-    /// # Errors
-    /// No version holds yet, or a price does not fit.
-    pub fn at(&self, interval: Interval) -> Result<Effective, TariffError> {
+    /// The tariff that holds for an interval: the interval's start decides. There is always one, so that no reading
+    /// has to wait for a price; where it is not the one that should hold, the version's name says so.
+    #[must_use]
+    pub fn at(&self, interval: Interval) -> Effective {
         let start = interval.start();
-        let version = self.versions.iter().rev().find(|v| v.valid_from <= start);
-        let version = version.ok_or(TariffError::NoVersion(interval))?;
+        let begun = self.versions.partition_point(|v| v.valid_from <= start);
+        let version = &self.versions[begun.saturating_sub(1)];
+        let said = |what: &str| version.name.as_ref().map(|name| format!("{name}/{what}"));
         let mut effective = Effective {
             version: version.name.clone(),
             ..Effective::from(version.base)
         };
+        if begun == 0 {
+            effective.version = said("before");
+        }
         match &version.kind {
             Kind::Flat => {}
             Kind::TimeOfUse { periods, holidays } => {
-                let local = self
-                    .zone
-                    .local(start)
-                    .ok_or(TariffError::NoVersion(interval))?;
-                let period = periods.iter().find(|p| p.has(&local, holidays));
+                let local = self.zone.local(start);
+                let period = local.and_then(|at| periods.iter().find(|p| p.has(&at, holidays)));
                 effective.tariff = period.map_or(version.base, |p| p.prices);
             }
-            Kind::Dynamic(dynamic) => match dynamic.at(start, version.base)? {
+            Kind::Dynamic(dynamic) => match dynamic.at(start, version.base) {
                 Some(tariff) => effective.tariff = tariff,
-                None => {
-                    let name = version.name.as_deref().unwrap_or("dynamic");
-                    effective.version = Some(format!("{name}/fallback"));
-                }
+                None => effective.version = said("fallback"),
             },
             Kind::Tiered(steps) => {
                 let month = LocalMonth::containing(start, self.zone);
                 let bounds = month.and_then(|month| month.bounds());
-                let (from, _) = bounds.map_err(|_| TariffError::NoVersion(interval))?;
-                effective.month_from = Some(from);
+                effective.month_from = bounds.ok().map(|(from, _)| from);
                 effective.steps.clone_from(steps);
             }
         }
-        Ok(effective)
+        effective
     }
 
     /// The newest version's prices where its kind says nothing else.
     #[must_use]
-    pub fn base(&self) -> Option<Tariff> {
-        self.versions.last().map(|version| version.base)
+    pub fn base(&self) -> Tariff {
+        self.versions[self.versions.len() - 1].base
     }
 }
 
@@ -211,24 +208,22 @@ impl DayType {
 }
 
 impl Dynamic {
-    /// The prices at an instant; none where the market's price is not known.
-    fn at(&self, start: Timestamp, base: Tariff) -> Result<Option<Tariff>, TariffError> {
+    /// The prices at an instant; none where the market's price is not known, or absurdly large.
+    fn at(&self, start: Timestamp, base: Tariff) -> Option<Tariff> {
         let at = start.unix_s();
-        let found = self.prices.range(..=at).next_back();
-        let Some((_, price)) = found.filter(|(from, _)| at - **from < i64::from(self.length_s))
-        else {
-            return Ok(None);
-        };
-        let too_large = || TariffError::TooLarge(start);
+        let (from, price) = self.prices.range(..=at).next_back()?;
+        if at - from >= i64::from(self.length_s) {
+            return None;
+        }
         let feed_in = match self.feed_in_discount {
-            Some(discount) => price.checked_sub(discount).ok_or_else(too_large)?,
+            Some(discount) => price.checked_sub(discount)?,
             None => base.feed_in,
         };
-        Ok(Some(Tariff {
-            retail: price.checked_add(self.markup).ok_or_else(too_large)?,
+        Some(Tariff {
+            retail: price.checked_add(self.markup)?,
             feed_in,
             network_fee: base.network_fee,
-        }))
+        })
     }
 }
 

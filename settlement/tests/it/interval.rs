@@ -324,7 +324,7 @@ async fn an_interval_keeps_the_network_fee_of_its_first_bid() {
     let offer = world.order("home-b", Side::Offer, 0, 1000, "0.1");
     assert!(world.hold(&bid).await);
     let (low, high) = ("0.07".parse().unwrap(), "0.09".parse().unwrap());
-    let mut tariff = world.community.tariff.base().unwrap();
+    let mut tariff = world.community.tariff.base();
     assert_eq!(tariff.network_fee, low);
     tariff.network_fee = high;
     world.community.tariff = tariff.into();

@@ -8,6 +8,7 @@
 mod books;
 mod by_hand;
 mod charging;
+mod crash;
 mod evidence;
 mod interval;
 mod keys;

@@ -1,14 +1,17 @@
 //! Other terms than plain pooling, in the books: posted, corrected, proven, and told on statements.
 
+use domain::ids::PostingId;
 use domain::money::Money;
 use domain::order::Side;
-use domain::posting::{Asset, Chart, Run};
+use domain::posting::{Asset, Chart, Posting, Purpose, Run};
 use domain::terms::{DeviationPolicy, Terms};
 use domain::time::Timestamp;
 use settlement::calendar::LocalMonth;
 use settlement::deliver::LossCheck;
 use settlement::prove;
-use settlement::service::{check_books, receipt, recent_lines, statement};
+use settlement::service::{
+    BooksError, ServiceError, check_books, post, receipt, recent_lines, statement,
+};
 use settlement::tariff::Tariffs;
 
 use crate::world::{Outcome, START_S, World, interval, who};
@@ -171,11 +174,13 @@ async fn the_fee_goes_to_the_community_and_the_holdback_comes_back() {
     world.run(&outcome, Run::Initial).await;
     assert_eq!(token(&world, Chart::Holdback, "home-b").await, kept);
     world.run(&outcome, Run::Final).await;
+    check_books(&world.db).await.unwrap();
     assert_eq!(token(&world, Chart::Holdback, "home-b").await, 0);
     assert_eq!(
         token(&world, Chart::Available, "home-b").await,
         income - fee
     );
+    kept_too_long(&world).await;
     let world = whole_life(terms, &[("\"holdback_bp\": 1000", "\"holdback_bp\": 0")]).await;
     assert_eq!(
         token(&world, Chart::Available, "home-b").await,
@@ -187,6 +192,41 @@ async fn the_fee_goes_to_the_community_and_the_holdback_comes_back() {
     let made = made.unwrap().unwrap();
     assert_eq!(made.total.community_fee, Money::from_nano(-fee));
     assert_eq!(made.closing.holdback, Money::ZERO);
+}
+
+/// Books in which income is still held back after the final run are not opened.
+async fn kept_too_long(world: &World) {
+    let interval = interval(0);
+    let account = |text: &str| text.parse().unwrap();
+    let posting = Posting {
+        id: PostingId([9; 16]),
+        asset: Asset::Token,
+        debit: account("100/home-b"),
+        credit: account("110/home-b"),
+        amount: 1,
+        purpose: Purpose::Holdback,
+        interval: Some(interval),
+        run: Some(Run::Final),
+        reference: None,
+    };
+    let mut tx = world.db.begin().await.unwrap();
+    let now = interval.end();
+    post(&mut tx, now, &[posting.clone(), posting.clone()])
+        .await
+        .unwrap();
+    let other = Posting {
+        amount: 2,
+        ..posting
+    };
+    let error = post(&mut tx, now, &[other]).await.unwrap_err();
+    assert!(
+        matches!(error, ServiceError::Conflict(_)),
+        "same id, other content: {error}"
+    );
+    tx.commit().await.unwrap();
+    assert_eq!(token(world, Chart::Holdback, "home-b").await, 1);
+    let error = check_books(&world.db).await.unwrap_err();
+    assert!(matches!(error, BooksError::Holdback { .. }), "{error}");
 }
 
 #[tokio::test]

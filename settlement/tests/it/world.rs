@@ -78,6 +78,11 @@ impl World {
         World::with(db, homes, Some(folder), None).await
     }
 
+    /// The same at a place that another process may have worked on before.
+    pub(crate) async fn at(path: &str, homes: &[&str]) -> World {
+        World::with(Db::open(path).await.unwrap(), homes, None, None).await
+    }
+
     /// The same with other rules than plain pooling at a flat tariff.
     pub(crate) async fn under(homes: &[&str], tariff: Tariffs, terms: Terms) -> World {
         let mut world = World::on_sqlite(homes).await;

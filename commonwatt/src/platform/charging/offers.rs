@@ -145,7 +145,7 @@ pub(crate) async fn expected(shared: &Shared, now: Timestamp) -> anyhow::Result<
     let count = AHEAD_S / i64::from(length_s);
     let one = |n: i64| {
         let interval = first.offset(n);
-        let tariff = shared.site.settlement.tariffs.at(interval)?.tariff;
+        let tariff = shared.site.tariff_at(interval);
         let fee = shared.site.largest_fee(tariff.network_fee);
         let time = interval.start_s().rem_euclid(86_400);
         // Behind a closed gate nothing can be ordered: what is taken in addition comes from the utility.

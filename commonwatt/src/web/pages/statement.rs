@@ -76,9 +76,13 @@ async fn read(ask: &Ask, home: &ParticipantId, month: NaiveDate) -> anyhow::Resu
     let money = settlement::service::money_of(&shared.db, home, span.from, span.to).await?;
     let lines = settlement::service::lines_of(&shared.db, home, span.from, span.to).await?;
     let sum = |of: &dyn Fn(&Line) -> i64| Energy::from_wh(lines.iter().map(of).sum());
-    let flows = lines
-        .iter()
-        .map(|line| (line.delivery.imported, line.delivery.exported));
+    let flows = lines.iter().map(|line| {
+        (
+            line.interval,
+            line.delivery.imported,
+            line.delivery.exported,
+        )
+    });
     let alone = utility_alone(shared, flows);
     let points = settlement::service::point_states(&shared.db, Some(home), now, now).await?;
     let since = points.iter().map(|point| point.since).min();

@@ -79,7 +79,9 @@ async fn read(ask: &Ask, home: ParticipantId, id: TradeId) -> anyhow::Result<Opt
     let (from, to) = (interval.start(), interval.end());
     let mut lines = settlement::service::lines_of(&shared.db, &home, from, to).await?;
     Ok(Some(Data {
-        network_fee: trade.network_fee.unwrap_or(shared.site.tariff.network_fee),
+        network_fee: trade
+            .network_fee
+            .unwrap_or_else(|| shared.site.tariff_at(trade.interval).network_fee),
         line: lines.pop(),
         home,
         trade,
