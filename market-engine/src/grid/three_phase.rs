@@ -2,7 +2,7 @@
 //!
 //! Volts, amperes and ohms. The neutral is earthed at every bus, which is what Kron's reduction assumes; line
 //! codes of 4×4 (three phases, then the neutral) are reduced when they are read. Loads are constant power. The network
-//! is fed by three phase-to-neutral voltages, which each case names. [`sweep`] solves it.
+//! is fed by three phase-to-neutral voltages, which each case names. `sweep` solves it.
 
 mod kron;
 mod sweep;
