@@ -24,9 +24,7 @@ use domain::time::Timestamp;
 use runtime::clock::Clock;
 use runtime::db::Db;
 
-#[allow(unused_imports, reason = "for the pages that come next")]
-pub(crate) use guard::Posted;
-pub(crate) use guard::{limit_writes, may_ask, may_write, nothing_here, said_by_our_page};
+pub(crate) use guard::{Posted, limit_writes, may_ask, may_write, nothing_here, said_by_our_page};
 pub(crate) use limit::{ACCOUNT_WRITES, Who};
 pub(crate) use role::{Role, Roles};
 pub(crate) use sign_in::routes;
@@ -69,7 +67,7 @@ impl Accounts {
     }
 
     /// Whether browsers come over TLS: cookies are then for TLS only.
-    fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.public_url
             .as_ref()
             .is_some_and(|url| url.starts_with("https://"))

@@ -19,7 +19,7 @@ mod street;
 mod trade;
 
 pub(crate) use alarms::texts as alarm_texts;
-pub(crate) use street::answer;
+pub(crate) use street::{HOMES_MIN, answer, sum_w};
 
 use std::sync::Arc;
 
@@ -222,17 +222,25 @@ struct Chosen {
     back: String,
 }
 
+/// Whether this is a path of this site for every browser: some drop control characters and take `\` for `/`.
+fn is_ours(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.chars().any(|c| c == '\\' || c.is_control())
+}
+
 /// Keeps a language in a cookie and goes back to where the reader was.
 async fn language(State(web): State<Web>, Query(chosen): Query<Chosen>) -> Response {
     let language = Language::of_tag(&chosen.to).unwrap_or_default();
-    let is_ours = chosen.back.starts_with('/')
-        && !chosen.back.starts_with("//")
-        && !chosen.back.contains(['\\', '\r', '\n']);
-    let back = if is_ours { chosen.back.as_str() } else { "/" };
-    let secure = if web.shared.site.web_listen.ip().is_loopback() {
-        ""
+    let back = if is_ours(&chosen.back) {
+        chosen.back.as_str()
     } else {
+        "/"
+    };
+    let secure = if web.accounts.is_secure() {
         "; Secure"
+    } else {
+        ""
     };
     let cookie = format!(
         "{}={}; Path=/; Max-Age=31536000; SameSite=Lax{secure}",
@@ -244,4 +252,29 @@ async fn language(State(web): State<Web>, Query(chosen): Query<Chosen>) -> Respo
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_back_never_leads_to_another_site() {
+        for ours in ["/", "/home", "/home/energy?period=day&date=2026-06-21"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for other in [
+            "",
+            "https://evil.example",
+            "//evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/\r/evil.example",
+            "/\0/evil.example",
+            "/\\evil.example",
+            "\t//evil.example",
+        ] {
+            assert!(!is_ours(other), "{other:?}");
+        }
+    }
 }

@@ -94,7 +94,7 @@ fn below(words: &Words, street: &Street) -> Markup {
 fn now(words: &Words, street: &Street) -> Markup {
     let homes = u64::try_from(street.homes.len()).unwrap_or(0);
     html! {
-        div.picture { (house::row(&street.homes)) }
+        div.picture { (house::row(street)) }
         @if street.homes.len() < HOMES_MIN {
             p.empty { (words.t("street.too_few")) }
         } @else {
@@ -126,8 +126,13 @@ fn grid_tile(words: &Words, street: &Street) -> Markup {
     tile(name, &value, words.t("street.grid_hint"))
 }
 
-/// The sum of a live value over the homes that have a fresh one; `None` where they are too few to hide in.
 fn summed(words: &Words, street: &Street, of: impl Fn(&Home) -> Option<Fresh>) -> Option<Markup> {
+    let sum = words.power(sum_w(street, of)?);
+    Some(html! { (sum) })
+}
+
+/// The sum of a live value over the homes that have a fresh one; `None` where they are too few to hide in.
+pub(crate) fn sum_w(street: &Street, of: impl Fn(&Home) -> Option<Fresh>) -> Option<i64> {
     let length_s = street.open.length_s();
     let fresh: Vec<i64> = street
         .homes
@@ -136,8 +141,7 @@ fn summed(words: &Words, street: &Street, of: impl Fn(&Home) -> Option<Fresh>) -
         .filter(|value| !is_old(street.now, length_s, *value))
         .map(|value| value.value.max(0))
         .collect();
-    let sum = words.power(fresh.iter().sum());
-    (fresh.len() >= HOMES_MIN).then(|| html! { (sum) })
+    (fresh.len() >= HOMES_MIN).then(|| fresh.iter().sum())
 }
 
 fn prices(words: &Words, street: &Street) -> Markup {
