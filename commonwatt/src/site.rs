@@ -339,6 +339,12 @@ impl Site {
         self.settlement.tariffs.at(interval).tariff
     }
 
+    /// The tariff of an interval, and the largest network fee that a trade can have in it.
+    pub(crate) fn tariff_and_fee_at(&self, interval: Interval) -> (Tariff, Price) {
+        let tariff = self.tariff_at(interval);
+        (tariff, self.largest_fee(tariff.network_fee))
+    }
+
     /// The largest network fee that a trade can have where the tariff's is `fee`.
     pub(crate) fn largest_fee(&self, fee: Price) -> Price {
         let zones = self.fees.as_ref().map(FeeMatrix::largest);

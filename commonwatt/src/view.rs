@@ -78,6 +78,8 @@ pub(crate) struct Day {
     pub(crate) net: Money,
     /// The same day with the utility alone.
     pub(crate) utility_alone: Money,
+    /// The utility's prices for taking and giving, where they were the same in all settled intervals.
+    pub(crate) prices: Option<(Price, Price)>,
     /// What the meter counted in the settled intervals.
     pub(crate) imported: Energy,
     pub(crate) exported: Energy,

@@ -4,6 +4,7 @@ mod charge;
 mod chart;
 mod house;
 pub(crate) mod layout;
+pub(crate) mod listeners;
 mod number;
 pub(crate) mod pages;
 mod verify;
@@ -23,7 +24,7 @@ use axum::routing::get;
 use axum::{Extension, Router, middleware};
 use domain::ids::{ParticipantId, TradeId};
 use futures_util::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -31,11 +32,12 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use crate::auth::{self, Accounts, Viewer};
 use crate::platform::{Command, Shared};
 use crate::view;
+use listeners::{Listeners, Place, for_a_while};
 
 /// Largest request body: a signed order is far smaller.
 pub(crate) const BODY_MAX_BYTES: usize = domain::signed::MESSAGE_MAX_BYTES;
-/// Most pages that listen at the same time.
-pub(crate) const LISTENERS_MAX: usize = 1000;
+/// Pages that read a year or replay a month at the same time; further ones are refused.
+const HEAVY_MAX: usize = 2;
 /// How long requests that are under way may take once everything stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Shortest time between two updates of one page.
@@ -58,7 +60,9 @@ pub(crate) struct Web {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) street: watch::Receiver<Arc<view::Street>>,
     pub(crate) stop: CancellationToken,
-    pub(crate) listeners: Arc<tokio::sync::Semaphore>,
+    pub(crate) listeners: Arc<Listeners>,
+    /// Pages that read much: few at a time, so that the market is not held up.
+    pub(crate) heavy: Arc<Semaphore>,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) requests: Arc<crate::api::Requests>,
     pub(crate) under_way: Arc<crate::api::UnderWay>,
@@ -82,7 +86,6 @@ impl Web {
         street: watch::Receiver<Arc<view::Street>>,
         stop: CancellationToken,
     ) -> Web {
-        let listeners = Arc::new(tokio::sync::Semaphore::new(LISTENERS_MAX));
         let accounts = Accounts::new(
             shared.db.clone(),
             &shared.community.operator,
@@ -94,7 +97,8 @@ impl Web {
             commands,
             street,
             stop,
-            listeners,
+            listeners: Arc::default(),
+            heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
             accounts,
             requests: Arc::default(),
             under_way: Arc::default(),
@@ -217,18 +221,18 @@ async fn picture(State(web): State<Web>) -> Response {
     (headers, svg).into_response()
 }
 
-/// Sends each section of a page whenever its HTML has changed, all of them at first.
+/// Sends each section of a page whenever its HTML has changed, all of them at first. After some minutes the
+/// stream ends: who the viewer is was looked at when it began, and is looked at again when the page comes back.
 pub(crate) fn live(
     web: Web,
+    viewer: &Viewer,
     sections: impl Fn(&view::Street) -> Vec<Section> + Send + 'static,
 ) -> Response {
-    let Ok(place) = Arc::clone(&web.listeners).try_acquire_owned() else {
-        return problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too many pages listen at the moment.",
-        );
+    let place = match web.listeners.enter(&viewer.address) {
+        Ok(place) => place,
+        Err(why) => return problem(StatusCode::SERVICE_UNAVAILABLE, why),
     };
-    Sse::new(updates(web, sections, place))
+    Sse::new(for_a_while(updates(web, sections, place)))
         .keep_alive(KeepAlive::default())
         .into_response()
 }
@@ -236,14 +240,14 @@ pub(crate) fn live(
 fn updates<S: Fn(&view::Street) -> Vec<Section> + Send + 'static>(
     web: Web,
     sections: S,
-    place: tokio::sync::OwnedSemaphorePermit,
+    place: Place,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     struct Listener<S> {
         web: Web,
         sections: S,
         sent: Vec<(&'static str, String)>,
         waiting: Vec<Event>,
-        _place: tokio::sync::OwnedSemaphorePermit,
+        _place: Place,
     }
     let start = Listener {
         web,
@@ -347,14 +351,19 @@ fn download(name: &str, text: String) -> Response {
     (headers, text).into_response()
 }
 
+/// A path for the log. Whoever has a sign-in link or a receipt's name may use it, so neither is written there.
+fn without_secret(path: &str) -> String {
+    let secret = ["/sign-in/", "/receipts/", "/api/v1/receipts/"];
+    match secret.iter().find(|before| path.starts_with(**before)) {
+        Some(before) => format!("{before}…"),
+        None => path.to_owned(),
+    }
+}
+
 /// Counts every answer, and writes to the log under which reference which request was refused.
 async fn note(State(web): State<Web>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    // A sign-in link is a secret.
-    let path = match request.uri().path() {
-        path if path.starts_with("/sign-in/") => "/sign-in/…".to_owned(),
-        path => path.to_owned(),
-    };
+    let path = without_secret(request.uri().path());
     let response = next.run(request).await;
     web.requests.count(response.status());
     if let Some(Reference(reference)) = response.extensions().get() {
@@ -402,4 +411,23 @@ fn problem_named(reference: Reference, status: StatusCode, detail: &str) -> Resp
     });
     let kind = [(header::CONTENT_TYPE, PROBLEM)];
     (status, Extension(reference), kind, body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secret;
+
+    #[test]
+    fn what_opens_something_is_not_in_the_log() {
+        for (path, logged) in [
+            ("/sign-in/abc", "/sign-in/…"),
+            ("/receipts/018f-abc.json", "/receipts/…"),
+            ("/receipts/018f/h-1.json", "/receipts/…"),
+            ("/api/v1/receipts/018f-abc", "/api/v1/receipts/…"),
+            ("/sign-in", "/sign-in"),
+            ("/home/trades/018f", "/home/trades/018f"),
+        ] {
+            assert_eq!(without_secret(path), logged);
+        }
+    }
 }

@@ -2,7 +2,6 @@
 //! everybody; readings, trades and deliveries only for the home they are of.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -14,12 +13,12 @@ use domain::time::Timestamp;
 use futures_util::Stream;
 use serde_json::{Value, json};
 use settlement::service::Whose;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Answer, Refused, time};
 use crate::auth::{Role, Viewer};
 use crate::view::Street;
 use crate::web::Web;
+use crate::web::listeners::{Place, for_a_while};
 
 /// Shortest time between two looks at the street for one listener.
 const LOOK_PAUSE: Duration = Duration::from_millis(400);
@@ -44,21 +43,19 @@ struct Listener {
     told: Told,
     waiting: std::collections::VecDeque<Event>,
     is_new: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// What happens from now on: interval_opened, gate_closed, cleared and checkpoint for everybody; reading, trade and
-/// delivery for one's own home; feeder for operators.
+/// delivery for one's own home; feeder for operators. After five minutes the stream ends: who listens on asks again,
+/// as an EventSource does by itself. At most 32 streams lead to one address.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "service",
     responses((status = 200, content_type = "text/event-stream", body = String))
 )]
 pub(super) async fn events(State(web): State<Web>, viewer: Viewer) -> Answer {
-    let place = Arc::clone(&web.listeners).try_acquire_owned();
-    let place = place.map_err(|_| {
-        let detail = "Too many streams are open at the moment.";
-        Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })?;
+    let place = web.listeners.enter(&viewer.address);
+    let place = place.map_err(|why| Refused::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
     let listener = Listener {
         home: viewer.home().cloned(),
         is_operator: viewer.is(Role::Operator),
@@ -68,7 +65,7 @@ pub(super) async fn events(State(web): State<Web>, viewer: Viewer) -> Answer {
         _place: place,
         web,
     };
-    Ok(Sse::new(stream(listener))
+    Ok(Sse::new(for_a_while(stream(listener)))
         .keep_alive(KeepAlive::default())
         .into_response())
 }

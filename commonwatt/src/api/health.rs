@@ -113,8 +113,7 @@ pub(crate) async fn metrics(State(web): State<Web>) -> Response {
     if let Some(cleared) = &street.cleared {
         auction(&mut page, cleared);
     }
-    let free = web.listeners.available_permits();
-    let listening = crate::web::LISTENERS_MAX.saturating_sub(free);
+    let listening = web.listeners.count();
     page.gauge("listeners", "Open streams of events", one(count(listening)));
     let classes = web.requests.0.iter().enumerate().skip(1);
     let classes = classes.map(|(class, counter)| {

@@ -1,6 +1,8 @@
 //! `/api/v1/preferences`: what a home wishes of its autopilot, and what other wishes would have brought, found by
 //! clearing the books of the past again.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -9,7 +11,6 @@ use domain::money::Price;
 use domain::time::Timestamp;
 use market_engine::bid::Level;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, Refused, home, time};
@@ -22,9 +23,6 @@ use crate::web::Web;
 const SETTINGS_MAX: usize = 16;
 /// Longest span that is replayed.
 const REPLAY_MAX_S: i64 = 31 * 86_400;
-/// Replays that may run at the same time; further ones are refused.
-const REPLAYS_MAX: usize = 2;
-static REPLAYS: Semaphore = Semaphore::const_new(REPLAYS_MAX);
 
 /// What a home wishes of its autopilot.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -219,20 +217,19 @@ pub(super) async fn replay(
     let settings = settings.collect::<Result<Vec<_>, Refused>>()?;
     let shared = &web.shared;
     let (from, to) = span(&what, shared.clock.now())?;
-    let place = REPLAYS.try_acquire();
+    let place = web.heavy.try_acquire();
     let _place = place.map_err(|_| {
-        let detail = "Other replays are running: ask again in a moment.";
+        let detail = "Others are reading as much: ask again in a moment.";
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
     let orders = market_engine::service::cleared_orders(&shared.db, from, to).await?;
-    let (tariff, fee) = (
-        shared.site.tariff,
-        shared.site.largest_fee(shared.site.tariff.network_fee),
-    );
     let mechanism = shared.market.rules.mechanism;
+    let shared = Arc::clone(shared);
     // Thousands of clearings: not on a thread that answers others.
     let work = tokio::task::spawn_blocking(move || {
-        replay::replay(&orders, &home, &settings, mechanism, &tariff, fee)
+        replay::replay(&orders, &home, &settings, mechanism, &|interval| {
+            shared.site.tariff_and_fee_at(interval)
+        })
     });
     let brought = work.await.map_err(anyhow::Error::from)?;
     Ok(Json(Replay {

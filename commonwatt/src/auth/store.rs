@@ -491,21 +491,35 @@ pub(crate) async fn note(
 const AUDIT: &str = "SELECT id, at_ms, account, action, detail, address FROM account_audit
     WHERE id < $1 ORDER BY id DESC LIMIT $2";
 
-/// Who did what, newest first, before a line's id.
-pub(crate) async fn audit(db: &Db, before: i64, most: u32) -> anyhow::Result<Vec<Deed>> {
-    type Row = (i64, i64, String, String, String, String);
-    let rows: Vec<Row> = db
-        .fetch_all(AUDIT, args![before, most.min(LIST_MAX)])
-        .await?;
-    let deed = |(id, at_ms, account, action, detail, address): Row| Deed {
+// No role's word is a part of another's. The command line is the operator's.
+const AUDIT_OF_STAFF: &str = "SELECT id, at_ms, account, action, detail, address FROM account_audit
+    WHERE account = $1 OR account IN
+    (SELECT name FROM account WHERE roles LIKE '%operator%' OR roles LIKE '%admin%')
+    ORDER BY id DESC LIMIT $2";
+
+type DeedRow = (i64, i64, String, String, String, String);
+
+fn deed((id, at_ms, account, action, detail, address): DeedRow) -> Deed {
+    Deed {
         id,
         at: Timestamp::from_unix_ms(at_ms),
         account,
         action,
         detail,
         address,
-    };
-    Ok(rows.into_iter().map(deed).collect())
+    }
+}
+
+/// Who did what, newest first, before a line's id.
+pub(crate) async fn audit(db: &Db, before: i64, most: u32) -> anyhow::Result<Vec<Deed>> {
+    let rows = db.fetch_all(AUDIT, args![before, most.min(LIST_MAX)]);
+    Ok(rows.await?.into_iter().map(deed).collect())
+}
+
+/// The newest of what operators and admins did, newest first.
+pub(crate) async fn audit_of_staff(db: &Db, most: u32) -> anyhow::Result<Vec<Deed>> {
+    let rows = db.fetch_all(AUDIT_OF_STAFF, args![OPERATOR, most.min(LIST_MAX)]);
+    Ok(rows.await?.into_iter().map(deed).collect())
 }
 
 #[cfg(test)]

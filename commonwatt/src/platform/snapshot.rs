@@ -6,7 +6,7 @@ use anyhow::Context;
 use domain::energy::Energy;
 use domain::ids::{ParticipantId, PointId};
 use domain::key_record::PointRole;
-use domain::money::Money;
+use domain::money::{Money, Price};
 use domain::time::{Interval, Timestamp};
 use market_engine::bid::{Inputs, NoOrder, Preferences, Proposal, UtilityPrices, propose};
 use market_engine::forecast::{DAYS_MAX, Past};
@@ -132,6 +132,7 @@ async fn day_money(
         let flows = metered.iter().map(|m| (m.interval, m.imported, m.exported));
         let utility_alone =
             utility_alone(shared, flows.clone()).context("the day's money overflows")?;
+        let prices = same_prices(shared, flows.clone().map(|f| f.0));
         let sum = |sum: Energy, more: Energy| sum.checked_add(more);
         let imported = flows.clone().map(|f| f.1).try_fold(Energy::ZERO, sum);
         let exported = flows.map(|f| f.2).try_fold(Energy::ZERO, sum);
@@ -152,12 +153,26 @@ async fn day_money(
             utility,
             net,
             utility_alone,
+            prices,
             imported: imported.context("the day's energy overflows")?,
             exported: exported.context("the day's energy overflows")?,
         };
         days.insert(participant, day);
     }
     Ok(days)
+}
+
+/// The utility's prices for taking and giving, where they are the same in all these intervals.
+fn same_prices(
+    shared: &Shared,
+    intervals: impl Iterator<Item = Interval>,
+) -> Option<(Price, Price)> {
+    let mut prices = intervals.map(|interval| {
+        let tariff = shared.site.tariff_at(interval);
+        (tariff.retail, tariff.feed_in)
+    });
+    let first = prices.next()?;
+    prices.all(|more| more == first).then_some(first)
 }
 
 /// What the same meter values come to at the utility's prices: received less paid.

@@ -10,6 +10,7 @@ use domain::energy::Energy;
 use domain::ids::ParticipantId;
 use domain::money::{Money, Price};
 use domain::order::{Order, Side};
+use domain::time::Interval;
 use market_engine::book::{Book, Entry};
 use market_engine::clear::{Mechanism, clear};
 use settlement::tariff::Tariff;
@@ -50,20 +51,20 @@ pub(crate) struct Brought {
     pub(crate) gain: Money,
 }
 
-/// Clears the books again with each of the settings. `orders` are whole books, one after the other.
+/// Clears the books again with each of the settings. `orders` are whole books, one after the other; `prices_at` says
+/// an interval's tariff, and its largest network fee.
 pub(crate) fn replay(
     orders: &[Order],
     home: &ParticipantId,
     settings: &[Limits],
     mechanism: Mechanism,
-    tariff: &Tariff,
-    fee: Price,
+    prices_at: &dyn Fn(Interval) -> (Tariff, Price),
 ) -> Vec<Brought> {
     let books: Vec<&[Order]> = orders
         .chunk_by(|a, b| a.interval == b.interval)
         .filter(|book| book.iter().any(|order| order.participant == *home))
         .collect();
-    let of = |limits: &Limits| brought(&books, home, *limits, mechanism, tariff, fee);
+    let of = |limits: &Limits| brought(&books, home, *limits, mechanism, prices_at);
     settings.iter().map(of).collect()
 }
 
@@ -72,13 +73,16 @@ fn brought(
     home: &ParticipantId,
     limits: Limits,
     mechanism: Mechanism,
-    tariff: &Tariff,
-    fee: Price,
+    prices_at: &dyn Fn(Interval) -> (Tariff, Price),
 ) -> Brought {
     let (mut bought, mut sold, mut ordered, mut gain) = (0_i64, 0_i64, 0_i64, 0_i128);
-    let retail = i128::from(tariff.retail.micro_per_kwh() - fee.micro_per_kwh());
-    let feed_in = i128::from(tariff.feed_in.micro_per_kwh());
     for orders in books {
+        let Some(first) = orders.first() else {
+            continue;
+        };
+        let (tariff, fee) = prices_at(first.interval);
+        let retail = i128::from(tariff.retail.micro_per_kwh() - fee.micro_per_kwh());
+        let feed_in = i128::from(tariff.feed_in.micro_per_kwh());
         let Some(book) = book_with(orders, home, limits) else {
             continue;
         };
@@ -140,7 +144,6 @@ fn book_with(orders: &[Order], home: &ParticipantId, limits: Limits) -> Option<B
 mod tests {
     use super::*;
     use domain::ids::PointId;
-    use domain::time::Interval;
 
     fn order(who: &str, side: Side, wh: i64, cents: i64) -> Order {
         Order {
@@ -171,20 +174,43 @@ mod tests {
             max_buy: cents(28),
             min_sell: cents(least),
         });
-        let got = replay(
-            &orders,
-            &me,
-            &settings,
-            Mechanism::default(),
-            &tariff,
-            cents(3),
-        );
+        let got = replay(&orders, &me, &settings, Mechanism::default(), &|_| {
+            (tariff, cents(3))
+        });
         let sold = |n: usize| (got[n].sold.wh(), got[n].gain.nano());
         // The price is the middle: 14 and 15 ct, against 8 from the utility.
         assert_eq!(sold(0), (1000, 60_000_000));
         assert_eq!(sold(1), (1000, 70_000_000));
         assert_eq!(sold(2), (0, 0));
         assert_eq!(got[2].ordered.wh(), 1000);
+    }
+
+    #[test]
+    fn what_is_gained_is_counted_at_each_interval_s_own_prices() {
+        let tariff = |feed_in| Tariff::new(cents(31), cents(feed_in), cents(3)).unwrap();
+        let (cheap, dear) = (tariff(8), tariff(12));
+        let mut orders = Vec::new();
+        for n in [1, 2] {
+            for mut order in [
+                order("me", Side::Offer, 1000, 14),
+                order("you", Side::Bid, 1000, 20),
+            ] {
+                order.interval = Interval::new(900 * n, 900).unwrap();
+                orders.push(order);
+            }
+        }
+        let me = ParticipantId::new("me").unwrap();
+        let settings = [Limits {
+            max_buy: cents(28),
+            min_sell: cents(14),
+        }];
+        let prices_at = |interval: Interval| match interval.start_s() {
+            900 => (cheap, cents(3)),
+            _ => (dear, cents(3)),
+        };
+        let got = replay(&orders, &me, &settings, Mechanism::default(), &prices_at);
+        // Twice 17 ct: 9 above the first feed-in and 5 above the second.
+        assert_eq!(got[0].gain.nano(), 140_000_000);
     }
 
     #[test]

@@ -106,7 +106,7 @@ mod tests {
             })
         };
         let home = |n: usize| Home {
-            id: ParticipantId::new(&format!("h-{n}")).unwrap(),
+            id: ParticipantId::new(format!("h-{n}")).unwrap(),
             net_w: None,
             sun_w: fresh(4_321).filter(|_| n < suns),
             battery_w: None,

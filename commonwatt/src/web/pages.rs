@@ -32,6 +32,7 @@ use axum::routing::get;
 use domain::ids::ParticipantId;
 use maud::{Markup, html};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::layout::{self, Frame, Page};
 use super::words::{self, Language, Words};
@@ -138,6 +139,29 @@ impl Ask {
     /// What cannot be read is said to the log, and to the viewer that nothing was lost.
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> Response {
         broken(what, error)
+    }
+
+    /// One of the few turns for pages that read much; the answer where all are taken.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is what a handler returns as it is"
+    )]
+    fn turn(&self) -> Result<OwnedSemaphorePermit, Response> {
+        let turn = Arc::clone(&self.web.heavy).try_acquire_owned();
+        turn.map_err(|_| {
+            let words = &self.words;
+            let page = Page {
+                title: words.t("page.busy").to_owned(),
+                above: String::new(),
+                answer: words.t("page.busy").to_owned(),
+                below: html! { (words.t("page.busy_why")) },
+                body: html! { p.ways-on { a.button href=(self.path) { (words.t("page.again")) } } },
+                live: None,
+            };
+            let mut response = self.show(&page);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        })
     }
 
     /// The page for an address at which there is nothing for this viewer.

@@ -86,6 +86,14 @@ async fn the_end(db: &Db, ann: &Account) {
     let deeds = audit(db, i64::MAX, 100).await.unwrap();
     assert_eq!(deeds.first().unwrap().action, "account revoked");
     assert_eq!(deeds.last().unwrap().action, "account added");
+    let staff = audit_of_staff(db, 100).await.unwrap();
+    assert!(deeds.iter().any(|deed| deed.account == "ann"));
+    assert!(staff.iter().all(|deed| deed.account == OPERATOR));
+    assert_eq!(
+        staff.last(),
+        deeds.last(),
+        "a home's own deeds are left out"
+    );
     let page = audit(db, deeds[1].id, 2).await.unwrap();
     assert_eq!(page, deeds[2..4]);
     for change in [

@@ -96,10 +96,15 @@ struct Data {
     before: Option<(Flows, bool)>,
     today: NaiveDate,
     now: Timestamp,
+    length_s: u32,
 }
 
 pub(super) async fn show(ask: Ask, asked: Query<Asked>) -> Result<Response, Response> {
     let home = ask.home()?;
+    let _turn = match asked.period {
+        Period::Year => Some(ask.turn()?),
+        Period::Day | Period::Month => None,
+    };
     let data = read(&ask, &home, &asked).await;
     let data = data.map_err(|error| ask.failed("a home's energy could not be read", &error))?;
     if asked.format == "csv" {
@@ -141,6 +146,7 @@ async fn read(ask: &Ask, home: &domain::ids::ParticipantId, asked: &Asked) -> an
         before,
         today,
         now,
+        length_s: ask.street.open.length_s(),
     })
 }
 
@@ -200,13 +206,8 @@ fn answer(words: &Words, flows: Option<&Flows>) -> String {
 }
 
 fn below(words: &Words, data: &Data) -> String {
-    let length_s = data
-        .energy
-        .intervals
-        .keys()
-        .next()
-        .map_or(900, |i| i.length_s());
-    let (known, all) = (data.energy.count(data.span), data.span.intervals(length_s));
+    let all = data.span.intervals(data.length_s);
+    let known = data.energy.count(data.span);
     let (known, all) = (known.to_string(), all.to_string());
     words.fill("energy.known", &[("known", &known), ("all", &all)])
 }
@@ -234,7 +235,10 @@ fn picker(words: &Words, data: &Data) -> Markup {
 
 fn picture(words: &Words, data: &Data) -> Markup {
     let (bars, columns) = match data.period {
-        Period::Day => (bars_of_day(words, &data.energy, data.span, data.now), 8),
+        Period::Day => (
+            bars_of_day(words, &data.energy, data.span, (data.now, data.length_s)),
+            8,
+        ),
         Period::Month => (bars_of(words, data, Period::Day), 6),
         Period::Year => (bars_of(words, data, Period::Month), 12),
     };
@@ -255,9 +259,8 @@ pub(super) fn bars_of_day(
     words: &Words,
     energy: &HomeEnergy,
     day: Span,
-    now: Timestamp,
+    (now, length_s): (Timestamp, u32),
 ) -> Vec<EnergyBar> {
-    let length_s = energy.intervals.keys().next().map_or(900, |i| i.length_s());
     let mut bars = Vec::new();
     let mut at: Timestamp = day.from;
     while at < day.to {

@@ -1,12 +1,14 @@
 //! `/grid` for the operator: calm and grey while all is normal; `/grid/data`, how complete the books are;
-//! `/grid/log`, who did what.
+//! `/grid/log`, what operators and admins did.
+
+use std::collections::BTreeMap;
 
 use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use domain::key_record::PointRole;
 use maud::{Markup, html};
 use serde::Deserialize;
-use settlement::service::{IntervalTotals, PointState};
+use settlement::service::{IntervalTotals, PAGE_MAX, PointState};
 
 use super::street::{HOMES_MIN, tile};
 use super::{Ask, alarms, board, csv, feeder, section};
@@ -59,8 +61,18 @@ async fn read(ask: &Ask) -> anyhow::Result<(Vec<PointState>, Vec<IntervalTotals>
     let (db, now) = (&ask.web.shared.db, ask.street.now);
     let from = now.plus_s(-DAY_S);
     let states = settlement::service::point_states(db, None, from, now).await?;
-    let totals = settlement::service::interval_totals(db, from, now).await?;
+    let data = settlement::service::data_page(db, (from, now), PAGE_MAX).await?;
+    // Homes with a reading of their own, by the interval's start: a sum of fewer would show one of them.
+    let homes: BTreeMap<_, _> = data.iter().map(|d| (d.start, d.connections)).collect();
+    let enough = |start| homes.get(&start).is_some_and(|n| hides_each(*n));
+    let mut totals = settlement::service::interval_totals(db, from, now).await?;
+    totals.retain(|total| enough(total.start));
     Ok((states, totals))
+}
+
+/// Whether a sum over so many homes hides each of them.
+fn hides_each(homes: i64) -> bool {
+    usize::try_from(homes).is_ok_and(|n| n >= HOMES_MIN)
 }
 
 pub(super) async fn events(ask: Ask) -> Result<Response, Response> {
@@ -68,7 +80,7 @@ pub(super) async fn events(ask: Ask) -> Result<Response, Response> {
     let words = ask.words.clone();
     let (alarms, rating) = (ask.web.clone(), feeder::rating(&ask));
     let sections = move |street: &Street| sections(&words, street, &board(&alarms), rating);
-    Ok(live(ask.web, sections).into_response())
+    Ok(live(ask.web, &ask.viewer, sections).into_response())
 }
 
 fn sections(words: &Words, street: &Street, board: &Board, rating_w: i64) -> Vec<Section> {
@@ -161,7 +173,7 @@ fn top_alarms(words: &Words, street: &Street, board: &Board) -> Markup {
     }
 }
 
-/// The homes together, hour by hour; nothing where they are too few.
+/// The homes together, interval by interval, without those in which too few of them had a reading.
 fn members(words: &Words, street: &Street, totals: &[IntervalTotals]) -> Markup {
     html! {
         h2 { (words.t("grid.members")) " " small { (words.t("grid.members_hint")) } }
@@ -297,11 +309,11 @@ fn refusals(words: &Words, unproven: &[(String, String, i64, domain::time::Times
     }
 }
 
-/// Who did what, and how far the ledger has come.
+/// What operators and admins did, and how far the ledger has come. When a home signs in is not for operators.
 pub(super) async fn log(ask: Ask) -> Result<Response, Response> {
     ask.only(Role::Operator)?;
     let words = &ask.words;
-    let deeds = crate::auth::store::audit(&ask.web.accounts.db, i64::MAX, DEEDS).await;
+    let deeds = crate::auth::store::audit_of_staff(&ask.web.accounts.db, DEEDS).await;
     let deeds =
         deeds.map_err(|error| ask.failed("deeds could not be read", &format!("{error:#}")))?;
     let size = ask.street.log.ledger.to_string();

@@ -4,7 +4,6 @@ use axum::response::{IntoResponse, Response};
 use domain::ids::ParticipantId;
 use domain::money::Money;
 use domain::order::Side;
-use domain::time::Timestamp;
 use maud::{Markup, html};
 
 use super::{Ask, flow, section};
@@ -60,7 +59,7 @@ pub(super) async fn events(ask: Ask) -> Result<Response, Response> {
         let home = street.homes.iter().find(|home| home.id == id);
         home.map_or_else(Vec::new, |home| sections(&words, street, home))
     };
-    Ok(live(ask.web, sections).into_response())
+    Ok(live(ask.web, &ask.viewer, sections).into_response())
 }
 
 fn sections(words: &Words, street: &Street, home: &Home) -> Vec<Section> {
@@ -82,7 +81,7 @@ fn page(words: &Words, street: &Street, home: &Home, data: &Data) -> Page {
                 section.card aria-label=(words.t("home.trades")) { (trades(words, street, data)) }
             }
         }
-        section.card aria-label=(words.t("home.today")) { (today(words, data, street.now)) }
+        section.card aria-label=(words.t("home.today")) { (today(words, street, data)) }
         section.card id="money" aria-label=(words.t("home.money")) { (money(words, street, home)) }
     };
     head(words, street, home, body)
@@ -231,8 +230,9 @@ pub(super) fn trade_row(words: &Words, home: &ParticipantId, trade: &TradeLine) 
     }
 }
 
-fn today(words: &Words, data: &Data, now: Timestamp) -> Markup {
-    let bars = super::energy::bars_of_day(words, &data.energy, data.today, now);
+fn today(words: &Words, street: &Street, data: &Data) -> Markup {
+    let (now, length_s) = (street.now, street.open.length_s());
+    let bars = super::energy::bars_of_day(words, &data.energy, data.today, (now, length_s));
     let title = words.t("home.today").to_owned();
     let csv = Some("/home/energy?format=csv".to_owned());
     html! {
@@ -253,15 +253,18 @@ fn money(words: &Words, street: &Street, home: &Home) -> Markup {
         (words.t("money.pool"), day.pool),
         (words.t("money.utility"), day.utility),
     ];
-    let alone = words.fill(
-        "home.utility_alone_how",
-        &[
-            ("imported", &words.energy(day.imported)),
-            ("retail", &words.price(street.retail)),
-            ("exported", &words.energy(day.exported)),
-            ("feed_in", &words.price(street.feed_in)),
-        ],
-    );
+    // With prices that change in the day the sum is no single equation.
+    let alone = day.prices.map(|(retail, feed_in)| {
+        words.fill(
+            "home.utility_alone_how",
+            &[
+                ("imported", &words.energy(day.imported)),
+                ("retail", &words.price(retail)),
+                ("exported", &words.energy(day.exported)),
+                ("feed_in", &words.price(feed_in)),
+            ],
+        )
+    });
     html! {
         h2 { (words.t("home.money")) " " small { (words.fill("home.settled_until", &[("time", &words.clock(street.settled))])) } }
         div.scroll tabindex="0" role="region" aria-label=(words.t("home.money")) { table.sums {
@@ -270,7 +273,7 @@ fn money(words: &Words, street: &Street, home: &Home) -> Markup {
             } }
             tfoot {
                 tr.total { th scope="row" { (words.t("money.net")) } td.n { (words.money(day.net)) } }
-                tr { th scope="row" { (words.t("money.utility_alone")) br; small { (alone) } }
+                tr { th scope="row" { (words.t("money.utility_alone")) @if let Some(alone) = alone { br; small { (alone) } } }
                     td.n { (words.money(day.utility_alone)) } }
                 tr.total { th scope="row" { (words.t("money.better")) } td.n { (words.money(better(home))) } }
             }

@@ -1,6 +1,8 @@
 //! `/home/preferences`: how far the autopilot goes and within which limits, with what each setting would have
 //! brought last month.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Redirect, Response};
 use domain::money::Price;
 use market_engine::bid::Level;
@@ -33,6 +35,7 @@ struct Data {
 
 pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
     let home = ask.home()?;
+    let _turn = ask.turn()?;
     let read = read(&ask, home).await;
     match read.map_err(|error| ask.failed("preferences could not be read", &error))? {
         Some(data) => Ok(ask.show(&page(&ask, &data, None))),
@@ -56,13 +59,16 @@ async fn read(ask: &Ask, home: domain::ids::ParticipantId) -> anyhow::Result<Opt
         min_sell: wishes.min_sell,
     });
     // Thousands of clearings: not on the thread that answers everybody else.
+    let shared = Arc::clone(shared);
     let work = tokio::task::spawn_blocking(move || {
         let begun = std::time::Instant::now();
         let books = orders.chunk_by(|a, b| a.interval == b.interval);
         let books = books
             .filter(|book| book.iter().any(|o| o.participant == home))
             .count();
-        let brought = replay::replay(&orders, &home, &settings, mechanism, &tariff, fee);
+        let brought = replay::replay(&orders, &home, &settings, mechanism, &|interval| {
+            shared.site.tariff_and_fee_at(interval)
+        });
         (brought, books, begun.elapsed().as_millis())
     });
     let (brought, books, took_ms) = work.await?;
@@ -96,6 +102,7 @@ pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, R
         }
         Err(wrong) => wrong,
     };
+    let _turn = ask.turn()?;
     let read = read(&ask, home).await;
     match read.map_err(|error| ask.failed("preferences could not be read", &error))? {
         Some(data) => {
@@ -149,19 +156,37 @@ fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
     })
 }
 
-/// `13.25` or `13,25` ct/kWh, not below zero, at most four decimals.
+/// `13.25` or `13,25` ct/kWh, at most four decimals.
 fn cents(text: &str) -> Option<Price> {
     let text = text.trim();
     if text.len() > PRICE_MAX_CHARS {
         return None;
     }
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => (-1, text),
+        None => (1, text),
+    };
     let (whole, part) = text.split_once(['.', ',']).unwrap_or((text, ""));
     let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() || !is_number(whole) || !is_number(part) || part.len() > 4 {
         return None;
     }
     let micro: i64 = format!("{whole}{part:0<4}").parse().ok()?;
-    Some(Price::from_micro_per_kwh(micro))
+    Some(Price::from_micro_per_kwh(sign * micro))
+}
+
+/// A price in ct/kWh as [`cents`] reads it back without a change: a page rounds, a field must not.
+fn exact(price: Price, dot: char) -> String {
+    let micro = price.micro_per_kwh();
+    let sign = if micro < 0 { "-" } else { "" };
+    let (whole, part) = (micro.unsigned_abs() / 10_000, micro.unsigned_abs() % 10_000);
+    let part = format!("{part:04}");
+    let part = part.trim_end_matches('0');
+    if part.is_empty() {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}{dot}{part}")
+    }
 }
 
 fn page(ask: &Ask, data: &Data, wrong: Option<&str>) -> Page {
@@ -213,7 +238,7 @@ fn slider(words: &Words, data: &Data) -> Markup {
         .max()
         .unwrap_or(0)
         .max(1);
-    let cents = |price: Price| words.cents(price);
+    let field = |price: Price| exact(price, words.language.decimal_sign());
     html! {
         h2 { (words.t("preferences.slider")) }
         p.hint { (words.t("preferences.slider_hint")) }
@@ -226,9 +251,9 @@ fn slider(words: &Words, data: &Data) -> Markup {
                 li { (stop(words, OWN, own, chosen.is_none(), most, Some(html! {
                     span.fields {
                         label { (words.t("market.buy_limit")) " " small { "ct/kWh" }
-                            input name="max_buy" inputmode="decimal" autocomplete="off" value=(cents(own.limits.max_buy)); }
+                            input name="max_buy" inputmode="decimal" autocomplete="off" value=(field(own.limits.max_buy)); }
                         label { (words.t("market.sell_limit")) " " small { "ct/kWh" }
-                            input name="min_sell" inputmode="decimal" autocomplete="off" value=(cents(own.limits.min_sell)); }
+                            input name="min_sell" inputmode="decimal" autocomplete="off" value=(field(own.limits.min_sell)); }
                     }
                 }))) }
             }
@@ -308,12 +333,15 @@ mod tests {
             ("13,2", 132_000),
             (" 8 ", 80_000),
             ("0.0001", 1),
+            ("-1", -10_000),
         ] {
             assert_eq!(cents(text).map(Price::micro_per_kwh), Some(micro), "{text}");
         }
         for text in [
             "",
-            "-1",
+            "-",
+            "--1",
+            "−1",
             "1.2.3",
             "1e3",
             "0.00001",
@@ -323,5 +351,16 @@ mod tests {
         ] {
             assert_eq!(cents(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_field_is_filled_with_is_read_back_to_the_last_digit() {
+        for micro in [0, 1, 10, 80_000, 282_778, 310_000, -1, -20_050, 99_999_999] {
+            let price = Price::from_micro_per_kwh(micro);
+            for dot in ['.', ','] {
+                assert_eq!(cents(&exact(price, dot)), Some(price));
+            }
+        }
+        assert_eq!(exact(Price::from_micro_per_kwh(-20_050), ','), "-2,005");
     }
 }

@@ -26,7 +26,6 @@ pub(super) struct Asked {
 
 struct Data {
     month: NaiveDate,
-    span: Span,
     this_month: NaiveDate,
     money: ParticipantMoney,
     /// Energy behind the money.
@@ -43,6 +42,8 @@ struct Data {
     /// Settled so far that nothing but a dispute changes it.
     last: usize,
     due: i64,
+    /// Intervals of the whole month.
+    all: i64,
 }
 
 /// The newest month.
@@ -93,7 +94,6 @@ async fn read(ask: &Ask, home: &ParticipantId, month: NaiveDate) -> anyhow::Resu
     let is_put_in = |line: &&Line| line.delivery.quality.has(Quality::SUBSTITUTED);
     Ok(Data {
         month,
-        span,
         this_month: calendar::date(words.zone, now),
         sold: sum(&|line| line.delivery.sold.wh()),
         bought: sum(&|line| line.delivery.bought.wh()),
@@ -114,6 +114,7 @@ async fn read(ask: &Ask, home: &ParticipantId, month: NaiveDate) -> anyhow::Resu
             .iter()
             .filter(|line| line.run.code() >= domain::posting::Run::Final.code())
             .count(),
+        all: span.intervals(shared.site.interval_length_s),
         due: until.intervals(shared.site.interval_length_s).max(0),
         money,
     })
@@ -248,7 +249,6 @@ fn never_worse(words: &Words, data: &Data) -> Markup {
 }
 
 fn state(words: &Words, data: &Data) -> Markup {
-    let all = data.span.intervals(900);
     let (settled, due) = (data.settled.to_string(), data.due.to_string());
     html! {
         h2 { (words.t("statement.data")) }
@@ -257,7 +257,7 @@ fn state(words: &Words, data: &Data) -> Markup {
             dd { (words.fill("devices.of", &[("n", &settled), ("all", &due)])) }
             dt { (words.t("statement.put_in")) } dd { (data.substituted) }
             dt { (words.t("statement.final")) } dd { (data.last) }
-            dt { (words.t("statement.in_month")) } dd { (all) }
+            dt { (words.t("statement.in_month")) } dd { (data.all) }
         }
         p.hint { (words.t("page.provisional")) }
         p { a href="/home/trades" { (words.t("home.all_trades")) } }

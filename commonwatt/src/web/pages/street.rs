@@ -20,7 +20,7 @@ pub(super) async fn show(ask: Ask) -> Response {
 
 pub(super) async fn events(ask: Ask) -> Response {
     let words = ask.words.clone();
-    live(ask.web, move |street| sections(&words, street)).into_response()
+    live(ask.web, &ask.viewer, move |street| sections(&words, street)).into_response()
 }
 
 fn page(words: &Words, street: &Street) -> Page {

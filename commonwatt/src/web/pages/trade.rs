@@ -6,7 +6,6 @@ use domain::ids::{ParticipantId, TradeId};
 use domain::money::{Money, Price};
 use domain::order::Side;
 use domain::receipt::Line;
-use domain::time::Timestamp;
 use domain::trade::{Clearing, Trade};
 use market_engine::service::{Cleared, ClearedOrder};
 use maud::{Markup, html};
@@ -20,8 +19,6 @@ use crate::web::words::Words;
 
 /// Trades on one page of the list.
 const PAGE: u32 = 50;
-/// How far back one page looks.
-const LOOK_BACK_S: i64 = 31 * 86_400;
 
 struct Data {
     home: ParticipantId,
@@ -244,22 +241,18 @@ pub(super) struct Before {
     before: Option<String>,
 }
 
-/// All trades of a home, newest first.
+/// All trades of a home, newest first; a page begins behind the last trade of the one before, so that none is lost.
 pub(crate) async fn list(ask: Ask, asked: Query<Before>) -> Result<Response, Response> {
     let home = ask.home()?;
-    let newest = ask.street.open.end();
-    let before = asked
-        .before
-        .as_deref()
-        .and_then(|text| text.parse::<Timestamp>().ok());
-    let to = before.unwrap_or(newest).min(newest);
+    let before = asked.before.as_deref().and_then(|text| text.parse().ok());
+    let ids = (TradeId([0; 16]), before.unwrap_or(TradeId([0xff; 16])));
     let db = &ask.web.shared.db;
-    let found =
-        market_engine::service::trades_of(db, &home, to.plus_s(-LOOK_BACK_S), to, PAGE).await;
+    let found = market_engine::service::trades_page(db, Some(&home), ids, PAGE).await;
     let found = found.map_err(|error| ask.failed("trades could not be read", &error))?;
     let trades: Vec<TradeLine> = found.into_iter().map(crate::platform::trade_line).collect();
     let words = &ask.words;
-    let oldest = trades.last().map(|trade| trade.interval.start());
+    let is_full = u32::try_from(trades.len()).is_ok_and(|n| n >= PAGE);
+    let oldest = trades.last().filter(|_| is_full).map(|trade| trade.id);
     let settled = ask.street.settled;
     let page = Page {
         title: words.t("home.trades").to_owned(),
