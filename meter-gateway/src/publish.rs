@@ -35,8 +35,8 @@ use flow::advice;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A reading sent so often without an answer is worth a warning.
 const UNANSWERED_ATTEMPTS: u32 = 5;
-/// Between two words to the platform on how far its ledger log was seen.
-const SAY_SEEN_PAUSE: Duration = Duration::from_secs(60);
+/// Between two words to the platform on how far its ledger log was seen, where its proofs do not start there.
+const SAY_SEEN_PAUSE: Duration = Duration::from_secs(1);
 /// Events heard before what is due is looked for again.
 const HEARD_AT_ONCE_MAX: usize = 64;
 const KEEP_ALIVE_S: u16 = 30;
@@ -251,12 +251,13 @@ impl Publisher {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn say(&self, word: &str) {
+    fn say(&mut self, word: &str) {
         let at_ms = self.clock.now().unix_ms();
         let mut state = json!({ "state": word, "boot_id": self.boot_id, "at_ms": at_ms });
         if let Some(size) = self.seen.size() {
             state["ledger_size"] = size.into();
         }
+        self.seen.is_said();
         if self
             .handle
             .publish(
@@ -351,6 +352,10 @@ impl Publisher {
             words.extend(self.hear(event).await);
         }
         words.retain(|word| self.ledger_holds(word.message()));
+        if self.seen.is_news() {
+            // The proof in the platform's next acceptance starts there.
+            self.say("online");
+        }
         if !words.is_empty() && !self.apply(&words).await {
             for word in words.chunks(1) {
                 self.apply(word).await;
@@ -486,24 +491,34 @@ impl Publisher {
         Some(verified)
     }
 
-    /// Whether an acceptance shows a ledger log that begins with what was seen of it, as far as it can be told.
+    /// Whether an acceptance shows a ledger log that begins with what was seen of it. Before anything was seen,
+    /// there is nothing to hold it against.
     fn ledger_holds(&mut self, word: &Acceptance) -> bool {
         let Some(head) = &word.ledger else {
-            return true;
-        };
-        match self.seen.hear(head, word.issued_at) {
-            Ok(Ledger::Fine) => true,
-            Ok(Ledger::Unproven) => {
-                let pause = |at: Instant| at.elapsed() < SAY_SEEN_PAUSE;
-                if !self.said_seen.is_some_and(pause) {
-                    // The platform proves from there the next time.
-                    self.said_seen = Some(Instant::now());
-                    self.status.count_error("ledger_unproven");
-                    self.say("online");
-                }
-                true
+            if self.seen.size().is_none() {
+                return true;
             }
-            Ok(Ledger::Contradiction(why)) => {
+            tracing::warn!("an acceptance without the ledger's checkpoint was not believed");
+            self.status.count_error("ledger_missing");
+            return false;
+        };
+        let heard = self.seen.hear(head, word.issued_at);
+        if let Some(error) = self.seen.trouble() {
+            tracing::error!("what was seen of the ledger could not be written down: {error}");
+            self.status.count_error("ledger_file");
+        }
+        match heard {
+            Ledger::Fine => true,
+            Ledger::Late => {
+                tracing::debug!("an acceptance came late and was left aside");
+                self.status.count_error("ledger_late");
+                false
+            }
+            Ledger::Unproven => {
+                self.unproven(head.old);
+                false
+            }
+            Ledger::Contradiction(why) => {
                 tracing::error!(
                     "THE OPERATOR'S LEDGER CONTRADICTS WHAT THIS GATEWAY HAS SEEN OF IT: {why}; its words are not \
                      believed, and readings stay in the outbox (ledger-fork.json in the data folder)"
@@ -511,12 +526,24 @@ impl Publisher {
                 self.status.count_error("ledger_fork");
                 false
             }
-            Err(error) => {
-                tracing::error!("what was seen of the ledger could not be written down: {error}");
-                self.status.count_error("ledger_file");
-                true
-            }
         }
+    }
+
+    /// Says again how far the ledger log was seen: the reading is sent again, and the platform's answer to that
+    /// proves from there.
+    fn unproven(&mut self, old: u64) {
+        self.status.count_error("ledger_unproven");
+        let pause = |at: Instant| at.elapsed() < SAY_SEEN_PAUSE;
+        if self.said_seen.is_some_and(pause) {
+            return;
+        }
+        let seen = self.seen.size().unwrap_or_default();
+        tracing::info!(
+            "an acceptance was not believed: its ledger is proven from {old} entries, and {seen} were seen; it is \
+             asked for again"
+        );
+        self.said_seen = Some(Instant::now());
+        self.say("online");
     }
 
     /// Does what acceptances allow, all or nothing; false where one of several may be the reason for
@@ -615,8 +642,16 @@ mod tests {
         let (mut publisher, _heard) = publisher(dir.path(), &key).await;
         let origin = Log::Ledger.origin(&publisher.trust.community);
         let mut hear = |root: u8, size: u64, ms: i64| {
-            let root = Digest32([root; 32]);
-            let note = Checkpoint { size, root }.sign(&origin, &key);
+            let root = (root > 0).then_some(root);
+            let ledger = root.map(|root| LedgerHead {
+                note: Checkpoint {
+                    size,
+                    root: Digest32([root; 32]),
+                }
+                .sign(&origin, &key),
+                old: 0,
+                path: Vec::new(),
+            });
             let word = Acceptance {
                 gateway: publisher.trust.gateway.clone(),
                 point: publisher.trust.points[0].clone(),
@@ -624,23 +659,24 @@ mod tests {
                 missing: Vec::new(),
                 rejected: Vec::new(),
                 issued_at: Timestamp::from_unix_ms(ms),
-                ledger: Some(LedgerHead {
-                    note,
-                    old: 0,
-                    path: Vec::new(),
-                }),
+                ledger,
             };
             publisher.ledger_holds(&word)
         };
-        assert!(hear(1, 7, 1));
+        assert!(hear(0, 0, 1), "nothing was seen yet");
+        assert!(hear(1, 7, 2));
+        assert!(!hear(0, 0, 3), "no checkpoint");
+        assert!(!hear(2, 6, 1), "a smaller one that is dated back");
         assert!(hear(1, 7, 2));
         assert!(!hear(2, 7, 3), "another root");
         assert!(!hear(1, 6, 3), "an older state");
-        // What cannot be compared is not held against the platform; it is told where to prove from.
-        assert!(hear(3, 9, 3));
+        // What cannot be compared is no contradiction; the platform is told where to prove from.
+        assert!(!hear(3, 9, 3));
         let errors = publisher.status.get().errors;
         assert_eq!(errors.get("ledger_fork"), Some(&2));
-        assert_eq!(errors.get("ledger_unproven"), Some(&1));
+        for once in ["ledger_unproven", "ledger_missing", "ledger_late"] {
+            assert_eq!(errors.get(once), Some(&1), "{once}");
+        }
     }
 
     #[tokio::test]

@@ -36,13 +36,19 @@ pub struct Seen {
     /// When the newest acceptance with a checkpoint was signed: an older one that comes late says nothing new.
     newest: Option<Timestamp>,
     written: Option<Instant>,
+    /// The size that the platform was last told.
+    said: Option<u64>,
+    /// Why something could not be written down.
+    trouble: Option<io::Error>,
 }
 
 /// What a checkpoint turned out to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Heard {
-    /// Nothing against it.
+    /// It is what was seen, or begins with it.
     Fine,
+    /// It says nothing new: it is smaller than what was seen, and older by its own word.
+    Late,
     /// It cannot be compared with what was seen: the platform proved from another size.
     Unproven,
     /// It contradicts what was seen.
@@ -66,6 +72,8 @@ impl Seen {
             kept,
             newest: None,
             written: None,
+            said: None,
+            trouble: None,
         }
     }
 
@@ -75,14 +83,27 @@ impl Seen {
         self.kept.as_ref().map(|(_, checkpoint)| checkpoint.size)
     }
 
+    /// Whether the platform was not yet told how far that is.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.said != self.size()
+    }
+
+    /// The platform is told now.
+    pub fn is_said(&mut self) {
+        self.said = self.size();
+    }
+
+    /// Why the last word could not be written down, once. What was found out counts all the same.
+    pub fn trouble(&mut self) -> Option<io::Error> {
+        self.trouble.take()
+    }
+
     /// Compares the checkpoint of an acceptance with what was seen, and remembers it where it is newer.
-    ///
-    /// # Errors
-    /// What was found could not be written down; it is remembered all the same.
-    pub fn hear(&mut self, head: &LedgerHead, issued_at: Timestamp) -> io::Result<Heard> {
+    pub fn hear(&mut self, head: &LedgerHead, issued_at: Timestamp) -> Heard {
         let next = match Checkpoint::open(&head.note, &self.origin, self.key) {
             Ok(next) => next,
-            Err(error) => return Ok(Heard::Contradiction(error.to_string())),
+            Err(error) => return Heard::Contradiction(error.to_string()),
         };
         let late = self.newest.is_some_and(|newest| issued_at < newest);
         let Some((_, kept)) = &self.kept else {
@@ -90,7 +111,7 @@ impl Seen {
         };
         let kept = *kept;
         if next.size < kept.size && late {
-            return Ok(Heard::Fine);
+            return Heard::Late;
         }
         if next.size < kept.size {
             let why = format!("it has {} entries and had {}", next.size, kept.size);
@@ -98,12 +119,12 @@ impl Seen {
         }
         if next.size == kept.size {
             return match next.root == kept.root {
-                true => Ok(Heard::Fine),
+                true => Heard::Fine,
                 false => self.contradicts(head, "it has another root at the same size".to_owned()),
             };
         }
         if head.old != kept.size {
-            return Ok(Heard::Unproven);
+            return Heard::Unproven;
         }
         match verify_consistency(kept.size, kept.root, next.size, next.root, &head.path) {
             true => self.remember(head, next, issued_at),
@@ -117,24 +138,20 @@ impl Seen {
         }
     }
 
-    fn remember(
-        &mut self,
-        head: &LedgerHead,
-        next: Checkpoint,
-        issued_at: Timestamp,
-    ) -> io::Result<Heard> {
+    fn remember(&mut self, head: &LedgerHead, next: Checkpoint, issued_at: Timestamp) -> Heard {
         self.kept = Some((head.note.clone(), next));
         self.newest = self.newest.max(Some(issued_at));
         if self.written.is_none_or(|at| at.elapsed() >= WRITE_PAUSE) {
             self.written = Some(Instant::now());
-            runtime::durable::write(&self.folder.join(SEEN_FILE), &head.note, 0o644)?;
+            let file = self.folder.join(SEEN_FILE);
+            self.trouble = runtime::durable::write(&file, &head.note, 0o644).err();
         }
-        Ok(Heard::Fine)
+        Heard::Fine
     }
 
     /// Keeps both checkpoints in the form of `commonwatt judge`. Two of one size are proof by themselves; for
     /// two sizes it still wants the hashes with which the larger tree begins, which its log has.
-    fn contradicts(&self, head: &LedgerHead, why: String) -> io::Result<Heard> {
+    fn contradicts(&mut self, head: &LedgerHead, why: String) -> Heard {
         let file = self.folder.join(EVIDENCE_FILE);
         if let Some((kept, _)) = self.kept.as_ref().filter(|_| !file.exists()) {
             let log = VerifierKey::of_log(&self.origin, self.key);
@@ -146,9 +163,9 @@ impl Seen {
                 "second": head.note,
                 "beginning": [],
             });
-            runtime::durable::write(&file, format!("{evidence:#}\n"), 0o644)?;
+            self.trouble = runtime::durable::write(&file, format!("{evidence:#}\n"), 0o644).err();
         }
-        Ok(Heard::Contradiction(why))
+        Heard::Contradiction(why)
     }
 }
 
@@ -207,22 +224,16 @@ mod tests {
         let open = || Seen::open(folder.path(), &street(), PublicKey::of(&key()));
         let (ledger, mut seen) = (ledger("a"), open());
         assert_eq!(seen.size(), None);
-        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)).unwrap(), Heard::Fine);
+        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)), Heard::Fine);
         assert_eq!(open().size(), Some(3));
-        assert_eq!(seen.hear(&ledger.head(3, 7), at(2)).unwrap(), Heard::Fine);
-        assert_eq!(seen.hear(&ledger.head(7, 7), at(2)).unwrap(), Heard::Fine);
+        assert_eq!(seen.hear(&ledger.head(3, 7), at(2)), Heard::Fine);
+        assert_eq!(seen.hear(&ledger.head(7, 7), at(2)), Heard::Fine);
         // Of another size: it waits for a proof from where it stands.
-        assert_eq!(
-            seen.hear(&ledger.head(3, 9), at(3)).unwrap(),
-            Heard::Unproven
-        );
-        assert_eq!(
-            seen.hear(&ledger.head(0, 9), at(3)).unwrap(),
-            Heard::Unproven
-        );
+        assert_eq!(seen.hear(&ledger.head(3, 9), at(3)), Heard::Unproven);
+        assert_eq!(seen.hear(&ledger.head(0, 9), at(3)), Heard::Unproven);
         assert_eq!(seen.size(), Some(7));
         // A word from before that comes late.
-        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)).unwrap(), Heard::Fine);
+        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)), Heard::Late);
         assert!(!folder.path().join(EVIDENCE_FILE).exists());
         std::fs::write(folder.path().join(SEEN_FILE), "damaged").unwrap();
         assert_eq!(open().size(), None);
@@ -238,8 +249,8 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let mut seen = Seen::open(folder.path(), &street(), PublicKey::of(&key()));
-            seen.hear(&one.head(0, 7), at(1)).unwrap();
-            let Heard::Contradiction(why) = seen.hear(&head, at(2)).unwrap() else {
+            seen.hear(&one.head(0, 7), at(1));
+            let Heard::Contradiction(why) = seen.hear(&head, at(2)) else {
                 panic!("{part} was not seen");
             };
             assert!(why.contains(part), "{why}");
@@ -250,9 +261,18 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let mut seen = Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+        // A folder that takes no file changes nothing in what was found out.
+        let gone = tempfile::tempdir().unwrap();
+        let mut blind = Seen::open(gone.path(), &street(), PublicKey::of(&key()));
+        blind.hear(&one.head(0, 7), at(1));
+        assert!(blind.trouble().is_none());
+        drop(gone);
+        let heard = blind.hear(&other.head(7, 7), at(2));
+        assert!(matches!(heard, Heard::Contradiction(_)), "{heard:?}");
+        assert!(blind.trouble().is_some() && blind.trouble().is_none());
         let mut strange = one.head(0, 3);
         strange.note.push('x');
-        let heard = seen.hear(&strange, at(1)).unwrap();
+        let heard = seen.hear(&strange, at(1));
         assert!(matches!(heard, Heard::Contradiction(_)), "{heard:?}");
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
 use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
-use super::{Shared, preferences, snapshot};
+use super::{Shared, preferences, snapshot, witnesses};
 use crate::site::Participant;
 use crate::view;
 
@@ -227,7 +227,7 @@ impl Core {
                 }
             }
         }
-        settlement::service::checkpoint(&mut tx, community, clock.now()).await?;
+        witnesses::sign_heads(&mut tx, &self.shared, clock.now()).await?;
         tx.commit().await?;
         Ok(told)
     }
@@ -387,7 +387,7 @@ impl Core {
             &mut tx, community, now, interval, run, clearing, trades,
         )
         .await?;
-        settlement::service::checkpoint(&mut tx, community, now).await?;
+        witnesses::sign_heads(&mut tx, &self.shared, now).await?;
         tx.commit().await?;
         let inputs = summary.inputs.map(|digest| digest.to_string());
         let tariff = summary.tariff.as_deref().unwrap_or("flat");
@@ -423,7 +423,7 @@ pub(super) async fn clear(shared: &Shared, now: Timestamp) -> anyhow::Result<()>
         let (volume, trades) = (one.clearing.volume, one.clearing.trades);
         tracing::info!(interval = %one.clearing.interval, %volume, trades, "cleared");
     }
-    settlement::service::checkpoint(&mut tx, &shared.community, now).await?;
+    witnesses::sign_heads(&mut tx, shared, now).await?;
     Ok(tx.commit().await?)
 }
 

@@ -184,7 +184,7 @@ fn note_seen(shared: &Shared, gateway: &GatewayId, payload: &[u8]) {
     let state: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
     let known = shared.site.gateways.iter().any(|g| g.id == *gateway);
     if let Some(size) = state["ledger_size"].as_u64().filter(|_| known) {
-        shared.watch.shown(gateway, size);
+        shared.watch.has_seen(gateway, size);
     }
 }
 
@@ -211,13 +211,16 @@ async fn tell(shared: &Shared, link: &MqttHandle, what: Told) -> anyhow::Result<
     let (gateway, topic, bytes) = match what {
         Told::Accepted(gateway, point) => {
             let now = shared.clock.now();
-            let seen = shared.watch.seen(&gateway);
-            let head = settlement::service::ledger_head(db, seen).await?;
-            if let Some((size, _)) = &head {
-                // The next proof starts here; a gateway that this does not reach says where it stands.
-                shared.watch.shown(&gateway, *size);
-            }
-            let head = head.map(|(_, head)| head);
+            let head = match shared.watch.on_its_way(&gateway) {
+                Some(head) => Some(head),
+                None => {
+                    let seen = shared.watch.seen(&gateway);
+                    let head = settlement::service::ledger_head(db, seen).await?;
+                    let head = head.map(|(_, head)| head);
+                    shared.watch.shows(&gateway, head.as_ref());
+                    head
+                }
+            };
             let of = (&gateway, &point);
             let signed =
                 settlement::service::acceptance_with_ledger(&mut &*db, community, now, of, head)

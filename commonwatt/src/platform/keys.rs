@@ -12,6 +12,7 @@ use settlement::service::{Refusal, ServiceError};
 
 use super::Shared;
 use super::core::Told;
+use super::witnesses;
 
 /// The operator's word about keys, as it came.
 pub(crate) enum KeyWord {
@@ -54,7 +55,7 @@ pub(super) async fn introduce(
         settlement::service::introduce(&mut tx, community, now, &gateway, points, &signed).await;
     let refusal = match answer {
         Ok(Ok(record)) => {
-            settlement::service::checkpoint(&mut tx, community, now).await?;
+            witnesses::sign_heads(&mut tx, shared, now).await?;
             tx.commit().await?;
             tracing::info!(%gateway, "a key is enrolled");
             return Ok(Told::Key(gateway, record.as_bytes().to_vec()));
@@ -130,7 +131,7 @@ async fn revoke(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, S
     let (community, now) = (&shared.community, shared.clock.now());
     let signed = Signed::<Revocation>::from_bytes(bytes);
     let revoked = settlement::service::revoke(tx, community, now, &signed).await?;
-    settlement::service::checkpoint(tx, community, now).await?;
+    witnesses::sign_heads(tx, shared, now).await?;
     let word = &revoked.revocation;
     tracing::warn!(gateway = %word.gateway, key = %word.key, reason = word.reason, "a key was revoked");
     Ok(json!({

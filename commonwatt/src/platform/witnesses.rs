@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use domain::acceptance::LedgerHead;
 use domain::ids::{Digest32, GatewayId};
 use domain::signed::PublicKey;
+use domain::time::Timestamp;
+use runtime::db::Tx;
 use settlement::evidence::{Evidence, Verdict, judge};
 use settlement::log::checkpoint::{Checkpoint, Log, is_signed};
 use settlement::log::cosignature::cosigned_at;
 use settlement::log::note::{NOTE_MAX_BYTES, Note, NoteSignature, VerifierKey};
 use settlement::log::tree::consistency_plan;
 use settlement::log::witness::AddCheckpoint;
-use settlement::service;
+use settlement::service::{self, ServiceError};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -31,14 +34,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two cries while the market stands still.
 const CRY_PAUSE: Duration = Duration::from_secs(60);
 
+/// Longest wait for a gateway's word on a head that it was shown, before a newer one is shown.
+const HEAD_PAUSE: Duration = Duration::from_secs(10);
+
 /// What is known of the witnesses, and whether the market has to stand still.
 #[derive(Default)]
 pub(crate) struct Watch {
     told: Mutex<BTreeMap<(String, Log), Told>>,
-    /// How far each gateway has seen the ledger log; gateways of the site only.
-    gateways: Mutex<BTreeMap<GatewayId, u64>>,
+    /// What each gateway has seen of the ledger log; gateways of the site only.
+    gateways: Mutex<BTreeMap<GatewayId, Shown>>,
     alarm: Mutex<Option<String>>,
     cried: Mutex<Option<Instant>>,
+}
+
+/// What a gateway has seen of the ledger log.
+#[derive(Default)]
+struct Shown {
+    /// How far, by its own word only.
+    size: Option<u64>,
+    /// What it was shown since then.
+    head: Option<(Instant, LedgerHead)>,
 }
 
 /// How it stands with a witness and a log.
@@ -80,12 +95,30 @@ impl Watch {
 
     /// How far a gateway has seen the ledger log.
     pub(crate) fn seen(&self, gateway: &GatewayId) -> Option<u64> {
-        open(&self.gateways).get(gateway).copied()
+        open(&self.gateways).get(gateway)?.size
     }
 
-    /// A gateway is shown so many entries of the ledger log, or says that it has seen so many.
-    pub(crate) fn shown(&self, gateway: &GatewayId, size: u64) {
-        open(&self.gateways).insert(gateway.clone(), size);
+    /// A gateway says that it has seen so many entries of the ledger log.
+    pub(crate) fn has_seen(&self, gateway: &GatewayId, size: u64) {
+        let size = Some(size);
+        open(&self.gateways).insert(gateway.clone(), Shown { size, head: None });
+    }
+
+    /// The head that a gateway was shown just now and has not answered: the next acceptance shows the same one
+    /// again. A newer one, proven from the same size, it could not hold against the one on its way.
+    pub(crate) fn on_its_way(&self, gateway: &GatewayId) -> Option<LedgerHead> {
+        let gateways = open(&self.gateways);
+        let (at, head) = gateways.get(gateway)?.head.as_ref()?;
+        (at.elapsed() < HEAD_PAUSE).then(|| head.clone())
+    }
+
+    /// A gateway is shown a head.
+    pub(crate) fn shows(&self, gateway: &GatewayId, head: Option<&LedgerHead>) {
+        let head = head.map(|head| (Instant::now(), head.clone()));
+        open(&self.gateways)
+            .entry(gateway.clone())
+            .or_default()
+            .head = head;
     }
 
     /// How it stands with a witness and a log.
@@ -169,12 +202,9 @@ async fn ask(shared: &Shared, witness: &Witness, log: Log) {
 /// Has the newest checkpoint signed; returns its size.
 async fn ask_once(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Result<u64> {
     let (db, name) = (&shared.db, witness.key.name());
-    let Some(note) = service::latest_checkpoint(db, log).await? else {
+    let Some((note, newest)) = newest(shared, log).await? else {
         return Ok(0);
     };
-    let note = Note::parse(&note).context("a stored checkpoint is no note")?;
-    let (_, newest) =
-        Checkpoint::read_body(&note.body).context("a stored note is no checkpoint")?;
     let mut old = service::cosigned_size(db, log, name).await?.unwrap_or(0);
     if old == newest.size && newest.size > 0 {
         return Ok(old);
@@ -207,21 +237,33 @@ async fn ask_once(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Resul
             409 => {
                 let theirs: u64 = answer.trim().parse().context("409 without a size")?;
                 if theirs == old || theirs > newest.size {
-                    contradiction(shared, witness, log, (&note, newest)).await?;
+                    contradiction(shared, witness, log).await?;
                     return Err(anyhow!(
-                        "it has signed for another tree of {theirs} entries"
+                        "it was asked for {} entries and says that it has signed for {theirs}",
+                        newest.size
                     ));
                 }
                 old = theirs;
             }
             422 => {
-                contradiction(shared, witness, log, (&note, newest)).await?;
+                contradiction(shared, witness, log).await?;
                 return Err(anyhow!("it does not see that the log only grew"));
             }
             status => return Err(anyhow!("it answers {status}: {}", answer.trim())),
         }
     }
     Err(anyhow!("it was asked by somebody else at the same time"))
+}
+
+/// The newest checkpoint of these books.
+async fn newest(shared: &Shared, log: Log) -> anyhow::Result<Option<(Note, Checkpoint)>> {
+    let Some(note) = service::latest_checkpoint(&shared.db, log).await? else {
+        return Ok(None);
+    };
+    let note = Note::parse(&note).context("a stored checkpoint is no note")?;
+    let (_, newest) =
+        Checkpoint::read_body(&note.body).context("a stored note is no checkpoint")?;
+    Ok(Some((note, newest)))
 }
 
 fn signed_line(answer: &str, note: &Note, key: &VerifierKey) -> anyhow::Result<NoteSignature> {
@@ -235,12 +277,7 @@ fn signed_line(answer: &str, note: &Note, key: &VerifierKey) -> anyhow::Result<N
 
 /// Looks at what a witness has signed that these books do not agree with. Only what this operator has
 /// signed itself counts: no witness can stop a market with anything else.
-async fn contradiction(
-    shared: &Shared,
-    witness: &Witness,
-    log: Log,
-    (note, newest): (&Note, Checkpoint),
-) -> anyhow::Result<()> {
+async fn contradiction(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Result<()> {
     let key = log_key(shared, log).context("the community has no name for its logs")?;
     let url = format!("{}/signed/{}", witness.url, key.name());
     let (status, text) = heard(move |agent| agent.get(&url).call()).await?;
@@ -250,6 +287,10 @@ async fn contradiction(
         Some((theirs, seen))
     });
     let Some((theirs, seen)) = seen else {
+        return Ok(());
+    };
+    // Read after the witness's answer: while it was waited for, the log has grown, and others may have asked.
+    let Some((note, newest)) = newest(shared, log).await? else {
         return Ok(());
     };
     let (name, word) = (witness.key.name(), log.word());
@@ -267,14 +308,41 @@ async fn contradiction(
     let beginning = beginning(shared, log, seen.size, newest.size).await?;
     let evidence = Evidence::operator_fork(&key, &theirs.to_text(), &note.to_text(), &beginning);
     if let Ok(Verdict::Proven { what, .. }) = judge(&evidence) {
-        let mut tx = shared.db.begin().await?;
-        service::keep_case(&mut tx, shared.clock.now(), &evidence).await?;
-        tx.commit().await?;
+        if !is_kept(shared, &key, theirs).await? {
+            let mut tx = shared.db.begin().await?;
+            service::keep_case(&mut tx, shared.clock.now(), &evidence).await?;
+            tx.commit().await?;
+        }
         shared.watch.raise(format!(
             "witness {name} holds a {word} log that these books contradict; this operator {what}"
         ));
     }
     Ok(())
+}
+
+/// Whether the books hold a case of what a witness shows: one is enough, whatever else these books have signed.
+async fn is_kept(shared: &Shared, key: &VerifierKey, theirs: &Note) -> anyhow::Result<bool> {
+    let key = key.to_string();
+    let cases = service::cases(&shared.db).await?;
+    Ok(cases.iter().any(|case| match Evidence::read(&case.text) {
+        Ok(Evidence::OperatorFork { log, first, .. }) => {
+            log == key && Note::parse(&first).is_some_and(|first| first.body == theirs.body)
+        }
+        _ => false,
+    }))
+}
+
+/// Signs what the logs hold now, except while the alarm is up: a head more would only make a fork last. What is
+/// taken in meanwhile is in the logs, and the first checkpoint afterwards covers it.
+pub(super) async fn sign_heads(
+    tx: &mut Tx,
+    shared: &Shared,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    match shared.watch.alarm() {
+        Some(_) => Ok(()),
+        None => service::checkpoint(tx, &shared.community, now).await,
+    }
 }
 
 /// The hashes by which the tree of `size` entries begins with `old`, with the first one never left away.

@@ -94,12 +94,20 @@ impl Bench {
     }
 
     async fn grow(&self) {
+        self.enrol(9).await;
+        let mut tx = self.shared.db.begin().await.unwrap();
+        let (community, now) = (&self.shared.community, self.shared.clock.now());
+        service::checkpoint(&mut tx, community, now).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn enrol(&self, seed: u8) {
         let mut tx = self.shared.db.begin().await.unwrap();
         let now = self.shared.clock.now();
         let record = domain::key_record::KeyRecord {
-            key: PublicKey::of(&SigningKey::from_bytes(&[9; 32])),
+            key: PublicKey::of(&SigningKey::from_bytes(&[seed; 32])),
             holder: domain::key_record::Holder::Participant(
-                domain::ids::ParticipantId::new("ann").unwrap(),
+                domain::ids::ParticipantId::new(format!("ann-{seed}")).unwrap(),
             ),
             valid_from: now,
         };
@@ -107,7 +115,6 @@ impl Bench {
         service::enrol(&mut tx, community, now, record)
             .await
             .unwrap();
-        service::checkpoint(&mut tx, community, now).await.unwrap();
         tx.commit().await.unwrap();
     }
 }
@@ -133,6 +140,37 @@ async fn a_witness_signs_and_its_signature_is_shown() {
 }
 
 #[tokio::test]
+async fn a_witness_that_is_ahead_of_a_question_is_no_contradiction() {
+    let bench = Bench::new(true).await;
+    bench.grow().await;
+    let told = bench.ask().await;
+    assert!(told.size > 0 && told.trouble.is_none(), "{told:?}");
+    // Somebody else had it sign the newest while an older one was on its way: the books lead to it.
+    let witness = &bench.shared.site.witnesses[0];
+    contradiction(&bench.shared, witness, Log::Ledger)
+        .await
+        .unwrap();
+    assert_eq!(bench.shared.watch.alarm(), None);
+}
+
+#[test]
+fn a_gateway_is_shown_one_head_until_it_says_that_it_has_seen_it() {
+    let (watch, gateway) = (Watch::default(), GatewayId::new("gateway-1").unwrap());
+    let head = LedgerHead {
+        note: "a".to_owned(),
+        old: 0,
+        path: Vec::new(),
+    };
+    assert_eq!(watch.on_its_way(&gateway), None);
+    watch.shows(&gateway, Some(&head));
+    assert_eq!(watch.on_its_way(&gateway), Some(head));
+    assert_eq!(watch.seen(&gateway), None, "what was sent was not seen");
+    watch.has_seen(&gateway, 7);
+    assert_eq!(watch.on_its_way(&gateway), None);
+    assert_eq!(watch.seen(&gateway), Some(7));
+}
+
+#[tokio::test]
 async fn a_witness_that_does_not_answer_is_named_and_stops_nothing() {
     let bench = Bench::new(false).await;
     // The listener went away with the first bind.
@@ -153,6 +191,18 @@ async fn a_fork_is_kept_and_stops_the_market_for_good() {
     let cases = service::cases(&bench.shared.db).await.unwrap();
     let evidence = Evidence::read(&cases[0].text).unwrap();
     assert!(matches!(judge(&evidence), Ok(Verdict::Proven { .. })));
+    // No head is signed any more, and one case is enough, whatever else is signed.
+    let newest = async || service::latest_checkpoint(&bench.shared.db, Log::Ledger).await;
+    let before = newest().await.unwrap();
+    bench.enrol(10).await;
+    let mut tx = bench.shared.db.begin().await.unwrap();
+    sign_heads(&mut tx, &bench.shared, START).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(newest().await.unwrap(), before);
+    bench.grow().await;
+    assert_ne!(newest().await.unwrap(), before);
+    bench.ask().await;
+    assert_eq!(service::cases(&bench.shared.db).await.unwrap().len(), 1);
     // Nothing is cleared any more, also not after a start.
     let later = START.plus_s(7200);
     let before = market_engine::service::recent_clearings(&bench.shared.db, 9).await;
