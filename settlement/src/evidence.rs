@@ -421,11 +421,13 @@ fn nameplate(of: &str, operator: &str, record: &str, reading: &str) -> Finding {
         .filter_map(|obis| reading.energy(obis))
         .find(|energy| energy.wh() > most);
     let energy = above.ok_or_else(|| not(format!("no register counted more than {most} Wh")))?;
-    let what = format!(
-        "{energy} in {} through {}, which is registered with {} W and cannot carry more than {most} Wh",
-        reading.interval, point.point, point.rating_w
-    );
-    Ok((format!("gateway {gateway}, key {}", record.key.id()), what))
+    // Certain only for who has every record: an honest gateway's rating may have been raised by a later one.
+    Err(not(format!(
+        "by this record of {} the point {} of gateway {gateway} has {} W and cannot carry more than {most} Wh, and \
+         the reading says {energy} in {}; but a later record may have raised the rating, and one record does not \
+         show that there is none",
+        record.valid_from, point.point, point.rating_w, reading.interval
+    )))
 }
 
 fn fork(key: &str, algorithm: Algorithm, notes: [&String; 2], beginning: &[String]) -> Finding {

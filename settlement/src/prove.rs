@@ -74,7 +74,10 @@ pub struct Trusted {
 
 impl Trusted {
     /// The operator's key for a log, where one is known; it must not differ between key and policy.
-    fn key_of(&self, origin: &str) -> Result<Option<PublicKey>, String> {
+    ///
+    /// # Errors
+    /// It differs, or the policy names logs and not this one.
+    pub fn key_of(&self, origin: &str) -> Result<Option<PublicKey>, String> {
         match (self.operator, self.policy.log_key(origin)?) {
             (Some(one), Some(other)) if one != other => {
                 Err("the policy names another key than the one that was given".to_owned())

@@ -11,6 +11,7 @@ use anyhow::Context;
 use domain::signed::PublicKey;
 use domain::time::Timestamp;
 use settlement::log::policy::Policy;
+use settlement::prove::Trusted;
 
 use super::verify::read_key;
 use super::{CliError, Format, print_data, read_input};
@@ -29,13 +30,14 @@ pub(super) struct Args {
     /// The platform's address, or a folder that `--mirror` has written.
     #[arg(long, value_name = "URL|FOLDER")]
     log: String,
-    /// Keep a copy of everything that was read in this folder, and go on from it the next time.
+    /// Keep a copy of everything that was read in this folder, once all of it holds, and go on from it the next
+    /// time.
     #[arg(long, value_name = "FOLDER")]
     mirror: Option<PathBuf>,
     /// The operator's public key (base64, or a file that holds it), from somewhere you trust.
     #[arg(long)]
     key: Option<String>,
-    /// A policy file: which witnesses must have signed the checkpoints.
+    /// A policy file: with which keys the logs must be signed, and which witnesses must have signed the checkpoints.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Clear again only intervals that start at or after this time.
@@ -56,7 +58,21 @@ pub(super) type Finding = (String, Result<String, String>);
 struct Trust {
     key: PublicKey,
     pinned: bool,
-    policy: Policy,
+    trusted: Trusted,
+}
+
+impl Trust {
+    fn new(key: PublicKey, pinned: bool, policy: Policy) -> Self {
+        let trusted = Trusted {
+            operator: Some(key),
+            policy,
+        };
+        Trust {
+            key,
+            pinned,
+            trusted,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -83,7 +99,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let sealed = logs.as_ref().map(logs::Logs::sealed).unwrap_or_default();
     print_data(&show(&findings, &sealed, failed.is_none(), args.format))?;
     match failed {
-        None => Ok(source.keep_checkpoints()?),
+        None => Ok(source.keep_all()?),
         Some(why) => Err(CliError::CheckFailed(format!("does not hold: {why}"))),
     }
 }
@@ -95,13 +111,7 @@ fn trust(args: &Args, source: &mut Source) -> Result<Trust, CliError> {
             .map_err(|e| CliError::BadInput(format!("{}: {e}", file.display())))?,
     };
     if let Some(key) = &args.key {
-        let key = read_key(key)?;
-        let pinned = true;
-        return Ok(Trust {
-            key,
-            pinned,
-            policy,
-        });
+        return Ok(Trust::new(read_key(key)?, true, policy));
     }
     let about = source.json("api/v1/platform")?;
     let key = about["operator_key"].as_str().unwrap_or_default();
@@ -111,11 +121,7 @@ fn trust(args: &Args, source: &mut Source) -> Result<Trust, CliError> {
             args.log
         ))
     })?;
-    Ok(Trust {
-        key,
-        pinned: false,
-        policy,
-    })
+    Ok(Trust::new(key, false, policy))
 }
 
 fn show(findings: &[Finding], sealed: &str, holds: bool, format: Format) -> String {

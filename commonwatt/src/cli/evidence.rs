@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use domain::ids::CommunityId;
 use domain::order::Order;
-use domain::signed::{PublicKey, Signed};
+use domain::signed::Signed;
 use runtime::db::Db;
 use settlement::evidence::Evidence;
 use settlement::log::checkpoint::Log;
 use settlement::service;
 
-use super::{CliError, block_on_two, print_data, read_input};
-use crate::site::parse_public_key;
+use super::{CliError, block_on_two, print_data};
 
 /// Write the evidence in the books as files that `commonwatt judge` reads.
 ///
@@ -42,10 +41,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     let url = args.database.clone();
     let url = url.unwrap_or_else(|| file.display().to_string());
-    let key = args.data_dir.join("operator.pub");
-    let operator = parse_public_key(&read_input(&key)?)
-        .map_err(|e| CliError::BadInput(format!("{}: {e}", key.display())))?;
-    let cases = block_on_two(collect(url, operator))?;
+    let cases = block_on_two(collect(url))?;
     let folder = &args.to;
     std::fs::create_dir_all(folder)
         .map_err(|e| CliError::BadInput(format!("cannot make {}: {e}", folder.display())))?;
@@ -66,7 +62,7 @@ fn write(folder: &Path, n: u32, case: &Evidence) -> Result<String, CliError> {
     Ok(format!("{}\n", file.display()))
 }
 
-async fn collect(url: String, operator: PublicKey) -> anyhow::Result<Vec<Evidence>> {
+async fn collect(url: String) -> anyhow::Result<Vec<Evidence>> {
     let db = Db::open(&url).await?;
     let note = service::latest_checkpoint(&db, Log::Ledger).await?;
     let note = note.context("these books have no checkpoint yet")?;
@@ -81,7 +77,7 @@ async fn collect(url: String, operator: PublicKey) -> anyhow::Result<Vec<Evidenc
         all.push(Evidence::read(&case.text)?);
     }
     all.extend(service::reading_cases(&db, &community).await?);
-    all.extend(service::refusal_cases(&db, &community, operator).await?);
+    all.extend(service::refusal_cases(&db, &community).await?);
     for (first, second) in market_engine::service::equivocations(&db).await? {
         let signer = Signed::<Order>::from_bytes(first.clone()).claimed_signer()?;
         if let Some(key) = service::enrolled_key(&db, signer).await? {

@@ -50,10 +50,19 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let bytes = std::fs::read(&args.receipt)
         .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
     let report = match std::str::from_utf8(&bytes) {
-        Ok(text) if text.starts_with(OCMF_HEAD) => check_ocmf(text, args)?,
+        Ok(text) if text.starts_with(OCMF_HEAD) => {
+            if args.policy.is_some() {
+                return Err(no_checkpoint("a text in OCMF"));
+            }
+            unwitnessed("a text in OCMF", &policy(args)?)?;
+            check_ocmf(text, args)?
+        }
         Ok(text) => {
             let operator = args.key.as_deref().map(read_key).transpose()?;
             let policy = policy(args)?;
+            if charging::receipt::is_one(text) {
+                unwitnessed("a charging receipt", &policy)?;
+            }
             check(text, &Trusted { operator, policy })
         }
         Err(e) => Report {
@@ -82,12 +91,27 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 /// A receipt, a charging session's receipt, or a single entry of a log.
 pub(crate) fn check(text: &str, trusted: &Trusted) -> Report {
     if charging::receipt::is_one(text) {
-        return charging::receipt::verify(text, trusted.operator);
+        return charging::receipt::verify_with(text, trusted);
     }
     match text.starts_with(PROOF_FORMAT) {
         true => verify_proof(text, trusted),
         false => verify_with(text, trusted),
     }
+}
+
+/// Refuses to look for witnesses where there is nothing that they could have signed.
+fn unwitnessed(what: &str, policy: &Policy) -> Result<(), CliError> {
+    match policy.wants_witnesses() {
+        true => Err(no_checkpoint(what)),
+        false => Ok(()),
+    }
+}
+
+fn no_checkpoint(what: &str) -> CliError {
+    CliError::BadInput(format!(
+        "--policy, --witness-key: {what} carries no checkpoint of a log, so no witness can have signed one: check \
+         it with --key alone, and ask for witnesses with a receipt or a *.tlog-proof"
+    ))
 }
 
 /// A station's signed readings; without its key nothing can be said of them.

@@ -19,7 +19,9 @@ use super::record::Record;
 use super::session::{Ending, Session, State};
 use super::tariff::Tariff;
 use super::{NANO, decimal};
-use crate::prove::Report;
+use crate::log::checkpoint::Log;
+use crate::log::policy::Policy;
+use crate::prove::{Report, Trusted};
 
 /// What a receipt says it is.
 pub const FORMAT: &str = "commonwatt-charging-receipt/v1";
@@ -147,17 +149,23 @@ pub fn is_one(text: &str) -> bool {
 /// Checks a receipt; `operator` is the key that the reader trusts, where there is one.
 #[must_use]
 pub fn verify(text: &str, operator: Option<PublicKey>) -> Report {
-    let mut steps = Vec::new();
-    if let Err((step, why)) = verify_into(&mut steps, text, operator) {
-        steps.push((step, Err(why)));
-    }
-    Report {
-        steps,
-        pinned: operator.is_some(),
-    }
+    let policy = Policy::default();
+    verify_with(text, &Trusted { operator, policy })
 }
 
-type Step = (&'static str, Result<String, String>);
+/// Checks a receipt against what the reader trusts: the operator's key is also that of its ledger log in a policy.
+/// It carries no checkpoint, so no witness can be asked for.
+#[must_use]
+pub fn verify_with(text: &str, trusted: &Trusted) -> Report {
+    let mut report = Report {
+        steps: Vec::new(),
+        pinned: false,
+    };
+    if let Err((step, why)) = verify_into(&mut report, text, trusted) {
+        report.steps.push((step, Err(why)));
+    }
+    report
+}
 
 /// What a receipt says, read and not yet believed.
 struct Claims {
@@ -174,16 +182,26 @@ struct Claims {
 }
 
 fn verify_into(
-    steps: &mut Vec<Step>,
+    report: &mut Report,
     text: &str,
-    operator: Option<PublicKey>,
+    trusted: &Trusted,
 ) -> Result<(), (&'static str, String)> {
+    let steps = &mut report.steps;
     let at = |step: &'static str| move |why: String| (step, why);
     if text.len() > RECEIPT_MAX_BYTES {
         return Err(("format", "the receipt is too long to be one".to_owned()));
     }
     let (claims, body, key, signature) = read(text).map_err(|e| at("format")(e.to_string()))?;
     steps.push(("format", Ok(format!("session {}", claims.session))));
+    if trusted.policy.wants_witnesses() {
+        let why = "a charging receipt carries no checkpoint that a witness could have signed";
+        return Err(("witnesses", why.to_owned()));
+    }
+    let community =
+        CommunityId::new(&claims.community).map_err(|e| at("operator")(e.to_string()))?;
+    let operator = trusted.key_of(&Log::Ledger.origin(&community));
+    let operator = operator.map_err(at("operator"))?;
+    report.pinned = operator.is_some();
     let known = check_operator(&claims, &body, key, signature, operator);
     steps.push(("operator", Ok(known.map_err(at("operator"))?)));
     let ends = check_readings(&claims).map_err(at("readings"))?;

@@ -8,7 +8,7 @@ use domain::ids::Digest32;
 
 use super::checkpoint::{Checkpoint, is_signed};
 use super::note::{NOTE_MAX_BYTES, Note, VerifierKey};
-use super::tree::verify_consistency;
+use super::tree::{Frontier, verify_consistency};
 
 /// Most hashes in a request.
 const PATH_MAX: usize = 63;
@@ -119,6 +119,9 @@ impl AddCheckpoint {
         if self.old > next.size {
             return Err(Refusal::Malformed);
         }
+        if next.size == 0 && next.root != Frontier::default().root() {
+            return Err(Refusal::NotConsistent);
+        }
         let size = seen.map_or(0, |seen| seen.size);
         if self.old != size {
             return Err(Refusal::OtherSize(size));
@@ -210,6 +213,16 @@ mod tests {
         let mut padded = log.request(0, 9);
         padded.path.push(Digest32([0; 32]));
         refused(padded, None, Refusal::NotConsistent, 422);
+    }
+
+    #[test]
+    fn a_log_without_entries_has_the_empty_root() {
+        let request = log("a", 0).request(0, 0);
+        let empty = Frontier::default().root();
+        let head = |root| Checkpoint { size: 0, root };
+        assert_eq!(request.advance(head(empty), None), Ok(()));
+        let other = head(Digest32([7; 32]));
+        assert_eq!(request.advance(other, None), Err(Refusal::NotConsistent));
     }
 
     #[test]

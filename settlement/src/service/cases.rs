@@ -1,7 +1,6 @@
 //! Proofs of broken rules in the books: what witnesses showed, and what signers did twice.
 
 use domain::ids::{CommunityId, Digest32, KeyId};
-use domain::rejection::Rejection;
 use domain::signed::{PublicKey, SignedError};
 use domain::time::Timestamp;
 use runtime::args;
@@ -9,7 +8,6 @@ use runtime::db::{Db, Tx};
 
 use super::ServiceError;
 use super::error::{bytes, corrupt};
-use super::registry::signed_record;
 use crate::evidence::{Evidence, Verdict, judge};
 use crate::store::LOCK;
 
@@ -106,47 +104,38 @@ pub async fn reading_cases(
     rows.into_iter().map(case).collect()
 }
 
-/// What refused readings prove by themselves: a register that went backwards, energy above the rating. Newest
-/// first; a refusal that proves nothing to others is left out.
+/// What refused readings prove by themselves: a register that went backwards. Newest first; a refusal that
+/// proves nothing to others is left out. Energy above the rating is such a one: no record shows by itself that
+/// no later one has raised the rating.
 ///
 /// # Errors
 /// The database failed.
 pub async fn refusal_cases(
     db: &Db,
     community: &CommunityId,
-    operator: PublicKey,
 ) -> Result<Vec<Evidence>, ServiceError> {
-    type Refused = (String, i64, Vec<u8>, String, Vec<u8>, i64, i64, Vec<u8>);
+    type Refused = (String, i64, Vec<u8>, Vec<u8>, Vec<u8>);
     let rows: Vec<Refused> = db
         .fetch_all(
-            "SELECT r.point, r.sequence, r.kid, r.reason, r.bytes, r.start_s, r.length_s, k.public
+            "SELECT r.point, r.sequence, r.kid, r.bytes, k.public
              FROM settle_readings r JOIN settle_keys k ON k.kid = r.kid
-             WHERE r.reason IN ('value_regression', 'implausible') AND LENGTH(r.bytes) > 0
+             WHERE r.reason = 'value_regression' AND LENGTH(r.bytes) > 0
              ORDER BY r.received_ms DESC, r.point, r.sequence LIMIT $1",
             args![CASES_MAX],
         )
         .await?;
     let mut proven = Vec::new();
-    for (point, sequence, kid, reason, refused, start_s, length_s, public) in rows {
+    for (point, sequence, kid, refused, public) in rows {
         let key = key_of(&public)?;
         let mut cases = Vec::new();
-        if reason == Rejection::Implausible.name() {
-            let kid = KeyId(bytes(&kid, "a key's name")?);
-            let end = Timestamp::from_unix_s(start_s.saturating_add(length_s));
-            if let Some((record, _)) = signed_record(&mut &*db, kid, end).await? {
-                let case = Evidence::above_nameplate(community, operator, &record, &refused);
-                cases.push(case);
-            }
-        } else {
-            let place = || args![point.as_str(), kid.as_slice(), sequence];
-            for before in db.fetch_all::<(Vec<u8>,)>(BEFORE, place()).await? {
-                let case = Evidence::register_rollback(community, key, &before.0, &refused);
-                cases.push(case);
-            }
-            for after in db.fetch_all::<(Vec<u8>,)>(AFTER, place()).await? {
-                let case = Evidence::register_rollback(community, key, &refused, &after.0);
-                cases.push(case);
-            }
+        let place = || args![point.as_str(), kid.as_slice(), sequence];
+        for before in db.fetch_all::<(Vec<u8>,)>(BEFORE, place()).await? {
+            let case = Evidence::register_rollback(community, key, &before.0, &refused);
+            cases.push(case);
+        }
+        for after in db.fetch_all::<(Vec<u8>,)>(AFTER, place()).await? {
+            let case = Evidence::register_rollback(community, key, &refused, &after.0);
+            cases.push(case);
         }
         let holds = |case: &Evidence| matches!(judge(case), Ok(Verdict::Proven { .. }));
         proven.extend(cases.into_iter().find(holds));

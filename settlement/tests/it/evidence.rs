@@ -238,8 +238,8 @@ fn messages() -> Vec<(&'static str, &'static str, Value)> {
             rollback(&reading(5, 1009, 10), &one),
         ),
         (
-            "more than the rating allows",
-            proven,
+            "more than the rating of this record allows",
+            not,
             nameplate(1000, &reading(4, 0, 327)),
         ),
         (
@@ -355,12 +355,11 @@ async fn what_was_refused_proves_itself_where_it_can() {
     let mut large = world.read("home-b", 0, 1, 0);
     large.registers[0].end = Energy::from_wh(1_000_000);
     assert_eq!(refused(world.accept(&large).await), Rejection::Implausible);
-    let operator = PublicKey::of(&world.community.operator);
-    let cases = refusal_cases(&world.db, &world.community.id, operator).await;
+    let cases = refusal_cases(&world.db, &world.community.id).await;
     let cases = cases.unwrap();
-    let mut kinds: Vec<&str> = cases.iter().map(Evidence::kind).collect();
-    kinds.sort_unstable();
-    assert_eq!(kinds, ["above_nameplate", "register_rollback"]);
+    // Too much energy is refused and proves nothing to others: a later record may have raised the rating.
+    let kinds: Vec<&str> = cases.iter().map(Evidence::kind).collect();
+    assert_eq!(kinds, ["register_rollback"]);
     for case in &cases {
         let verdict = judge(&Evidence::read(&case.to_text()).unwrap()).unwrap();
         assert!(matches!(verdict, Verdict::Proven { .. }), "{verdict:?}");

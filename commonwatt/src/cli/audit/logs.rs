@@ -40,13 +40,13 @@ impl Logs {
         of_kind.map(|(_, count)| count).sum()
     }
 
-    /// Intervals for which there is a settlement line.
-    pub(super) fn settled(&self) -> usize {
+    /// The starts of intervals for which there is a settlement line.
+    pub(super) fn settled(&self) -> impl Iterator<Item = i64> {
         let lines = self
             .counts
             .keys()
             .filter(|(word, _)| *word == Kind::Line.word());
-        lines.count()
+        lines.map(|(_, start_s)| *start_s)
     }
 
     /// What cannot be checked from outside.
@@ -60,7 +60,7 @@ impl Logs {
         )
     }
 
-    fn take(&mut self, leaf: &[u8]) -> bool {
+    pub(super) fn take(&mut self, leaf: &[u8]) -> bool {
         let Some(entry) = Entry::from_leaf(leaf) else {
             return false;
         };
@@ -123,15 +123,18 @@ pub(super) fn check(
     for (log, text) in &texts {
         let origin = log.origin(&community);
         let (name, path) = (format!("{} log", log.word()), log.word());
-        let head = match opened(text, &origin, trust) {
+        // The policy's key for this log, where it names one, must be the same.
+        let known = trust.trusted.key_of(&origin);
+        let head = match known.and_then(|_| opened(text, &origin, trust)) {
             Ok(head) => head,
             Err(why) => {
                 findings.push((name, Err(why)));
                 return Ok(None);
             }
         };
-        if trust.policy.wants_witnesses() {
-            let told = trust.policy.check(&head.note, None);
+        let policy = &trust.trusted.policy;
+        if policy.wants_witnesses() {
+            let told = policy.check(&head.note, None);
             findings.push((format!("{path} witnesses"), told));
         }
         let before = source.earlier(&format!("log/{path}/checkpoint"))?;

@@ -65,14 +65,25 @@ pub(super) fn check(
             "{same} cleared again, the same byte for byte: {orders} orders, {wh} Wh; {no_book} without a public book"
         )),
     ));
-    let (settled, cleared) = (logs.settled(), logs.clearings.len());
-    findings.push((
-        "settlement".to_owned(),
-        Ok(format!(
+    findings.push(("settlement".to_owned(), settled(logs)));
+    Ok(())
+}
+
+/// Whether what was settled was cleared before.
+fn settled(logs: &Logs) -> Result<String, String> {
+    let (settled, cleared) = (logs.settled().count(), logs.clearings.len());
+    let is_missing = |start_s: &i64| !logs.clearings.contains_key(start_s);
+    let missing: Vec<i64> = logs.settled().filter(is_missing).collect();
+    match missing.first() {
+        None => Ok(format!(
             "{settled} intervals have sealed settlement lines, {cleared} were cleared"
         )),
-    ));
-    Ok(())
+        Some(first) => Err(format!(
+            "{} of {settled} intervals with settlement lines were never cleared, the first at {}",
+            missing.len(),
+            Timestamp::from_unix_s(*first)
+        )),
+    }
 }
 
 fn interval(
@@ -138,5 +149,25 @@ fn cleared_again(clearing: &Clearing, digest: Digest32, book: &str) -> Result<Ou
     match said == found {
         true => Ok(Outcome::Same(again.orders, again.volume_wh)),
         false => Err(format!("the clearing says {said:?}, its book {found:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_a_clearing_does_not_hold() {
+        let start = Timestamp::from_unix_s(900);
+        let mut logs = Logs::default();
+        let entry = |kind| Entry::new(kind, start, PUBLIC, b"x");
+        assert!(logs.take(&entry(Kind::Line).leaf()));
+        let why = settled(&logs).unwrap_err();
+        assert!(
+            why.contains("1 of 1") && why.contains(&start.to_string()),
+            "{why}"
+        );
+        assert!(logs.take(&entry(Kind::Clearing).leaf()));
+        assert!(settled(&logs).is_ok());
     }
 }

@@ -1,9 +1,10 @@
 //! Where an audit reads from: a platform or a copy of it in a folder, under the same paths; and the copy that
 //! it leaves behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde_json::Value;
 
 use super::super::CliError;
@@ -12,6 +13,9 @@ use super::write;
 
 /// Largest resource that is read: a public book.
 const MOST_BYTES: u64 = market_engine::public::BOOK_MAX_BYTES;
+
+/// The folder in a mirror with what was read and is not checked yet. An audit begins without it.
+const UNCHECKED: &str = ".unchecked";
 
 enum From {
     Platform(Client),
@@ -23,7 +27,9 @@ pub(super) struct Source {
     from: From,
     name: String,
     mirror: Option<PathBuf>,
-    /// Checkpoints that were read: they enter the mirror only once all holds.
+    /// Paths that were read and wait in [`UNCHECKED`]: they enter the mirror only once all holds.
+    unchecked: BTreeSet<String>,
+    /// Checkpoints that were read: they enter the mirror behind all else.
     checkpoints: BTreeMap<String, Vec<u8>>,
 }
 
@@ -38,10 +44,17 @@ impl Source {
                 return Err(CliError::BadInput(why));
             }
         };
+        if let Some(left) = mirror.map(|mirror| mirror.join(UNCHECKED))
+            && left.exists()
+        {
+            let cannot = || format!("cannot remove {}", left.display());
+            std::fs::remove_dir_all(&left).with_context(cannot)?;
+        }
         Ok(Source {
             from,
             name,
             mirror: mirror.map(Path::to_owned),
+            unchecked: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
         })
     }
@@ -56,17 +69,28 @@ impl Source {
 
     /// A resource that never changes: from the mirror where that has it, else it is fetched and kept.
     pub(super) fn fixed(&mut self, path: &str) -> Result<Option<Vec<u8>>, CliError> {
-        let kept = self.mirror.as_ref().map(|mirror| mirror.join(path));
-        if let Some(kept) = &kept
-            && let Some(bytes) = read(kept)?
-        {
-            return Ok(Some(bytes));
+        if let Some(mirror) = &self.mirror {
+            let kept = match self.unchecked.contains(path) {
+                true => mirror.join(UNCHECKED).join(path),
+                false => mirror.join(path),
+            };
+            if let Some(bytes) = read(&kept)? {
+                return Ok(Some(bytes));
+            }
         }
         let bytes = self.fetch(path)?;
-        if let (Some(kept), Some(bytes)) = (kept, &bytes) {
-            write(&kept, bytes)?;
+        if let Some(bytes) = &bytes {
+            self.set_aside(path, bytes)?;
         }
         Ok(bytes)
+    }
+
+    fn set_aside(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        if let Some(mirror) = &self.mirror {
+            write(&mirror.join(UNCHECKED).join(path), bytes)?;
+            self.unchecked.insert(path.to_owned());
+        }
+        Ok(())
     }
 
     /// The checkpoint that is served now.
@@ -92,8 +116,8 @@ impl Source {
     pub(super) fn json(&mut self, path: &str) -> Result<Value, CliError> {
         let bytes = self.fetch(path)?.unwrap_or_default();
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if let (Some(mirror), false) = (&self.mirror, value.is_null()) {
-            write(&mirror.join(path), &bytes)?;
+        if !value.is_null() {
+            self.set_aside(path, &bytes)?;
         }
         Ok(value)
     }
@@ -106,16 +130,30 @@ impl Source {
         Ok(file)
     }
 
-    /// Takes over the checkpoints that were read, now that all holds.
-    pub(super) fn keep_checkpoints(&self) -> anyhow::Result<()> {
+    /// Takes over what was read, now that all holds, each file whole or not at all.
+    pub(super) fn keep_all(&self) -> anyhow::Result<()> {
         let Some(mirror) = &self.mirror else {
             return Ok(());
         };
-        for (path, bytes) in &self.checkpoints {
-            write(&mirror.join(path), bytes)?;
+        let aside = mirror.join(UNCHECKED);
+        for path in &self.unchecked {
+            move_in(&aside.join(path), &mirror.join(path))?;
         }
-        Ok(())
+        for (path, bytes) in &self.checkpoints {
+            write(&aside.join(path), bytes)?;
+            move_in(&aside.join(path), &mirror.join(path))?;
+        }
+        let cannot = || format!("cannot remove {}", aside.display());
+        std::fs::remove_dir_all(&aside).with_context(cannot)
     }
+}
+
+fn move_in(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", to.display());
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).with_context(cannot)?;
+    }
+    std::fs::rename(from, to).with_context(cannot)
 }
 
 fn read(file: &Path) -> Result<Option<Vec<u8>>, CliError> {
