@@ -44,7 +44,7 @@ pub use cases::{
 };
 pub use charging::{
     COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_open,
-    charging_readings, charging_session, charging_sessions, charging_settle,
+    charging_readings, charging_session, charging_sessions, charging_settle, charging_unfinished,
 };
 pub use contract::contract;
 pub use error::ServiceError;

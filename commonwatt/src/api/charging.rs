@@ -11,6 +11,7 @@ use domain::ids::ParticipantId;
 use domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use settlement::calendar::{LocalMonth, Zone};
 use settlement::charging::decimal;
 use settlement::charging::offer::Expected;
 use settlement::charging::promise::Payer;
@@ -267,7 +268,7 @@ fn session(one: &Running, now: Timestamp) -> Value {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Month {
-    /// Its first day in UTC, as `2026-06`.
+    /// A month on the site's clock, as `2026-06`.
     month: String,
 }
 
@@ -287,7 +288,7 @@ pub(super) async fn income(
     if place.is_none_or(|place| place.host != *own) {
         return Err(Refused::nothing());
     }
-    let span = span_of(&month.month);
+    let span = span_of(&month.month, super::statements::zone(&web));
     let span = span.ok_or_else(|| Refused::bad("month: a month like 2026-06."))?;
     let sum = charging::income(&web.shared, &id, span).await?;
     let owners = sum
@@ -313,17 +314,9 @@ pub(super) async fn income(
     .into_response())
 }
 
-/// From the first instant of a month in UTC to the first of the next.
-fn span_of(month: &str) -> Option<(Timestamp, Timestamp)> {
-    let (year, number) = month.split_once('-')?;
-    let (year, number): (i32, u32) = (year.parse().ok()?, number.parse().ok()?);
-    let (next_year, next) = if number == 12 {
-        (year + 1, 1)
-    } else {
-        (year, number + 1)
-    };
-    let first = |year: i32, month: u32| format!("{year:04}-{month:02}-01T00:00:00Z").parse().ok();
-    Some((first(year, number)?, first(next_year, next)?))
+/// From the first instant of a month on the site's clock to the first of the next.
+fn span_of(month: &str, zone: Zone) -> Option<(Timestamp, Timestamp)> {
+    LocalMonth::parse(month, zone).ok()?.bounds().ok()
 }
 
 #[cfg(test)]
@@ -332,11 +325,16 @@ mod tests {
 
     #[test]
     fn a_month_is_a_span_and_a_wish_is_within_reason() {
-        let (from, to) = span_of("2026-12").unwrap();
-        assert_eq!(from.to_string(), "2026-12-01T00:00:00Z");
-        assert_eq!(to.to_string(), "2027-01-01T00:00:00Z");
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        for (month, begin, end) in [
+            ("2026-12", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z"),
+            ("2026-10", "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z"),
+        ] {
+            let (from, to) = span_of(month, berlin).unwrap();
+            assert_eq!((&*from.to_string(), &*to.to_string()), (begin, end));
+        }
         for bad in ["2026", "2026-13", "x-1", "2026-00"] {
-            assert!(span_of(bad).is_none(), "{bad}");
+            assert!(span_of(bad, berlin).is_none(), "{bad}");
         }
         let now: Timestamp = "2026-06-21T10:00:00Z".parse().unwrap();
         let wish = |energy_wh, by: Option<&str>| Wish {

@@ -23,15 +23,7 @@ pub(super) async fn one(
     Path(month): Path<String>,
 ) -> Answer {
     let home = home(&viewer)?;
-    // The site has checked the zone's name when it was read.
-    let zone: Zone = web
-        .shared
-        .site
-        .time_zone
-        .name()
-        .parse()
-        .unwrap_or(Zone::UTC);
-    let month = LocalMonth::parse(&month, zone);
+    let month = LocalMonth::parse(&month, zone(&web));
     let month = month.map_err(|error| Refused::bad(&format!("month: {error}.")))?;
     let shared = &web.shared;
     let now = shared.clock.now();
@@ -48,4 +40,11 @@ pub(super) async fn one(
             (kind, statement.to_csv()).into_response()
         }
     })
+}
+
+/// The site's zone, in which months begin and end.
+pub(super) fn zone(web: &Web) -> Zone {
+    // The site has checked the zone's name when it was read.
+    let name = web.shared.site.time_zone.name();
+    name.parse().unwrap_or(Zone::UTC)
 }

@@ -22,7 +22,7 @@ use domain::time::Timestamp;
 use runtime::db::Tx;
 use settlement::charging::ocmf::Signer;
 use settlement::charging::promise::Promise;
-use settlement::charging::session::{Effect, Event, SESSION_MAX_S, Session, State};
+use settlement::charging::session::{Effect, Event, Session, State};
 use settlement::charging::split::{PassThrough, split};
 use settlement::charging::terms::Terms;
 use settlement::service::{self as books, StoredSession};
@@ -104,18 +104,28 @@ fn replayed(stored: StoredSession) -> anyhow::Result<Running> {
     })
 }
 
-/// Takes up the sessions that had not ended when the platform stopped.
+/// Takes up the sessions that had not ended when the platform stopped, however long ago. A damaged one is left out,
+/// and said: its money stays held until somebody has looked.
 pub(super) async fn load(shared: &Shared) -> anyhow::Result<()> {
-    let now = shared.clock.now();
-    let from = now.plus_s(-2 * SESSION_MAX_S);
     let mut running = shared.charging.running.lock().await;
-    for stored in books::charging_sessions(&shared.db, from, now.plus_s(1)).await? {
-        let one = replayed(stored)?;
-        if !matches!(one.session.state(), State::Closed(_)) {
-            running.insert(one.promise.quote.session.clone(), one);
+    let mut after = String::new();
+    loop {
+        let page = books::charging_unfinished(&shared.db, &after).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(());
+        };
+        after.clone_from(last);
+        for (session, stored) in page {
+            match stored.map_err(anyhow::Error::from).and_then(replayed) {
+                Ok(one) if matches!(one.session.state(), State::Closed(_)) => {}
+                Ok(one) => drop(running.insert(session, one)),
+                Err(error) => tracing::error!(
+                    session,
+                    "a charging session is damaged and not taken up, what it holds stays held: {error:#}"
+                ),
+            }
         }
     }
-    Ok(())
 }
 
 /// A session by its name, running or ended; none where there is none.

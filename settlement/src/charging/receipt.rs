@@ -1,5 +1,6 @@
 //! A session's receipt: terms, record, bill, payment and the signed readings, signed by the operator; and its
-//! verifier, which needs nothing else.
+//! verifier, which needs nothing else. That the keys of the readings are a gateway's is the operator's word: the
+//! receipt carries them and no key record.
 //!
 //! `{"receipt": {…}, "operator_key": …, "signature": …}`: what is signed is the text of `receipt` as it stands,
 //! after the line `commonwatt/<community>/charging-receipt/v1`. The tariff and the record in it are OCPI's, and the
@@ -171,6 +172,7 @@ pub fn verify_with(text: &str, trusted: &Trusted) -> Report {
 struct Claims {
     community: String,
     session: String,
+    station: String,
     ceiling: i128,
     paid: i128,
     released: i128,
@@ -208,8 +210,8 @@ fn verify_into(
     steps.push((
         "readings",
         Ok(format!(
-            "{} Wh to {} Wh, both signed by the gateway",
-            ends.0, ends.1
+            "{} Wh to {} Wh at {}, each signed by the key in this receipt",
+            ends.0, ends.1, claims.station
         )),
     ));
     let energy = check_energy(&claims, ends).map_err(at("energy"))?;
@@ -269,6 +271,7 @@ fn read(text: &str) -> Result<(Claims, String, PublicKey, [u8; 64]), FileError> 
     let claims = Claims {
         community: member("community")?.text()?,
         session: member("session")?.text()?,
+        station: member("station")?.text()?,
         ceiling: money("ceiling")?,
         paid: money("paid")?,
         released: money("released")?,
@@ -320,6 +323,12 @@ fn check_readings(claims: &Claims) -> Result<(i64, i64), String> {
     let (first, last) = (read(first)?, read(last)?);
     if first.point != last.point || first.era != last.era {
         return Err("the readings are of different meters".to_owned());
+    }
+    if first.point.as_str() != claims.station {
+        let (point, station) = (&first.point, &claims.station);
+        return Err(format!(
+            "the readings are of {point}, the session was at {station}"
+        ));
     }
     let end = |reading: &Reading| {
         let register = reading.registers.iter().find(|r| r.obis == Obis::IMPORT);

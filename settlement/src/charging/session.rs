@@ -432,7 +432,7 @@ impl Session {
     /// What is taken out of the hold, and what is given back.
     fn settlement(&self) -> (Money, Money) {
         let owed = self.bill.as_ref().map_or(Money::ZERO, |b| b.total);
-        let capture = owed.min(self.held);
+        let capture = owed.clamp(Money::ZERO, self.held.max(Money::ZERO));
         let release = Money::from_nano(self.held.nano() - capture.nano());
         (capture, release)
     }

@@ -1,6 +1,6 @@
 //! What a driver was promised before the plug: prices by time, a ceiling, and when the offer ends.
 //!
-//! The promise is an OCPI tariff with times in UTC, whose `max_price` is the ceiling. So the bill of a session is
+//! The promise is an OCPI tariff with times in UTC, whose `max_price` is the ceiling and whose `min_price` is zero. So the bill of a session is
 //! what `commonwatt rate` makes of tariff and record, and anybody can make it again.
 //!
 //! **Who carries the price risk:** the owners of the station. The driver pays the promised prices and never more than
@@ -134,7 +134,11 @@ fn tariff(quote: &Quote) -> Result<Tariff, TermsError> {
         currency: quote.currency.clone(),
         tax: TaxRule::OnTop,
         elements,
-        min_price: None,
+        // Prices may be below zero, a bill never: nothing is paid out to a driver.
+        min_price: Some(Limit {
+            before_tax: Money::ZERO,
+            after_tax: Some(Money::ZERO),
+        }),
         max_price: Some(Limit {
             before_tax: before_tax.map_err(|_| TermsError::Range)?,
             after_tax: Some(quote.ceiling),

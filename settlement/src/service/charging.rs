@@ -25,7 +25,7 @@ use crate::store::{LOCK, Source};
 pub const COMMUNITY_OWNER: &str = "community";
 /// Most readings of a session that are read at a time.
 const READINGS_MAX: i64 = 512;
-/// Most sessions in a list.
+/// Most sessions in a page.
 pub const SESSIONS_MAX: i64 = 1_000;
 
 /// A session as it is stored.
@@ -52,6 +52,10 @@ pub async fn charging_open(tx: &mut Tx, promise: &Promise) -> Result<(), Service
     Ok(())
 }
 
+fn event_text(event: Event) -> Result<String, ServiceError> {
+    serde_json::to_string(&event).map_err(|e| corrupt(&e.to_string()))
+}
+
 /// Keeps an event, the `seq`th of its session.
 ///
 /// # Errors
@@ -63,7 +67,7 @@ pub async fn charging_event(
     at: Timestamp,
     event: Event,
 ) -> Result<(), ServiceError> {
-    let text = serde_json::to_string(&event).map_err(|e| corrupt(&e.to_string()))?;
+    let text = event_text(event)?;
     tx.execute(
         "INSERT INTO settle_charging_events (session, seq, at_ms, event) VALUES ($1, $2, $3, $4)",
         args![session, stored(seq)?, at.unix_ms(), text],
@@ -72,25 +76,61 @@ pub async fn charging_event(
     Ok(())
 }
 
-/// The sessions that were offered in `[from, to)`, oldest first.
+/// The sessions at a station that were offered in `[from, to)`, oldest first: a page of at most [`SESSIONS_MAX`],
+/// that begins behind the session `after`. An empty page is the end.
 ///
 /// # Errors
 /// The database failed, or a row is damaged.
 pub async fn charging_sessions(
     db: &Db,
-    from: Timestamp,
-    to: Timestamp,
+    station: &str,
+    (from, to): (Timestamp, Timestamp),
+    after: Option<&(Timestamp, String)>,
 ) -> Result<Vec<StoredSession>, ServiceError> {
+    let (after_ms, after) = after.map_or((from.unix_ms(), ""), |(at, name)| (at.unix_ms(), name));
     let rows: Vec<(String, String)> = db
         .fetch_all(
-            "SELECT session, promise FROM settle_charging WHERE offered_ms >= $1 AND offered_ms < $2
-             ORDER BY offered_ms, session LIMIT $3",
-            args![from.unix_ms(), to.unix_ms(), SESSIONS_MAX],
+            "SELECT session, promise FROM settle_charging WHERE station = $1 AND offered_ms < $2
+             AND (offered_ms > $3 OR (offered_ms = $3 AND session > $4))
+             ORDER BY offered_ms, session LIMIT $5",
+            args![station, to.unix_ms(), after_ms, after, SESSIONS_MAX],
         )
         .await?;
     let mut sessions = Vec::with_capacity(rows.len());
     for (session, promise) in rows {
         sessions.push(session_of(db, &session, &promise).await?);
+    }
+    Ok(sessions)
+}
+
+/// The sessions that may not have ended, however old, by name: a page of at most [`SESSIONS_MAX`] behind the name
+/// `after`. An empty page is the end. A session that is damaged is told in its place.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_unfinished(
+    db: &Db,
+    after: &str,
+) -> Result<Vec<(String, Result<StoredSession, ServiceError>)>, ServiceError> {
+    // These three end a session for good; the few that ended otherwise are found out when they are replayed.
+    let [captured, refused, no_hold] =
+        [Event::Captured, Event::CaptureRefused, Event::HoldRefused].map(event_text);
+    let rows: Vec<(String, String)> = db
+        .fetch_all(
+            "SELECT session, promise FROM settle_charging s WHERE session > $1 AND NOT EXISTS
+             (SELECT 1 FROM settle_charging_events e WHERE e.session = s.session
+              AND e.event IN ($2, $3, $4))
+             ORDER BY session LIMIT $5",
+            args![after, captured?, refused?, no_hold?, SESSIONS_MAX],
+        )
+        .await?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for (session, promise) in rows {
+        let read = match session_of(db, &session, &promise).await {
+            Err(ServiceError::Db(error)) => return Err(error.into()),
+            read => read,
+        };
+        sessions.push((session, read));
     }
     Ok(sessions)
 }

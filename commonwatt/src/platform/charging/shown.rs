@@ -46,8 +46,9 @@ async fn proof(shared: &Shared, one: &Running, end: Timestamp) -> anyhow::Result
     let readings = books::charging_readings(&mut &shared.db, &point, from).await?;
     let found = readings.into_iter().find(|(_, r)| r.interval.end() == end);
     let (signed, _) = found.with_context(|| format!("the reading that ends at {end} is gone"))?;
-    let known = books::gateway_public_key(&shared.db, signed.claimed_signer()?).await?;
-    let (_, key) = known.context("the gateway's key was revoked")?;
+    // Also a key that was revoked since: the reading was accepted before.
+    let known = books::enrolled_key(&shared.db, signed.claimed_signer()?).await?;
+    let key = known.context("the key that signed the reading is not in the books")?;
     Ok(Proof {
         reading: signed,
         key,
@@ -87,7 +88,7 @@ pub(crate) struct Income {
     pub(crate) energy: Money,
     pub(crate) time: Money,
     pub(crate) parking: Money,
-    /// What a ceiling took off, below zero.
+    /// What a ceiling took off, below zero, and what a bill below zero was lifted by.
     pub(crate) limits: Money,
     pub(crate) tax: Money,
     /// What the energy cost the host.
@@ -103,40 +104,53 @@ pub(crate) async fn income(
     (from, to): (Timestamp, Timestamp),
 ) -> anyhow::Result<Income> {
     let mut sum = Income::default();
-    for stored in books::charging_sessions(&shared.db, from, to).await? {
-        if stored.promise.quote.station != station {
-            continue;
+    let mut after = None;
+    loop {
+        let page =
+            books::charging_sessions(&shared.db, station, (from, to), after.as_ref()).await?;
+        let Some(last) = page.last() else {
+            return Ok(sum);
+        };
+        let quote = &last.promise.quote;
+        after = Some((quote.offered_at, quote.session.clone()));
+        for stored in page {
+            sum.count(shared, &replayed(stored)?).await?;
         }
-        let one = replayed(stored)?;
+    }
+}
+
+impl Income {
+    /// Adds a session, where it has ended and was paid.
+    async fn count(&mut self, shared: &Shared, one: &Running) -> anyhow::Result<()> {
         let paid =
             matches!(one.session.state(), State::Closed(_)) && one.session.debt() == Money::ZERO;
         let Some(bill) = one.session.bill().filter(|_| paid) else {
-            continue;
+            return Ok(());
         };
-        sum.sessions += 1;
-        sum.energy_wh += one.session.energy().wh();
+        self.sessions += 1;
+        self.energy_wh += one.session.energy().wh();
         for line in &bill.lines {
             let part = match line.what {
-                What::Charge(Dimension::Flat) => &mut sum.start_fees,
-                What::Charge(Dimension::Energy) => &mut sum.energy,
-                What::Charge(Dimension::ParkingTime) => &mut sum.parking,
-                What::Charge(Dimension::Time) | What::Reservation(_) => &mut sum.time,
-                What::MinPrice | What::MaxPrice => &mut sum.limits,
+                What::Charge(Dimension::Flat) => &mut self.start_fees,
+                What::Charge(Dimension::Energy) => &mut self.energy,
+                What::Charge(Dimension::ParkingTime) => &mut self.parking,
+                What::Charge(Dimension::Time) | What::Reservation(_) => &mut self.time,
+                What::MinPrice | What::MaxPrice => &mut self.limits,
             };
             add(part, line.before_tax)?;
         }
         let pass_through = PassThrough {
-            energy: energy_cost(shared, &one).await?,
+            energy: energy_cost(shared, one).await?,
             tax: bill.tax,
         };
-        add(&mut sum.tax, bill.tax)?;
-        add(&mut sum.energy_cost, pass_through.energy)?;
+        add(&mut self.tax, bill.tax)?;
+        add(&mut self.energy_cost, pass_through.energy)?;
         let salt = &one.promise.quote.session;
         for (name, part) in split(bill.total, pass_through, &one.promise.owners, salt)?.owners {
-            add(sum.owners.entry(name).or_default(), part)?;
+            add(self.owners.entry(name).or_default(), part)?;
         }
+        Ok(())
     }
-    Ok(sum)
 }
 
 fn add(sum: &mut Money, part: Money) -> anyhow::Result<()> {

@@ -139,6 +139,10 @@ fn a_receipt_proves_itself_and_what_was_changed_is_found() {
     };
     assert_eq!(signed("s-1", "s-2", &proofs), None);
     assert_eq!(
+        signed("\"station\":\"home-03", "\"station\":\"home-04", &proofs),
+        Some("readings")
+    );
+    assert_eq!(
         signed("\"price\":0.22", "\"price\":0.23", &proofs),
         Some("bill")
     );

@@ -249,6 +249,7 @@ impl Purse {
                 }
                 Effect::Settle { capture, release } => {
                     assert_eq!(capture.nano() + release.nano(), self.held);
+                    assert!((0..=self.held).contains(&release.nano()), "{release}");
                     self.paid += capture.nano();
                     self.free += release.nano();
                     self.held = 0;
@@ -300,9 +301,10 @@ proptest! {
         events in proptest::collection::vec((any_event(), -200_i64..1_500, any::<bool>()), 0..40),
         ceiling in 0_i64..8,
         free in 0_i64..10,
+        prices in proptest::collection::vec(-900_i64..500, 1..6),
         accepted: bool,
     ) {
-        let terms = terms(&[300, 100, 200, 50], Money::from_nano(ceiling * TOKEN));
+        let terms = terms(&prices, Money::from_nano(ceiling * TOKEN));
         let mut session = Session::new(terms);
         let mut purse = Purse { free: free * TOKEN, held: 0, paid: 0, whole: free * TOKEN };
         let mut now = start();
@@ -320,9 +322,21 @@ proptest! {
         }
         prop_assert!(matches!(session.state(), State::Closed(_)), "{:?}", session.state());
         prop_assert_eq!(purse.held, 0);
-        prop_assert!(purse.paid <= ceiling * TOKEN);
+        prop_assert!((0..=ceiling * TOKEN).contains(&purse.paid));
+        let bill = session.bill();
+        prop_assert!(bill.is_none_or(|b| b.total >= Money::ZERO && b.tax >= Money::ZERO));
         prop_assert!(session.sentence(now, chrono_tz::UTC).ends_with('.'));
     }
+}
+
+#[test]
+fn prices_below_zero_give_the_whole_hold_back_and_no_more() {
+    let mut session = begun(&[-900], 10);
+    read(&mut session, 30, 5_000, false);
+    let effects = session.apply(at(31), Event::Stop);
+    assert_eq!(settled(&effects), (0, 10 * TOKEN));
+    let bill = session.bill().unwrap();
+    assert_eq!((bill.total, bill.tax), (Money::ZERO, Money::ZERO));
 }
 
 /// A small generator, so that the thousand sessions are the same every time.
