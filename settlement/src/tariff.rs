@@ -126,10 +126,11 @@ impl Tariff {
         )
     }
 
-    /// The highest price at which buying from a neighbour is not worse than from the utility.
+    /// The highest price at which buying from a neighbour is not worse than from the utility. With a dynamic tariff
+    /// it may be below zero, and below a fixed feed-in price.
     #[must_use]
     pub fn room(&self) -> Price {
-        // Both are at least zero, so their difference always fits.
+        // A difference that does not fit is no price of any market.
         self.retail
             .checked_sub(self.network_fee)
             .unwrap_or(Price::ZERO)
@@ -144,11 +145,18 @@ impl Tariff {
 
     /// The same under other terms: with `single-price` a community that lacks energy nets at what the
     /// utility takes less the network fee, one that has energy over at what the utility pays.
+    ///
+    /// Where a low price of the market brings what the utility takes less the fee below a fixed feed-in price, no
+    /// price is good for both sides; the pool's stays between the two, also where the clearing price does not.
     #[must_use]
     pub fn prices_under(&self, clearing: Option<Price>, terms: Terms) -> Prices {
-        let local = clearing.unwrap_or_else(|| self.feed_in.midpoint_floor(self.room()));
+        let room = self.room();
+        let mut local = clearing.unwrap_or_else(|| self.feed_in.midpoint_floor(room));
+        if room < self.feed_in {
+            local = local.clamp(room, self.feed_in);
+        }
         let pool = match (terms.policy, terms.position) {
-            (DeviationPolicy::SinglePrice, Position::Short) => self.room(),
+            (DeviationPolicy::SinglePrice, Position::Short) => room,
             (DeviationPolicy::SinglePrice, Position::Long) => self.feed_in,
             _ => local,
         };
@@ -169,6 +177,25 @@ fn line_of(text: &str, offset: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn below_a_fixed_feed_in_price_the_pool_stays_between_it_and_the_room() {
+        let price = |text: &str| text.parse::<Price>().unwrap();
+        let low = Tariff {
+            retail: price("0.05"),
+            feed_in: price("0.08"),
+            network_fee: price("0.07"),
+        };
+        for (clearing, pool) in [
+            (None, "0.030000"),
+            (Some("0.2"), "0.080000"),
+            (Some("-0.5"), "-0.020000"),
+            (Some("0.01"), "0.010000"),
+        ] {
+            let prices = low.prices(clearing.map(price));
+            assert_eq!(prices.pool.to_string(), pool, "{clearing:?}");
+        }
+    }
 
     #[test]
     fn a_tariff_is_read_and_checked() {

@@ -174,13 +174,37 @@ impl Core {
                 }
             }
         }
-        match self.take_readings(readings).await {
+        match self.take_readings(&readings).await {
             Ok(told) => self.tell_all(told),
             Err(error) => {
-                tracing::error!("readings could not be stored, they will be sent again: {error:#}");
-                tokio::time::sleep(RETRY_PAUSE).await;
+                tracing::error!("readings could not be stored together: {error:#}");
+                if !self.take_readings_one_by_one(&readings).await {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
             }
         }
+    }
+
+    /// [`Core::take_readings`] with a commit for each, so that one that cannot be stored holds up no other. Once
+    /// the database begins no transaction, the rest is not tried. `false` where none could be stored.
+    async fn take_readings_one_by_one(&self, readings: &[(GatewayId, Vec<u8>)]) -> bool {
+        let mut stored = false;
+        for reading in readings {
+            match self.take_readings(std::slice::from_ref(reading)).await {
+                Ok(told) => {
+                    stored = true;
+                    self.tell_all(told);
+                }
+                Err(error) => {
+                    let gateway = &reading.0;
+                    tracing::error!(%gateway, "a reading could not be stored, it will be sent again: {error:#}");
+                    if let Some(DbError::Begin { .. }) = error.downcast_ref() {
+                        break;
+                    }
+                }
+            }
+        }
+        stored
     }
 
     /// Never waits: where the queue is full, the gateway asks again by sending again.
@@ -194,7 +218,7 @@ impl Core {
 
     async fn take_readings(
         &self,
-        readings: Vec<(GatewayId, Vec<u8>)>,
+        readings: &[(GatewayId, Vec<u8>)],
     ) -> anyhow::Result<BTreeSet<Told>> {
         let mut told = BTreeSet::new();
         if readings.is_empty() {
@@ -209,12 +233,13 @@ impl Core {
         let mut tx = db.begin().await?;
         for (gateway, bytes) in readings {
             let now = clock.now();
+            let bytes = bytes.clone();
             let outcome =
-                settlement::service::accept_reading(&mut tx, community, now, &gateway, bytes)
+                settlement::service::accept_reading(&mut tx, community, now, gateway, bytes)
                     .await?;
             match outcome {
                 ReadingOutcome::Accepted { point, .. } | ReadingOutcome::Again { point, .. } => {
-                    told.insert(Told::Accepted(gateway, point));
+                    told.insert(Told::Accepted(gateway.clone(), point));
                 }
                 ReadingOutcome::Rejected {
                     point,
@@ -223,7 +248,7 @@ impl Core {
                 } => {
                     let shown = point.as_ref().map_or("unknown point", PointId::as_str);
                     tracing::warn!(%gateway, point = shown, ?sequence, %reason, "reading refused");
-                    told.extend(point.map(|point| Told::Accepted(gateway, point)));
+                    told.extend(point.map(|point| Told::Accepted(gateway.clone(), point)));
                 }
             }
         }

@@ -130,7 +130,7 @@ fn claimed<T: Message>(content: &[u8], told: impl Fn(T) -> String) -> Option<Str
 /// Every entry of a receipt as a proof of its own, each with a file name.
 ///
 /// # Errors
-/// The community's name is none.
+/// The community's name is none, or a key record is none.
 pub fn proofs(receipt: &Receipt) -> Result<Vec<(String, LogProof)>, String> {
     CommunityId::new(receipt.community.as_str()).map_err(|e| e.to_string())?;
     let mut made = Vec::new();
@@ -175,6 +175,17 @@ pub fn proofs(receipt: &Receipt) -> Result<Vec<(String, LogProof)>, String> {
         let part = (line.salt, &content[..], &line.place);
         let name = format!("line-{}", line.content.run.word());
         add(name, Log::Ledger, (Kind::Line, start), part);
+    }
+    for (name, key) in [
+        ("participant-key", Some(&receipt.participant_key)),
+        ("gateway-key", receipt.gateway_key.as_ref()),
+    ] {
+        let Some(key) = key else { continue };
+        let record = Signed::<KeyRecord>::from_bytes(key.signed.clone());
+        let record = record.claimed().map_err(|e| format!("{name}: {e}"))?;
+        let part = (PUBLIC, &key.signed[..], &key.place);
+        let kind = (Kind::Key, record.valid_from);
+        add(name.to_owned(), Log::Ledger, kind, part);
     }
     for (name, entry) in [
         ("readings-checkpoint", &receipt.readings_checkpoint),

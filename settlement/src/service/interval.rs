@@ -160,7 +160,7 @@ pub async fn run_interval(
     };
     let settlement = settle(&inputs)?;
     let (postings, lines) = book(tx, now, &settlement, run).await?;
-    rules::keep_supplied(tx, &rules, &settlement).await?;
+    rules::keep_supplied(tx, &community.tariff, &rules, &settlement).await?;
     let summary = RunSummary {
         interval,
         run,

@@ -18,7 +18,7 @@ use runtime::db::Tx;
 use super::ServiceError;
 use super::error::{decoded, run_of};
 use crate::settle::{Feeder, Inputs, Settlement};
-use crate::tariff::{Effective, Tariff};
+use crate::tariff::{Effective, Tariff, Tariffs};
 
 /// The program that settles, as it is kept with every run.
 pub(super) const PROGRAM: &str = concat!("commonwatt/", env!("CARGO_PKG_VERSION"));
@@ -113,13 +113,15 @@ pub(super) async fn used(
     rows.into_iter().map(used).collect()
 }
 
-/// Keeps what the utility supplied in an interval, for the steps of those after it.
+/// Keeps what the utility supplied in an interval, for the steps of those after it: also where the steps begin with
+/// a later version within the month.
 pub(super) async fn keep_supplied(
     tx: &mut Tx,
+    tariffs: &Tariffs,
     rules: &Rules,
     settlement: &Settlement,
 ) -> Result<(), ServiceError> {
-    if rules.steps.is_empty() {
+    if rules.steps.is_empty() && !tariffs.has_steps() {
         return Ok(());
     }
     for share in &settlement.shares {

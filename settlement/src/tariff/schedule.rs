@@ -158,6 +158,13 @@ impl Tariffs {
         effective
     }
 
+    /// Whether any version has steps, which count what was supplied since the month began.
+    #[must_use]
+    pub fn has_steps(&self) -> bool {
+        let mut kinds = self.versions.iter().map(|v| &v.kind);
+        kinds.any(|kind| matches!(kind, Kind::Tiered(_)))
+    }
+
     /// The newest version's prices where its kind says nothing else.
     #[must_use]
     pub fn base(&self) -> Tariff {

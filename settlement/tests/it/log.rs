@@ -143,6 +143,8 @@ async fn every_entry_of_a_receipt_is_a_proof_of_its_own() {
         "order",
         "reading",
         "line-provisional",
+        "participant-key",
+        "gateway-key",
         "readings-checkpoint",
         "market-checkpoint",
     ];

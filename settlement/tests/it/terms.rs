@@ -235,7 +235,7 @@ async fn the_tariff_is_looked_up_by_the_interval_and_steps_count_the_month() {
     let first = traded(&mut world, 0).await;
     let summary = world.run(&first, Run::Provisional).await;
     assert_eq!(summary.tariff.as_deref(), Some("one"));
-    // 1600 Wh from the utility. The first interval had no steps, so what it took is not counted.
+    // 1600 Wh from the utility, and 50 in the first interval: it had no steps, and counts all the same.
     let alone = |world: &World, n| world.outcome(n, &[], &[], "0.1");
     let second = alone(&world, 1);
     world.contract(&second).await;
@@ -246,11 +246,11 @@ async fn the_tariff_is_looked_up_by_the_interval_and_steps_count_the_month() {
     let summary = world.run(&second, Run::Provisional).await;
     assert_eq!(summary.tariff.as_deref(), Some("two"));
     let paid = before - token(&world, Chart::Statement, "home-a").await;
-    assert_eq!(paid, 1000 * 300_000 + 600 * 500_000);
+    assert_eq!(paid, 950 * 300_000 + 650 * 500_000);
     let third = traded(&mut world, 2).await;
     world.run(&third, Run::Provisional).await;
     let lines = recent_lines(&world.db, interval(2)).await.unwrap();
-    assert_eq!(lines[0].tiers.as_ref().unwrap().used_wh.wh(), 1600);
+    assert_eq!(lines[0].tiers.as_ref().unwrap().used_wh.wh(), 1650);
     world.checkpoint(interval(3).end()).await;
     let told = [
         ("\"tariff\": \"two\"", "\"tariff\": \"one\""),

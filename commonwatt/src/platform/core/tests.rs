@@ -91,3 +91,34 @@ async fn an_order_that_cannot_be_stored_keeps_no_other_out() {
     let held: (i64,) = db.fetch_one(held, runtime::args![]).await.unwrap();
     assert_eq!(held, (2,), "what was not stored holds nothing");
 }
+
+#[tokio::test]
+async fn a_reading_that_cannot_be_stored_keeps_no_other_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, _lock) = DataDir::take(dir.path()).unwrap();
+    let db = Db::open(&data.database()).await.unwrap();
+    let clock = Clock::scaled(START, 1);
+    let mut platform = crate::platform::open(site(), &data, db.clone(), clock)
+        .await
+        .unwrap();
+    let mut tx = db.begin().await.unwrap();
+    let poison = "CREATE TRIGGER poison BEFORE INSERT ON settle_refused WHEN NEW.gateway = 'gw-2' \
+         BEGIN SELECT RAISE(ABORT, 'poison'); END";
+    tx.execute(poison, runtime::args![]).await.unwrap();
+    tx.commit().await.unwrap();
+    // Bytes without a signature are kept with the reason, so each of them is a write.
+    let reading = |gateway: &str| Command::Reading {
+        gateway: GatewayId::new(gateway).unwrap(),
+        bytes: vec![1, 2, 3],
+    };
+    let batch = ["gw-1", "gw-2", "gw-3"].map(reading);
+    platform.core.take(batch.into()).await;
+    let kept: Vec<(String,)> = db
+        .fetch_all(
+            "SELECT gateway FROM settle_refused ORDER BY slot",
+            runtime::args![],
+        )
+        .await
+        .unwrap();
+    assert_eq!(kept, [("gw-1".to_owned(),), ("gw-3".to_owned(),)]);
+}
