@@ -10,6 +10,7 @@ pub mod complex;
 pub mod document;
 pub mod error;
 pub mod flow;
+mod keys;
 pub mod network;
 pub mod solver;
 pub mod three_phase;

@@ -47,6 +47,9 @@ use domain::time::Interval;
 
 pub use detail::TableChoice;
 
+/// Longest text that a run reads: a scenario, an experiment, prices, weather, a network.
+pub const TEXT_MAX_BYTES: u64 = 128 * 1024 * 1024;
+
 /// Why there is no run, by who can mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -82,6 +85,23 @@ impl RunError {
 
     fn overflow(interval: Interval) -> Self {
         RunError::Overflow(interval)
+    }
+
+    /// Reads a text that may not be longer than [`TEXT_MAX_BYTES`].
+    fn read(path: &Path) -> Result<String, Self> {
+        use std::io::Read;
+        let file = std::fs::File::open(path).map_err(|e| Self::file(path, &e))?;
+        let mut text = String::new();
+        file.take(TEXT_MAX_BYTES + 1)
+            .read_to_string(&mut text)
+            .map_err(|e| Self::file(path, &e))?;
+        if text.len() as u64 > TEXT_MAX_BYTES {
+            return Err(Self::bad(format!(
+                "{}: more than {TEXT_MAX_BYTES} bytes",
+                path.display()
+            )));
+        }
+        Ok(text)
     }
 
     fn file(path: &Path, error: &std::io::Error) -> Self {

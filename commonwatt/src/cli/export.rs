@@ -37,7 +37,8 @@ const NAMES: [&str; 10] = [
 pub(super) struct Args {
     /// The run folder.
     run: PathBuf,
-    /// participants, intervals, orders, trades, readings, deliveries, postings or kpis.
+    /// participants, intervals, orders, trades, readings, deliveries, postings or kpis; with `[network]` also grid,
+    /// grid_nodes and grid_branches.
     #[arg(long)]
     table: String,
     /// csv or parquet.

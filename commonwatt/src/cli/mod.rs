@@ -331,8 +331,27 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> {
 
 /// Reads an input file that a person named on the command line.
 fn read_input(path: &std::path::Path) -> Result<String, CliError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| CliError::BadInput(format!("cannot read {}: {e}", path.display())))
+    let bytes = read_bytes(path, market_engine::file::FILE_MAX_BYTES)?;
+    String::from_utf8(bytes)
+        .map_err(|_| CliError::BadInput(format!("cannot read {}: not UTF-8", path.display())))
+}
+
+/// Reads a file of at most so many bytes; one that is longer is not read to its end.
+fn read_bytes(path: &std::path::Path, max: usize) -> Result<Vec<u8>, CliError> {
+    use std::io::Read;
+    let shown = path.display();
+    let cannot = |e| CliError::BadInput(format!("cannot read {shown}: {e}"));
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() > max {
+        return Err(CliError::BadInput(format!(
+            "{shown}: at most {max} bytes are read"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// One line per part, on stdout; a reader that went away (`| head`) is no reason to stop.

@@ -24,6 +24,7 @@ enum Part {
     after_help = "Example:\n  commonwatt powerflow network.json --case evening --format json\n\n\
     NETWORK is JSON: nodes, branches (pi models in p.u. with ratio and shift), slack and cases with loads in kW and kvar;\n\
     or for three phases base_v_ln, line_codes (3x3, or 4x4 with the neutral last), lines, loads on single phases, and cases.\n\
+    Keys that are not known are refused, and a case without loads says \"loads_node_p_kw_q_kvar\": [].\n\
     A branch with \"in_service\": false is an open switch. Loads are constant power, positive = consumption.\n\
     Exit code 1: a case has no solution, because its loads are more than the network can carry. Nothing is printed then.\n\
     Exit code 2: the network is not radial, or something in the file is wrong."
@@ -45,8 +46,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let path = args.network.display();
-    let text = std::fs::read(&args.network)
-        .map_err(|e| CliError::BadInput(format!("cannot read {path}: {e}")))?;
+    let text = super::read_bytes(&args.network, market_engine::grid::FILE_MAX_BYTES)?;
     let failed = |error: GridError| match error {
         GridError::Diverged { .. } => CliError::CheckFailed(format!("{path}: {error}")),
         _ => CliError::BadInput(format!("{path}: {error}")),

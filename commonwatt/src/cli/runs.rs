@@ -14,7 +14,8 @@ use super::{CliError, Format, print_data};
 /// Run a run folder again.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  commonwatt rerun runs/2026-06-21_street-10_1_0f3a9c21\n\nExit code 0: every file has the same bytes. 1: it says which differ."
+    after_help = "Example:\n  commonwatt rerun runs/2026-06-21_street-10_1_0f3a9c21\n\nExit code 0: the folder holds the files that its manifest names, and the same files, figures, checks and hashes come out again.\n\
+    1: it says what differs. Speed, threads and memory (`measured`) are this computer's, and are not compared."
 )]
 pub(super) struct RerunArgs {
     /// The run folder.
@@ -75,11 +76,17 @@ pub(super) struct PlotArgs {
 }
 
 pub(super) fn compare(args: &CompareArgs) -> Result<(), CliError> {
-    let label = |manifest: &Manifest, path: &Path| match args.by.as_deref() {
-        None => Ok(path.file_name().map_or_else(
+    let name = |path: &Path| {
+        path.file_name().map_or_else(
             || path.display().to_string(),
             |name| name.to_string_lossy().into_owned(),
-        )),
+        )
+    };
+    // Folders of one name in two places are told apart by their paths.
+    let alone = |path: &Path| args.runs.iter().filter(|r| name(r) == name(path)).count() < 2;
+    let label = |manifest: &Manifest, path: &Path| match args.by.as_deref() {
+        None if alone(path) => Ok(name(path)),
+        None => Ok(path.display().to_string()),
         Some("mechanism") => Ok(manifest.mechanism.clone()),
         Some("name") => Ok(manifest.name.clone()),
         Some("version") => Ok(manifest.version.clone()),
@@ -100,11 +107,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), CliError> {
         .iter()
         .map(side)
         .collect::<Result<_, CliError>>()?;
-    show(
-        &simulator::run::compare::compare(&sides),
-        &args.kpi,
-        args.format,
-    )
+    let comparison = simulator::run::compare::compare(&sides).map_err(failed)?;
+    show(&comparison, &args.kpi, args.format)
 }
 
 /// Prints a comparison.
@@ -170,6 +174,18 @@ fn kind_of(files: &[FileEntry]) -> FileKind {
     }
 }
 
+/// What of a manifest is another, key by key; files are compared one by one, and speed is not compared.
+fn apart(before: &Manifest, after: &Manifest) -> Result<Vec<String>, CliError> {
+    let keys = |manifest: &Manifest| serde_json::to_value(manifest).map_err(anyhow::Error::from);
+    let (before, after) = (keys(before)?, keys(after)?);
+    let all = after.as_object().into_iter().flatten();
+    let compared = all.filter(|(key, _)| !matches!(key.as_str(), "files" | "measured"));
+    let other = compared.filter(|(key, value)| before.get(key) != Some(value));
+    Ok(other
+        .map(|(key, _)| format!("manifest.json: `{key}` is another when it is run again"))
+        .collect())
+}
+
 pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
     let (job, before) = folder::job(&args.run).map_err(failed)?;
     let version = env!("CARGO_PKG_VERSION");
@@ -188,7 +204,7 @@ pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
         out: Some(scratch.0.clone()),
     };
     let after = with_progress(&request)?.manifest;
-    let mut differ: Vec<String> = Vec::new();
+    let mut differ = apart(&before, &after)?;
     for file in &before.files {
         let again = after.files.iter().find(|f| f.file == file.file);
         if again.is_none_or(|again| again.sha256 != file.sha256) {
@@ -206,8 +222,10 @@ pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
             ));
         }
     }
-    if before.outcome_sha256 != after.outcome_sha256 {
-        differ.push("the sums of the run are others".to_owned());
+    for file in &after.files {
+        if !before.files.iter().any(|f| f.file == file.file) {
+            differ.push(format!("{} is not named in the manifest", file.file));
+        }
     }
     if !differ.is_empty() {
         return Err(CliError::CheckFailed(format!(
@@ -217,7 +235,7 @@ pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
         )));
     }
     print_data(&format!(
-        "run {}: the same bytes in all {} files\n",
+        "run {}: the same bytes in all {} files, and the same manifest but for what was measured\n",
         before.run_id,
         before.files.len()
     ))

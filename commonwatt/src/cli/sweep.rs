@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     bar.finish_and_clear();
     let swept = swept.map_err(failed)?;
     let usual: Vec<String> = USUAL.map(str::to_owned).into();
-    let comparison = swept.comparison();
+    let comparison = swept.comparison().map_err(failed)?;
     if !comparison.rows.is_empty() {
         let kpis = if args.kpi.is_empty() {
             &usual

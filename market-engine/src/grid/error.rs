@@ -13,6 +13,22 @@ pub enum GridError {
         /// What was found and expected.
         what: String,
     },
+    /// A key that the format does not have.
+    #[error("{at}: unknown key `{key}`: is it misspelt? Remarks go into `comment`")]
+    Key {
+        /// Where it stands.
+        at: String,
+        /// The key.
+        key: String,
+    },
+    /// A case that says nothing of loads.
+    #[error(
+        "{at}: no loads: name them as `loads_node_p_kw_q_kvar`; where there are none, write `\"loads_node_p_kw_q_kvar\": []`"
+    )]
+    NoLoads {
+        /// The case.
+        at: String,
+    },
     /// Neither of the two formats.
     #[error(
         "this is no network: it has neither `nodes` and `branches` (one phase) nor `lines` and `line_codes` (three phases)"

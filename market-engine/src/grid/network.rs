@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{GridError, finite, positive};
 use super::{CASES_MAX, ELEMENTS_MAX};
 
-/// A network with its load cases, as it stands in a file. Keys that are not named here are passed over.
+/// A network with its load cases, as it stands in a file. Keys of a file that neither stand here nor say where
+/// the network comes from are refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Network {
     /// What it is called.
@@ -61,7 +62,6 @@ pub enum Kind {
     #[serde(alias = "transformer")]
     Trafo,
     /// Anything else: has no rating.
-    #[serde(other)]
     Other,
 }
 
@@ -237,6 +237,7 @@ impl Network {
     /// It is not JSON, or not a network.
     pub fn from_json(text: &[u8]) -> Result<Network, GridError> {
         let network: Network = serde_json::from_slice(text).map_err(|e| GridError::json(&e))?;
+        super::keys::one_phase(text)?;
         network.check()?;
         Ok(network)
     }

@@ -22,7 +22,8 @@ pub use sweep::{LineFlow, ThreePhaseFlow, ThreePhaseSolver};
 /// The power factor of loads whose file names none: the reference format's own.
 pub const POWER_FACTOR: f64 = 0.95;
 
-/// A three-phase network with its load cases, as it stands in a file. Keys that are not named here are passed over.
+/// A three-phase network with its load cases, as it stands in a file. Keys of a file that neither stand here
+/// nor say where the network comes from are refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ThreePhase {
     /// What it is called.
@@ -94,6 +95,7 @@ impl ThreePhase {
     /// It is not JSON, or not a network.
     pub fn from_json(text: &[u8]) -> Result<ThreePhase, GridError> {
         let network: ThreePhase = serde_json::from_slice(text).map_err(|e| GridError::json(&e))?;
+        super::keys::three_phase(text)?;
         network.check()?;
         Ok(network)
     }

@@ -64,7 +64,9 @@ pub enum Stamp {
 }
 
 impl Weather {
-    /// Reads a file's text. `utc_offset_s` is what local stamps are ahead of UTC (0 for UTC stamps).
+    /// Reads a file's text. `utc_offset_s` is what local stamps are ahead of UTC (0 for UTC stamps); stamps that say
+    /// their own offset are not moved. Without `stamp` a file with Open-Meteo's `shortwave_radiation` is taken as `End`,
+    /// others as `Beginning`.
     ///
     /// # Errors
     /// The line, and what is wrong with it.
@@ -72,7 +74,7 @@ impl Weather {
         text: &str,
         file: &str,
         utc_offset_s: i64,
-        stamp: Stamp,
+        stamp: Option<Stamp>,
     ) -> Result<Weather, WeatherError> {
         read::weather(text, file, utc_offset_s, stamp)
     }
@@ -168,12 +170,15 @@ fn clear_mean_w_per_m2(row_start: i64, step_s: i64, length_s: i64, place: Place)
 }
 
 /// An instant from the stamps that these files have.
-fn instant(text: &str) -> Option<i64> {
+fn instant(text: &str, utc_offset_s: i64) -> Option<i64> {
     let text = text.trim().trim_matches('"');
     if let Ok(zoned) = DateTime::parse_from_rfc3339(text) {
         return Some(zoned.timestamp());
     }
-    let plain = text.trim_end_matches('Z');
+    let (plain, ahead_s) = match text.strip_suffix('Z') {
+        Some(plain) => (plain, 0),
+        None => (text, utc_offset_s),
+    };
     [
         "%Y-%m-%d %H:%M:%S",
         "%Y-%m-%dT%H:%M:%S",
@@ -183,7 +188,7 @@ fn instant(text: &str) -> Option<i64> {
     ]
     .iter()
     .find_map(|format| NaiveDateTime::parse_from_str(plain, format).ok())
-    .map(|time| time.and_utc().timestamp())
+    .map(|time| time.and_utc().timestamp() - ahead_s)
 }
 
 #[cfg(test)]
@@ -201,7 +206,7 @@ mod tests {
         2021-06-21 11:20:00,20.9,4.0,120.0,600.0\n";
 
     fn dwd(text: &str) -> Result<Weather, WeatherError> {
-        Weather::read(text, "aachen.csv", 0, Stamp::Beginning)
+        Weather::read(text, "aachen.csv", 0, None)
     }
 
     #[test]
@@ -221,11 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn units_offsets_and_stamps_are_those_that_the_file_says() {
+        let text = "time,temperature_2m (°C),wind_speed_10m (km/h),shortwave_radiation (W/m²)\n\
+            2026-07-03T01:00Z,20.0,36.0,0.0\n2026-07-03T02:00Z,20.0,36.0,0.0\n";
+        // Stamps in UTC are not moved, and this column's light fell before them.
+        let weather = Weather::read(text, "om.csv", 7200, None).unwrap();
+        let start = DateTime::parse_from_rfc3339("2026-07-03T00:00:00Z").unwrap();
+        assert_eq!(weather.start_unix_s(), start.timestamp());
+        assert!((weather.row(start.timestamp()).unwrap().wind_ms - 10.0).abs() < 1e-9);
+        for (from, to) in [("°C", "°F"), ("km/h", "kn"), ("W/m²", "MJ/m²")] {
+            let error = dwd(&text.replace(from, to)).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("the unit {to} is not known")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn an_hour_of_open_meteo_is_the_hour_before_its_stamp_and_keeps_the_suns_course() {
         let text = "local_time,t_air_c,cloud_pct,wind_kmh,ghi,dni,dhi\n\
             2024-06-21T08:00,14.0,0,18.0,300.0,400.0,80.0\n\
             2024-06-21T09:00,15.0,0,18.0,420.0,500.0,90.0\n";
-        let weather = Weather::read(text, "aarhus.csv", 7200, Stamp::End).unwrap();
+        let weather = Weather::read(text, "aarhus.csv", 7200, Some(Stamp::End)).unwrap();
         let start = DateTime::parse_from_rfc3339("2024-06-21T05:00:00Z")
             .unwrap()
             .timestamp();

@@ -13,6 +13,10 @@ const CHANGE_MIN: i64 = 9 * 60;
 /// Least power of a three-phase charging point: 6 A.
 const LEAST_W: i64 = 4140;
 
+/// Prices that a car looks ahead, in seconds: those of today and tomorrow that a price exchange has published
+/// by the afternoon. The same whatever an interval's length.
+pub(super) const PRICES_AHEAD_S: usize = 36 * 3600;
+
 /// A car, its habits, and its visit at hand.
 pub(super) struct Car {
     habits: RunEv,
@@ -20,12 +24,19 @@ pub(super) struct Car {
     charger: Charger,
     home: u32,
     length_min: i64,
+    /// Intervals whose prices it looks at.
+    prices_max: usize,
     /// The car's day, and the minutes of its visit on the street's clock.
     day: Option<i64>,
     visit: (i64, i64),
     need_wh: i64,
     plugged: Option<Plugged>,
     unserved_wh: i64,
+}
+
+/// Intervals of [`PRICES_AHEAD_S`].
+pub(super) fn intervals_ahead(length_s: u32) -> usize {
+    PRICES_AHEAD_S / usize::try_from(length_s).unwrap_or(900).max(1)
 }
 
 impl Car {
@@ -36,6 +47,7 @@ impl Car {
             charger: Charger::new(LEAST_W, ev.max_power_w, length_s),
             home,
             length_min: i64::from(length_s) / 60,
+            prices_max: intervals_ahead(length_s),
             day: None,
             visit: (0, 0),
             need_wh: 0,
@@ -80,7 +92,7 @@ impl Car {
         let now = ChargeNow {
             intervals_left: (departure - minute) / self.length_min,
             surplus_wh,
-            prices: retail_micro,
+            prices: &retail_micro[..retail_micro.len().min(self.prices_max)],
         };
         self.charger.step(self.policy, plugged, &now)
     }

@@ -1,9 +1,10 @@
 //! Runs beside each other: figure by figure, with the difference to the first run, or, for runs of several
 //! seeds, means with their confidence and differences of pairs of the same seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use super::RunError;
 use super::kpis::Kpi;
 use super::stats::Mean;
 use super::summary::number;
@@ -50,10 +51,19 @@ pub struct Comparison {
 }
 
 /// Compares groups of runs of equal labels, in the order in which labels first appear.
-#[must_use]
-pub fn compare(sides: &[Side]) -> Comparison {
+///
+/// # Errors
+/// Two runs have one label and one seed: which of them counts would be a guess.
+pub fn compare(sides: &[Side]) -> Result<Comparison, RunError> {
     let mut labels: Vec<String> = Vec::new();
+    let mut seen = BTreeSet::new();
     for side in sides {
+        if !seen.insert((&side.label, side.seed)) {
+            return Err(RunError::bad(format!(
+                "two runs are called {} and have the seed {}: leave one of them out, or compare them by something else",
+                side.label, side.seed
+            )));
+        }
         if !labels.contains(&side.label) {
             labels.push(side.label.clone());
         }
@@ -69,10 +79,10 @@ pub fn compare(sides: &[Side]) -> Comparison {
         name,
         unit,
     });
-    Comparison {
+    Ok(Comparison {
         rows: rows.collect(),
         labels,
-    }
+    })
 }
 
 fn cells(sides: &[Side], labels: &[String], name: &str) -> Vec<Cell> {
@@ -238,7 +248,7 @@ mod tests {
             sides.push(side("b", seed, value - 2.0));
         }
         sides.push(side("b", 99, 5000.0));
-        let comparison = compare(&sides);
+        let comparison = compare(&sides).unwrap();
         let cells = &comparison.rows[0].groups;
         let difference = cells[1].difference.unwrap();
         assert_eq!((difference.count, difference.mean), (4, -2.0));
@@ -247,5 +257,8 @@ mod tests {
         assert!(comparison.to_table().contains("*"));
         assert!(comparison.to_csv().contains("cost,b,5,"));
         assert!(comparison.only(&["other"]).rows.is_empty());
+        sides.push(side("a", 2, 7.0));
+        let twice = compare(&sides).unwrap_err().to_string();
+        assert!(twice.contains("called a and have the seed 2"), "{twice}");
     }
 }

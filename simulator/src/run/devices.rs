@@ -207,6 +207,8 @@ struct Heating {
 struct Store {
     battery: Battery,
     state: BatteryState,
+    /// What would be in it if it followed its own home: that of the twins, where it waits for a strategy.
+    own_state: BatteryState,
     spec: BatterySpec,
 }
 
@@ -247,6 +249,8 @@ pub(super) struct DeviceSums {
     pub(super) discharged: i64,
     pub(super) stored_first: i64,
     pub(super) stored_last: i64,
+    /// What would be stored at the end if every battery followed its own home.
+    pub(super) own_stored_last: i64,
     /// What cars still wanted when they left.
     pub(super) unserved: i64,
 }
@@ -294,6 +298,8 @@ pub(super) struct Chunk {
     /// Net energy from the street, and what the home had expected of it.
     net: Vec<i32>,
     expected: Vec<i32>,
+    /// Where batteries wait for a strategy: the net energy if they followed their own home, less `net`.
+    own_shift: Vec<i32>,
     flows: Vec<Flow>,
     steps: Vec<StepSums>,
     /// The net energy of the day before, for who takes that as a forecast.
@@ -353,6 +359,7 @@ impl Chunk {
                 sums,
                 net: Vec::new(),
                 expected: Vec::new(),
+                own_shift: Vec::new(),
                 flows: Vec::new(),
                 steps: Vec::new(),
             })
@@ -382,6 +389,12 @@ impl Chunk {
         (&self.net[range.clone()], &self.expected[range])
     }
 
+    /// What each home would have drawn more if its battery had followed it; empty where all batteries do.
+    pub(super) fn own_shift(&self, step: usize) -> &[i32] {
+        let range = step * self.homes.len()..(step + 1) * self.homes.len();
+        self.own_shift.get(range).unwrap_or_default()
+    }
+
     /// What the homes did together in an interval of the window.
     pub(super) fn step_sums(&self, step: usize) -> &StepSums {
         &self.steps[step]
@@ -400,6 +413,10 @@ impl Chunk {
         for list in [&mut self.net, &mut self.expected] {
             list.clear();
             list.resize(steps * count, 0);
+        }
+        self.own_shift.clear();
+        if self.homes.iter().any(|home| home.waits) {
+            self.own_shift.resize(steps * count, 0);
         }
         self.steps.clear();
         self.steps.resize(steps, StepSums::default());
@@ -459,6 +476,8 @@ impl Chunk {
             BatteryPlan::Follow => store.battery.follow(&mut store.state, need),
             BatteryPlan::Fixed(wish_wh) => store.battery.step(&mut store.state, wish_wh),
         };
+        let own = store.battery.follow(&mut store.own_state, need);
+        let own_wh = small(own.charged_wh + own.standby_wh - own.discharged_wh);
         let change = Flow {
             charged: small(done.charged_wh + done.standby_wh),
             discharged: small(done.discharged_wh),
@@ -466,6 +485,9 @@ impl Chunk {
             ..Flow::default()
         };
         self.net[at] += change.charged - change.discharged;
+        if let Some(shift) = self.own_shift.get_mut(at) {
+            *shift = own_wh - (change.charged - change.discharged);
+        }
         self.steps[step].count(&change);
         self.sums[place].add(&change);
         if let Some(kept) = self.flows.get_mut(at) {
@@ -479,6 +501,10 @@ impl Chunk {
     pub(super) fn finish(&mut self) {
         for (sum, home) in self.sums.iter_mut().zip(&self.homes) {
             sum.unserved = home.car.as_ref().map_or(0, |car| car.unserved_wh());
+            sum.own_stored_last = match home.store.as_deref() {
+                Some(store) if home.waits => store.own_state.stored_uwh / 1_000_000,
+                _ => sum.stored_last,
+            };
         }
     }
 }
@@ -539,6 +565,7 @@ impl HomeDevices {
                 Some(Box::new(Store {
                     battery,
                     state,
+                    own_state: state,
                     spec,
                 }))
             }

@@ -11,6 +11,7 @@ use settlement::tariff::Tariff;
 
 use super::RunError;
 use super::calendar::{Calendar, Moment};
+use super::cars::intervals_ahead;
 use super::detail::Detail;
 use super::devices::{
     Chunk, DeviceSums, Manner, Sky, StepSums, Streams, number_of, run_all, yesterday,
@@ -59,6 +60,8 @@ pub struct HomeSums {
     pub unserved_wh: i64,
     /// In the battery at the run's end less at its start.
     pub stored_more_wh: i64,
+    /// The same if the battery had followed its own home.
+    pub own_stored_more_wh: i64,
     /// From the street and into it, as it flowed.
     pub import_wh: i64,
     /// See `import_wh`.
@@ -69,7 +72,7 @@ pub struct HomeSums {
     pub sold_wh: i64,
     /// What it pays in all.
     pub cost_nano: i64,
-    /// What it would pay alone.
+    /// What it would pay alone, its battery following it, for the energy that was settled.
     pub alone_nano: i64,
 }
 
@@ -120,6 +123,12 @@ pub struct IntervalRow {
     pub export_wh: i64,
     /// Deviations that neighbours cancelled.
     pub pooled_wh: i64,
+    /// The same sums if every battery followed its own home.
+    pub own_import_wh: i64,
+    /// See `own_import_wh`.
+    pub own_export_wh: i64,
+    /// Between what flowed and what was settled, home by home: lost readings and wrong clocks.
+    pub unmetered_wh: i64,
     /// As settled with the utility.
     pub supplied_wh: i64,
     /// See `supplied_wh`.
@@ -141,6 +150,12 @@ pub struct IntervalRow {
 }
 
 impl IntervalRow {
+    /// The same as [`IntervalRow::net_wh`] if every battery followed its own home.
+    #[must_use]
+    pub const fn own_net_wh(&self) -> i64 {
+        self.own_import_wh - self.own_export_wh
+    }
+
     /// Net energy of the community from the grid; below zero into it. Losses aside.
     #[must_use]
     pub const fn net_wh(&self) -> i64 {
@@ -191,6 +206,10 @@ pub(super) fn run(
     let site = &job.scenario.site;
     let calendar = Calendar::new(site.zone, site.start, site.days, site.interval_s)?;
     let streams = Streams::new(job.seed);
+    if let (Some(first), Some(last)) = (calendar.moments().first(), calendar.moments().last()) {
+        let end_s = last.interval.start_s() + i64::from(last.interval.length_s());
+        engine.tariffs.cover(first.interval.start_s(), end_s)?;
+    }
     let mut chunks = Chunk::all(&job.scenario, &homes, job.seed, &streams)?;
     let mut sky = Sky::new(&job.scenario, job.seed);
     let manner = Manner {
@@ -204,7 +223,8 @@ pub(super) fn run(
     for day in calendar.days() {
         for (number, moments) in all[day.clone()].chunks(window).enumerate() {
             let first = day.start + number * window;
-            engine.look_ahead(&all[first..(first + moments.len() + AHEAD_MAX).min(all.len())]);
+            let far = AHEAD_MAX.max(intervals_ahead(site.interval_s));
+            engine.look_ahead(&all[first..(first + moments.len() + far).min(all.len())]);
             let retail = engine.ahead.iter().map(|t| t.retail.micro_per_kwh());
             let now = sky.window(&calendar, moments, retail.collect())?;
             run_all(&mut chunks, &now, &manner, threads.clamp(1, THREADS_MAX));
@@ -246,6 +266,7 @@ impl HomeSums {
         self.charged_wh = devices.charged;
         self.discharged_wh = devices.discharged;
         self.stored_more_wh = devices.stored_last - devices.stored_first;
+        self.own_stored_more_wh = devices.own_stored_last - devices.stored_first;
     }
 }
 
@@ -281,10 +302,25 @@ struct Engine<'r> {
     /// Net energy of each home, as it flowed and as it is settled.
     net: Vec<i64>,
     settled_net: Vec<i64>,
+    /// The same if each battery followed its own home: what the twins pay for.
+    own_net: Vec<i64>,
+    own_settled: Vec<i64>,
     sums: Vec<HomeSums>,
     rows: Vec<IntervalRow>,
     grid: Option<Grid>,
     detail: Option<&'r mut Detail>,
+}
+
+/// What an interval costs the twins.
+struct Twins {
+    alone_nano: i128,
+    netting_nano: i128,
+}
+
+/// Sums of what homes draw and feed in.
+fn flows_of(net_wh: &[i64]) -> (i64, i64) {
+    let sums = |sum: (i64, i64), net: &i64| (sum.0 + (*net).max(0), sum.1 + (-*net).max(0));
+    net_wh.iter().fold((0, 0), sums)
 }
 
 /// Everything about an interval that `detail` looks at.
@@ -337,6 +373,8 @@ impl<'r> Engine<'r> {
             settling: Settling::default(),
             net: vec![0; homes.len()],
             settled_net: vec![0; homes.len()],
+            own_net: vec![0; homes.len()],
+            own_settled: vec![0; homes.len()],
             sums: vec![HomeSums::default(); homes.len()],
             rows: Vec::new(),
             grid: (scenario.network.as_ref())
@@ -439,6 +477,11 @@ impl<'r> Engine<'r> {
             for (wide, net) in self.net[chunk.first()..].iter_mut().zip(net) {
                 *wide = i64::from(*net);
             }
+            let range = chunk.first()..chunk.first() + chunk.len();
+            self.own_net[range.clone()].copy_from_slice(&self.net[range.clone()]);
+            for (own, shift) in self.own_net[range].iter_mut().zip(chunk.own_shift(step)) {
+                *own += i64::from(*shift);
+            }
             devices.add(chunk.step_sums(step));
         }
         if let Some(grid) = &mut self.grid {
@@ -478,15 +521,20 @@ impl<'r> Engine<'r> {
     fn meter(&mut self, moment: &Moment, run_start_s: i64) -> u32 {
         let Some(meters) = &mut self.meters else {
             self.settled_net.copy_from_slice(&self.net);
+            self.own_settled.copy_from_slice(&self.own_net);
             return 0;
         };
         meters.count(moment, &self.net, run_start_s);
         let mut missing = 0;
-        let homes = self.settled_net.iter_mut().zip(&meters.now);
-        for ((settled, metered), sold) in homes.zip(&self.market.traded_wh) {
+        for (home, metered) in meters.now.iter().enumerate() {
             missing += u32::from(!metered.state.in_time());
-            let (import_wh, export_wh, _) = metered.settled(metered.state.counts(), *sold);
-            *settled = import_wh - export_wh;
+            let (counts, sold_wh) = (metered.state.counts(), self.market.traded_wh[home]);
+            let (import_wh, export_wh, _) = metered.settled(counts, sold_wh);
+            self.settled_net[home] = import_wh - export_wh;
+            // A twin is billed for the same energy as its home, substitutes too; what its battery does
+            // otherwise is known only where there was a reading.
+            let shift_wh = self.own_net[home] - self.net[home];
+            self.own_settled[home] = self.settled_net[home] + if counts { shift_wh } else { 0 };
         }
         missing
     }
@@ -513,32 +561,11 @@ impl<'r> Engine<'r> {
         devices: &StepSums,
         missing: u32,
     ) -> Result<IntervalRow, RunError> {
-        let overflow = || RunError::overflow(moment.interval);
-        let (mut import_wh, mut export_wh, mut alone) = (0, 0, 0_i128);
-        let traded = self.market.traded_wh.iter().zip(&self.settling.cost_nano);
-        for ((sum, net), (sold, cost)) in self.sums.iter_mut().zip(&self.net).zip(traded) {
-            let (import, export) = ((*net).max(0), (-*net).max(0));
-            let price = if *net > 0 {
-                prices.retail
-            } else {
-                prices.feed_in
-            };
-            let own = price
-                .amount(Energy::from_wh(*net))
-                .map_err(|_| overflow())?
-                .nano();
-            sum.import_wh += import;
-            sum.export_wh += export;
-            sum.bought_wh += (-*sold).max(0);
-            sum.sold_wh += (*sold).max(0);
-            sum.cost_nano = sum.cost_nano.checked_add(*cost).ok_or_else(overflow)?;
-            sum.alone_nano = sum.alone_nano.checked_add(own).ok_or_else(overflow)?;
-            import_wh += import;
-            export_wh += export;
-            alone += i128::from(own);
-        }
-        let nano = |price: Price, wh: i64| i128::from(price.micro_per_kwh()) * i128::from(wh);
-        let shared = import_wh.min(export_wh);
+        let twins = self.twins(moment, prices)?;
+        let (import_wh, export_wh) = flows_of(&self.net);
+        let (own_import_wh, own_export_wh) = flows_of(&self.own_net);
+        let apart = self.net.iter().zip(&self.settled_net);
+        let unmetered_wh = apart.map(|(net, settled)| (net - settled).abs()).sum();
         Ok(IntervalRow {
             moment: *moment,
             retail: prices.retail,
@@ -561,18 +588,54 @@ impl<'r> Engine<'r> {
             stored_wh: devices.stored,
             import_wh,
             export_wh,
+            own_import_wh,
+            own_export_wh,
+            unmetered_wh,
             pooled_wh: settled.pooled_wh,
             supplied_wh: settled.supplied_wh,
             taken_wh: settled.taken_wh,
             deviated_wh: settled.deviated_wh,
             loss_wh: self.loss_wh(import_wh - export_wh),
             cost_nano: settled.homes_nano,
-            alone_nano: alone,
-            netting_nano: nano(prices.retail, import_wh - shared)
-                + nano(prices.network_fee, shared)
-                - nano(prices.feed_in, export_wh - shared),
+            alone_nano: twins.alone_nano,
+            netting_nano: twins.netting_nano,
             network_nano: settled.network_nano,
             missing,
+        })
+    }
+
+    /// What the twins pay for the energy that was settled, and the sums of each home.
+    fn twins(&mut self, moment: &Moment, prices: &Prices) -> Result<Twins, RunError> {
+        let overflow = || RunError::overflow(moment.interval);
+        let mut alone_nano = 0_i128;
+        let traded = self.market.traded_wh.iter().zip(&self.settling.cost_nano);
+        let nets = self.net.iter().zip(&self.own_settled);
+        for ((sum, (net, own)), (sold, cost)) in self.sums.iter_mut().zip(nets).zip(traded) {
+            let price = if *own > 0 {
+                prices.retail
+            } else {
+                prices.feed_in
+            };
+            let alone = price
+                .amount(Energy::from_wh(*own))
+                .map_err(|_| overflow())?
+                .nano();
+            sum.import_wh += (*net).max(0);
+            sum.export_wh += (-*net).max(0);
+            sum.bought_wh += (-*sold).max(0);
+            sum.sold_wh += (*sold).max(0);
+            sum.cost_nano = sum.cost_nano.checked_add(*cost).ok_or_else(overflow)?;
+            sum.alone_nano = sum.alone_nano.checked_add(alone).ok_or_else(overflow)?;
+            alone_nano += i128::from(alone);
+        }
+        let (import_wh, export_wh) = flows_of(&self.own_settled);
+        let shared_wh = import_wh.min(export_wh);
+        let nano = |price: Price, wh: i64| i128::from(price.micro_per_kwh()) * i128::from(wh);
+        Ok(Twins {
+            alone_nano,
+            netting_nano: nano(prices.retail, import_wh - shared_wh)
+                + nano(prices.network_fee, shared_wh)
+                - nano(prices.feed_in, export_wh - shared_wh),
         })
     }
 

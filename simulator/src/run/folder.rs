@@ -162,6 +162,7 @@ pub fn simulate(
         }
         Some(out) => {
             let place = out.join(&prepared.folder);
+            keeps_tables(&place, &prepared)?;
             let part = out.join(format!(".{}.{}.part", prepared.folder, std::process::id()));
             std::fs::create_dir_all(&part).map_err(|e| RunError::file(&part, &e))?;
             let finished = write(request, &prepared, &part, progress);
@@ -439,6 +440,30 @@ fn write(
     Ok(finished)
 }
 
+/// A run that is there with more tables than are asked for now is not taken away.
+fn keeps_tables(place: &Path, prepared: &Prepared) -> Result<(), RunError> {
+    let Ok(before) = manifest(place) else {
+        return Ok(());
+    };
+    let rank = |choice| match choice {
+        TableChoice::All => 2,
+        TableChoice::Some => 1,
+        TableChoice::None => 0,
+    };
+    let had = TableChoice::of(&before.tables).map_or(0, rank);
+    if had > rank(prepared.tables) {
+        return Err(RunError::bad(format!(
+            "{} holds this run with tables = {}, and writing it with {} would delete some: \
+             ask for `--tables {}`, or name another folder with --out",
+            place.display(),
+            before.tables,
+            prepared.tables.name(),
+            before.tables
+        )));
+    }
+    Ok(())
+}
+
 /// Moves a whole folder to its place; one that was there before is taken away in the same breath.
 fn move_into_place(part: &Path, place: &Path) -> Result<(), RunError> {
     let old = part.with_extension("old");
@@ -556,49 +581,131 @@ fn figure_rows(mut table: TableWriter, figures: &[Kpi]) -> Result<Written, RunEr
     table.finish()
 }
 
+/// Adds a row to the hash of a run: its start, and all that is not the calendar's.
+fn hash_row(hash: &mut Sha256, row: &IntervalRow) {
+    // All fields by name: one that is added and not hashed does not compile.
+    let IntervalRow {
+        moment,
+        retail,
+        feed_in,
+        price,
+        bids,
+        offers,
+        missing,
+        bid_wh,
+        offer_wh,
+        volume_wh,
+        load_wh,
+        ev_wh,
+        heat_wh,
+        pv_wh,
+        charged_wh,
+        discharged_wh,
+        stored_wh,
+        import_wh,
+        export_wh,
+        own_import_wh,
+        own_export_wh,
+        unmetered_wh,
+        pooled_wh,
+        supplied_wh,
+        taken_wh,
+        deviated_wh,
+        loss_wh,
+        welfare_nano,
+        welfare_max_nano,
+        surplus_nano,
+        cost_nano,
+        alone_nano,
+        netting_nano,
+        network_nano,
+    } = *row;
+    for value in [
+        moment.interval.start_s(),
+        retail.micro_per_kwh(),
+        feed_in.micro_per_kwh(),
+        price.map_or(i64::MIN, |p| p.micro_per_kwh()),
+        i64::from(bids),
+        i64::from(offers),
+        i64::from(missing),
+        bid_wh,
+        offer_wh,
+        volume_wh,
+        load_wh,
+        ev_wh,
+        heat_wh,
+        pv_wh,
+        charged_wh,
+        discharged_wh,
+        stored_wh,
+        import_wh,
+        export_wh,
+        own_import_wh,
+        own_export_wh,
+        unmetered_wh,
+        pooled_wh,
+        supplied_wh,
+        taken_wh,
+        deviated_wh,
+        loss_wh,
+    ] {
+        hash.update(value.to_be_bytes());
+    }
+    for value in [
+        welfare_nano,
+        welfare_max_nano,
+        surplus_nano,
+        cost_nano,
+        alone_nano,
+        netting_nano,
+        network_nano,
+    ] {
+        hash.update(value.to_be_bytes());
+    }
+}
+
 /// A hash of everything that a run came to, rows and sums, that no thread and no computer changes.
 fn outcome_sha256(outcome: &Outcome) -> String {
     let mut hash = Sha256::new();
     for row in &outcome.rows {
-        for value in [
-            row.moment.interval.start_s(),
-            row.price.map_or(i64::MIN, |p| p.micro_per_kwh()),
-            row.volume_wh,
-            row.load_wh,
-            row.pv_wh,
-            row.ev_wh,
-            row.heat_wh,
-            row.stored_wh,
-            row.import_wh,
-            row.export_wh,
-            row.pooled_wh,
-            row.supplied_wh,
-            row.taken_wh,
-        ] {
-            hash.update(value.to_be_bytes());
-        }
-        for value in [
-            row.cost_nano,
-            row.alone_nano,
-            row.welfare_nano,
-            row.surplus_nano,
-        ] {
-            hash.update(value.to_be_bytes());
-        }
+        hash_row(&mut hash, row);
     }
     for (home, sum) in outcome.homes.iter().zip(&outcome.sums) {
         hash.update(home.id.as_str());
+        // All fields by name: one that is added and not hashed does not compile.
         let HomeSums {
+            load_wh,
+            ev_wh,
+            pv_wh,
+            charged_wh,
+            discharged_wh,
+            heat_wh,
+            unserved_wh,
+            stored_more_wh,
+            own_stored_more_wh,
             import_wh,
             export_wh,
             bought_wh,
             sold_wh,
             cost_nano,
             alone_nano,
-            ..
         } = *sum;
         for value in [
-            import_wh, export_wh, bought_wh, sold_wh, cost_nano, alone_nano,
+            load_wh,
+            ev_wh,
+            pv_wh,
+            charged_wh,
+            discharged_wh,
+            heat_wh,
+            unserved_wh,
+            stored_more_wh,
+            own_stored_more_wh,
+            import_wh,
+            export_wh,
+            bought_wh,
+            sold_wh,
+            cost_nano,
+            alone_nano,
         ] {
             hash.update(value.to_be_bytes());
         }
@@ -645,7 +752,7 @@ pub fn job(folder: &Path) -> Result<(Job, Manifest), RunError> {
     let manifest = manifest(folder)?;
     let read = |name: &str| {
         let path = folder.join(name);
-        std::fs::read_to_string(&path).map_err(|e| RunError::file(&path, &e))
+        RunError::read(&path)
     };
     let text = read("scenario.toml")?;
     let file = folder.join("scenario.toml").display().to_string();

@@ -15,9 +15,9 @@ pub struct Kpi {
     pub name: String,
     /// Of the run; none where it is not defined.
     pub value: Option<f64>,
-    /// Of the twin that nets at the meter of the community and does not trade.
+    /// Of the twin that nets at the meter of the community and does not trade; batteries follow their own home.
     pub netting_only: Option<f64>,
-    /// Of the twin in which each home is alone with the utility.
+    /// Of the twin in which each home is alone with the utility; batteries follow their own home.
     pub no_market: Option<f64>,
     /// Its unit.
     pub unit: String,
@@ -102,12 +102,18 @@ struct Totals {
     charged: i64,
     discharged: i64,
     stored_more: i64,
+    own_stored_more: i64,
     unserved: i64,
     import: i64,
-    export: i64,
     /// Imports and exports of the community as one.
     from_grid: i64,
     to_grid: i64,
+    /// The same if each battery followed its own home: of the homes alone, and of the community as one.
+    own_import: i64,
+    own_export: i64,
+    own_from_grid: i64,
+    own_to_grid: i64,
+    unmetered: i64,
     volume: i64,
     pooled: i64,
     supplied: i64,
@@ -132,9 +138,13 @@ impl Totals {
             total.charged += row.charged_wh;
             total.discharged += row.discharged_wh;
             total.import += row.import_wh;
-            total.export += row.export_wh;
             total.from_grid += row.net_wh().max(0);
             total.to_grid -= row.net_wh().min(0);
+            total.own_import += row.own_import_wh;
+            total.own_export += row.own_export_wh;
+            total.own_from_grid += row.own_net_wh().max(0);
+            total.own_to_grid -= row.own_net_wh().min(0);
+            total.unmetered += row.unmetered_wh;
             total.volume += row.volume_wh;
             total.pooled += row.pooled_wh;
             total.supplied += row.supplied_wh;
@@ -149,6 +159,8 @@ impl Totals {
         }
         total.unserved = outcome.sums.iter().map(|sum| sum.unserved_wh).sum();
         total.stored_more = outcome.sums.iter().map(|sum| sum.stored_more_wh).sum();
+        let own = outcome.sums.iter().map(|sum| sum.own_stored_more_wh);
+        total.own_stored_more = own.sum();
         total
     }
 }
@@ -160,7 +172,7 @@ fn money(list: &mut List, total: &Totals, outcome: &Outcome) {
         "community_cost",
         "token",
         all.map(|nano| Some(tokens(nano))),
-        "what all homes pay: trades cancel, what is left goes to utility, network and, with some mechanisms, the community",
+        "what all homes pay: trades cancel, what is left goes to utility, network and, with some mechanisms, the community; the twins pay for the energy that was settled, with each battery following its own home",
     );
     list.add(
         "saving",
@@ -180,12 +192,14 @@ fn money(list: &mut List, total: &Totals, outcome: &Outcome) {
         all.map(|nano| ratio(tokens(total.alone - nano), tokens(total.alone).abs())),
         "saving / |cost of the homes each alone|",
     );
+    // It is of what flowed, so it bounds a cost only where that was settled; a bound that is none is not shown.
     let best = super::optimum::cost_nano(outcome).map(i128::from);
+    let best = best.filter(|best| total.unmetered == 0 && *best <= total.netting.min(total.cost));
     list.one(
         "optimum_cost",
         "token",
         best.map(tokens),
-        "what the community would pay with perfect foresight: all batteries as one and as good as the best, in levels of content; network fee aside, nothing left at the end counts; runs of up to 3000 intervals",
+        "what the community would pay with perfect foresight: all batteries as one and as good as the best, in levels of content; network fee aside, nothing left at the end counts; runs of up to 3000 intervals; none where the levels are too coarse to bound the cost, or unmetered is above zero",
     );
     list.add(
         "optimum_share",
@@ -216,37 +230,37 @@ fn energy(list: &mut List, total: &Totals) {
         "household use, cars and heat pumps; battery losses are not in it",
     );
     list.one("generation", "kWh", kwh(total.pv), "panels, at the AC side");
-    let both = |community: i64, alone: i64| [community, community, alone];
+    let drawn = [total.from_grid, total.own_from_grid, total.own_import];
+    let fed = [total.to_grid, total.own_to_grid, total.own_export];
     list.add(
         "import",
         "kWh",
-        both(total.from_grid, total.import).map(|wh| Some(kwh(wh))),
-        "sum over intervals of max(N, 0), N the net energy of the community; no market: of each home",
+        drawn.map(|wh| Some(kwh(wh))),
+        "sum over intervals of max(N, 0), N the net energy of the community; no market: of each home; twins: batteries follow their own home",
     );
     list.add(
         "export",
         "kWh",
-        both(total.to_grid, total.export).map(|wh| Some(kwh(wh))),
+        fed.map(|wh| Some(kwh(wh))),
         "sum over intervals of max(-N, 0); no market: of each home",
     );
     list.add(
         "self_sufficiency",
         "1",
-        both(total.from_grid, total.import).map(|wh| ratio(used - kwh(wh), used)),
+        drawn.map(|wh| ratio(used - kwh(wh), used)),
         "1 - import / consumption: of the community; no market: of the homes each alone",
     );
     list.add(
         "self_consumption",
         "1",
-        both(total.to_grid, total.export)
-            .map(|wh| ratio(kwh(total.pv - wh), kwh(total.pv))),
+        fed.map(|wh| ratio(kwh(total.pv - wh), kwh(total.pv))),
         "1 - export / generation; from storage that was full at the start it can be below what panels gave",
     );
     list.one(
         "community_lift",
         "1",
         ratio(kwh(total.import - total.from_grid), used),
-        "self_sufficiency of the community less that of the homes alone: what netting gives, with or without a market",
+        "(sum of the homes' imports - import of the community) / consumption: what netting gives at the flows of this run",
     );
     list.one(
         "battery_charged",
@@ -268,10 +282,11 @@ fn energy(list: &mut List, total: &Totals) {
         "what cars still wanted when they left",
     );
     list.one("heat_pumps", "kWh", kwh(total.heat), "used by heat pumps");
-    list.one(
+    let own = total.own_stored_more;
+    list.add(
         "stored_more",
         "kWh",
-        kwh(total.stored_more),
+        [total.stored_more, own, own].map(|wh| Some(kwh(wh))),
         "in the batteries at the end, less at the start",
     );
 }
@@ -287,13 +302,13 @@ fn market(list: &mut List, total: &Totals, rows: &[IntervalRow]) {
         "local_trade_share",
         "1",
         ratio(kwh(total.volume), kwh(total.import)),
-        "traded / imports of the homes each alone",
+        "traded / sum of the homes' imports",
     );
     list.one(
         "local_share",
         "1",
         ratio(kwh(total.volume + total.pooled), kwh(total.import)),
-        "(traded + deviations that neighbours cancelled) / imports of the homes each alone",
+        "(traded + deviations that neighbours cancelled) / sum of the homes' imports",
     );
     prices(list, rows);
     let (made, most): (i128, i128) = rows.iter().fold((0, 0), |sum, row| {
@@ -444,7 +459,7 @@ fn peaks(list: &mut List, outcome: &Outcome) {
         power((-least).max(0)),
         "greatest mean power of an interval into the grid",
     );
-    let place = (net.len().saturating_sub(1)) * 999 / 1000;
+    let place = (net.len() * 999).div_ceil(1000).saturating_sub(1);
     list.one(
         "import_p999",
         "kW",
@@ -482,11 +497,18 @@ fn load_factor_loss(net: &[i64], length_h: f64) -> Option<f64> {
 
 fn settlement(list: &mut List, total: &Totals, outcome: &Outcome) {
     let readings = real(outcome.home_intervals().into());
+    let auction = !matches!(outcome.rule, super::market::Rule::Share(_));
+    list.one(
+        "unmetered",
+        "kWh",
+        kwh(total.unmetered),
+        "sum over homes and intervals of |energy that flowed - energy that was settled|: readings that never counted, and wrong clocks; nobody's cost or saving has it",
+    );
     list.one(
         "deviated",
         "kWh",
-        kwh(total.deviated),
-        "sum of |metered - traded| of all homes",
+        auction.then(|| kwh(total.deviated)),
+        "sum of |settled energy - traded energy| of all homes; not defined for sharing rules, which have no trades before the meter",
     );
     list.one(
         "pooled",

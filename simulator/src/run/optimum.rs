@@ -11,6 +11,10 @@ pub const INTERVALS_MAX: usize = 3000;
 /// What is in every battery at the start, of its capacity.
 pub(super) const FIRST_CONTENT: f64 = 0.5;
 
+/// Fewest levels that one interval's most energy has to be: with fewer, the plan is held back by the levels
+/// more than by the battery, and its cost bounds nothing.
+const STEP_LEVELS_MIN: usize = 16;
+
 /// All batteries as one, in intervals of a length.
 fn ladder(outcome: &Outcome, length_s: i64) -> Option<Ladder> {
     let batteries = || {
@@ -41,7 +45,8 @@ fn ladder(outcome: &Outcome, length_s: i64) -> Option<Ladder> {
     })
 }
 
-/// The cost of the best plan in nano-tokens; none for runs that are too long. Network fees are left out, and
+/// The cost of the best plan in nano-tokens; none for runs that are too long, and where the levels are coarse
+/// beside what the batteries move in an interval. Network fees are left out, and
 /// what is in the batteries at the end is worth nothing, as in the run's own cost.
 #[must_use]
 pub fn cost_nano(outcome: &Outcome) -> Option<i64> {
@@ -58,6 +63,9 @@ pub fn cost_nano(outcome: &Outcome) -> Option<i64> {
     let Some(ladder) = ladder(outcome, i64::from(first.moment.interval.length_s())) else {
         return Some(ahead.iter().map(|e| e.cost_nano(0)).sum());
     };
+    if ladder.up.min(ladder.down) < STEP_LEVELS_MIN {
+        return None;
+    }
     let top = i64::try_from(ladder.levels - 1).unwrap_or(0);
     let start = usize::try_from(bounded(float(top) * FIRST_CONTENT, top)).unwrap_or(0);
     Some(Planner::default().plan(&ladder, start, &ahead, 0).cost_nano)

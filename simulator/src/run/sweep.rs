@@ -1,7 +1,7 @@
 //! Experiments: a scenario with some keys varied, times seeds. Each run is kept as it ends, so a sweep that
 //! was stopped goes on where it was; a run that fails stops no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -122,6 +122,19 @@ impl Plan {
             Some(scenario) => (scenario?, PathBuf::new()),
             None => read_scenario(&beside.join(&experiment.scenario))?,
         };
+        if experiment.seeds.count == 0 {
+            return Err(RunError::bad(format!("{shown}: seeds.count: at least 1")));
+        }
+        // Counted before anything is built.
+        let mut runs = experiment.seeds.count as usize;
+        for values in experiment.vary.values() {
+            runs = runs.saturating_mul(values.len());
+        }
+        if runs > RUNS_MAX {
+            return Err(RunError::bad(format!(
+                "{shown}: {runs} runs are more than {RUNS_MAX}"
+            )));
+        }
         let mut points = vec![(String::new(), experiment.set.clone())];
         for (key, values) in &experiment.vary {
             if values.is_empty() {
@@ -131,12 +144,12 @@ impl Plan {
                 .iter()
                 .flat_map(|point| values.iter().map(|v| varied(point, key, v)))
                 .collect();
-            if points.len() * experiment.seeds.count as usize > RUNS_MAX {
-                return Err(RunError::bad(format!("{shown}: more than {RUNS_MAX} runs")));
-            }
         }
-        if experiment.seeds.count == 0 {
-            return Err(RunError::bad(format!("{shown}: seeds.count: at least 1")));
+        let mut labels = BTreeSet::new();
+        if let Some((label, _)) = points.iter().find(|(label, _)| !labels.insert(label)) {
+            return Err(RunError::bad(format!(
+                "{shown}: vary: {label} is there twice"
+            )));
         }
         let points = points
             .iter()
@@ -268,13 +281,14 @@ fn attempt(point: &Point, seed: u64, id: &str) -> Done {
 }
 
 impl Swept {
-    /// Points beside each other, with differences to the first.
-    #[must_use]
-    pub fn comparison(&self) -> Comparison {
+    /// Points beside each other, with differences to the first; a run that failed has no figures.
+    ///
+    /// # Errors
+    /// A point is there twice.
+    pub fn comparison(&self) -> Result<Comparison, RunError> {
         let sides: Vec<Side> = self
             .runs
             .iter()
-            .filter(|run| run.error.is_none())
             .map(|run| Side {
                 label: run.label.clone(),
                 seed: run.seed,
@@ -313,7 +327,7 @@ impl Swept {
         }
         for (name, text) in [
             ("kpis.csv", text),
-            ("summary.csv", self.comparison().to_csv()),
+            ("summary.csv", self.comparison()?.to_csv()),
         ] {
             let path = self.folder.join(name);
             std::fs::write(&path, text).map_err(|e| RunError::file(&path, &e))?;
@@ -323,12 +337,8 @@ impl Swept {
 }
 
 fn read_scenario(path: &Path) -> Result<(RunScenario, PathBuf), RunError> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        RunError::bad(format!(
-            "{}: neither a file nor a built-in scenario: {e}",
-            path.display()
-        ))
-    })?;
+    let text = RunError::read(path)
+        .map_err(|e| RunError::bad(format!("neither a file nor a built-in scenario: {e}")))?;
     let beside = path.parent().unwrap_or(Path::new("")).to_owned();
     Ok((
         RunScenario::parse(&path.display().to_string(), &text)?,
@@ -368,13 +378,15 @@ fn point(
     if scenario.evidence == Evidence::Auto {
         scenario.evidence = Evidence::None;
     }
+    if let Some(network) = &mut scenario.network {
+        network.take_file(|name| RunError::read(&place.join(name)))?;
+    }
     scenario.read_weather(place)?;
     let prices = match &scenario.tariff.prices {
         None => None,
         Some(name) => {
             let path = place.join(name);
-            let text = std::fs::read_to_string(&path).map_err(|e| RunError::file(&path, &e))?;
-            Some((name.clone(), text))
+            Some((name.clone(), RunError::read(&path)?))
         }
     };
     Ok(Point {
@@ -456,6 +468,12 @@ mod tests {
                 "neither a file nor a built-in scenario",
             ),
             ("count = 3", "count = 0", "seeds.count"),
+            (
+                "count = 3",
+                "count = 4294967295",
+                "runs are more than 1000000",
+            ),
+            ("\"none\"", "\"uniform-price\"", "is there twice"),
             ("[vary]", "[vari]", "vari"),
         ] {
             let error = self::plan(&TEXT.replace(from, to)).unwrap_err().to_string();
@@ -481,7 +499,7 @@ mod tests {
         let fresh = plan.run(&out, 3, &|_, _| ()).unwrap();
         std::fs::remove_dir_all(&out).unwrap();
         assert!(first.runs == fresh.runs, "jobs change results");
-        let comparison = fresh.comparison();
+        let comparison = fresh.comparison().unwrap();
         assert_eq!(comparison.labels.len(), 4);
         let cost = comparison
             .rows
@@ -503,5 +521,29 @@ mod tests {
         assert_eq!(swept.runs.len(), 24);
         assert_eq!(swept.failed().count(), 12);
         assert!(swept.failed().all(|(_, why)| why.contains("nobody")));
+        assert_eq!(
+            swept.comparison().unwrap().labels.len(),
+            8,
+            "a point that failed is gone"
+        );
+    }
+
+    #[test]
+    fn a_network_of_a_file_is_swept() {
+        let out = std::env::temp_dir().join(format!("commonwatt-wires-{}", std::process::id()));
+        std::fs::create_dir_all(&out).unwrap();
+        let network = r#"{"sn_mva":1.0,"nodes":[{"id":0,"base_kv":0.4},{"id":1,"base_kv":0.4}],
+            "slack":{"node":0,"vm_pu":1.0},"branches":[{"id":1,"kind":"line","from_node":0,"to_node":1,
+            "r_pu":0.05,"x_pu":0.02}]}"#;
+        std::fs::write(out.join("net.json"), network).unwrap();
+        let base = builtin::scenario("island-day").unwrap().unwrap();
+        let text = base.to_toml().unwrap() + "\n[network]\nfile = \"net.json\"\n";
+        std::fs::write(out.join("base.toml"), text).unwrap();
+        let text = "name = \"wires\"\nscenario = \"base.toml\"\nseeds = { from = 1, count = 1 }\n\
+            set = { \"groups.0.homes\" = 3 }\n";
+        let plan = Plan::parse(&out.join("wires.toml"), text).unwrap();
+        let swept = plan.run(&out, 1, &|_, _| ()).unwrap();
+        std::fs::remove_dir_all(&out).unwrap();
+        assert_eq!(swept.failed().count(), 0, "{:?}", swept.runs[0].error);
     }
 }

@@ -18,6 +18,8 @@ pub struct Tariffs {
     scenario: TariffScenario,
     /// From when on which retail and feed-in price holds, in order.
     steps: Vec<(i64, Price, Price)>,
+    /// The name of that file.
+    file: String,
 }
 
 impl Tariffs {
@@ -29,6 +31,7 @@ impl Tariffs {
         let mut tariffs = Tariffs {
             scenario: scenario.clone(),
             steps: Vec::new(),
+            file: file.map_or_else(String::new, |(name, _)| name.to_owned()),
         };
         let Some((name, text)) = file else {
             return Ok(tariffs);
@@ -47,7 +50,50 @@ impl Tariffs {
             }
             tariffs.steps.push(step);
         }
+        if tariffs.steps.len() < 2 {
+            return Err(RunError::bad(format!(
+                "{name}: a file of prices has at least two lines, which say how long a price holds"
+            )));
+        }
         Ok(tariffs)
+    }
+
+    /// Makes sure that a file of prices, where there is one, has a price for all of a run. A line holds for the
+    /// file's step: the least time between two of its lines.
+    ///
+    /// # Errors
+    /// The file begins too late, ends too early, or leaves lines out; says when.
+    pub fn cover(&self, start_s: i64, end_s: i64) -> Result<(), RunError> {
+        let pairs = self.steps.windows(2);
+        let Some(step_s) = pairs.map(|pair| pair[1].0 - pair[0].0).min() else {
+            return Ok(());
+        };
+        let first = self.steps.partition_point(|step| step.0 <= start_s);
+        let mut known_s = (first.checked_sub(1)).map_or(start_s, |i| self.steps[i].0 + step_s);
+        if first > 0 {
+            for step in &self.steps[first..] {
+                if step.0 > known_s || known_s >= end_s {
+                    break;
+                }
+                known_s = step.0 + step_s;
+            }
+            known_s = known_s.max(start_s);
+        }
+        if known_s >= end_s {
+            return Ok(());
+        }
+        let shown = |unix_s: i64| Timestamp::from_unix_s(unix_s).to_string();
+        let ends_s = self.steps.last().map_or(0, |last| last.0 + step_s);
+        Err(RunError::bad(format!(
+            "{}: it has no price from {} on, and the run is from {} to {}: the file's step is {step_s} s, and it \
+             goes from {} to {}",
+            self.file,
+            shown(known_s),
+            shown(start_s),
+            shown(end_s),
+            shown(self.steps.first().map_or(0, |step| step.0)),
+            shown(ends_s)
+        )))
     }
 
     /// The tariff of an interval. Prices may be below zero, as they are on some afternoons.
@@ -161,6 +207,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_covers_the_whole_run() {
+        let hours = |hours: &[u32]| {
+            let lines = hours
+                .iter()
+                .map(|h| format!("1970-01-01T{h:02}:00:00Z,0.3,0.1\n"));
+            let text: String = lines.collect();
+            Tariffs::new(&TariffScenario::default(), Some(("p.csv", &text))).unwrap()
+        };
+        let whole = hours(&[1, 2, 3]);
+        whole.cover(3600, 4 * 3600).unwrap();
+        whole.cover(2 * 3600 + 900, 3 * 3600).unwrap();
+        for (tariffs, from, to, when) in [
+            (&whole, 0, 7200, "no price from 1970-01-01T00:00:00"),
+            (&whole, 3600, 5 * 3600, "no price from 1970-01-01T04:00:00"),
+            (&whole, 90_000, 93_600, "no price from 1970-01-02T01:00:00"),
+            (
+                &hours(&[1, 2, 4]),
+                3600,
+                18_000,
+                "no price from 1970-01-01T03:00:00",
+            ),
+        ] {
+            let error = tariffs.cover(from, to).unwrap_err().to_string();
+            assert!(error.contains("p.csv") && error.contains(when), "{error}");
+        }
+    }
+
+    #[test]
     fn a_wrong_line_is_named() {
         for (text, expect) in [
             ("start,retail,feed_in\nx,1,1\n", "p.csv: line 2: start"),
@@ -173,6 +247,7 @@ mod tests {
                 "1970-01-01T00:00:00Z,1,1\n1970-01-01T00:00:00Z,1,1\n",
                 "line 2: not later",
             ),
+            ("1970-01-01T00:00:00Z,1,1\n", "at least two lines"),
         ] {
             let error = Tariffs::new(&TariffScenario::default(), Some(("p.csv", text)));
             let error = error.unwrap_err().to_string();

@@ -23,10 +23,11 @@ const WEATHER_MAX_BYTES: usize = 64 * 1024 * 1024;
 pub struct WeatherScenario {
     /// A CSV file beside the scenario: `utc,t_air_c,wind_ms,dhi,ghi`, or Open-Meteo's columns.
     pub file: String,
-    /// Whether a row's light fell in the step that begins at its stamp, or in the one that ends at it.
-    #[serde(default)]
-    pub stamp: Stamp,
-    /// What the file's stamps are ahead of UTC.
+    /// Whether a row's light fell in the step that begins at its stamp, or in the one that ends at it. Where it is
+    /// not said: `end` for Open-Meteo's columns, else `beginning`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
+    /// What the file's stamps are ahead of UTC; stamps that say so themselves are not moved.
     #[serde(default)]
     pub utc_offset_minutes: i64,
     /// How the sky's light falls on tilted planes: `isotropic` or `hay-davies`.
@@ -46,12 +47,8 @@ impl WeatherScenario {
     /// It cannot be read, is not the one that `sha256` names, or has a line that is wrong.
     pub fn read(&mut self, place: &Path) -> Result<(), RunError> {
         let path = place.join(&self.file);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            RunError::bad(format!(
-                "[weather] file: {} cannot be read: {e}",
-                path.display()
-            ))
-        })?;
+        let text = RunError::read(&path)
+            .map_err(|e| RunError::bad(format!("[weather] file cannot be read: {e}")))?;
         self.take(text)
     }
 

@@ -9,7 +9,7 @@ use simulator::model::clear_sky::{Light, closure, erbs, haurwitz_w_per_m2, ineic
 use simulator::model::plane::{ALBEDO, Plane, PlaneNow};
 use simulator::model::pv::{Cooling, Inverter, LOSSES, Plant};
 use simulator::model::sun::{Place, Sun};
-use simulator::model::weather::{Stamp, Weather};
+use simulator::model::weather::Weather;
 
 /// A file of the reference data, or a sentence that it is not there.
 fn reference(name: &str) -> Option<String> {
@@ -167,7 +167,7 @@ fn measured_light_becomes_the_power_that_pvlib_finds() {
     let Some(weather) = reference("weather_dwd_aachen_2021_10min.csv") else {
         return;
     };
-    let weather = Weather::read(&weather, "aachen", 0, Stamp::Beginning).unwrap();
+    let weather = Weather::read(&weather, "aachen", 0, None).unwrap();
     let table = Table::new(&text);
     let mut worst = Worst::default();
     let (mut ours, mut theirs) = (0.0, 0.0);

@@ -308,13 +308,22 @@ fn lost_late_tampered_and_dead_meters_are_settled_and_told() {
 fn prices_below_zero_and_beyond_all_measure_are_survived() {
     let mut scenario = built_in("street-10", 1);
     scenario.tariff.prices = Some("prices.csv".to_owned());
-    let prices = "start,retail,feed_in\n2026-06-20T00:00:00Z,0.30,0.08\n2026-06-21T09:00:00Z,-0.05,-0.20\n\
-        2026-06-21T11:00:00Z,0.02,-0.5\n2026-06-21T13:00:00Z,2.32583,2.2\n2026-06-21T15:00:00Z,0.1,0.3\n";
+    let hour = |hour: u32| {
+        let (day, prices) = match hour {
+            33..35 => (21, "-0.05,-0.20"),
+            35..37 => (21, "0.02,-0.5"),
+            37..39 => (21, "2.32583,2.2"),
+            39.. => (21, "0.1,0.3"),
+            _ => (20 + hour / 24, "0.30,0.08"),
+        };
+        format!("2026-06-{day}T{:02}:00:00Z,{prices}\n", hour % 24)
+    };
+    let prices = "start,retail,feed_in\n".to_owned() + &(0..48).map(hour).collect::<String>();
     let out = Folder::new("prices");
     let job = Job {
         scenario,
         seed: 7,
-        prices: Some(("prices.csv".to_owned(), prices.to_owned())),
+        prices: Some(("prices.csv".to_owned(), prices)),
     };
     let base = request(built_in("street-10", 1), TableChoice::All, 1, Some(&out.0));
     let done = folder::simulate(&Request { job, ..base }, &mut |_, _| ()).unwrap();
@@ -382,4 +391,54 @@ fn every_strategy_runs_and_is_the_same_again() {
         "{}",
         outcomes.len()
     );
+}
+
+#[test]
+fn readings_that_never_come_are_no_savings() {
+    let mut scenario = built_in("island-day", 2);
+    scenario.groups = toml_groups(4);
+    scenario.faults.lost_permille = 1000;
+    let done = quick(scenario);
+    let kpi = |name: &str| done.kpis.iter().find(|kpi| kpi.name == name).unwrap();
+    let used = kpi("consumption").value.unwrap();
+    assert!(kpi("unmetered").value.unwrap() > used / 4.0);
+    // Substitutes are what was traded: the twins pay for no more than that.
+    let traded = kpi("traded").value.unwrap();
+    let alone = kpi("community_cost").no_market.unwrap();
+    assert!(alone <= 0.62 * traded + 1e-6, "{alone} for {traded} kWh");
+    assert!(kpi("saving_share").value.is_none_or(|share| share < 0.999));
+    assert_eq!(kpi("optimum_cost").value, None);
+}
+
+#[test]
+fn a_battery_that_plans_for_the_market_follows_its_home_in_the_twins() {
+    let of = |strategy| {
+        let mut scenario = built_in("island-day", 2);
+        scenario.market.strategy = strategy;
+        quick(scenario)
+    };
+    let kpi = |done: &Finished, name: &str| {
+        let kpi = done.kpis.iter().find(|kpi| kpi.name == name).unwrap();
+        (kpi.value, kpi.netting_only, kpi.no_market)
+    };
+    let (follows, plans) = (of(Strategy::Truthful), of(Strategy::BatteryLookAhead));
+    for name in ["community_cost", "import", "export", "stored_more"] {
+        let (value, netting, alone) = kpi(&follows, name);
+        let (planned, planned_netting, planned_alone) = kpi(&plans, name);
+        assert_eq!((netting, alone), (planned_netting, planned_alone), "{name}");
+        assert_ne!(value, planned, "{name}: the plan did nothing");
+    }
+}
+
+#[test]
+fn a_run_is_not_written_over_with_fewer_tables() {
+    let out = Folder::new("fewer");
+    let mut scenario = built_in("island-day", 1);
+    scenario.groups = toml_groups(3);
+    let all = run(scenario.clone(), TableChoice::All, 1, Some(&out.0));
+    let less = request(scenario.clone(), TableChoice::None, 1, Some(&out.0));
+    let error = folder::simulate(&less, &mut |_, _| ()).err().unwrap();
+    assert!(error.to_string().contains("--tables all"), "{error}");
+    assert!(all.folder.unwrap().join("trades.csv").exists());
+    run(scenario, TableChoice::All, 1, Some(&out.0));
 }

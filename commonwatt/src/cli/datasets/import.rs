@@ -113,8 +113,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let mut texts = Vec::with_capacity(args.files.len());
     for path in &args.files {
-        let text = std::fs::read(path)
-            .map_err(|e| CliError::BadInput(format!("cannot read {}: {e}", path.display())))?;
+        let text = crate::cli::read_bytes(path, simulator::import::FILE_MAX_BYTES)?;
         texts.push((path.display().to_string(), text));
     }
     let sources: Vec<Source<'_>> = texts

@@ -3,27 +3,19 @@
 use super::{GAP_MAX_S, ROWS_MAX, Stamp, Weather, WeatherError, WeatherRow, instant};
 
 /// Columns by their names, with the factor to this program's unit.
-const TIME: &[(&str, f64)] = &[
-    ("utc", 1.0),
-    ("local_time", 1.0),
-    ("time", 1.0),
-    ("MESS_DATUM", 1.0),
-];
+const TIME: &[&str] = &["utc", "local_time", "time", "MESS_DATUM"];
 const AIR: &[(&str, f64)] = &[("t_air_c", 1.0), ("temperature_2m", 1.0), ("TT_10", 1.0)];
 const WIND: &[(&str, f64)] = &[
     ("wind_ms", 1.0),
     ("wind_kmh", 1.0 / 3.6),
-    ("wind_speed_10m (m/s)", 1.0),
     ("wind_speed_10m", 1.0 / 3.6),
     ("FF_10", 1.0),
 ];
 /// J/cm² in ten minutes to W/m².
 const J_PER_CM2: f64 = 10_000.0 / 600.0;
-const GLOBAL: &[(&str, f64)] = &[
-    ("ghi", 1.0),
-    ("shortwave_radiation", 1.0),
-    ("GS_10", J_PER_CM2),
-];
+/// Whose name says that a row's light fell before its stamp.
+const OPEN_METEO_LIGHT: &str = "shortwave_radiation";
+const GLOBAL: &[(&str, f64)] = &[("ghi", 1.0), (OPEN_METEO_LIGHT, 1.0), ("GS_10", J_PER_CM2)];
 const DIFFUSE: &[(&str, f64)] = &[
     ("dhi", 1.0),
     ("diffuse_radiation", 1.0),
@@ -60,10 +52,10 @@ pub(super) fn weather(
     text: &str,
     file: &str,
     utc_offset_s: i64,
-    stamp: Stamp,
+    stamp: Option<Stamp>,
 ) -> Result<Weather, WeatherError> {
     let reader = Reader { file };
-    let (raw, has_diffuse) = reader.rows(text, utc_offset_s)?;
+    let (raw, has_diffuse, usual) = reader.rows(text, utc_offset_s)?;
     let step_s = raw
         .windows(2)
         .map(|pair| pair[1].unix_s - pair[0].unix_s)
@@ -72,7 +64,7 @@ pub(super) fn weather(
     let (table, filled) = reader.fill(&raw, step_s, has_diffuse)?;
     let first = raw[0].unix_s;
     Ok(Weather {
-        start_unix_s: match stamp {
+        start_unix_s: match stamp.unwrap_or(usual) {
             Stamp::Beginning => first,
             Stamp::End => first - step_s,
         },
@@ -91,13 +83,14 @@ pub(super) fn weather(
 }
 
 impl Reader<'_> {
-    /// All rows in the order of time, and whether there is a column of diffuse light.
-    fn rows(&self, text: &str, utc_offset_s: i64) -> Result<(Vec<Raw>, bool), WeatherError> {
+    /// All rows in the order of time, whether there is a column of diffuse light, and how such files are stamped.
+    fn rows(&self, text: &str, utc_offset_s: i64) -> Result<(Vec<Raw>, bool, Stamp), WeatherError> {
         let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
         // Some files begin with lines about the place; the header is the first line that names a time.
         let header = lines.by_ref().take(10).find_map(|(index, line)| {
             let cells = cells(line);
-            find(&cells, TIME).map(|time| (index + 1, cells, time))
+            let time = cells.iter().position(|cell| TIME.contains(cell))?;
+            Some((index + 1, cells, time))
         });
         let (line, names, time) = header.ok_or_else(|| {
             self.error(
@@ -106,9 +99,11 @@ impl Reader<'_> {
             )
         })?;
         let need = |columns, what: &str| {
-            find(&names, columns).ok_or_else(|| self.error(line, format!("no column of {what}")))
+            find(&names, columns)
+                .and_then(|found| found.ok_or_else(|| format!("no column of {what}")))
+                .map_err(|what| self.error(line, what))
         };
-        let diffuse = find(&names, DIFFUSE);
+        let diffuse = find(&names, DIFFUSE).map_err(|what| self.error(line, what))?;
         let columns = [
             Some(need(
                 AIR,
@@ -126,17 +121,23 @@ impl Reader<'_> {
         ];
         let mut rows: Vec<Raw> = Vec::new();
         for (index, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
-            let row = self.row(index + 1, text, time.0, &columns)?;
-            let unix_s = row.unix_s - utc_offset_s;
-            if rows.last().is_some_and(|last| last.unix_s >= unix_s) {
+            let row = self.row(index + 1, text, time, &columns, utc_offset_s)?;
+            if rows.last().is_some_and(|last| last.unix_s >= row.unix_s) {
                 return Err(self.error(row.line, "rows are not in the order of time"));
             }
             if rows.len() >= ROWS_MAX {
                 return Err(self.error(row.line, format!("more than {ROWS_MAX} rows")));
             }
-            rows.push(Raw { unix_s, ..row });
+            rows.push(row);
         }
-        Ok((rows, diffuse.is_some()))
+        // Open-Meteo's means are those of the hour before the stamp.
+        let open_meteo = names.iter().any(|name| name.starts_with(OPEN_METEO_LIGHT));
+        let usual = if open_meteo {
+            Stamp::End
+        } else {
+            Stamp::Beginning
+        };
+        Ok((rows, diffuse.is_some(), usual))
     }
 
     fn row(
@@ -145,10 +146,11 @@ impl Reader<'_> {
         text: &str,
         time: usize,
         columns: &[Option<Column>; VALUES],
+        utc_offset_s: i64,
     ) -> Result<Raw, WeatherError> {
         let cells = cells(text);
         let stamp = cells.get(time).copied().unwrap_or("");
-        let unix_s = instant(stamp).ok_or_else(|| {
+        let unix_s = instant(stamp, utc_offset_s).ok_or_else(|| {
             self.error(
                 line,
                 format!("`{stamp}` is not a time like 2021-06-21 11:00:00"),
@@ -267,13 +269,41 @@ fn cells(line: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Units that a header may name behind a column, with their factor.
+const UNITS: &[(&str, f64)] = &[
+    ("°C", 1.0),
+    ("m/s", 1.0),
+    ("ms", 1.0),
+    ("km/h", 1.0 / 3.6),
+    ("W/m²", 1.0),
+    ("W/m2", 1.0),
+];
+
 /// The first column with one of the known names, with or without a unit behind it.
-fn find(names: &[&str], known: &[(&str, f64)]) -> Option<Column> {
-    known.iter().find_map(|(name, factor)| {
-        let place = names.iter().position(|cell| {
-            let rest = cell.strip_prefix(name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
-        })?;
-        Some((place, *factor))
-    })
+///
+/// # Errors
+/// The unit is not known.
+fn find(names: &[&str], known: &[(&str, f64)]) -> Result<Option<Column>, String> {
+    for (name, factor) in known {
+        for (place, cell) in names.iter().enumerate() {
+            let Some(rest) = cell.strip_prefix(name) else {
+                continue;
+            };
+            if rest.is_empty() {
+                return Ok(Some((place, *factor)));
+            }
+            let unit = rest.strip_prefix(" (").and_then(|u| u.strip_suffix(')'));
+            let Some(unit) = unit else { continue };
+            let of = UNITS.iter().find(|(known, _)| *known == unit);
+            let Some((_, factor)) = of else {
+                let units: Vec<&str> = UNITS.iter().map(|(unit, _)| *unit).collect();
+                return Err(format!(
+                    "column `{cell}`: the unit {unit} is not known (known: {})",
+                    units.join(", ")
+                ));
+            };
+            return Ok(Some((place, *factor)));
+        }
+    }
+    Ok(None)
 }
