@@ -169,7 +169,7 @@ fn files_of_one_phase_say_what_is_wrong_with_them() {
             "case a, loads_node_p_kw_q_kvar: node 3 is not in the network",
         ),
         ("[[1,20,5]]", "[[1,20]]", "invalid length 2"),
-        ("\"cases\"", "\"casses\"", "no `cases`"),
+        ("\"cases\"", "\"casses\"", "unknown key `casses`"),
         ("\"nodes\"", "\"buses\"", "missing field `nodes`"),
         ("[1,20,5]", "[1,20000,5]", "case a: no voltages were found"),
     ] {
