@@ -147,6 +147,9 @@ enum Command {
 /// Threads of a service that one core could carry; the second one goes on while the first computes.
 const SMALL_SERVICE_THREADS: usize = 2;
 
+/// Largest input file that is read: a book of orders has as many bytes at most.
+const INPUT_MAX_BYTES: usize = 512 * 1024 * 1024;
+
 /// How a command prints its data.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -331,7 +334,7 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> {
 
 /// Reads an input file that a person named on the command line.
 fn read_input(path: &std::path::Path) -> Result<String, CliError> {
-    let bytes = read_bytes(path, market_engine::file::FILE_MAX_BYTES)?;
+    let bytes = read_bytes(path, INPUT_MAX_BYTES)?;
     String::from_utf8(bytes)
         .map_err(|_| CliError::BadInput(format!("cannot read {}: not UTF-8", path.display())))
 }
