@@ -294,7 +294,9 @@ fn no_path_of_a_machine_and_no_unfinished_mark_is_left() {
             assert!(!text.contains(mark), "{} contains {mark}", shown(&path));
         }
         // A household's pages lie below /home.
-        let is_page = path.components().any(|part| part.as_os_str() == "web");
+        let is_page = path
+            .components()
+            .any(|part| part.as_os_str() == "web" || part.as_os_str() == "web.rs");
         let folders = ["root", "work", "tmp", "home"];
         for folder in &folders[..if is_page { 3 } else { 4 }] {
             let needle = format!("\"/{folder}/");

@@ -581,86 +581,41 @@ fn figure_rows(mut table: TableWriter, figures: &[Kpi]) -> Result<Written, RunEr
     table.finish()
 }
 
-/// Adds a row to the hash of a run: its start, and all that is not the calendar's.
-fn hash_row(hash: &mut Sha256, row: &IntervalRow) {
+/// The numbers of a row, in this order, for the hash of a run: its start, and all that is not the calendar's.
+#[rustfmt::skip]
+fn numbers_of(row: &IntervalRow) -> ([i64; ENERGIES], [i128; 7]) {
     // All fields by name: one that is added and not hashed does not compile.
     let IntervalRow {
-        moment,
-        retail,
-        feed_in,
-        price,
-        bids,
-        offers,
-        missing,
-        bid_wh,
-        offer_wh,
-        volume_wh,
-        load_wh,
-        ev_wh,
-        heat_wh,
-        pv_wh,
-        charged_wh,
-        discharged_wh,
-        stored_wh,
-        import_wh,
-        export_wh,
-        own_import_wh,
-        own_export_wh,
-        unmetered_wh,
-        pooled_wh,
-        supplied_wh,
-        taken_wh,
-        deviated_wh,
-        loss_wh,
-        welfare_nano,
-        welfare_max_nano,
-        surplus_nano,
-        cost_nano,
-        alone_nano,
-        netting_nano,
-        network_nano,
+        moment, retail, feed_in, price, bids, offers, missing,
+        bid_wh, offer_wh, volume_wh, load_wh, ev_wh, heat_wh, pv_wh,
+        charged_wh, discharged_wh, stored_wh, import_wh, export_wh, own_import_wh, own_export_wh,
+        unmetered_wh, pooled_wh, supplied_wh, taken_wh, deviated_wh, loss_wh,
+        welfare_nano, welfare_max_nano, surplus_nano, cost_nano, alone_nano, netting_nano, network_nano,
     } = *row;
-    for value in [
-        moment.interval.start_s(),
-        retail.micro_per_kwh(),
-        feed_in.micro_per_kwh(),
+    let numbers = [
+        moment.interval.start_s(), retail.micro_per_kwh(), feed_in.micro_per_kwh(),
         price.map_or(i64::MIN, |p| p.micro_per_kwh()),
-        i64::from(bids),
-        i64::from(offers),
-        i64::from(missing),
-        bid_wh,
-        offer_wh,
-        volume_wh,
-        load_wh,
-        ev_wh,
-        heat_wh,
-        pv_wh,
-        charged_wh,
-        discharged_wh,
-        stored_wh,
-        import_wh,
-        export_wh,
-        own_import_wh,
-        own_export_wh,
-        unmetered_wh,
-        pooled_wh,
-        supplied_wh,
-        taken_wh,
-        deviated_wh,
-        loss_wh,
-    ] {
-        hash.update(value.to_be_bytes());
+        i64::from(bids), i64::from(offers), i64::from(missing),
+        bid_wh, offer_wh, volume_wh, load_wh, ev_wh, heat_wh, pv_wh,
+        charged_wh, discharged_wh, stored_wh, import_wh, export_wh, own_import_wh, own_export_wh,
+        unmetered_wh, pooled_wh, supplied_wh, taken_wh, deviated_wh, loss_wh,
+    ];
+    let money = [
+        welfare_nano, welfare_max_nano, surplus_nano, cost_nano, alone_nano, netting_nano, network_nano,
+    ];
+    (numbers, money)
+}
+
+/// Numbers of a row that are no money.
+const ENERGIES: usize = 27;
+
+fn hash_row(hash: &mut Sha256, row: &IntervalRow) {
+    let (numbers, money) = numbers_of(row);
+    for number in numbers {
+        hash.update(number.to_be_bytes());
     }
-    for value in [
-        welfare_nano,
-        welfare_max_nano,
-        surplus_nano,
-        cost_nano,
-        alone_nano,
-        netting_nano,
-        network_nano,
-    ] {
-        hash.update(value.to_be_bytes());
+    for amount in money {
+        hash.update(amount.to_be_bytes());
     }
 }
 

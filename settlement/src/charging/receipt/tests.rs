@@ -121,8 +121,13 @@ fn a_receipt_proves_itself_and_what_was_changed_is_found() {
             "{from}"
         );
     }
+}
 
-    // An operator who signs what is not so is found out too.
+#[test]
+fn an_operator_who_signs_what_is_not_so_is_found_out() {
+    let operator = key(1);
+    let proofs = [proof(0, 1_000), proof(4, 5_123)];
+    let known = Some(PublicKey::of(&operator));
     let signed = |from: &str, to: &str, proofs: &[Proof; 2]| {
         let text = write(&ended(), proofs, &community(), &operator).unwrap();
         let body = text.strip_prefix("{\"receipt\":").unwrap();
