@@ -423,46 +423,34 @@ mod tests {
     fn rows_become_lines_and_the_hash_is_of_the_file() {
         let folder = std::env::temp_dir().join(format!("commonwatt-table-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut table = TableWriter::create(&folder, &TABLE, FileKind::Csv, "r1", "UTC").unwrap();
-        table
-            .push(&[
-                Cell::Time(0),
-                Cell::Text("a, \"b\""),
-                Cell::Int(-5),
-                Cell::Real(0.25),
-            ])
-            .unwrap();
-        table
-            .push(&[
-                Cell::Time(900),
-                Cell::Text("c"),
-                Cell::Missing,
-                Cell::Missing,
-            ])
-            .unwrap();
+        let filled = || {
+            let mut table =
+                TableWriter::create(&folder, &TABLE, FileKind::Csv, "r1", "UTC").unwrap();
+            table
+                .push(&[
+                    Cell::Time(0),
+                    Cell::Text("a, \"b\""),
+                    Cell::Int(-5),
+                    Cell::Real(0.25),
+                ])
+                .unwrap();
+            table
+                .push(&[
+                    Cell::Time(900),
+                    Cell::Text("c"),
+                    Cell::Missing,
+                    Cell::Missing,
+                ])
+                .unwrap();
+            table
+        };
+        let mut table = filled();
         assert!(
             table.push(&[Cell::Time(900)]).is_err(),
             "a short row was taken"
         );
         drop(table);
-        let mut table = TableWriter::create(&folder, &TABLE, FileKind::Csv, "r1", "UTC").unwrap();
-        table
-            .push(&[
-                Cell::Time(0),
-                Cell::Text("a, \"b\""),
-                Cell::Int(-5),
-                Cell::Real(0.25),
-            ])
-            .unwrap();
-        table
-            .push(&[
-                Cell::Time(900),
-                Cell::Text("c"),
-                Cell::Missing,
-                Cell::Missing,
-            ])
-            .unwrap();
-        let written = table.finish().unwrap();
+        let written = filled().finish().unwrap();
         let text = std::fs::read_to_string(folder.join("small.csv")).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(
