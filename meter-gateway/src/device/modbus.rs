@@ -13,7 +13,7 @@ use tokio_modbus::slave::{Slave, SlaveContext};
 use tokio_modbus::{ExceptionCode, Request, Response};
 
 use super::address::Address;
-use super::wire::{self, NOISE_MAX_BYTES, Watch, Watched};
+use super::wire::{self, NOISE_MAX_BYTES, QUIET, Watch, Watched};
 use crate::profile::{ModbusRules, WORDS_PER_READ_MAX};
 
 /// Most registers that one Modbus request may write.
@@ -322,7 +322,17 @@ impl Line {
         let answer = answer
             .map_err(|_| ModbusError::Timeout(rules.timeout_ms))
             .and_then(|answer| answer.map_err(ModbusError::Transport));
-        match answer.and_then(|response| self.judge(response, connection.watch.received(), check)) {
+        let mut judged =
+            answer.and_then(|response| self.judge(response, connection.watch.received(), check));
+        if judged.is_ok() && self.is_rtu() && self.failures.contains_key(&unit) {
+            // The first answer after a silence may be the late one to the last question; then the
+            // right one follows at its heels.
+            sleep(QUIET).await;
+            if let Err(error) = connection.watch.begin().await.map_err(broken) {
+                judged = Err(error);
+            }
+        }
+        match judged {
             Ok(outcome) => {
                 self.connection = Some(connection);
                 if !self.failures.is_empty() {

@@ -129,8 +129,9 @@ fn send(bytes: Vec<u8>) -> Vec<Act> {
 #[tokio::test]
 async fn late_answers_and_silence() {
     for transport in [Tcp, RtuOverTcp, Serial] {
-        // In time for the drained line, for the next request, and for the one after that.
-        for late_ms in [160, 190, 240, 290, 320] {
+        // In time for the drained line, for the next request, and for the one after that: where the
+        // late answer is taken for the next one, the right one that follows gives it away.
+        for late_ms in [160, 190, 240, 290, 320, 360, 390, 430] {
             let name = format!("{late_ms} ms late");
             check(transport, &name, Dropped("timeout"), move |asked| {
                 vec![Act::WaitMs(late_ms), Act::Send(honest(asked))]
