@@ -94,7 +94,7 @@ fn ours(operations: &[Operation], levels: u32) -> i64 {
             }
             Operation::Cancel(which) => {
                 let place = places[usize::try_from(which).unwrap()].take();
-                black_box(place.and_then(|place| orders.cancel(place)));
+                black_box(place.is_some_and(|place| orders.cancel(place)));
             }
             Operation::Take(side, energy_wh, participant) => {
                 orders.take(side, energy_wh, participant, |met| {

@@ -6,15 +6,22 @@
 //! below `p` exactly while all energy below `p` is less than all demand; above the last such limit
 //! demand falls short, below it supply does.) So one histogram of energies and a walk through it find
 //! the margin; limits far apart share a bucket, and the few orders of the bucket that holds the margin
-//! are looked at once more. Memory is the caller's and is used again by the next clearing.
+//! and of its neighbours are looked at once more. Both streams are compiled for what the processor can
+//! do at best, and chosen when the program runs. Memory is the caller's and is used again by the next
+//! clearing.
 
 use domain::money::Price;
 use domain::order::Side;
+use pulp::Arch;
 
 use crate::book::slot;
 
 /// Buckets of the histogram: with both sides 16 KB, half of a small processor's first cache.
 const BUCKETS_MAX: usize = 1024;
+/// Buckets on either side of the margin in which the next limits of both sides are looked for.
+const AROUND_MAX: usize = 32;
+/// So many orders are served before it is asked whether any of them is near the margin.
+const STRIDE: usize = 64;
 /// So few orders around the margin are sorted.
 const SORTED_MAX: usize = 48;
 
@@ -78,6 +85,8 @@ pub struct Records {
     sums_wh: [i64; 2],
     /// No limit is below the first or above the second.
     limits: Option<(i64, i64)>,
+    /// No order has more energy.
+    energy_max_wh: i64,
 }
 
 impl Records {
@@ -90,6 +99,7 @@ impl Records {
             return false;
         };
         *sum = sum_wh;
+        self.energy_max_wh = self.energy_max_wh.max(energy_wh);
         self.list.push(Record::new(side, energy_wh, limit));
         let limit = limit.micro_per_kwh();
         let (low, high) = self.limits.unwrap_or((limit, limit));
@@ -102,6 +112,7 @@ impl Records {
         self.list.clear();
         self.sums_wh = [0; 2];
         self.limits = None;
+        self.energy_max_wh = 0;
     }
 
     /// All records, in the order in which they came.
@@ -110,11 +121,14 @@ impl Records {
         &self.list
     }
 
-    /// More than this no energy can gain.
-    fn gain_max(&self) -> u128 {
+    /// Whether distances between limits and energies fit 32 bits, and the gain of all energy 64.
+    fn is_small(&self) -> bool {
         let (low, high) = self.limits.unwrap_or_default();
+        let span = offset(high, low);
         let energy_wh: u64 = self.sums_wh.iter().map(|wh| wh.unsigned_abs()).sum();
-        u128::from(offset(high, low)) * u128::from(energy_wh)
+        u32::try_from(span).is_ok()
+            && u32::try_from(self.energy_max_wh).is_ok()
+            && span.checked_mul(energy_wh).is_some()
     }
 
     const fn demand_wh(&self) -> u64 {
@@ -159,7 +173,7 @@ pub struct Margin {
 impl Margin {
     /// The margin of orders that are served by merit. None where nothing is.
     pub(super) fn of(records: &[Record], fills: &[i64]) -> Option<Self> {
-        let ends = Ends::of(records, fills);
+        let ends = Ends::of(records.iter().copied().zip(fills.iter().copied()));
         let mut gain = Gain { from: 0, sum: 0 };
         let mut volume_wh = 0;
         for (record, filled_wh) in records.iter().zip(fills) {
@@ -178,8 +192,10 @@ impl Margin {
 /// Memory that clearings use again.
 #[derive(Clone, Debug)]
 pub struct Scratch {
-    buckets: Box<[[u64; 2]; BUCKETS_MAX]>,
-    /// Orders that may be at the margin.
+    buckets: Buckets,
+    /// Orders near the margin.
+    around: Vec<u32>,
+    /// Those of them that may be at the margin.
     near: Vec<u32>,
     /// Those at the margin, by side.
     at: [Vec<u32>; 2],
@@ -188,7 +204,8 @@ pub struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Scratch {
-            buckets: Box::new([[0; 2]; BUCKETS_MAX]),
+            buckets: Buckets::default(),
+            around: Vec::new(),
             near: Vec::new(),
             at: [Vec::new(), Vec::new()],
         }
@@ -200,8 +217,7 @@ impl Default for Scratch {
 struct Window {
     low: i64,
     high: i64,
-    bids_below_wh: u64,
-    offers_below_wh: u64,
+    below_wh: [u64; 2],
 }
 
 /// The gain of what is served, counted from one limit: where both sides are served alike, from any.
@@ -235,58 +251,130 @@ pub fn clear_records(
     let whole = Window {
         low,
         high,
-        bids_below_wh: 0,
-        offers_below_wh: 0,
+        below_wh: [0; 2],
     };
-    let all = records.list.iter();
-    let window = narrow(whole, records, all.len(), all, &mut scratch.buckets);
-    let mut gain = serve_outside(
-        &records.list,
-        window,
-        records.gain_max(),
-        &mut scratch.near,
-        fills,
-    );
+    let Scratch {
+        buckets, around, ..
+    } = scratch;
+    buckets.divide(whole, records.list.len());
+    Arch::new().dispatch(|| buckets.add_all(&records.list));
+    let (margin, below_wh) = buckets.margin(whole, records.demand_wh());
+    let (buckets_around, has_ends) = buckets.around(margin);
+    let window = buckets.window(whole, buckets_around, below_wh, margin);
+    let mut gain = serve_outside(records, window, around, fills);
     let window = close_in(records, window, scratch, fills, &mut gain);
-    serve_margin(records, window, scratch, fills, gain, share)
+    serve_margin(records, (window, has_ends), scratch, fills, gain, share)
 }
 
-/// Finds the bucket of a window that holds the margin, given the orders of the window.
-fn narrow<'r>(
-    window: Window,
-    all: &Records,
-    count: usize,
-    records: impl Iterator<Item = &'r Record>,
-    buckets: &mut [[u64; 2]; BUCKETS_MAX],
-) -> Window {
-    let span = offset(window.high, window.low);
-    // Few orders need few buckets to be told apart, and few are sooner walked through.
-    let wanted = count.next_power_of_two().clamp(16, BUCKETS_MAX);
-    let shift = (u64::BITS - span.leading_zeros()).saturating_sub(wanted.ilog2());
-    let used = bucket(span >> shift) + 1;
-    buckets[..used].fill([0; 2]);
-    for record in records {
-        let place = bucket(offset(record.limit, window.low) >> shift);
-        buckets[place][usize::from(record.is_offer())] += record.wh();
-    }
-    let demand_wh = all.demand_wh();
-    let (mut bids_below_wh, mut offers_below_wh) = (window.bids_below_wh, window.offers_below_wh);
-    let mut low = window.low;
-    for [bids_wh, offers_wh] in &buckets[..used] {
-        if bids_below_wh + offers_below_wh + bids_wh + offers_wh >= demand_wh {
-            break;
+/// Energy of both sides by range of limits: 0 bids, 1 offers, and so on.
+#[derive(Clone, Debug)]
+struct Buckets {
+    energy_wh: Box<[u64; 2 * BUCKETS_MAX]>,
+    /// So many are in use, each for so many bits of the distance from `low`.
+    used: usize,
+    shift: u32,
+    low: i64,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Buckets {
+            energy_wh: Box::new([0; 2 * BUCKETS_MAX]),
+            used: 0,
+            shift: 0,
+            low: 0,
         }
-        bids_below_wh += bids_wh;
-        offers_below_wh += offers_wh;
-        low = low.saturating_add_unsigned(1 << shift);
     }
-    Window {
-        low,
-        high: low
-            .saturating_add_unsigned((1 << shift) - 1)
-            .min(window.high),
-        bids_below_wh,
-        offers_below_wh,
+}
+
+impl Buckets {
+    /// Empty buckets for so many orders of a window.
+    fn divide(&mut self, window: Window, count: usize) {
+        let span = offset(window.high, window.low);
+        // Few orders need few buckets to be told apart, and few are sooner walked through.
+        let wanted = count.next_power_of_two().clamp(16, BUCKETS_MAX);
+        self.low = window.low;
+        self.shift = (u64::BITS - span.leading_zeros()).saturating_sub(wanted.ilog2());
+        self.used = slot_of(span >> self.shift, 0) / 2 + 1;
+        self.energy_wh[..2 * self.used].fill(0);
+    }
+
+    #[inline(always)]
+    fn add_all<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) {
+        let (low, shift, energy_wh) = (self.low, self.shift, &mut *self.energy_wh);
+        for record in records {
+            let place = slot_of(offset(record.limit, low) >> shift, record.packed & 1);
+            energy_wh[place] += record.wh();
+        }
+    }
+
+    /// Energy of bids and of offers in a bucket.
+    fn at(&self, bucket: usize) -> [u64; 2] {
+        [self.energy_wh[2 * bucket], self.energy_wh[2 * bucket + 1]]
+    }
+
+    /// The bucket that holds the margin, and the energy below it.
+    fn margin(&self, window: Window, demand_wh: u64) -> (usize, [u64; 2]) {
+        let mut below_wh = window.below_wh;
+        let last = self.used - 1;
+        for bucket in 0..last {
+            let [bids_wh, offers_wh] = self.at(bucket);
+            if below_wh[0] + below_wh[1] + bids_wh + offers_wh >= demand_wh {
+                return (bucket, below_wh);
+            }
+            below_wh[0] += bids_wh;
+            below_wh[1] += offers_wh;
+        }
+        // All energy is more than all demand.
+        (last, below_wh)
+    }
+
+    /// The first and last of the buckets around one in which both sides have their next limits, and
+    /// whether they are all there: some may be too far away.
+    fn around(&self, margin: usize) -> ((usize, usize), bool) {
+        let find = |buckets: &mut dyn Iterator<Item = usize>| {
+            let mut seen_wh = [0; 2];
+            for (count, bucket) in buckets.enumerate() {
+                if count == AROUND_MAX {
+                    return (None, false);
+                }
+                let [bids_wh, offers_wh] = self.at(bucket);
+                seen_wh = [seen_wh[0] + bids_wh, seen_wh[1] + offers_wh];
+                if !seen_wh.contains(&0) {
+                    return (Some(bucket), true);
+                }
+            }
+            (None, true)
+        };
+        let (first, has_below) = find(&mut (0..margin).rev());
+        let (last, has_above) = find(&mut (margin + 1..self.used));
+        let first = first.unwrap_or(if has_below { 0 } else { margin });
+        let last = last.unwrap_or(if has_above { self.used - 1 } else { margin });
+        ((first, last), has_below && has_above)
+    }
+
+    /// The limits of a range of buckets around the margin's, below which there is so much energy.
+    fn window(
+        &self,
+        of: Window,
+        (first, last): (usize, usize),
+        mut below_wh: [u64; 2],
+        margin: usize,
+    ) -> Window {
+        for bucket in first..margin {
+            let [bids_wh, offers_wh] = self.at(bucket);
+            below_wh = [below_wh[0] - bids_wh, below_wh[1] - offers_wh];
+        }
+        let start = |bucket: usize| {
+            let steps = u64::try_from(bucket).unwrap_or(u64::MAX) << self.shift;
+            self.low.saturating_add_unsigned(steps)
+        };
+        let end = start(last).saturating_add_unsigned((1 << self.shift) - 1);
+        Window {
+            low: start(first),
+            high: end.min(of.high),
+            below_wh,
+        }
     }
 }
 
@@ -295,33 +383,26 @@ const fn offset(limit: i64, low: i64) -> u64 {
     limit.wrapping_sub(low).cast_unsigned()
 }
 
-/// A bucket's place: the mask says to the compiler what is so.
-fn bucket(place: u64) -> usize {
-    const MASK: u64 = BUCKETS_MAX as u64 - 1;
-    usize::try_from(place & MASK).unwrap_or(0)
+/// A side's place in a bucket: the mask says to the compiler what is so.
+#[inline(always)]
+fn slot_of(bucket: u64, side: u64) -> usize {
+    const MASK: u64 = 2 * BUCKETS_MAX as u64 - 1;
+    usize::try_from((bucket << 1 | side) & MASK).unwrap_or(0)
 }
 
-/// Serves bids above the window and offers below it, and lists the orders inside. The sum of what they
-/// gain is kept in 64 bits where `gain_max` says that it fits: that is a third faster.
+/// Serves bids above the window and offers below it, and lists the orders inside.
 fn serve_outside(
-    records: &[Record],
+    records: &Records,
     window: Window,
-    gain_max: u128,
-    near: &mut Vec<u32>,
+    around: &mut Vec<u32>,
     fills: &mut [i64],
 ) -> Gain {
-    let sum = if u64::try_from(gain_max).is_ok() {
-        let mut sum = 0_u64;
-        serve_each(records, window, near, fills, |distance, wh| {
-            sum += distance * wh
-        });
-        u128::from(sum)
+    let list = &records.list;
+    around.clear();
+    let sum = if records.is_small() {
+        Arch::new().dispatch(|| serve_all(list, window, around, fills, gain_of_small))
     } else {
-        let mut sum = 0_u128;
-        serve_each(records, window, near, fills, |distance, wh| {
-            sum += u128::from(distance) * u128::from(wh);
-        });
-        sum
+        serve_all(list, window, around, fills, gain_of_any)
     };
     Gain {
         from: window.low,
@@ -329,29 +410,50 @@ fn serve_outside(
     }
 }
 
-/// Tells `gained` how far from the window each order is, and what it got.
-fn serve_each(
+#[inline(always)]
+fn gain_of_small(distance: u64, wh: u64) -> u64 {
+    const LOW: u64 = u32::MAX as u64;
+    // Both fit 32 bits, which makes one instruction of this for several orders.
+    (distance & LOW) * (wh & LOW)
+}
+
+#[inline(always)]
+fn gain_of_any(distance: u64, wh: u64) -> u128 {
+    u128::from(distance) * u128::from(wh)
+}
+
+/// Serves order after order; the sum of what they gain, counted from the window.
+#[inline(always)]
+fn serve_all<G: std::ops::AddAssign + Default + Into<u128>>(
     records: &[Record],
     window: Window,
-    near: &mut Vec<u32>,
+    around: &mut Vec<u32>,
     fills: &mut [i64],
-    mut gained: impl FnMut(u64, u64),
-) {
+    gain: impl Fn(u64, u64) -> G,
+) -> u128 {
     let span = offset(window.high, window.low);
-    near.clear();
-    for ((index, record), fill) in (0_u32..).zip(records).zip(fills) {
-        let above = offset(record.limit, window.low);
-        // Masks and no branches: which side an order is on, and of the margin, cannot be foretold.
-        let below = u64::from(record.limit < window.low).wrapping_neg();
-        let offer = (record.packed & 1).wrapping_neg();
-        let inside = above <= span;
-        let wh = record.wh() & !(below ^ offer) & u64::from(inside).wrapping_sub(1);
-        *fill = wh.cast_signed();
-        gained((above ^ below).wrapping_sub(below), wh);
-        if inside {
-            near.push(index);
+    let (mut sum, mut start) = (G::default(), 0_u32);
+    for (records, fills) in records.chunks(STRIDE).zip(fills.chunks_mut(STRIDE)) {
+        let mut inside = 0;
+        for (record, fill) in records.iter().zip(fills) {
+            let above = offset(record.limit, window.low);
+            // Masks and no branches: which side an order is on, and of the margin, cannot be foretold.
+            let below = u64::from(record.limit < window.low).wrapping_neg();
+            let offer = (record.packed & 1).wrapping_neg();
+            let outside = u64::from(above > span).wrapping_neg();
+            let wh = record.wh() & !(below ^ offer) & outside;
+            *fill = wh.cast_signed();
+            sum += gain((above ^ below).wrapping_sub(below), wh);
+            inside |= !outside;
         }
+        if inside != 0 {
+            let near = (start..).zip(records);
+            let near = near.filter(|(_, record)| offset(record.limit, window.low) <= span);
+            around.extend(near.map(|(index, _)| index));
+        }
+        start += STRIDE as u32;
     }
+    sum.into()
 }
 
 /// Narrows the window until it is one limit, or few orders are in it and are sorted.
@@ -362,7 +464,13 @@ fn close_in(
     fills: &mut [i64],
     gain: &mut Gain,
 ) -> Window {
-    let Scratch { buckets, near, .. } = scratch;
+    let Scratch {
+        buckets,
+        around,
+        near,
+        ..
+    } = scratch;
+    near.clone_from(around);
     let of = |index: u32| records.list[slot(index)];
     while window.low < window.high {
         let narrower = if near.len() <= SORTED_MAX {
@@ -372,8 +480,10 @@ fn close_in(
             let limits = || near.iter().map(|i| of(*i).limit);
             window.low = limits().min().unwrap_or(window.low);
             window.high = limits().max().unwrap_or(window.high);
-            let inside = near.iter().map(|i| &records.list[slot(*i)]);
-            narrow(window, records, near.len(), inside, buckets)
+            buckets.divide(window, near.len());
+            buckets.add_all(near.iter().map(|i| &records.list[slot(*i)]));
+            let (margin, below_wh) = buckets.margin(window, records.demand_wh());
+            buckets.window(window, (margin, margin), below_wh, margin)
         };
         window = narrower;
         near.retain(|index| {
@@ -391,23 +501,18 @@ fn close_in(
 
 /// The one limit that is the margin, from the orders of a window in the order of their limits.
 fn margin_of_sorted(window: Window, all: &Records, sorted: impl Iterator<Item = Record>) -> Window {
-    let (mut bids_wh, mut offers_wh) = (window.bids_below_wh, window.offers_below_wh);
+    let mut below_wh = window.below_wh;
     let mut level = None;
     for record in sorted {
         if level.is_none_or(|level: Window| level.low != record.limit) {
             level = Some(Window {
                 low: record.limit,
                 high: record.limit,
-                bids_below_wh: bids_wh,
-                offers_below_wh: offers_wh,
+                below_wh,
             });
         }
-        if record.is_offer() {
-            offers_wh += record.wh();
-        } else {
-            bids_wh += record.wh();
-        }
-        if bids_wh + offers_wh >= all.demand_wh() {
+        below_wh[usize::from(record.is_offer())] += record.wh();
+        if below_wh[0] + below_wh[1] >= all.demand_wh() {
             break;
         }
     }
@@ -417,14 +522,16 @@ fn margin_of_sorted(window: Window, all: &Records, sorted: impl Iterator<Item = 
 /// Serves the orders at the one limit that is the margin.
 fn serve_margin(
     records: &Records,
-    margin: Window,
+    (margin, has_ends): (Window, bool),
     scratch: &mut Scratch,
     fills: &mut [i64],
     mut gain: Gain,
     share: impl FnOnce(&[u32], i64, &mut [i64]),
 ) -> Option<Margin> {
     let (all, limit) = (&records.list, Price::from_micro_per_kwh(margin.low));
-    let Scratch { near, at, .. } = scratch;
+    let Scratch {
+        around, near, at, ..
+    } = scratch;
     let [bids, offers] = at;
     let mut at_wh = [0_u64; 2];
     for list in [&mut *bids, &mut *offers] {
@@ -442,12 +549,9 @@ fn serve_margin(
             at_wh[usize::from(record.is_offer())] += record.wh();
         }
     }
-    let bids_above_wh = records.demand_wh() - margin.bids_below_wh - at_wh[0];
-    let volume_wh = (bids_above_wh + at_wh[0]).min(margin.offers_below_wh + at_wh[1]);
-    let shares_wh = [
-        volume_wh - bids_above_wh,
-        volume_wh - margin.offers_below_wh,
-    ];
+    let bids_above_wh = records.demand_wh() - margin.below_wh[0] - at_wh[0];
+    let volume_wh = (bids_above_wh + at_wh[0]).min(margin.below_wh[1] + at_wh[1]);
+    let shares_wh = [volume_wh - bids_above_wh, volume_wh - margin.below_wh[1]];
     let mut short = None;
     let mut share = Some(share);
     for (side, list) in [(Side::Bid, bids), (Side::Offer, offers)] {
@@ -473,8 +577,11 @@ fn serve_margin(
     }
     let ends = if short.is_some() && shares_wh.iter().all(|wh| *wh > 0) {
         Ends::all_at(margin.low)
+    } else if has_ends {
+        let near = around.iter().map(|i| slot(*i));
+        Ends::of(near.map(|place| (all[place], fills[place])))
     } else {
-        Ends::of(all, fills)
+        Ends::of(all.iter().copied().zip(fills.iter().copied()))
     };
     Some(ends.margin(volume_wh.cast_signed(), gain.sum, short))
 }
@@ -498,16 +605,16 @@ impl Ends {
         }
     }
 
-    /// From all orders. Written so that a processor does not have to guess.
-    fn of(records: &[Record], fills: &[i64]) -> Self {
+    /// From orders and what is served of each. Written so that a processor does not have to guess.
+    fn of(orders: impl Iterator<Item = (Record, i64)>) -> Self {
         let mut ends = Ends {
             last_bid: i64::MAX,
             last_offer: i64::MIN,
             unserved_bid: i64::MIN,
             unserved_offer: i64::MAX,
         };
-        for (record, fill) in records.iter().zip(fills) {
-            let (served, open) = (*fill > 0, *fill < record.energy_wh());
+        for (record, filled_wh) in orders {
+            let (served, open) = (filled_wh > 0, filled_wh < record.energy_wh());
             let (offer, limit) = (record.is_offer(), record.limit);
             let worst = |wanted, other| if wanted { limit } else { other };
             ends.last_bid = ends.last_bid.min(worst(served & !offer, i64::MAX));

@@ -1,11 +1,15 @@
 //! Standing orders by price and time: an array of price levels, in each a queue of orders, and a map of
 //! the levels that hold any.
 //!
-//! Adding, cancelling and trading cost the same however many orders stand. A cancelled order is struck
-//! out where it stands and leaves the queue when that is next walked through, or when it has more
-//! struck out than standing. Levels are numbered from the
-//! lowest price; what a level's price is, is the caller's matter. An arriving order passes over standing
-//! orders of its own participant, over [`PASSED_MAX`] of them at most: then it goes no further.
+//! A queue is one piece of memory that is read from front to back, so that a walk through it waits for
+//! memory once and not at every order. Whether an order still stands is one bit in a list that fits the
+//! processor's cache: cancelling clears the bit and touches no queue. What is gone leaves the queue when
+//! it is at the front, or when there is more of it than stands. So adding, cancelling and trading cost
+//! the same however many orders stand. Levels are numbered from the lowest price; what a level's price
+//! is, is the caller's matter. An arriving order passes over standing orders of its own participant, over
+//! [`PASSED_MAX`] of them at most: then it goes no further.
+
+use std::num::NonZeroU32;
 
 use domain::order::Side;
 
@@ -14,15 +18,13 @@ use crate::book::slot;
 /// Most levels of a book: with prices to the micro-token, 4.19 token/kWh from the floor to the cap. What
 /// is beyond does not exist.
 pub const LEVELS_MAX: u32 = 1 << 22;
-/// Most orders that stand at the same time; a further one does not come to stand.
-pub const STANDING_MAX: usize = crate::book::ORDERS_MAX;
 /// Most standing orders of its own participant that an arriving order passes over.
 pub const PASSED_MAX: u32 = 1024;
 
-/// So many orders may be struck out in any queue before it is tidied.
-const STRUCK_MIN: u32 = 8;
+/// So many orders that are gone may be in any queue before it is tidied.
+const GONE_MIN: usize = 8;
 
-/// No order, no place.
+/// No level.
 const NONE: u32 = u32::MAX;
 
 /// An order as it comes.
@@ -54,32 +56,46 @@ pub struct Met {
 /// Where an order stands, to cancel it by. It is of no use any more when the order is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
-    index: u32,
-    turn: u32,
+    number: NonZeroU32,
+    /// Rank of its level on its side, and the side in the lowest bit.
+    rank_and_side: u32,
 }
 
 #[derive(Clone, Copy)]
 struct Standing {
     energy_wh: i64,
+    number: NonZeroU32,
     name: u32,
     participant: u32,
-    /// The next in the queue of its level, or the next free place.
-    next: u32,
-    /// Rank of its level on its side, and the side in the lowest bit.
-    rank_and_side: u32,
-    /// How often the place was used, so that an old [`Place`] cancels nobody else's order.
-    turn: u32,
 }
 
-/// The orders of a level.
-#[derive(Clone, Copy, Default)]
+/// The orders of a level, the earliest first.
+#[derive(Default)]
 struct Queue {
-    /// Index of the first and the last, plus one: memory that was never touched is empty.
-    first: u32,
-    last: u32,
-    /// How many stand, and how many are struck out.
-    standing: u32,
-    struck: u32,
+    /// Also such as are gone; all before `front` are.
+    orders: Vec<Standing>,
+    front: usize,
+    standing: usize,
+}
+
+impl Queue {
+    /// Leaves no order that is gone.
+    fn tidy(&mut self, alive: &Alive) {
+        self.orders.drain(..self.front);
+        self.front = 0;
+        self.orders.retain(|order| alive.has(order.number));
+    }
+}
+
+/// One side: its levels by rank, the best first.
+struct Ladder {
+    /// The queue of each level, plus one: memory that was never touched is none.
+    queue_of: Vec<u32>,
+    queues: Vec<Queue>,
+    /// Queues of no level, with their memory.
+    free: Vec<u32>,
+    occupied: Occupied,
+    best: u32,
 }
 
 /// An arriving order on its way through the other side.
@@ -90,18 +106,40 @@ struct Walk {
     passed: u32,
 }
 
-/// One side: its levels by rank, the best first.
-struct Ladder {
-    queues: Vec<Queue>,
-    occupied: Occupied,
-    best: u32,
+/// Which of all orders that ever stood still stand: one bit each.
+#[derive(Default)]
+struct Alive {
+    words: Vec<u64>,
+    /// The number that the last order got.
+    last: u32,
+}
+
+impl Alive {
+    /// The number of a new order. None after 2^32 - 1 of them.
+    fn number(&mut self) -> Option<NonZeroU32> {
+        let number = NonZeroU32::new(self.last.checked_add(1)?)?;
+        self.last = number.get();
+        let word = slot(self.last / 64);
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (self.last % 64);
+        Some(number)
+    }
+
+    fn has(&self, number: NonZeroU32) -> bool {
+        self.words[slot(number.get() / 64)] >> (number.get() % 64) & 1 == 1
+    }
+
+    fn remove(&mut self, number: NonZeroU32) {
+        self.words[slot(number.get() / 64)] &= !(1 << (number.get() % 64));
+    }
 }
 
 /// The standing orders of a market.
 pub struct StandingOrders {
     levels: u32,
-    orders: Vec<Standing>,
-    free: u32,
+    alive: Alive,
     sides: [Ladder; 2],
 }
 
@@ -111,21 +149,22 @@ impl StandingOrders {
     pub fn new(levels: u32) -> Self {
         let levels = levels.min(LEVELS_MAX);
         let ladder = || Ladder {
-            queues: vec![Queue::default(); slot(levels)],
+            queue_of: vec![0; slot(levels)],
+            queues: Vec::new(),
+            free: Vec::new(),
             occupied: Occupied::new(levels),
             best: NONE,
         };
         StandingOrders {
             levels,
-            orders: Vec::new(),
-            free: NONE,
+            alive: Alive::default(),
             sides: [ladder(), ladder()],
         }
     }
 
     /// Lets an order trade with what stands within its limit, best price first, then the earliest; what
     /// is left of it stands. `met` hears of each trade. None where nothing of it stands: all of it traded,
-    /// the book is full, or its level does not exist.
+    /// its level does not exist, or 2^32 - 1 orders have stood in this book.
     pub fn submit(&mut self, arrival: Arrival, met: impl FnMut(Met)) -> Option<Place> {
         let left_wh = self.trade(arrival, met);
         if left_wh <= 0 || arrival.level >= self.levels {
@@ -158,15 +197,33 @@ impl StandingOrders {
         energy_wh - self.trade(any, met)
     }
 
-    /// Takes a standing order out. Gives the energy that it still had; none where it is gone already.
-    pub fn cancel(&mut self, place: Place) -> Option<i64> {
-        let standing = self.orders.get(slot(place.index))?;
-        if standing.turn != place.turn || standing.energy_wh <= 0 {
+    /// Takes a standing order out. False where it is gone already.
+    pub fn cancel(&mut self, place: Place) -> bool {
+        if !self.stands(place) {
+            return false;
+        }
+        self.alive.remove(place.number);
+        let (side, rank) = place.side_and_rank();
+        let ladder = &mut self.sides[side];
+        let queue = &mut ladder.queues[slot(ladder.queue_of[slot(rank)] - 1)];
+        queue.standing -= 1;
+        if queue.standing == 0 {
+            ladder.vacate(rank);
+        }
+        true
+    }
+
+    /// The energy that a standing order still has; none where it is gone.
+    #[must_use]
+    pub fn left_wh(&self, place: Place) -> Option<i64> {
+        if !self.stands(place) {
             return None;
         }
-        let energy_wh = standing.energy_wh;
-        self.strike(place.index);
-        Some(energy_wh)
+        let (side, rank) = place.side_and_rank();
+        let orders = &self.sides[side].queue(rank)?.orders;
+        // The earlier an order came, the lower is its number.
+        let found = orders.binary_search_by_key(&place.number, |order| order.number);
+        found.ok().map(|at| orders[at].energy_wh)
     }
 
     /// Level of the best standing order of a side.
@@ -182,22 +239,25 @@ impl StandingOrders {
     pub fn best_but(&self, side: Side, participant: u32) -> Option<u32> {
         let ladder = &self.sides[usize::from(side == Side::Offer)];
         let (mut rank, mut passed) = (ladder.best, 0);
-        while rank != NONE {
-            let mut index = ladder.queues[slot(rank)].first.wrapping_sub(1);
-            while index != NONE {
-                let standing = &self.orders[slot(index)];
-                if standing.participant != participant && standing.energy_wh > 0 {
-                    return Some(standing.name);
+        while let Some(queue) = ladder.queue(rank) {
+            for order in &queue.orders[queue.front..] {
+                if self.alive.has(order.number) {
+                    if order.participant != participant {
+                        return Some(order.name);
+                    }
+                    passed += 1;
+                    if passed > PASSED_MAX {
+                        return None;
+                    }
                 }
-                passed += u32::from(standing.energy_wh > 0);
-                if passed > PASSED_MAX {
-                    return None;
-                }
-                index = standing.next;
             }
             rank = ladder.occupied.next(rank + 1);
         }
         None
+    }
+
+    fn stands(&self, place: Place) -> bool {
+        place.number.get() <= self.alive.last && self.alive.has(place.number)
     }
 
     /// The level of a rank, or the rank of a level: bids are ranked from the highest level down.
@@ -214,172 +274,134 @@ impl StandingOrders {
             return arrival.energy_wh;
         }
         let other = arrival.side.opposite();
-        let place = usize::from(other == Side::Offer);
         let (worst, levels) = (self.level(other, arrival.level), self.levels);
+        let ladder = &mut self.sides[usize::from(other == Side::Offer)];
         let mut walk = Walk {
             participant: arrival.participant,
             left_wh: arrival.energy_wh,
             passed: 0,
         };
-        let mut rank = self.sides[place].best;
+        let mut rank = ladder.best;
         // No rank is as high as the mark for none, nor is any limit's.
         while rank <= worst && walk.left_wh > 0 && walk.passed <= PASSED_MAX {
-            self.trade_level(place, rank, &mut walk, |name, energy_wh| {
-                let level = match other {
-                    Side::Bid => levels - 1 - rank,
-                    Side::Offer => rank,
-                };
+            let level = match other {
+                Side::Bid => levels - 1 - rank,
+                Side::Offer => rank,
+            };
+            ladder.trade_level(rank, &mut self.alive, &mut walk, |name, energy_wh| {
                 met(Met {
                     name,
                     level,
                     energy_wh,
                 });
             });
-            rank = self.sides[place].occupied.next(rank + 1);
+            rank = ladder.occupied.next(rank + 1);
         }
         walk.left_wh
     }
 
-    /// Walks through the queue of a level: trades, passes over own orders, takes out what is struck.
+    /// Puts an order at the end of its level's queue.
+    fn stand(&mut self, arrival: Arrival) -> Option<Place> {
+        let number = self.alive.number()?;
+        let rank = self.level(arrival.side, arrival.level);
+        let offer = arrival.side == Side::Offer;
+        let queue = self.sides[usize::from(offer)].occupy(rank);
+        if queue.orders.len() >= 2 * queue.standing + GONE_MIN {
+            queue.tidy(&self.alive);
+        }
+        queue.standing += 1;
+        queue.orders.push(Standing {
+            energy_wh: arrival.energy_wh,
+            number,
+            name: arrival.name,
+            participant: arrival.participant,
+        });
+        Some(Place {
+            number,
+            rank_and_side: rank << 1 | u32::from(offer),
+        })
+    }
+}
+
+impl Place {
+    fn side_and_rank(self) -> (usize, u32) {
+        (slot(self.rank_and_side & 1), self.rank_and_side >> 1)
+    }
+}
+
+impl Ladder {
+    fn queue(&self, rank: u32) -> Option<&Queue> {
+        let queue = self.queue_of.get(slot(rank))?.checked_sub(1)?;
+        self.queues.get(slot(queue))
+    }
+
+    /// The queue of a level, a new one where it has none.
+    fn occupy(&mut self, rank: u32) -> &mut Queue {
+        let place = &mut self.queue_of[slot(rank)];
+        if *place == 0 {
+            *place = self.free.pop().unwrap_or_else(|| {
+                self.queues.push(Queue::default());
+                // No more queues than levels.
+                u32::try_from(self.queues.len()).unwrap_or(LEVELS_MAX)
+            });
+            self.occupied.set(rank);
+            self.best = self.best.min(rank);
+        }
+        &mut self.queues[slot(*place - 1)]
+    }
+
+    /// Takes the queue of a level away, in which nobody stands.
+    fn vacate(&mut self, rank: u32) {
+        let place = std::mem::take(&mut self.queue_of[slot(rank)]);
+        let queue = &mut self.queues[slot(place - 1)];
+        queue.orders.clear();
+        queue.front = 0;
+        self.free.push(place);
+        self.occupied.clear(rank);
+        if self.best == rank {
+            self.best = self.occupied.next(rank);
+        }
+    }
+
+    /// Walks through the queue of a level: trades, and passes over own orders and what is gone.
     fn trade_level(
         &mut self,
-        side: usize,
         rank: u32,
+        alive: &mut Alive,
         walk: &mut Walk,
         mut met: impl FnMut(u32, i64),
     ) {
-        let mut queue = self.sides[side].queues[slot(rank)];
-        let (mut before, mut index) = (NONE, queue.first.wrapping_sub(1));
-        while index != NONE && walk.left_wh > 0 {
-            let order = &mut self.orders[slot(index)];
-            let next = order.next;
-            if order.energy_wh > 0 && order.participant == walk.participant {
-                walk.passed += 1;
-                if walk.passed > PASSED_MAX {
-                    break;
-                }
-                before = index;
-            } else {
-                if order.energy_wh > 0 {
-                    let energy_wh = walk.left_wh.min(order.energy_wh);
-                    walk.left_wh -= energy_wh;
-                    order.energy_wh -= energy_wh;
-                    met(order.name, energy_wh);
-                    if order.energy_wh > 0 {
+        let queue = &mut self.queues[slot(self.queue_of[slot(rank)] - 1)];
+        let from = queue.front;
+        for (at, order) in queue.orders.iter_mut().enumerate().skip(from) {
+            if alive.has(order.number) {
+                if order.participant == walk.participant {
+                    walk.passed += 1;
+                    if walk.passed > PASSED_MAX {
                         break;
                     }
-                    queue.standing -= 1;
-                } else {
-                    queue.struck -= 1;
+                    continue;
                 }
-                self.unlink(&mut queue, before, index, next);
-            }
-            index = next;
-        }
-        self.put_back(side, rank, queue);
-    }
-
-    /// Takes an order out of its queue and frees its place.
-    fn unlink(&mut self, queue: &mut Queue, before: u32, index: u32, next: u32) {
-        if before == NONE {
-            queue.first = next.wrapping_add(1);
-        } else {
-            self.orders[slot(before)].next = next;
-        }
-        if next == NONE {
-            queue.last = before.wrapping_add(1);
-        }
-        self.orders[slot(index)].next = self.free;
-        self.free = index;
-    }
-
-    /// Strikes an order out.
-    fn strike(&mut self, index: u32) {
-        let order = &mut self.orders[slot(index)];
-        order.energy_wh = 0;
-        let (rank, side) = (order.rank_and_side >> 1, slot(order.rank_and_side & 1));
-        let mut queue = self.sides[side].queues[slot(rank)];
-        queue.standing -= 1;
-        queue.struck += 1;
-        if queue.standing > 0 && queue.struck > queue.standing.max(STRUCK_MIN) {
-            let (mut before, mut index) = (NONE, queue.first.wrapping_sub(1));
-            while index != NONE {
-                let Standing {
-                    next, energy_wh, ..
-                } = self.orders[slot(index)];
-                if energy_wh > 0 {
-                    before = index;
-                } else {
-                    self.unlink(&mut queue, before, index, next);
+                let energy_wh = walk.left_wh.min(order.energy_wh);
+                walk.left_wh -= energy_wh;
+                order.energy_wh -= energy_wh;
+                met(order.name, energy_wh);
+                if order.energy_wh > 0 {
+                    break;
                 }
-                index = next;
+                alive.remove(order.number);
+                queue.standing -= 1;
             }
-            queue.struck = 0;
+            if queue.front == at {
+                queue.front += 1;
+            }
+            if walk.left_wh == 0 {
+                break;
+            }
         }
-        self.put_back(side, rank, queue);
-    }
-
-    /// Notes what a queue has become; one in which nobody stands goes to the free places whole.
-    fn put_back(&mut self, side: usize, rank: u32, mut queue: Queue) {
-        let ladder = &mut self.sides[side];
         if queue.standing == 0 {
-            if queue.last != 0 {
-                self.orders[slot(queue.last - 1)].next = self.free;
-                self.free = queue.first - 1;
-                queue = Queue::default();
-            }
-            ladder.occupied.clear(rank);
-            if ladder.best == rank {
-                ladder.best = ladder.occupied.next(rank);
-            }
+            self.vacate(rank);
         }
-        ladder.queues[slot(rank)] = queue;
-    }
-
-    /// Puts an order at the end of its level's queue.
-    fn stand(&mut self, arrival: Arrival) -> Option<Place> {
-        let rank = self.level(arrival.side, arrival.level);
-        let offer = arrival.side == Side::Offer;
-        let index = self.place_for(Standing {
-            energy_wh: arrival.energy_wh,
-            name: arrival.name,
-            participant: arrival.participant,
-            next: NONE,
-            rank_and_side: rank << 1 | u32::from(offer),
-            turn: 0,
-        })?;
-        let ladder = &mut self.sides[usize::from(offer)];
-        let queue = &mut ladder.queues[slot(rank)];
-        let last = queue.last.wrapping_sub(1);
-        queue.last = index + 1;
-        queue.standing += 1;
-        if last == NONE {
-            queue.first = index + 1;
-            ladder.occupied.set(rank);
-            ladder.best = ladder.best.min(rank);
-        } else {
-            self.orders[slot(last)].next = index;
-        }
-        let turn = self.orders[slot(index)].turn;
-        Some(Place { index, turn })
-    }
-
-    /// A free place, or a new one.
-    fn place_for(&mut self, mut standing: Standing) -> Option<u32> {
-        let index = self.free;
-        if index == NONE {
-            let index = u32::try_from(self.orders.len()).ok()?;
-            if self.orders.len() >= STANDING_MAX {
-                return None;
-            }
-            self.orders.push(standing);
-            return Some(index);
-        }
-        let place = &mut self.orders[slot(index)];
-        self.free = place.next;
-        standing.turn = place.turn.wrapping_add(1);
-        *place = standing;
-        Some(index)
     }
 }
 

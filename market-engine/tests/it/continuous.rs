@@ -121,8 +121,13 @@ fn run(levels: u32, steps: &[Step]) {
             Step::Cancel(_) if places.is_empty() => {}
             Step::Cancel(which) => {
                 let (name, place) = places.iter().nth(which.index(places.len())).unwrap();
-                let cancelled = place.and_then(|place| fast.cancel(place));
-                assert_eq!(cancelled, plain.cancel(*name));
+                let left_wh = place.and_then(|place| fast.left_wh(place));
+                let cancelled = place.is_some_and(|place| fast.cancel(place));
+                assert_eq!(
+                    (left_wh, cancelled),
+                    (plain.cancel(*name), left_wh.is_some())
+                );
+                assert_eq!(place.and_then(|place| fast.left_wh(place)), None);
             }
             Step::Take(bids, energy_wh, participant) => {
                 let traded = fast.take(side(*bids), *energy_wh, *participant, |m| met.push(m));
