@@ -159,6 +159,12 @@ impl Db {
             .ok_or(DbError::NoRow { sql })
     }
 
+    /// Whether it is SQLite: what is written for speed may differ from what PostgreSQL is given.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.pools, Pools::Sqlite { .. })
+    }
+
     /// Closes the connections; on SQLite this folds the write-ahead log into the file.
     pub fn close(&self) -> impl Future<Output = ()> + Send {
         let db = self.clone();
@@ -265,7 +271,7 @@ impl Tx {
     /// # Errors
     /// [`DbError::Query`] when the connection fails.
     pub async fn exclusive(&mut self, key: i64) -> Result<(), DbError> {
-        if self.has_one_writer() {
+        if self.is_sqlite() {
             return Ok(());
         }
         self.execute("SELECT pg_advisory_xact_lock($1)", crate::args![key])
@@ -273,7 +279,9 @@ impl Tx {
         Ok(())
     }
 
-    fn has_one_writer(&self) -> bool {
+    /// Whether it is on SQLite, which has one writer.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
         matches!(self.inner, TxInner::Sqlite(_))
     }
 

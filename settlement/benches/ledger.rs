@@ -30,11 +30,11 @@ use domain::terms::Terms;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
-use runtime::db::Db;
+use runtime::db::{Args, Db};
 use settlement::deliver::LossBand;
 use settlement::service::{
-    Community, accept_reading, checkpoint, contract, deposit, enrol, hold, post, receipt,
-    run_interval,
+    Arrived, Community, ReadingOutcome, accept_reading, accept_readings, check_signatures,
+    checkpoint, claimed_keys, contract, deposit, enrol, hold, post, receipt, run_interval,
 };
 use settlement::store::MIGRATIONS;
 use settlement::tariff::Tariff;
@@ -42,6 +42,10 @@ use settlement::tariff::Tariff;
 const PARTICIPANTS: usize = 10_000;
 const POSTINGS: usize = 40_000;
 const BATCH: usize = 1_000;
+/// Rows of a bare statement; more of them gain nothing. A divisor of the batch.
+const BARE_ROWS: usize = 50;
+const ROUNDS: usize = 5;
+const READING_ROUNDS: i64 = 3;
 const READINGS_BATCH: usize = 256;
 const POINTS_PER_GATEWAY: usize = 50;
 const LEAVES: u64 = 1_000_000;
@@ -105,49 +109,101 @@ fn some_postings() -> Vec<Posting> {
     (0..POSTINGS).map(posting).collect()
 }
 
-/// Durable postings a second: with content check, balances and guards; and the bare rows in batches as large.
-async fn postings(folder: &std::path::Path) {
-    let all = some_postings();
-    let db = open(folder, "posted.db").await;
+const COLUMNS: &str =
+    "id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
+    start_s, length_s, run, at_ms";
+
+/// A bare insert of so many rows: no checks, no balances.
+fn bare_insert(rows: usize) -> &'static str {
+    let row = format!("({})", ["?"; 12].join(", "));
+    let values = vec![row; rows].join(", ");
+    format!("INSERT INTO settle_postings ({COLUMNS}) VALUES {values}").leak()
+}
+
+fn bare_row(p: &Posting) -> Args {
+    args![
+        p.id.0,
+        1_i64,
+        600_i64,
+        p.debit.owner(),
+        100_i64,
+        p.credit.owner(),
+        p.amount,
+        4_i64,
+        START_S,
+        900_i64,
+        0_i64,
+        0_i64
+    ]
+}
+
+/// Durable postings a second: with content check, balances and guards.
+async fn posted(db: Db, all: &[Posting]) -> f64 {
     let from = Instant::now();
     for batch in all.chunks(BATCH) {
         let mut tx = db.begin().await.unwrap();
         post(&mut tx, interval().end(), batch).await.unwrap();
         tx.commit().await.unwrap();
     }
-    let posted = per_second(all.len(), from);
-    let db = open(folder, "bare.db").await;
+    per_second(all.len(), from)
+}
+
+/// The bare rows in batches as large, so many in one statement.
+async fn bare(db: Db, all: &[Posting], rows: usize) -> f64 {
+    let sql = bare_insert(rows);
     let from = Instant::now();
     for batch in all.chunks(BATCH) {
         let mut tx = db.begin().await.unwrap();
-        for p in batch {
-            let sql = "INSERT INTO settle_postings (id, asset, debit_chart, debit_owner, credit_chart, credit_owner,
-                amount, purpose, start_s, length_s, run, at_ms)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-            let values = args![
-                p.id.0,
-                1_i64,
-                600_i64,
-                p.debit.owner(),
-                100_i64,
-                p.credit.owner(),
-                p.amount,
-                4_i64,
-                START_S,
-                900_i64,
-                0_i64,
-                0_i64
-            ];
+        for some in batch.chunks(rows) {
+            let values = some.iter().flat_map(bare_row).collect();
             tx.execute(sql, values).await.unwrap();
         }
         tx.commit().await.unwrap();
     }
-    let bare = per_second(all.len(), from);
+    per_second(all.len(), from)
+}
+
+/// Each round measures all of them, so that what else the machine does meets all.
+async fn postings(folder: &std::path::Path) {
+    let all = some_postings();
+    let mut rates: [Vec<f64>; 3] = Default::default();
+    for round in 0..ROUNDS {
+        let [own, one, many] = ["posted", "one", "many"].map(|name| format!("{name}-{round}.db"));
+        rates[0].push(posted(open(folder, &own).await, &all).await);
+        rates[1].push(bare(open(folder, &one).await, &all, 1).await);
+        rates[2].push(bare(open(folder, &many).await, &all, BARE_ROWS).await);
+    }
+    let [posted, one, many] = rates.map(median);
     println!("postings, durable, {BATCH} a commit     {posted:>10.0} /s");
-    println!(
-        "the same rows, bare insert            {bare:>10.0} /s    ratio {:.2}",
-        posted / bare
-    );
+    for (bare, rows) in [(one, 1), (many, BARE_ROWS)] {
+        println!(
+            "bare insert, {rows:>2} rows a statement      {bare:>10.0} /s    ratio {:.2}",
+            posted / bare
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// `verify_strict` and nothing else, of messages of the readings' length under as many keys.
+fn bare_signatures(readings: &[(GatewayId, Vec<u8>)]) -> f64 {
+    use ed25519_dalek::Signer;
+    let keys: Vec<SigningKey> = (0..readings.len().div_ceil(POINTS_PER_GATEWAY))
+        .map(|gateway| key("gateway", gateway))
+        .collect();
+    let sign =
+        |(n, (_, bytes)): (usize, &(GatewayId, Vec<u8>))| keys[n / POINTS_PER_GATEWAY].sign(bytes);
+    let signatures: Vec<_> = readings.iter().enumerate().map(sign).collect();
+    let public: Vec<_> = keys.iter().map(SigningKey::verifying_key).collect();
+    let from = Instant::now();
+    for (n, ((_, bytes), signature)) in readings.iter().zip(&signatures).enumerate() {
+        let key = public[n / POINTS_PER_GATEWAY];
+        std::hint::black_box(key.verify_strict(bytes, signature)).unwrap();
+    }
+    per_second(readings.len(), from)
 }
 
 struct Street {
@@ -261,7 +317,8 @@ impl Street {
         (clearing, trades)
     }
 
-    fn reading(&self, number: usize) -> (GatewayId, Vec<u8>) {
+    /// The n-th reading of a home, and its signed bytes' digest for the next.
+    fn reading(&self, number: usize, n: i64, previous: Digest32) -> (GatewayId, Vec<u8>) {
         let gateway = number / POINTS_PER_GATEWAY;
         let id = GatewayId::new(format!("gateway-{gateway}")).unwrap();
         let name = home(number);
@@ -273,14 +330,15 @@ impl Street {
         };
         let register = |obis, passed| Register {
             obis,
-            start: Energy::from_wh(1000),
-            end: Energy::from_wh(1000 + passed),
+            start: Energy::from_wh(1000 + n * passed),
+            end: Energy::from_wh(1000 + (n + 1) * passed),
         };
+        let interval = Interval::new(START_S + 900 * n, 900).unwrap();
         let reading = Reading {
             device: DeviceId::derive(&self.community.id, &id, name.as_str()),
             point: PointId::new(name.as_str()).unwrap(),
-            sequence: 1,
-            interval: interval(),
+            sequence: u64::try_from(n + 1).unwrap(),
+            interval,
             registers: vec![
                 register(Obis::IMPORT, import),
                 register(Obis::EXPORT, export),
@@ -288,47 +346,101 @@ impl Street {
             era: 0,
             quality: Quality::MEASURED,
             clock: ClockStamp {
-                signed_at: interval().end(),
+                signed_at: interval.end(),
                 state: ClockState::Synchronised,
                 error_ms: 20,
             },
             meter_hash: [3; 8],
             class: MeasurementClass::MeterCounter,
-            previous: Digest32([0; 32]),
+            previous,
             profile: [4; 8],
         };
         let signed = Signed::sign(&key("gateway", gateway), &self.community.id, &reading);
         (id, signed.as_bytes().to_vec())
     }
 
-    /// Takes readings in batches as the platform does, and says how long that and the signatures alone took.
-    async fn take(&self, readings: &[(GatewayId, Vec<u8>)]) {
-        let now = interval().end().plus_s(5);
+    /// All homes' readings of each interval.
+    fn readings(&self) -> Vec<Vec<(GatewayId, Vec<u8>)>> {
+        let mut previous = vec![Digest32([0; 32]); self.homes];
+        let of_interval = |n| {
+            let reading = |(number, previous): (usize, &mut Digest32)| {
+                let reading = self.reading(number, n, *previous);
+                *previous = Digest32::of(&reading.1);
+                reading
+            };
+            previous.iter_mut().enumerate().map(reading).collect()
+        };
+        (0..READING_ROUNDS).map(of_interval).collect()
+    }
+
+    /// Takes readings in batches as the platform does: signatures are checked while those before are stored.
+    async fn take(&self, readings: &[(GatewayId, Vec<u8>)], now: Timestamp) -> f64 {
         let from = Instant::now();
-        for batch in readings.chunks(READINGS_BATCH) {
+        let (send, mut checked) = tokio::sync::mpsc::channel(2);
+        let (db, community) = (self.db.clone(), self.community.id.clone());
+        let arrived =
+            |(gateway, bytes): &(GatewayId, Vec<u8>)| Arrived::new(gateway.clone(), bytes.clone());
+        let batches: Vec<Vec<Arrived>> = readings
+            .chunks(READINGS_BATCH)
+            .map(|batch| batch.iter().map(arrived).collect())
+            .collect();
+        tokio::spawn(async move {
+            for mut batch in batches {
+                let keys = claimed_keys(&db, &batch).await.unwrap();
+                let community = community.clone();
+                let check = move || {
+                    check_signatures(&mut batch, &keys, &community);
+                    batch
+                };
+                let batch = tokio::task::spawn_blocking(check).await.unwrap();
+                send.send(batch).await.unwrap();
+            }
+        });
+        while let Some(mut batch) = checked.recv().await {
             let mut tx = self.db.begin().await.unwrap();
-            for (gateway, bytes) in batch {
-                let (tx, bytes) = (&mut tx, bytes.clone());
-                accept_reading(tx, &self.community, now, gateway, bytes)
-                    .await
-                    .unwrap();
+            let outcomes = accept_readings(&mut tx, &self.community, now, &mut batch);
+            for outcome in outcomes.await.unwrap() {
+                let clean =
+                    matches!(&outcome, ReadingOutcome::Accepted { flags, .. } if flags.is_empty());
+                assert!(clean, "{outcome:?}");
             }
             checkpoint(&mut tx, &self.community, now).await.unwrap();
             tx.commit().await.unwrap();
         }
-        let taken = per_second(readings.len(), from);
+        per_second(readings.len(), from)
+    }
+
+    /// Readings a second, beside the bare signature checks and beside reading the messages as well.
+    async fn ingest(&self, readings: &[Vec<(GatewayId, Vec<u8>)>], late: usize) {
+        let mut rates: [Vec<f64>; 3] = Default::default();
+        for (n, readings) in (0..).zip(readings) {
+            let now = Timestamp::from_unix_s(START_S + 900 * (n + 1) + 5);
+            rates[0].push(self.take(&readings[..late], now).await);
+            rates[1].push(bare_signatures(readings));
+            rates[2].push(self.verified(readings));
+        }
+        let [taken, bare, verified] = rates.map(median);
+        println!("readings taken, {READINGS_BATCH} a commit         {taken:>10.0} /s");
+        for (what, rate) in [
+            ("bare verify_strict", bare),
+            ("messages verified ", verified),
+        ] {
+            let ratio = taken / rate;
+            println!("{what}, one thread        {rate:>10.0} /s    ratio {ratio:.2}");
+        }
+    }
+
+    fn verified(&self, readings: &[(GatewayId, Vec<u8>)]) -> f64 {
+        let keys: Vec<PublicKey> = (0..readings.len().div_ceil(POINTS_PER_GATEWAY))
+            .map(|gateway| PublicKey::of(&key("gateway", gateway)))
+            .collect();
         let from = Instant::now();
         for (number, (_, bytes)) in readings.iter().enumerate() {
-            let key = PublicKey::of(&key("gateway", number / POINTS_PER_GATEWAY));
+            let key = keys[number / POINTS_PER_GATEWAY];
             let signed = Signed::<Reading>::from_bytes(bytes.clone());
             std::hint::black_box(signed.verify(key, &self.community.id).unwrap());
         }
-        let verified = per_second(readings.len(), from);
-        println!("readings taken, {READINGS_BATCH} a commit         {taken:>10.0} /s");
-        println!(
-            "signatures alone, verify_strict       {verified:>10.0} /s    ratio {:.2}",
-            taken / verified
-        );
+        per_second(readings.len(), from)
     }
 
     async fn run(&self, run: Run, clearing: &Clearing, trades: &[Trade]) -> u64 {
@@ -347,9 +459,10 @@ async fn a_street(folder: &std::path::Path, homes: usize) {
     let street = Street::enrolled(folder, homes).await;
     let orders = street.ordered().await;
     let (clearing, trades) = street.outcome(&orders);
-    let readings: Vec<_> = (0..homes).map(|number| street.reading(number)).collect();
+    let readings = street.readings();
     let late = homes - 1;
-    street.take(&readings[..late]).await;
+    street.ingest(&readings, late).await;
+    let late = readings[0][late].clone();
     let from = Instant::now();
     let mut tx = street.db.begin().await.unwrap();
     let now = interval().start().plus_s(-300);
@@ -367,7 +480,7 @@ async fn a_street(folder: &std::path::Path, homes: usize) {
         "interval of {homes} homes, {postings} postings: contracted {contracted:.2} s, settled {settled:.2} s, in all {all:.2} s"
     );
     let mut tx = street.db.begin().await.unwrap();
-    let (gateway, bytes) = readings[late].clone();
+    let (gateway, bytes) = late;
     let at = interval().end().plus_s(600);
     accept_reading(&mut tx, &street.community, at, &gateway, bytes)
         .await
@@ -420,7 +533,7 @@ fn main() {
     let asked = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let homes = asked.unwrap_or(PARTICIPANTS);
     let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();

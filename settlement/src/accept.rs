@@ -33,6 +33,14 @@ pub struct RegisteredPoint {
     pub rating_w: u32,
 }
 
+impl RegisteredPoint {
+    /// Whether its energy is settled; a submeter's is part of its connection's.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.role != PointRole::Submeter
+    }
+}
+
 /// What is kept of an accepted reading to judge its neighbours by.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Accepted {
@@ -195,7 +203,7 @@ pub fn largest_wh(rating_w: u32, length_s: u32) -> i64 {
 }
 
 fn plausible(reading: &Reading, point: &RegisteredPoint) -> Result<(), Rejection> {
-    let settled = point.role != PointRole::Submeter;
+    let settled = point.is_settled();
     let counts = |obis| reading.registers.iter().any(|r| r.obis == obis);
     if settled && !counts(Obis::IMPORT) && !counts(Obis::EXPORT) {
         return Err(Rejection::Implausible);

@@ -206,6 +206,13 @@ fn traded_by_participant(
     Ok(traded)
 }
 
+/// The same delivery with what is known of its meter now; what was traded stays.
+#[must_use]
+pub(crate) fn metered_again(before: &Delivery, connection: &ConnectionData) -> Delivery {
+    let (bought, sold) = (before.bought, before.sold);
+    delivery(before.interval, connection, Traded { bought, sold })
+}
+
 fn delivery(interval: Interval, connection: &ConnectionData, traded: Traded) -> Delivery {
     let (imported, exported, quality, reading) = match (connection.reading, connection.substitute) {
         (Some(m), _) => (m.imported, m.exported, m.quality, Some(m.reading)),

@@ -2,7 +2,7 @@
 //!
 //! In flow order: [`accept`] (which readings count), [`deliver`] (traded beside metered), [`settle`]
 //! (what it comes to, with the prices of [`tariff`], the [`amounts`] and their sums in [`legs`]), [`run`] (when, and
-//! again), [`log`] (so that nobody can change it), [`prove`] (so that anybody can check it), [`statement`]
+//! again, [`resettle`] only for those it concerns), [`log`] (so that nobody can change it), [`prove`] (so that anybody can check it), [`statement`]
 //! (a month of it for people, by the local days of [`calendar`]). [`charging`] is what a car pays at a
 //! charger. These are pure; [`store`] and [`service`] keep them in a database.
 
@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod legs;
 pub mod log;
 pub mod prove;
+pub mod resettle;
 pub mod run;
 pub mod service;
 pub mod settle;

@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod answers;
+mod batch;
 mod books;
 mod cases;
 mod charging;
@@ -15,6 +16,7 @@ mod holds;
 mod interval;
 mod introduce;
 mod keys;
+mod last_run;
 mod logs;
 mod money;
 mod neighbours;
@@ -24,6 +26,7 @@ mod proof;
 mod readings;
 mod registry;
 mod rules;
+mod signatures;
 mod statement;
 mod witnesses;
 
@@ -70,11 +73,12 @@ pub use pages::{
     readings_page,
 };
 pub use proof::{clearing_record, receipt};
-pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading};
+pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading, accept_readings};
 pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,
     registered_points,
 };
+pub use signatures::{Arrived, check_signatures, claimed_keys};
 pub use statement::statement;
 pub use witnesses::{
     checkpoint_at, cosigned_size, folded, keep_cosignature, ledger_head, log_proof,
@@ -103,21 +107,22 @@ pub struct Community {
     pub zone_fee_max: Option<Price>,
 }
 
-/// Makes sure that the interval is in the list of those to settle, with its tariff.
+/// Makes sure that the interval is in the list of those to settle, with its tariff, and says whether it was settled
+/// before.
 async fn note_interval(
     tx: &mut Tx,
     community: &Community,
     interval: Interval,
-) -> Result<(), ServiceError> {
+) -> Result<bool, ServiceError> {
     let due = crate::run::next(interval, None, false).map_or(i64::MAX, |(_, at)| at.unix_s());
-    let known: Option<(i64,)> = tx
+    let known: Option<(Option<i64>,)> = tx
         .fetch_optional(
-            "SELECT start_s FROM settle_intervals WHERE start_s = $1",
+            "SELECT done FROM settle_intervals WHERE start_s = $1",
             args![interval.start_s()],
         )
         .await?;
-    if known.is_some() {
-        return Ok(());
+    if let Some((done,)) = known {
+        return Ok(done.is_some());
     }
     let effective = community.tariff.at(interval);
     let tariff = &effective.tariff;
@@ -136,7 +141,7 @@ async fn note_interval(
         ],
     )
     .await?;
-    Ok(())
+    Ok(false)
 }
 
 /// The network fee that a noted interval keeps.

@@ -142,37 +142,35 @@ pub enum SettleError {
 /// When energy bought is not energy sold, or the pool is not empty afterwards: then a rule is broken and
 /// nothing may be posted.
 pub fn settle(inputs: &Inputs<'_>) -> Result<Settlement, SettleError> {
-    if inputs.trades.iter().any(|t| t.price < Price::ZERO) {
-        return Err(SettleError::NegativePrice(inputs.interval));
+    inputs.check()?;
+    compute(inputs).map_err(|source| inputs.overflow(source))
+}
+
+impl Inputs<'_> {
+    /// Refuses what cannot be settled.
+    pub(crate) fn check(&self) -> Result<(), SettleError> {
+        if self.trades.iter().any(|t| t.price < Price::ZERO) {
+            return Err(SettleError::NegativePrice(self.interval));
+        }
+        Ok(self.options.terms.check()?)
     }
-    inputs.options.terms.check()?;
-    compute(inputs).map_err(|source| SettleError::Money {
-        interval: inputs.interval,
-        source,
-    })
+
+    pub(crate) fn overflow(&self, source: MoneyError) -> SettleError {
+        SettleError::Money {
+            interval: self.interval,
+            source,
+        }
+    }
 }
 
 fn compute(inputs: &Inputs<'_>) -> Result<Settlement, MoneyError> {
     let options = &inputs.options;
-    let (shares, position) = shares(inputs)?;
-    let mut terms = options.terms;
-    terms.position = match terms.policy {
-        DeviationPolicy::SinglePrice => position,
-        _ => Position::Balanced,
-    };
-    let prices = inputs.tariff.prices_under(inputs.clearing_price, terms);
+    let parted = Parted::of(inputs)?;
+    let shares = shares(inputs, &parted);
+    let prices = parted.prices;
     let mut legs = Legs::default();
     for share in &shares {
-        let part = Part {
-            delivery: &share.delivery,
-            trades: &share.trades,
-            pooled: share.pooled,
-            utility: share.utility,
-            prices: &prices,
-            tiers: share.tiers.as_ref(),
-            run: options.run,
-        };
-        legs.unite(part.legs()?);
+        legs.unite(share.legs(&prices, options.run)?);
     }
     let balance = balance(inputs)?;
     balance_legs(&mut legs, &balance)?;
@@ -184,35 +182,95 @@ fn compute(inputs: &Inputs<'_>) -> Result<Settlement, MoneyError> {
         balance,
         legs,
     };
-    settlement.check(inputs);
+    settlement.check(inputs, &parted.pooled);
     Ok(settlement)
 }
 
-/// Splits each deviation into what the pool and what the utility serves, and says where the community
-/// stands.
-fn shares(inputs: &Inputs<'_>) -> Result<(Vec<Share>, Position), MoneyError> {
-    let deviations: Vec<i64> = inputs
-        .deliveries
-        .iter()
-        .map(|d| d.deviation().map(Energy::wh).ok_or(MoneyError::Overflow))
-        .collect::<Result<_, _>>()?;
-    let pooled = pooled(inputs, &deviations)?;
+/// How the deviations part between the pool and the utility, and at which prices.
+pub(crate) struct Parted {
+    pub(crate) deviations: Vec<i64>,
+    /// The part of each that neighbours cancel.
+    pub(crate) pooled: Vec<i64>,
+    pub(crate) prices: Prices,
+}
+
+impl Parted {
+    pub(crate) fn of(inputs: &Inputs<'_>) -> Result<Self, MoneyError> {
+        let deviations: Vec<i64> = inputs
+            .deliveries
+            .iter()
+            .map(|d| d.deviation().map(Energy::wh).ok_or(MoneyError::Overflow))
+            .collect::<Result<_, _>>()?;
+        let pooled = pooled(inputs, &deviations)?;
+        let mut terms = inputs.options.terms;
+        terms.position = match terms.policy {
+            DeviationPolicy::SinglePrice => {
+                Position::of(deviations.iter().map(|wh| i128::from(*wh)).sum())
+            }
+            _ => Position::Balanced,
+        };
+        Ok(Parted {
+            deviations,
+            pooled,
+            prices: inputs.tariff.prices_under(inputs.clearing_price, terms),
+        })
+    }
+
+    /// The share of the delivery at this place.
+    pub(crate) fn share(&self, inputs: &Inputs<'_>, place: usize, trades: Vec<Trade>) -> Share {
+        let delivery = &inputs.deliveries[place];
+        Share {
+            delivery: delivery.clone(),
+            pooled: Energy::from_wh(self.pooled[place]),
+            utility: Energy::from_wh(self.deviations[place] - self.pooled[place]),
+            trades,
+            tiers: tiers(&inputs.options, &delivery.participant),
+        }
+    }
+}
+
+/// Splits each deviation into what the pool and what the utility serves.
+fn shares(inputs: &Inputs<'_>, parted: &Parted) -> Vec<Share> {
     let mut own: BTreeMap<&ParticipantId, Vec<Trade>> = BTreeMap::new();
     for trade in inputs.trades {
         for party in [&trade.buyer, &trade.seller] {
             own.entry(party).or_default().push(trade.clone());
         }
     }
-    let share = |(index, delivery): (usize, &Delivery)| Share {
-        delivery: delivery.clone(),
-        pooled: Energy::from_wh(pooled[index]),
-        utility: Energy::from_wh(deviations[index] - pooled[index]),
-        trades: own.remove(&delivery.participant).unwrap_or_default(),
-        tiers: tiers(&inputs.options, &delivery.participant),
+    let share = |(place, delivery): (usize, &Delivery)| {
+        let trades = own.remove(&delivery.participant).unwrap_or_default();
+        parted.share(inputs, place, trades)
     };
-    let net: i128 = deviations.iter().map(|wh| i128::from(*wh)).sum();
-    let shares = inputs.deliveries.iter().enumerate().map(share).collect();
-    Ok((shares, Position::of(net)))
+    inputs.deliveries.iter().enumerate().map(share).collect()
+}
+
+impl Share {
+    /// What this participant's trades, meter and deviation come to.
+    pub(crate) fn legs(&self, prices: &Prices, run: Run) -> Result<Legs, MoneyError> {
+        let part = Part {
+            delivery: &self.delivery,
+            trades: &self.trades,
+            pooled: self.pooled,
+            utility: self.utility,
+            prices,
+            tiers: self.tiers.as_ref(),
+            run,
+        };
+        part.legs()
+    }
+
+    /// The same participant's share with what its meter showed before.
+    pub(crate) fn with(&self, delivery: &Delivery, pooled: i64) -> Result<Share, MoneyError> {
+        let deviation = delivery.deviation().ok_or(MoneyError::Overflow)?;
+        let pooled = Energy::from_wh(pooled);
+        Ok(Share {
+            delivery: delivery.clone(),
+            pooled,
+            utility: deviation.checked_sub(pooled).ok_or(MoneyError::Overflow)?,
+            trades: self.trades.clone(),
+            tiers: self.tiers.clone(),
+        })
+    }
 }
 
 fn tiers(options: &Options<'_>, participant: &ParticipantId) -> Option<Tiers> {
@@ -234,7 +292,7 @@ fn pooled(inputs: &Inputs<'_>, deviations: &[i64]) -> Result<Vec<i64>, MoneyErro
     Ok(pooling.pool(deviations, key, &salt)?.to_vec())
 }
 
-fn balance(inputs: &Inputs<'_>) -> Result<Balance, MoneyError> {
+pub(crate) fn balance(inputs: &Inputs<'_>) -> Result<Balance, MoneyError> {
     let fits = |wh: i128| {
         i64::try_from(wh)
             .map(Energy::from_wh)
@@ -263,7 +321,7 @@ fn balance(inputs: &Inputs<'_>) -> Result<Balance, MoneyError> {
     })
 }
 
-fn balance_legs(legs: &mut Legs, balance: &Balance) -> Result<(), MoneyError> {
+pub(crate) fn balance_legs(legs: &mut Legs, balance: &Balance) -> Result<(), MoneyError> {
     let about = |purpose| About {
         asset: Asset::WattHour,
         purpose,
@@ -280,7 +338,8 @@ fn balance_legs(legs: &mut Legs, balance: &Balance) -> Result<(), MoneyError> {
 }
 
 impl Settlement {
-    fn check(&self, inputs: &Inputs<'_>) {
+    /// Asserts the rules that nothing may be posted without.
+    pub(crate) fn check(&self, inputs: &Inputs<'_>, pooled: &[i64]) {
         let sum = |of: fn(&Delivery) -> Energy| -> i128 {
             inputs
                 .deliveries
@@ -293,7 +352,7 @@ impl Settlement {
             sum(|d| d.sold),
             "energy bought is not energy sold"
         );
-        let pooled: i128 = self.shares.iter().map(|s| i128::from(s.pooled.wh())).sum();
+        let pooled: i128 = pooled.iter().map(|wh| i128::from(*wh)).sum();
         assert_eq!(pooled, 0, "the pool gives what it does not take");
         for asset in [Asset::Token, Asset::WattHour] {
             assert_eq!(
@@ -338,6 +397,7 @@ impl Settlement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resettle::{Before, resettle};
     use domain::ids::{Digest32, OrderId, PointId};
     use domain::quality::Quality;
     use proptest::prelude::*;
@@ -645,6 +705,38 @@ mod tests {
                 prop_assert_eq!(share.pooled.wh() + share.utility.wh(), deviation);
                 prop_assert!(share.pooled.wh() * deviation >= 0);
                 prop_assert!(share.utility.wh() * deviation >= 0);
+            }
+            // The shorter way of a later run comes to the same, or says that everybody is concerned.
+            let mut later = flows.clone();
+            later[3].0 += 250;
+            later[7] = (later[7].1, later[7].0);
+            for run in [Run::Initial, Run::Final] {
+                let target = run_under(terms, run, &trades, &later, &[]);
+                let (then, now) = (deliveries(&trades, &flows), deliveries(&trades, &later));
+                let before = Before { run: Run::Provisional, deliveries: then, feeder: None };
+                let inputs = Inputs {
+                    interval: interval(),
+                    tariff: &tariff(),
+                    clearing_price: trades.first().map(|t| t.price),
+                    trades: &trades,
+                    deliveries: &now,
+                    feeder: None,
+                    options: Options { run, terms, ..Options::default() },
+                };
+                let first = run_under(terms, Run::Provisional, &trades, &flows, &[]);
+                let Some(rest) = resettle(&inputs, &before).unwrap() else {
+                    let concerns_all = (run == Run::Final && holdback > 0)
+                        || first.prices != target.prices;
+                    prop_assert!(concerns_all);
+                    continue;
+                };
+                prop_assert_eq!(&rest.legs, &target.legs.minus(&first.legs).unwrap());
+                prop_assert_eq!((rest.balance, rest.prices), (target.balance, target.prices));
+                for (share, old) in target.shares.iter().zip(&first.shares) {
+                    let here = rest.shares.iter().find(|s| s.delivery.participant == share.delivery.participant);
+                    let expected = (share != old).then_some(share);
+                    prop_assert_eq!(here, expected);
+                }
             }
             // A later run with other meter values posts the difference, and no more than that.
             let mut moved = flows.clone();

@@ -7,7 +7,7 @@ mod rows;
 
 use runtime::db::{Args, Db, DbError, Migration, Row, Tx};
 
-pub(crate) use rows::Insert;
+pub(crate) use rows::Listed;
 
 /// The lock that writers of these tables take on PostgreSQL; on SQLite there is one writer anyway.
 pub const LOCK: i64 = 3000;
@@ -122,6 +122,12 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: POINTS_INDEXES,
         postgres: POINTS_INDEXES,
     },
+    Migration {
+        version: 3110,
+        description: "what the last run of an interval came to, and what came since",
+        sqlite: include_str!("store/last_run_sqlite.sql"),
+        postgres: include_str!("store/last_run_postgres.sql"),
+    },
 ];
 
 const POINTS_INDEXES: &str =
@@ -132,6 +138,9 @@ const GUARD_POSTGRES: &str = include_str!("store/guard_postgres.sql");
 
 /// Where rows are read from: a database, or a transaction that also sees its own writes.
 pub trait Source: Send {
+    /// Whether they are on SQLite.
+    fn is_sqlite(&self) -> bool;
+
     /// All rows.
     fn all<R: Row>(
         &mut self,
@@ -150,12 +159,20 @@ pub trait Source: Send {
 }
 
 impl Source for Tx {
+    fn is_sqlite(&self) -> bool {
+        Tx::is_sqlite(self)
+    }
+
     async fn all<R: Row>(&mut self, sql: &'static str, args: Args) -> Result<Vec<R>, DbError> {
         self.fetch_all(sql, args).await
     }
 }
 
 impl Source for &Db {
+    fn is_sqlite(&self) -> bool {
+        Db::is_sqlite(self)
+    }
+
     async fn all<R: Row>(&mut self, sql: &'static str, args: Args) -> Result<Vec<R>, DbError> {
         self.fetch_all(sql, args).await
     }
@@ -185,6 +202,10 @@ mod tests {
             (
                 include_str!("store/charging_sqlite.sql"),
                 include_str!("store/charging_postgres.sql"),
+            ),
+            (
+                include_str!("store/last_run_sqlite.sql"),
+                include_str!("store/last_run_postgres.sql"),
             ),
         ];
         for (sqlite, postgres) in pairs {

@@ -14,8 +14,8 @@ use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
 use runtime::db::{DbError, Tx};
 use settlement::deliver::LossCheck;
-use settlement::service::ReadingOutcome;
-use tokio::sync::{mpsc, oneshot, watch};
+use settlement::service::{Arrived, ReadingOutcome, accept_readings};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use super::keys::{KeyAnswer, KeyWord};
@@ -42,8 +42,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the core is asked to do.
 pub(crate) enum Command {
-    /// Take in a signed reading that came from this gateway's topic.
-    Reading { gateway: GatewayId, bytes: Vec<u8> },
+    /// Take in signed readings that came from gateways' topics.
+    Readings {
+        readings: Vec<Arrived>,
+        /// Their room in the queue, free again when they are stored.
+        room: Option<OwnedSemaphorePermit>,
+    },
     /// Take in an order or a cancel and say what came of it.
     Order {
         message: OrderMessage,
@@ -133,9 +137,16 @@ impl Core {
 
     async fn take(&mut self, batch: Vec<Command>) {
         let (mut readings, mut orders) = (Vec::new(), Vec::new());
+        let mut rooms = Vec::new();
         for command in batch {
             match command {
-                Command::Reading { gateway, bytes } => readings.push((gateway, bytes)),
+                Command::Readings {
+                    readings: some,
+                    room,
+                } => {
+                    readings.extend(some);
+                    rooms.extend(room);
+                }
                 Command::Order { message, answer } => orders.push((message, answer)),
                 Command::Introduce { gateway, bytes } => {
                     match introduce(&self.shared, gateway, bytes).await {
@@ -174,12 +185,14 @@ impl Core {
                 }
             }
         }
-        match self.take_readings(&readings).await {
-            Ok(told) => self.tell_all(told),
-            Err(error) => {
-                tracing::error!("readings could not be stored together: {error:#}");
-                if !self.take_readings_one_by_one(&readings).await {
-                    tokio::time::sleep(RETRY_PAUSE).await;
+        for some in readings.chunks_mut(BATCH_MAX) {
+            match self.take_readings(some).await {
+                Ok(told) => self.tell_all(told),
+                Err(error) => {
+                    tracing::error!("readings could not be stored together: {error:#}");
+                    if !self.take_readings_one_by_one(some).await {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
                 }
             }
         }
@@ -187,16 +200,16 @@ impl Core {
 
     /// [`Core::take_readings`] with a commit for each, so that one that cannot be stored holds up no other. Once
     /// the database begins no transaction, the rest is not tried. `false` where none could be stored.
-    async fn take_readings_one_by_one(&self, readings: &[(GatewayId, Vec<u8>)]) -> bool {
+    async fn take_readings_one_by_one(&self, readings: &mut [Arrived]) -> bool {
         let mut stored = false;
         for reading in readings {
-            match self.take_readings(std::slice::from_ref(reading)).await {
+            let gateway = reading.gateway().clone();
+            match self.take_readings(std::slice::from_mut(reading)).await {
                 Ok(told) => {
                     stored = true;
                     self.tell_all(told);
                 }
                 Err(error) => {
-                    let gateway = &reading.0;
                     tracing::error!(%gateway, "a reading could not be stored, it will be sent again: {error:#}");
                     if let Some(DbError::Begin { .. }) = error.downcast_ref() {
                         break;
@@ -216,10 +229,7 @@ impl Core {
         }
     }
 
-    async fn take_readings(
-        &self,
-        readings: &[(GatewayId, Vec<u8>)],
-    ) -> anyhow::Result<BTreeSet<Told>> {
+    async fn take_readings(&self, readings: &mut [Arrived]) -> anyhow::Result<BTreeSet<Told>> {
         let mut told = BTreeSet::new();
         if readings.is_empty() {
             return Ok(told);
@@ -231,12 +241,9 @@ impl Core {
             ..
         } = &*self.shared;
         let mut tx = db.begin().await?;
-        for (gateway, bytes) in readings {
-            let now = clock.now();
-            let bytes = bytes.clone();
-            let outcome =
-                settlement::service::accept_reading(&mut tx, community, now, gateway, bytes)
-                    .await?;
+        let outcomes = accept_readings(&mut tx, community, clock.now(), readings).await?;
+        for (reading, outcome) in readings.iter().zip(outcomes) {
+            let gateway = reading.gateway();
             match outcome {
                 ReadingOutcome::Accepted { point, .. } | ReadingOutcome::Again { point, .. } => {
                     told.insert(Told::Accepted(gateway.clone(), point));

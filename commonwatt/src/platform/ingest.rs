@@ -1,6 +1,7 @@
 //! The platform's end of MQTT: readings, orders and live values in, signed acceptances and answers out; and who may use
 //! which topic of the embedded broker.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use anyhow::{Context, bail};
 use domain::ids::{Digest32, GatewayId};
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
-use tokio::sync::mpsc;
+use settlement::service::{Arrived, check_signatures, claimed_keys};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -23,6 +25,11 @@ pub(crate) const BROKER_USER: &str = "platform";
 /// Largest packet from the broker. More than our own broker takes from a client, so that a reading that is
 /// too large arrives and is refused by name.
 const PACKET_MAX_BYTES: u32 = 512 * 1024;
+
+/// Most readings whose signatures are checked together.
+const CHECKED_TOGETHER_MAX: usize = 256;
+/// Most readings that were checked and wait for the core, or are being checked.
+const READINGS_WAITING_MAX: usize = 4 * CHECKED_TOGETHER_MAX;
 
 /// Most answers waiting to be told.
 const TELL_MAX: usize = 1024;
@@ -94,6 +101,66 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     options: MqttOptions,
     commands: mpsc::Sender<Command>,
+    told: (mpsc::Receiver<Told>, mpsc::Receiver<Forward>),
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (readings, arrived) = mpsc::channel(CHECKED_TOGETHER_MAX);
+    let doors = Doors {
+        commands: commands.clone(),
+        readings,
+    };
+    tokio::select! {
+        done = check(&shared, arrived, commands) => done,
+        done = move_messages(&shared, options, doors, told, shutdown) => done,
+    }
+}
+
+/// Where what comes from the broker goes.
+struct Doors {
+    commands: mpsc::Sender<Command>,
+    readings: mpsc::Sender<Arrived>,
+}
+
+/// Checks the signatures of readings on all cores while the core stores those before them, and hands them on in
+/// their order. A reading whose key is enrolled meanwhile is looked at again there.
+async fn check(
+    shared: &Shared,
+    mut arrived: mpsc::Receiver<Arrived>,
+    commands: mpsc::Sender<Command>,
+) -> anyhow::Result<()> {
+    let room = Arc::new(Semaphore::new(READINGS_WAITING_MAX));
+    let mut batch = Vec::new();
+    while arrived.recv_many(&mut batch, CHECKED_TOGETHER_MAX).await > 0 {
+        let mut readings = std::mem::take(&mut batch);
+        let count = u32::try_from(readings.len())?;
+        let room = Arc::clone(&room).acquire_many_owned(count).await?;
+        let keys = claimed_keys(&shared.db, &readings).await;
+        let keys = keys.unwrap_or_else(|error| {
+            tracing::warn!("signatures are checked later, the keys could not be read: {error:#}");
+            BTreeMap::new()
+        });
+        let community = shared.community.id.clone();
+        let readings = tokio::task::spawn_blocking(move || {
+            check_signatures(&mut readings, &keys, &community);
+            readings
+        });
+        let readings = readings.await.context("checking signatures")?;
+        let room = Some(room);
+        if commands
+            .send(Command::Readings { readings, room })
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn move_messages(
+    shared: &Arc<Shared>,
+    options: MqttOptions,
+    doors: Doors,
     (mut told, mut forwards): (mpsc::Receiver<Told>, mpsc::Receiver<Forward>),
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -104,15 +171,15 @@ pub(crate) async fn run(
             () = shutdown.cancelled() => return Ok(()),
             what = told.recv() => match what {
                 Some(what) => {
-                    if let Err(error) = tell(&shared, &link, what).await {
+                    if let Err(error) = tell(shared, &link, what).await {
                         tracing::warn!("an answer could not be told, it will be asked for again: {error:#}");
                     }
                 }
                 None => return Ok(()),
             },
-            Some(forward) = forwards.recv() => pass_on(&shared, &link, forward),
+            Some(forward) = forwards.recv() => pass_on(shared, &link, forward),
             event = events.recv() => match event {
-                Some(event) => take(&shared, &commands, event).await,
+                Some(event) => take(shared, &doors, event).await,
                 None => bail!("the link to the broker has ended by itself"),
             },
         }
@@ -124,7 +191,8 @@ pub(crate) fn told_queue() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
     mpsc::channel(TELL_MAX)
 }
 
-async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEvent) {
+async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
+    let Doors { commands, readings } = doors;
     match event {
         MqttEvent::Message {
             topic,
@@ -137,13 +205,8 @@ async fn take(shared: &Shared, commands: &mpsc::Sender<Command>, event: MqttEven
             match kind {
                 // A retained reading would look fresh when it is not: readings are never retained.
                 "reading" if !retain => {
-                    // The core's queue is bounded: a flood waits here, and then at the broker.
-                    let _ = commands
-                        .send(Command::Reading {
-                            gateway,
-                            bytes: payload,
-                        })
-                        .await;
+                    // The queue is bounded: a flood waits here, and then at the broker.
+                    let _ = readings.send(Arrived::new(gateway, payload)).await;
                 }
                 "enrol" if !retain => {
                     let bytes = payload;

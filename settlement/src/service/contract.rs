@@ -18,7 +18,7 @@ use super::registry::salt;
 use super::{Community, ServiceError, holds, network_fee, note_interval};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
-use crate::store::{Insert, LOCK, Source};
+use crate::store::{LOCK, Listed, Source};
 
 /// Books the outcome of an interval's auction. A second call with the same outcome has no effect.
 ///
@@ -199,9 +199,9 @@ async fn shrink_holds(
     }
 }
 
-static ORDERS: LazyLock<Insert> =
-    LazyLock::new(|| Insert::new("settle_orders", &["order_id", "signed", "log_index"], ""));
-static TRADES: LazyLock<Insert> = LazyLock::new(|| {
+static ORDERS: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("settle_orders", &["order_id", "signed", "log_index"], ""));
+static TRADES: LazyLock<Listed> = LazyLock::new(|| {
     let columns = [
         "start_s",
         "trade_id",
@@ -209,7 +209,7 @@ static TRADES: LazyLock<Insert> = LazyLock::new(|| {
         "buyer_index",
         "seller_index",
     ];
-    Insert::new("settle_trades", &columns, "")
+    Listed::insert("settle_trades", &columns, "")
 });
 
 async fn log_orders(tx: &mut Tx, orders: &[(Order, OrderId, Vec<u8>)]) -> Result<(), ServiceError> {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use domain::delivery::Delivery;
 use domain::energy::Energy;
-use domain::ids::{Digest32, PointId};
+use domain::ids::{Digest32, ParticipantId, PointId};
 use domain::key_record::PointRole;
 use domain::posting::Run;
 use domain::quality::Quality;
@@ -16,16 +17,20 @@ use runtime::db::{Db, Tx};
 
 use super::contract::is_contracted;
 use super::error::{corrupt, decoded, number, run_of, stored};
+use super::last_run::{self, Resumed};
 use super::logs::append;
-use super::registry::{digest, points_until, salt};
+use super::registry::{digest, points_until, secrets_of};
 use super::{Community, ServiceError, money, note_interval, rules};
 use crate::accept::RegisteredPoint;
-use crate::deliver::{ConnectionData, LossCheck, Metered, Substitute, check_loss, deliver};
+use crate::deliver::{
+    ConnectionData, LossBand, LossCheck, Metered, Substitute, check_loss, deliver,
+};
 use crate::legs::Legs;
 use crate::log::checkpoint::Log;
-use crate::log::entry::{Entry, Kind};
+use crate::log::entry::{Entry, Kind, salt_of};
+use crate::resettle::resettle;
 use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
-use crate::store::{Insert, LOCK};
+use crate::store::{LOCK, Listed};
 
 /// Most runs that one call of [`runs_due`] names; the rest follows in the next.
 pub const RUNS_PER_CALL: i64 = 64;
@@ -125,9 +130,10 @@ pub async fn run_interval(
     if let Some(summary) = known_run(tx, interval, run).await? {
         return Ok(summary);
     }
-    if clearing.interval != interval
-        || (!is_contracted(tx, clearing, trades).await? && !trades.is_empty())
-    {
+    let contracted = last_run::contracted(clearing, trades);
+    let resumed = last_run::resume(tx, interval, contracted).await?;
+    let known = resumed.is_some() || is_contracted(tx, clearing, trades).await?;
+    if clearing.interval != interval || (!known && !trades.is_empty()) {
         let why = format!("the trades of {interval} were not contracted");
         return Err(ServiceError::Refused(why));
     }
@@ -137,19 +143,14 @@ pub async fn run_interval(
         let why = format!("{interval} has had a later run than the {} one", run.word());
         return Err(ServiceError::Refused(why));
     }
-    let points = points_until(tx, interval.end()).await?;
-    let metered = metered(tx, interval).await?;
-    let connections = connections(tx, interval, &points, &metered).await?;
-    let substituted = connections.iter().filter(|c| c.reading.is_none()).count();
-    let deliveries = deliver(interval, &connections, trades)?;
     let used = rules::used(tx, &rules, interval).await?;
-    let inputs = Inputs {
+    let mut inputs = Inputs {
         interval,
         tariff: &rules.tariff,
         clearing_price: clearing.price,
         trades,
-        deliveries: &deliveries,
-        feeder: feeder(&points, &metered),
+        deliveries: &[],
+        feeder: None,
         options: Options {
             run,
             terms: rules.terms,
@@ -158,26 +159,71 @@ pub async fn run_interval(
             used: Some(&used),
         },
     };
-    let settlement = settle(&inputs)?;
-    let (postings, lines) = book(tx, now, &settlement, run).await?;
-    rules::keep_supplied(tx, &community.tariff, &rules, &settlement).await?;
-    let summary = RunSummary {
-        interval,
-        run,
-        again: false,
-        postings,
-        lines,
-        substituted: substituted as u64,
-        balance: settlement.balance,
-        loss: check_loss(&deliveries, inputs.feeder, community.loss_band),
-        inputs: Some(rules::inputs_digest(&inputs, clearing)),
-        tariff: rules.version.clone(),
+    let again = match &resumed {
+        Some(Resumed { before, deliveries }) if !community.tariff.has_steps() => {
+            (inputs.deliveries, inputs.feeder) = (deliveries, before.feeder);
+            resettle(&inputs, before)?
+        }
+        _ => None,
     };
+    let read;
+    let (rest, settlement) = match again {
+        Some(settlement) => (settlement.legs.clone(), settlement),
+        None => {
+            read = read_all(tx, interval, trades).await?;
+            (inputs.deliveries, inputs.feeder) = (&read.0, read.1);
+            let settlement = settle(&inputs)?;
+            (beyond_earlier(tx, &settlement).await?, settlement)
+        }
+    };
+    let (postings, lines) = book(tx, now, &settlement, &rest, run).await?;
+    rules::keep_supplied(tx, &community.tariff, &rules, &settlement).await?;
+    last_run::keep(tx, &inputs, contracted).await?;
+    let mut summary = summary(&inputs, &settlement, community.loss_band);
+    summary.inputs = Some(rules::inputs_digest(&inputs, clearing));
+    (summary.postings, summary.lines) = (postings, lines);
     keep_run(tx, now, &summary).await?;
     Ok(summary)
 }
 
-type MeterRow = (String, i64, i64, i64, Vec<u8>);
+/// What a run did, without what it booked.
+fn summary(inputs: &Inputs<'_>, settlement: &Settlement, band: LossBand) -> RunSummary {
+    let missing = inputs.deliveries.iter().filter(|d| d.reading.is_none());
+    RunSummary {
+        interval: inputs.interval,
+        run: inputs.options.run,
+        again: false,
+        postings: 0,
+        lines: 0,
+        substituted: missing.count() as u64,
+        balance: settlement.balance,
+        loss: check_loss(inputs.deliveries, inputs.feeder, band),
+        inputs: None,
+        tariff: settlement.version.clone(),
+    }
+}
+
+/// The interval's deliveries and its feeder's meter, from all that is stored.
+async fn read_all(
+    tx: &mut Tx,
+    interval: Interval,
+    trades: &[Trade],
+) -> Result<(Vec<Delivery>, Option<Feeder>), ServiceError> {
+    let points = points_until(tx, interval.end()).await?;
+    let metered = metered(tx, interval).await?;
+    let connections = connections(tx, interval, &points, &metered).await?;
+    let deliveries = deliver(interval, &connections, trades)?;
+    Ok((deliveries, feeder(&points, &metered)))
+}
+
+/// What a settlement comes to beyond what earlier runs have posted.
+async fn beyond_earlier(tx: &mut Tx, settlement: &Settlement) -> Result<Legs, ServiceError> {
+    let start = settlement.interval.start();
+    let earlier = money::run_postings(tx, start, start.plus_ms(1)).await?;
+    Ok(settlement.legs.minus(&Legs::of(&earlier)?)?)
+}
+
+pub(super) type MeterRow = (String, i64, i64, i64, Vec<u8>);
 
 async fn metered(
     tx: &mut Tx,
@@ -190,17 +236,19 @@ async fn metered(
             args![interval.start_s()],
         )
         .await?;
-    let meter = |(point, imported, exported, quality, reading): MeterRow| {
-        let quality = Quality::from_bits(number(quality, "a quality")?);
-        let metered = Metered {
-            imported: Energy::from_wh(imported),
-            exported: Energy::from_wh(exported),
-            quality: quality.ok_or_else(|| corrupt("an unknown quality"))?,
-            reading: digest(&reading)?,
-        };
-        Ok((PointId::new(point)?, metered))
-    };
     rows.into_iter().map(meter).collect()
+}
+
+pub(super) fn meter(row: MeterRow) -> Result<(PointId, Metered), ServiceError> {
+    let (point, imported, exported, quality, reading) = row;
+    let quality = Quality::from_bits(number(quality, "a quality")?);
+    let metered = Metered {
+        imported: Energy::from_wh(imported),
+        exported: Energy::from_wh(exported),
+        quality: quality.ok_or_else(|| corrupt("an unknown quality"))?,
+        reading: digest(&reading)?,
+    };
+    Ok((PointId::new(point)?, metered))
 }
 
 async fn connections(
@@ -209,49 +257,48 @@ async fn connections(
     points: &[RegisteredPoint],
     metered: &BTreeMap<PointId, Metered>,
 ) -> Result<Vec<ConnectionData>, ServiceError> {
-    let mut connections = Vec::new();
-    for point in points.iter().filter(|p| p.role == PointRole::Connection) {
-        let Some(participant) = point.participant.clone() else {
-            continue;
-        };
-        let reading = metered.get(&point.point).copied();
-        let substitute = match reading {
-            Some(_) => None,
-            None => substitute(tx, interval, &point.point).await?,
-        };
-        let point = point.point.clone();
-        connections.push(ConnectionData {
-            participant,
-            point,
-            reading,
-            substitute,
-        });
-    }
-    Ok(connections)
+    let connected = points.iter().filter(|p| p.role == PointRole::Connection);
+    let connected: Vec<(&RegisteredPoint, &ParticipantId)> = connected
+        .filter_map(|p| Some((p, p.participant.as_ref()?)))
+        .collect();
+    let missing = connected.iter().map(|(p, _)| &p.point);
+    let missing = missing.filter(|point| !metered.contains_key(*point));
+    let substitutes = substitutes(tx, interval, missing).await?;
+    let connection = |(p, participant): (&RegisteredPoint, &ParticipantId)| ConnectionData {
+        participant: participant.clone(),
+        point: p.point.clone(),
+        reading: metered.get(&p.point).copied(),
+        substitute: substitutes.get(&p.point).copied(),
+    };
+    Ok(connected.into_iter().map(connection).collect())
 }
 
-/// The same interval a week before, else a day before.
-async fn substitute(
+/// The same interval a week before, else a day before, of those points that have it.
+pub(super) async fn substitutes(
     tx: &mut Tx,
     interval: Interval,
-    point: &PointId,
-) -> Result<Option<Substitute>, ServiceError> {
-    let row: Option<(i64, i64)> = tx
-        .fetch_optional(
-            "SELECT imported_wh, exported_wh FROM settle_readings
-             WHERE point = $1 AND start_s IN ($2, $3) AND reason IS NULL ORDER BY start_s LIMIT 1",
-            args![
-                point.as_str(),
-                interval.start_s() - 7 * DAY_S,
-                interval.start_s() - DAY_S
-            ],
-        )
-        .await?;
-    Ok(row.map(|(imported, exported)| Substitute {
-        imported: Energy::from_wh(imported),
-        exported: Energy::from_wh(exported),
-    }))
+    points: impl Iterator<Item = &PointId>,
+) -> Result<BTreeMap<PointId, Substitute>, ServiceError> {
+    let start_s = interval.start_s();
+    let asked = points.map(|p| args![p.as_str(), start_s - 7 * DAY_S, start_s - DAY_S]);
+    let rows: Vec<(String, i64, i64)> = SUBSTITUTES.fetch(tx, asked.collect()).await?;
+    let substitute = |(point, imported, exported): (String, i64, i64)| {
+        let substitute = Substitute {
+            imported: Energy::from_wh(imported),
+            exported: Energy::from_wh(exported),
+        };
+        Ok((PointId::new(point)?, substitute))
+    };
+    rows.into_iter().map(substitute).collect()
 }
+
+static SUBSTITUTES: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT r.point, r.imported_wh, r.exported_wh FROM asked JOIN settle_readings r
+         ON r.point = asked.point AND r.reason IS NULL AND r.start_s = (SELECT MIN(s.start_s)
+         FROM settle_readings s WHERE s.point = asked.point AND s.reason IS NULL
+         AND s.start_s IN (asked.week_s, asked.day_s))";
+    Listed::over("asked", &["point", "week_s", "day_s"], select)
+});
 
 /// The sum of the feeder's meters; none where there is none, or where one did not speak.
 fn feeder(points: &[RegisteredPoint], metered: &BTreeMap<PointId, Metered>) -> Option<Feeder> {
@@ -275,51 +322,58 @@ async fn book(
     tx: &mut Tx,
     now: Timestamp,
     settlement: &Settlement,
+    rest: &Legs,
     run: Run,
 ) -> Result<(u64, u64), ServiceError> {
-    let interval = settlement.interval;
-    let start = interval.start();
-    let earlier = money::run_postings(tx, start, start.plus_ms(1)).await?;
-    let rest = settlement.legs.minus(&Legs::of(&earlier)?)?;
-    let postings = rest.postings(interval, run);
+    let postings = rest.postings(settlement.interval, run);
     money::post(tx, now, &postings).await?;
     money::check_pool(tx).await?;
-    let mut lines = Vec::new();
-    for line in settlement.lines(run, &postings) {
-        let unchanged = line.postings.is_empty()
-            && last_line(tx, &line)
-                .await?
-                .is_some_and(|last| last.delivery == line.delivery);
-        if !unchanged {
-            lines.push(line);
-        }
-    }
+    let mut lines = settlement.lines(run, &postings);
+    let unmoved = lines.iter().filter(|line| line.postings.is_empty());
+    let last = last_deliveries(tx, unmoved).await?;
+    lines.retain(|line| {
+        !line.postings.is_empty() || last.get(&line.participant) != Some(&line.delivery)
+    });
     log_lines(tx, &lines).await?;
     Ok((postings.len() as u64, lines.len() as u64))
 }
 
-async fn last_line(tx: &mut Tx, line: &Line) -> Result<Option<Line>, ServiceError> {
-    let row: Option<(Vec<u8>,)> = tx
-        .fetch_optional(
-            "SELECT content FROM settle_lines WHERE start_s = $1 AND participant = $2
-             ORDER BY run DESC LIMIT 1",
-            args![line.interval.start_s(), line.participant.as_str()],
-        )
-        .await?;
-    row.map(|(content,)| decoded(&content, "a line"))
-        .transpose()
+/// The deliveries of the last lines that these lines' participants have of the interval.
+async fn last_deliveries(
+    tx: &mut Tx,
+    lines: impl Iterator<Item = &Line>,
+) -> Result<BTreeMap<ParticipantId, Delivery>, ServiceError> {
+    let asked = lines.map(|line| args![line.interval.start_s(), line.participant.as_str()]);
+    let rows: Vec<(Vec<u8>,)> = LAST_LINES.fetch(tx, asked.collect()).await?;
+    let delivery = |(content,): (Vec<u8>,)| {
+        let line: Line = decoded(&content, "a line")?;
+        Ok((line.participant, line.delivery))
+    };
+    rows.into_iter().map(delivery).collect()
 }
 
-static LINES: LazyLock<Insert> = LazyLock::new(|| {
+static LAST_LINES: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT l.content FROM asked JOIN settle_lines l
+         ON l.start_s = asked.start_s AND l.participant = asked.participant
+         AND l.run = (SELECT MAX(n.run) FROM settle_lines n
+         WHERE n.start_s = asked.start_s AND n.participant = asked.participant)";
+    Listed::over("asked", &["start_s", "participant"], select)
+});
+
+static LINES: LazyLock<Listed> = LazyLock::new(|| {
     let columns = ["start_s", "participant", "run", "content", "log_index"];
-    Insert::new("settle_lines", &columns, "")
+    Listed::insert("settle_lines", &columns, "")
 });
 
 async fn log_lines(tx: &mut Tx, lines: &[Line]) -> Result<(), ServiceError> {
     let contents: Vec<Vec<u8>> = lines.iter().map(Line::to_cbor).collect();
+    let owners = lines.iter().map(|line| &line.participant).collect();
+    let secrets = secrets_of(tx, &owners).await?;
     let mut entries = Vec::with_capacity(lines.len());
     for (line, content) in lines.iter().zip(&contents) {
-        let salt = salt(tx, Some(&line.participant), content).await?;
+        let secret = secrets.get(&line.participant);
+        let secret = secret.ok_or_else(|| corrupt("a participant without a secret"))?;
+        let salt = salt_of(secret, content);
         entries.push(Entry::new(Kind::Line, line.interval.start(), salt, content));
     }
     let first = append(tx, Log::Ledger, &entries).await?;

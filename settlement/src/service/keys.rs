@@ -1,11 +1,14 @@
 //! What the operator says about gateways' keys: claim codes that let new ones in, revocations of old
 //! ones, and the list of all.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
 use domain::claim::Claim;
 use domain::ids::{GatewayId, KeyId};
 use domain::revocation::Revocation;
 use domain::signed::{Message, PublicKey, Signed, Verified};
-use domain::time::{Interval, Timestamp};
+use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::{Db, Tx};
 
@@ -15,7 +18,7 @@ use super::{Community, ServiceError, registry};
 use crate::accept::CLOCK_TOLERANCE_MS;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
-use crate::store::{LOCK, Source};
+use crate::store::{LOCK, Listed, Source};
 
 /// The operator's word is taken for so long after it was signed: one that is found later is no order.
 pub const WORD_AGE_MAX_MS: i64 = 3_600_000;
@@ -200,21 +203,32 @@ pub async fn revoke(
     })
 }
 
-/// Whether a reading under this key is beyond the point from which the key is revoked.
-pub(super) async fn covered_by_revocation(
+/// From where on a key is revoked.
+pub(super) struct RevokedFrom {
+    pub(super) sequence: i64,
+    pub(super) at_ms: i64,
+}
+
+static REVOCATIONS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT r.kid, r.from_sequence, r.from_ms
+         FROM asked JOIN settle_revocations r ON r.kid = asked.kid";
+    Listed::over("asked", &["kid"], select)
+});
+
+/// The operator's words on these keys; of several on a key all hold.
+pub(super) async fn revocations_of(
     tx: &mut Tx,
-    kid: KeyId,
-    sequence: u64,
-    interval: Interval,
-) -> Result<bool, ServiceError> {
-    let row: Option<(i64,)> = tx
-        .fetch_optional(
-            "SELECT log_index FROM settle_revocations
-             WHERE kid = $1 AND (from_sequence <= $2 OR from_ms < $3) LIMIT 1",
-            args![kid.0, stored(sequence)?, interval.end().unix_ms()],
-        )
-        .await?;
-    Ok(row.is_some())
+    kids: &BTreeSet<KeyId>,
+) -> Result<BTreeMap<KeyId, Vec<RevokedFrom>>, ServiceError> {
+    let asked = kids.iter().map(|kid| args![kid.0]).collect();
+    let rows: Vec<(Vec<u8>, i64, i64)> = REVOCATIONS.fetch(tx, asked).await?;
+    let mut words: BTreeMap<KeyId, Vec<RevokedFrom>> = BTreeMap::new();
+    for (kid, sequence, at_ms) in rows {
+        let kid = KeyId(bytes(&kid, "a key's name")?);
+        let word = RevokedFrom { sequence, at_ms };
+        words.entry(kid).or_default().push(word);
+    }
+    Ok(words)
 }
 
 /// Whether the operator has revoked this key, from wherever on.

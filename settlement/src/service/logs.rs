@@ -15,12 +15,12 @@ use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::log::tile::{Row, Tile, write_entries};
 use crate::log::tree::{Frontier, Node, Plan, consistency_plan, inclusion_plan, leaf_hash};
-use crate::store::{Insert, LOCK, Source};
+use crate::store::{LOCK, Listed, Source};
 
-static ENTRIES: LazyLock<Insert> =
-    LazyLock::new(|| Insert::new("settle_log_entries", &["log", "idx", "leaf"], ""));
-static NODES: LazyLock<Insert> =
-    LazyLock::new(|| Insert::new("settle_log_nodes", &["log", "level", "idx", "hash"], ""));
+static ENTRIES: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("settle_log_entries", &["log", "idx", "leaf"], ""));
+static NODES: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("settle_log_nodes", &["log", "level", "idx", "hash"], ""));
 
 /// Appends entries and returns the position of the first.
 pub(super) async fn append(tx: &mut Tx, log: Log, entries: &[Entry]) -> Result<i64, ServiceError> {

@@ -1,6 +1,6 @@
 //! The ledger: postings once and for all, balances beside them, and deposits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use domain::ids::{ParticipantId, PostingId, TradeId, timed_id};
@@ -13,7 +13,7 @@ use runtime::db::{Args, Db, Tx};
 use super::ServiceError;
 use super::error::{bytes, corrupt, number};
 use crate::statement::Entry;
-use crate::store::{Insert, LOCK, Source};
+use crate::store::{LOCK, Listed, Source};
 
 /// The tag of postings outside of runs in [`timed_id`]; the purpose is added.
 const TAG: u16 = 0x1000;
@@ -30,12 +30,9 @@ pub const REFERENCE_MAX_BYTES: usize = 128;
 /// # Panics
 /// When the group does not sum to zero, which no list of postings can.
 pub async fn post(tx: &mut Tx, now: Timestamp, postings: &[Posting]) -> Result<(), ServiceError> {
-    let mut moved: BTreeMap<(u8, &Account), (i64, i64)> = BTreeMap::new();
-    for posting in postings {
-        // One by one: whether a row was known must be told for each, and a check before many took longer.
-        if !insert(tx, now, posting).await? {
-            continue;
-        }
+    let known = insert(tx, now, postings).await?;
+    let mut moved = Moved::new();
+    for (posting, _) in postings.iter().zip(known).filter(|(_, known)| !known) {
         let asset = posting.asset.code();
         let credited = &mut moved.entry((asset, &posting.credit)).or_default().0;
         *credited = credited
@@ -47,29 +44,56 @@ pub async fn post(tx: &mut Tx, now: Timestamp, postings: &[Posting]) -> Result<(
             .ok_or(MoneyError::Overflow)?;
     }
     assert_zero_sum(&moved);
-    for ((asset, account), (credits, debits)) in moved {
-        let (asset, chart) = (i64::from(asset), i64::from(account.chart().code()));
-        let changed = tx
-            .execute(
-                "UPDATE settle_balances SET credits = credits + $4, debits = debits + $5
-                 WHERE asset = $1 AND chart = $2 AND owner = $3",
-                args![asset, chart, account.owner(), credits, debits],
-            )
-            .await?;
-        if changed == 0 {
-            tx.execute(
-                "INSERT INTO settle_balances (asset, chart, owner, credits, debits)
-                 VALUES ($1, $2, $3, $4, $5)",
-                args![asset, chart, account.owner(), credits, debits],
-            )
-            .await?;
-        }
+    move_balances(tx, &moved).await
+}
+
+/// Credits and debits of each account, by asset.
+type Moved<'a> = BTreeMap<(u8, &'a Account), (i64, i64)>;
+
+/// One change of each account's balance. An account that had nothing yet gets its row: not by an upsert, whose
+/// new row would be held against the guard before it meets the old one.
+async fn move_balances(tx: &mut Tx, moved: &Moved<'_>) -> Result<(), ServiceError> {
+    let row = |((asset, account), (credits, debits)): (&(u8, &Account), &(i64, i64))| {
+        let (asset, chart) = (i64::from(*asset), i64::from(account.chart().code()));
+        args![asset, chart, account.owner(), *credits, *debits]
+    };
+    let rows: Vec<Args> = moved.iter().map(row).collect();
+    let changed = MOVE.all(tx, rows.clone()).await?;
+    if usize::try_from(changed) == Ok(rows.len()) {
+        return Ok(());
     }
+    let known: Vec<(i64, i64, String)> = WITH_BALANCE.fetch(tx, rows.clone()).await?;
+    let known: BTreeSet<(i64, i64, String)> = known.into_iter().collect();
+    let is_new = |((asset, account), _): &(&(u8, &Account), _)| {
+        let chart = i64::from(account.chart().code());
+        !known.contains(&(i64::from(*asset), chart, account.owner().to_owned()))
+    };
+    let rows = moved.iter().filter(is_new).map(row).collect();
+    NEW_BALANCES.all(tx, rows).await?;
     Ok(())
 }
 
+const BALANCE: [&str; 5] = ["asset", "chart", "owner", "credits", "debits"];
+
+static MOVE: LazyLock<Listed> = LazyLock::new(|| {
+    let update = "UPDATE settle_balances SET credits = settle_balances.credits + moved.credits,
+         debits = settle_balances.debits + moved.debits FROM moved
+         WHERE settle_balances.asset = moved.asset AND settle_balances.chart = moved.chart
+         AND settle_balances.owner = moved.owner";
+    Listed::over("moved", &BALANCE, update)
+});
+
+static WITH_BALANCE: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT b.asset, b.chart, b.owner FROM moved JOIN settle_balances b
+         ON b.asset = moved.asset AND b.chart = moved.chart AND b.owner = moved.owner";
+    Listed::over("moved", &BALANCE, select)
+});
+
+static NEW_BALANCES: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("settle_balances", &BALANCE, ""));
+
 /// A batch moves nothing into the world and nothing out of it.
-fn assert_zero_sum(moved: &BTreeMap<(u8, &Account), (i64, i64)>) {
+fn assert_zero_sum(moved: &Moved<'_>) {
     let mut sums: BTreeMap<u8, i128> = BTreeMap::new();
     for ((asset, _), (credits, debits)) in moved {
         *sums.entry(*asset).or_default() += i128::from(*credits) - i128::from(*debits);
@@ -97,7 +121,7 @@ pub(super) async fn check_pool(tx: &mut Tx) -> Result<(), ServiceError> {
     }
 }
 
-static POSTINGS: LazyLock<Insert> = LazyLock::new(|| {
+static POSTINGS: LazyLock<Listed> = LazyLock::new(|| {
     let columns = [
         "id",
         "asset",
@@ -113,7 +137,7 @@ static POSTINGS: LazyLock<Insert> = LazyLock::new(|| {
         "reference",
         "at_ms",
     ];
-    Insert::new("settle_postings", &columns, "ON CONFLICT (id) DO NOTHING")
+    Listed::insert("settle_postings", &columns, "ON CONFLICT (id) DO NOTHING")
 });
 
 fn row(p: &Posting, now: Timestamp) -> Args {
@@ -134,10 +158,33 @@ fn row(p: &Posting, now: Timestamp) -> Args {
     ]
 }
 
-async fn insert(tx: &mut Tx, now: Timestamp, p: &Posting) -> Result<bool, ServiceError> {
-    if POSTINGS.all(tx, vec![row(p, now)]).await? > 0 {
-        return Ok(true);
+/// Inserts the postings that are not in the books yet, and says of each whether it was. All at once where all are
+/// new, as they are but when something is repeated; else one by one.
+async fn insert(
+    tx: &mut Tx,
+    now: Timestamp,
+    postings: &[Posting],
+) -> Result<Vec<bool>, ServiceError> {
+    tx.execute("SAVEPOINT postings", args![]).await?;
+    let rows: Vec<Args> = postings.iter().map(|p| row(p, now)).collect();
+    let inserted = POSTINGS.all(tx, rows).await?;
+    let mut known = vec![false; postings.len()];
+    if usize::try_from(inserted) != Ok(postings.len()) {
+        let back = "ROLLBACK TO SAVEPOINT postings";
+        tx.execute(back, args![]).await?;
+        for (known, posting) in known.iter_mut().zip(postings) {
+            *known = POSTINGS.all(tx, vec![row(posting, now)]).await? == 0;
+            if *known {
+                check_known(tx, posting).await?;
+            }
+        }
     }
+    tx.execute("RELEASE SAVEPOINT postings", args![]).await?;
+    Ok(known)
+}
+
+/// A posting whose id is in the books has to be the one that is there.
+async fn check_known(tx: &mut Tx, p: &Posting) -> Result<(), ServiceError> {
     let known: PostingRow = tx
         .fetch_one(
             "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
@@ -145,9 +192,8 @@ async fn insert(tx: &mut Tx, now: Timestamp, p: &Posting) -> Result<bool, Servic
             args![p.id.0],
         )
         .await?;
-    let same = posting(known)? == *p;
-    if same {
-        Ok(false)
+    if posting(known)? == *p {
+        Ok(())
     } else {
         Err(ServiceError::Conflict(format!("posting {}", p.id)))
     }

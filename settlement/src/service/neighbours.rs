@@ -1,4 +1,8 @@
-//! What the books know around a reading: whether its sequence is used, and which readings it lies between.
+//! What the books know around readings: whether a sequence is used, and which readings each lies between. It is read for
+//! many readings at once, and kept as those that were taken meanwhile change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use domain::ids::{Digest32, KeyId, PointId};
 use domain::reading::{Reading, Register};
@@ -6,100 +10,253 @@ use domain::rejection::Rejection;
 use domain::signed::Verified;
 use domain::time::Interval;
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Args, Tx};
 
-use super::error::{corrupt, decoded, number, stored};
+use super::error::{bytes, corrupt, decoded, number, stored};
 use super::{ServiceError, registry};
 use crate::accept::{Accepted, PointState};
+use crate::store::Listed;
 
-/// The longest interval: its length divides the hour.
-const INTERVAL_MAX_S: i64 = 3600;
+/// Whose readings: a key counts those of a point by itself.
+pub(super) type Chain = (PointId, KeyId);
 
-/// What is known around a reading. Sequences count for each signing key by itself.
-pub(super) async fn point_state(
-    tx: &mut Tx,
-    verified: &Verified<Reading>,
-) -> Result<PointState, ServiceError> {
+/// The chain and the stored sequence of a reading.
+pub(super) fn place(verified: &Verified<Reading>) -> Result<(Chain, i64), ServiceError> {
     let reading = verified.message();
-    let (point, sequence) = (reading.point.as_str(), stored(reading.sequence)?);
-    let kid = verified.signer().0;
-    let before: Option<AcceptedRow> = tx
-        .fetch_optional(
-            "SELECT sequence, start_s, length_s, registers, era, digest FROM settle_readings
-             WHERE point = $1 AND kid = $2 AND sequence < $3 AND reason IS NULL
-             ORDER BY sequence DESC LIMIT 1",
-            args![point, kid, sequence],
-        )
-        .await?;
-    let before = match before {
-        Some(before) => Some(before),
-        None => chained_to(tx, verified).await?,
-    };
-    let after: Option<AcceptedRow> = tx
-        .fetch_optional(
-            "SELECT sequence, start_s, length_s, registers, era, digest FROM settle_readings
-             WHERE point = $1 AND kid = $2 AND sequence > $3 AND reason IS NULL
-             ORDER BY sequence LIMIT 1",
-            args![point, kid, sequence],
-        )
-        .await?;
-    let covering: Option<(i64,)> = tx
-        .fetch_optional(
-            "SELECT start_s FROM settle_readings WHERE point = $1 AND kid <> $2 AND reason IS NULL
-             AND start_s > $3 AND start_s < $4 AND start_s + length_s > $5 LIMIT 1",
-            args![
-                point,
-                kid,
-                reading.interval.start_s() - INTERVAL_MAX_S,
-                reading.interval.end().unix_s(),
-                reading.interval.start_s()
-            ],
-        )
-        .await?;
-    let (handover, elsewhere) = match before {
-        Some(_) => (None, false),
-        None => (
-            handover_to(tx, verified).await?,
-            has_other_keys(tx, verified).await?,
-        ),
-    };
-    Ok(PointState {
-        handover,
-        elsewhere,
-        same: same(tx, verified).await?,
-        before: before.map(accepted).transpose()?,
-        after: after.map(accepted).transpose()?,
-        covered: covering.is_some(),
-    })
+    let chain = (reading.point.clone(), verified.signer());
+    Ok((chain, stored(reading.sequence)?))
 }
 
-async fn same(
-    tx: &mut Tx,
-    verified: &Verified<Reading>,
-) -> Result<Option<(Digest32, Option<Rejection>)>, ServiceError> {
-    let reading = verified.message();
-    let row: Option<(Vec<u8>, Option<String>)> = tx
-        .fetch_optional(
-            "SELECT digest, reason FROM settle_readings
-             WHERE point = $1 AND kid = $2 AND sequence = $3",
-            args![
-                reading.point.as_str(),
-                verified.signer().0,
-                stored(reading.sequence)?
-            ],
-        )
-        .await?;
-    let Some((digest, reason)) = row else {
-        return Ok(None);
-    };
-    let reason = reason.map(|name| {
+/// A reading in the books.
+#[derive(Clone, Debug)]
+pub(super) struct Near {
+    pub(super) digest: Digest32,
+    pub(super) refused: Option<Rejection>,
+    /// Only of one that was accepted.
+    pub(super) accepted: Option<Accepted>,
+}
+
+/// What the books know around the readings of a batch.
+#[derive(Default)]
+pub(super) struct Around {
+    readings: BTreeMap<Chain, BTreeMap<i64, Near>>,
+    /// How far each key's readings of a point are known without a gap: first and last.
+    progress: BTreeMap<PointId, BTreeMap<KeyId, (i64, i64)>>,
+    handovers: BTreeMap<Chain, (u64, Digest32)>,
+    answers: BTreeSet<(PointId, i64)>,
+}
+
+/// Of each chain: the reading itself, the accepted ones beside it, and the next of any kind.
+static NEAR: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT r.point, r.kid, r.sequence, r.start_s, r.length_s, r.registers, r.era, r.digest, r.reason
+         FROM asked JOIN settle_readings r ON r.point = asked.point AND r.kid = asked.kid AND r.sequence IN (
+         asked.sequence,
+         (SELECT b.sequence FROM settle_readings b WHERE b.point = asked.point AND b.kid = asked.kid
+          AND b.sequence < asked.sequence AND b.reason IS NULL ORDER BY b.sequence DESC LIMIT 1),
+         (SELECT a.sequence FROM settle_readings a WHERE a.point = asked.point AND a.kid = asked.kid
+          AND a.sequence > asked.sequence AND a.reason IS NULL ORDER BY a.sequence LIMIT 1),
+         asked.sequence + 1)";
+    Listed::over("asked", &["point", "kid", "sequence"], select)
+});
+
+static PROGRESS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT p.point, p.kid, p.first, p.up_to
+         FROM asked JOIN settle_progress p ON p.point = asked.point";
+    Listed::over("asked", &["point"], select)
+});
+
+static HANDOVERS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT h.point, h.kid, h.first_sequence, h.previous
+         FROM asked JOIN settle_handovers h ON h.point = asked.point AND h.kid = asked.kid";
+    Listed::over("asked", &["point", "kid"], select)
+});
+
+static ANSWERS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT a.point, a.sequence
+         FROM asked JOIN settle_answers a ON a.point = asked.point AND a.sequence = asked.sequence";
+    Listed::over("asked", &["point", "sequence"], select)
+});
+
+type NearRow = (
+    String,
+    Vec<u8>,
+    i64,
+    i64,
+    i64,
+    Vec<u8>,
+    i64,
+    Vec<u8>,
+    Option<String>,
+);
+
+impl Around {
+    /// Reads what is known around these readings.
+    pub(super) async fn of(
+        tx: &mut Tx,
+        readings: &[&Verified<Reading>],
+    ) -> Result<Self, ServiceError> {
+        let mut around = Around::default();
+        let mut places = BTreeSet::new();
+        for verified in readings {
+            places.insert(place(verified)?);
+        }
+        let near =
+            |((point, kid), sequence): &(Chain, i64)| args![point.as_str(), kid.0, *sequence];
+        let rows: Vec<NearRow> = NEAR.fetch(tx, places.iter().map(near).collect()).await?;
+        for row in rows {
+            let (chain, sequence, near) = near_of(row)?;
+            around.keep(chain, sequence, near);
+        }
+        let points: BTreeSet<&PointId> = places.iter().map(|((point, _), _)| point).collect();
+        let args = points.into_iter().map(|point| args![point.as_str()]);
+        let rows: Vec<(String, Vec<u8>, i64, i64)> = PROGRESS.fetch(tx, args.collect()).await?;
+        for (point, kid, first, up_to) in rows {
+            let (point, kid) = chain_of(point, &kid)?;
+            around.moved_on(&(point, kid), (first, up_to));
+        }
+        let chains: BTreeSet<&Chain> = places.iter().map(|(chain, _)| chain).collect();
+        let args = chains
+            .into_iter()
+            .map(|(point, kid)| args![point.as_str(), kid.0]);
+        let rows: Vec<(String, Vec<u8>, i64, Vec<u8>)> =
+            HANDOVERS.fetch(tx, args.collect()).await?;
+        for (point, kid, first, previous) in rows {
+            let handover = (number(first, "a sequence")?, registry::digest(&previous)?);
+            around.handovers.insert(chain_of(point, &kid)?, handover);
+        }
+        let answer = |((point, _), sequence): &(Chain, i64)| args![point.as_str(), *sequence];
+        let args: Vec<Args> = places.iter().map(answer).collect();
+        let rows: Vec<(String, i64)> = ANSWERS.fetch(tx, args).await?;
+        for (point, sequence) in rows {
+            around.answers.insert((PointId::new(point)?, sequence));
+        }
+        Ok(around)
+    }
+
+    /// Takes in a reading that is in the books now.
+    pub(super) fn keep(&mut self, chain: Chain, sequence: i64, near: Near) {
+        self.readings
+            .entry(chain)
+            .or_default()
+            .insert(sequence, near);
+    }
+
+    /// Whether this sequence was ever used, as far as it was asked for.
+    pub(super) fn is_used(&self, chain: &Chain, sequence: i64) -> bool {
+        self.readings
+            .get(chain)
+            .is_some_and(|near| near.contains_key(&sequence))
+    }
+
+    /// How far the chain is known without a gap.
+    pub(super) fn progress(&self, (point, kid): &Chain) -> Option<(i64, i64)> {
+        self.progress.get(point)?.get(kid).copied()
+    }
+
+    /// Notes how far the chain is known now.
+    pub(super) fn moved_on(&mut self, (point, kid): &Chain, progress: (i64, i64)) {
+        let keys = self.progress.entry(point.clone()).or_default();
+        keys.insert(*kid, progress);
+    }
+
+    /// The other keys that readings of the point are in the books under, accepted or not.
+    pub(super) fn other_keys(&self, (point, kid): &Chain) -> Vec<KeyId> {
+        let keys = self.progress.get(point).into_iter().flatten();
+        keys.map(|(other, _)| *other)
+            .filter(|other| other != kid)
+            .collect()
+    }
+
+    /// Whether an answer to this sequence of a point is kept.
+    pub(super) fn is_answered(&self, point: &PointId, sequence: i64) -> bool {
+        self.answers.contains(&(point.clone(), sequence))
+    }
+
+    /// Notes that an answer is kept.
+    pub(super) fn answered(&mut self, point: &PointId, sequence: i64) {
+        self.answers.insert((point.clone(), sequence));
+    }
+
+    /// What is known around a reading, as far as its own chain goes.
+    pub(super) fn state(&self, chain: &Chain, sequence: i64) -> PointState {
+        let none = BTreeMap::new();
+        let near = self.readings.get(chain).unwrap_or(&none);
+        let accepted = |(_, near): (&i64, &Near)| near.accepted.clone();
+        let before = near.range(..sequence).rev().find_map(accepted);
+        PointState {
+            same: near.get(&sequence).map(|near| (near.digest, near.refused)),
+            after: near.range(sequence + 1..).find_map(accepted),
+            covered: false,
+            handover: match before {
+                Some(_) => None,
+                None => self.handovers.get(chain).copied(),
+            },
+            elsewhere: false,
+            before,
+        }
+    }
+}
+
+fn chain_of(point: String, kid: &[u8]) -> Result<Chain, ServiceError> {
+    Ok((PointId::new(point)?, KeyId(bytes(kid, "a key's name")?)))
+}
+
+fn near_of(row: NearRow) -> Result<(Chain, i64, Near), ServiceError> {
+    let (point, kid, sequence, start_s, length_s, registers, era, digest, reason) = row;
+    let refused = reason.map(|name| {
         Rejection::from_name(&name).ok_or_else(|| corrupt("a rejection has no known name"))
     });
-    Ok(Some((registry::digest(&digest)?, reason.transpose()?)))
+    let (refused, digest) = (refused.transpose()?, registry::digest(&digest)?);
+    let row = (
+        sequence,
+        start_s,
+        length_s,
+        registers,
+        era,
+        digest.0.to_vec(),
+    );
+    let near = Near {
+        digest,
+        accepted: match refused {
+            Some(_) => None,
+            None => Some(accepted(row)?),
+        },
+        refused,
+    };
+    Ok((chain_of(point, &kid)?, sequence, near))
 }
 
-/// The first reading under a new key goes on where an older key ended, if it names that reading's digest;
-/// a gateway that lost its disk cannot, and begins anew.
+/// Adds what readings under other keys say about this one. The first reading under a new key goes on where an older
+/// key ended, if it names that reading's digest; a gateway that lost its disk cannot, and begins anew.
+pub(super) async fn look_elsewhere(
+    tx: &mut Tx,
+    verified: &Verified<Reading>,
+    others: &[KeyId],
+    state: &mut PointState,
+) -> Result<(), ServiceError> {
+    let interval = verified.message().interval;
+    let point = verified.message().point.as_str();
+    for other in others {
+        // A key's sequences and intervals rise together, so no earlier one reaches further.
+        let last: Option<(i64,)> = tx
+            .fetch_optional(
+                "SELECT start_s + length_s FROM settle_readings WHERE point = $1 AND kid = $2
+                 AND reason IS NULL AND start_s < $3 ORDER BY sequence DESC LIMIT 1",
+                args![point, other.0, interval.end().unix_s()],
+            )
+            .await?;
+        state.covered |= last.is_some_and(|(end_s,)| end_s > interval.start_s());
+    }
+    if state.before.is_none() {
+        state.before = chained_to(tx, verified).await?.map(accepted).transpose()?;
+        match state.before {
+            Some(_) => state.handover = None,
+            None => state.elsewhere = has_other_keys(tx, verified).await?,
+        }
+    }
+    Ok(())
+}
+
 async fn chained_to(
     tx: &mut Tx,
     verified: &Verified<Reading>,
@@ -116,26 +273,6 @@ async fn chained_to(
         ],
     );
     Ok(row.await?)
-}
-
-/// Where this key took up the point's chain, by the word of the key before it.
-async fn handover_to(
-    tx: &mut Tx,
-    verified: &Verified<Reading>,
-) -> Result<Option<(u64, Digest32)>, ServiceError> {
-    let row: Option<(i64, Vec<u8>)> = tx
-        .fetch_optional(
-            "SELECT first_sequence, previous FROM settle_handovers WHERE point = $1 AND kid = $2",
-            args![verified.message().point.as_str(), verified.signer().0],
-        )
-        .await?;
-    let Some((first, previous)) = row else {
-        return Ok(None);
-    };
-    Ok(Some((
-        number(first, "a sequence")?,
-        registry::digest(&previous)?,
-    )))
 }
 
 /// The first sequence that is not this key's any more, where it has handed the point over.

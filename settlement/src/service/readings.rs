@@ -1,23 +1,21 @@
 //! Readings into the books: verified, checked, kept with their bytes, and logged.
 
-use domain::energy::Energy;
 use domain::ids::{GatewayId, PointId};
 use domain::key_record::{Holder, KeyRecord, PointRole};
-use domain::reading::{Obis, Reading};
+use domain::reading::Reading;
 use domain::rejection::Rejection;
-use domain::signed::{MESSAGE_MAX_BYTES, Signed, Verified};
+use domain::signed::{MESSAGE_MAX_BYTES, Verified};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::Tx;
 
-use super::answers::{advance, answer};
+use super::answers::answer;
+use super::batch::{Batch, Fate, small_sequence};
 use super::error::{corrupt, stored};
-use super::logs::append;
-use super::neighbours::{handed_over_at, point_state};
-use super::{Community, ServiceError, keys, note_interval, registry};
+use super::neighbours::handed_over_at;
+use super::signatures::Arrived;
+use super::{Community, ServiceError, registry};
 use crate::accept::{PointState, RegisteredPoint, Verdict, check};
-use crate::log::checkpoint::Log;
-use crate::log::entry::{Entry, Kind};
 use crate::store::LOCK;
 
 /// Messages that nobody enrolled can be held to are kept for looking at, the newest so many.
@@ -27,8 +25,6 @@ pub const REFUSED_KEPT: i64 = 1024;
 /// missing and the gateway stops sending.
 pub const REJECTED_KEPT: i64 = 10_000;
 
-/// Sequences above this are refused: sums with them must fit where they are stored.
-const SEQUENCE_MAX: u64 = 1 << 62;
 /// Longest time after a handover for which the old key's readings may be, whatever sequence it named: a day
 /// for wrong clocks.
 const HANDOVER_SLACK_S: i64 = 86_400;
@@ -75,12 +71,37 @@ pub async fn accept_reading(
     gateway_from_topic: &GatewayId,
     bytes: Vec<u8>,
 ) -> Result<ReadingOutcome, ServiceError> {
+    let mut arrived = [Arrived::new(gateway_from_topic.clone(), bytes)];
+    let outcomes = accept_readings(tx, community, now, &mut arrived).await?;
+    let outcome = outcomes.into_iter().next();
+    outcome.ok_or_else(|| corrupt("a reading without an outcome"))
+}
+
+/// [`accept_reading`] for many, in their order, with few statements for all of them. The outcomes have their order.
+///
+/// # Errors
+/// The database failed; then the transaction must not be committed. A reading that is refused is no error.
+pub async fn accept_readings(
+    tx: &mut Tx,
+    community: &Community,
+    now: Timestamp,
+    readings: &mut [Arrived],
+) -> Result<Vec<ReadingOutcome>, ServiceError> {
     tx.exclusive(LOCK).await?;
-    let signed = Signed::<Reading>::from_bytes(bytes);
-    let authentic = match authenticate(tx, community, gateway_from_topic, &signed).await? {
+    let mut batch = Batch::of(tx, community, now, readings).await?;
+    let mut outcomes = Vec::with_capacity(readings.len());
+    for reading in &*readings {
+        outcomes.push(take(&mut batch, reading).await?);
+    }
+    batch.write().await?;
+    Ok(outcomes)
+}
+
+async fn take(batch: &mut Batch<'_>, arrived: &Arrived) -> Result<ReadingOutcome, ServiceError> {
+    let authentic = match authenticate(batch, arrived).await? {
         Ok(authentic) => authentic,
         Err(reason) => {
-            keep_refused(tx, now, gateway_from_topic, signed.as_bytes(), reason).await?;
+            keep_refused(batch, arrived, reason).await?;
             return Ok(ReadingOutcome::Rejected {
                 point: None,
                 sequence: None,
@@ -89,28 +110,30 @@ pub async fn accept_reading(
         }
     };
     let Authentic {
-        verified, point, ..
+        verified,
+        point,
+        newest_key,
+        ..
     } = &authentic;
     let (id, sequence) = (point.point.clone(), verified.message().sequence);
-    let state = point_state(tx, verified).await?;
-    let length_s = community.interval_length_s;
-    let verdict = match check(verified, gateway_from_topic, point, &state, length_s, now) {
+    let state = batch.state(verified).await?;
+    let (gateway, length_s) = (&arrived.gateway, batch.community.interval_length_s);
+    let verdict = match check(verified, gateway, point, &state, length_s, batch.now) {
         Verdict::Accept(_) if authentic.early => Verdict::Reject(Rejection::TooLate),
         Verdict::Accept(_) if authentic.revoked => Verdict::Reject(Rejection::KeyRevoked),
         verdict => verdict,
     };
-    let newest = authentic.newest_key;
     match verdict {
         Verdict::Again => {
-            answer(tx, now, verified, newest, None).await?;
+            answer(batch, verified, *newest_key, None).await?;
             Ok(ReadingOutcome::Again {
                 point: id,
                 sequence,
             })
         }
         Verdict::Accept(flags) => {
-            keep_accepted(tx, community, now, point, verified, &flags).await?;
-            answer(tx, now, verified, newest, None).await?;
+            batch.accept(point, verified, &flags).await?;
+            answer(batch, verified, *newest_key, None).await?;
             Ok(ReadingOutcome::Accepted {
                 point: id,
                 sequence,
@@ -120,12 +143,11 @@ pub async fn accept_reading(
         Verdict::Reject(reason) => {
             let reason = if reason == Rejection::Future {
                 // It claims nothing: the same bytes may be right when the time has come.
-                keep_refused(tx, now, gateway_from_topic, signed.as_bytes(), reason).await?;
+                keep_refused(batch, arrived, reason).await?;
                 reason
             } else {
-                let kept = keep_rejected(tx, now, gateway_from_topic, verified, &state, reason);
-                let reason = kept.await?;
-                answer(tx, now, verified, newest, Some(reason)).await?;
+                let reason = keep_rejected(batch, arrived, verified, &state, reason).await?;
+                answer(batch, verified, *newest_key, Some(reason)).await?;
                 reason
             };
             Ok(ReadingOutcome::Rejected {
@@ -139,35 +161,34 @@ pub async fn accept_reading(
 
 /// Keeps an authentic reading that was refused, once, and returns the reason to give.
 async fn keep_rejected(
-    tx: &mut Tx,
-    now: Timestamp,
-    gateway: &GatewayId,
+    batch: &mut Batch<'_>,
+    arrived: &Arrived,
     verified: &Verified<Reading>,
     state: &PointState,
     reason: Rejection,
 ) -> Result<Rejection, ServiceError> {
     if reason == Rejection::Equivocation {
-        keep_evidence(tx, now, verified).await?;
+        batch.write().await?;
+        keep_evidence(batch.tx, batch.now, verified).await?;
         return Ok(reason);
     }
     if state.same.is_some() {
         return Ok(reason);
     }
-    let count = count(tx, &format!("rejected/{}", verified.message().point)).await?;
-    let reason = if count > REJECTED_KEPT {
-        let bytes = verified.signed().as_bytes();
-        keep_refused(tx, now, gateway, bytes, Rejection::RateLimited).await?;
+    let name = format!("rejected/{}", verified.message().point);
+    let reason = if count(batch.tx, &name).await? > REJECTED_KEPT {
+        keep_refused(batch, arrived, Rejection::RateLimited).await?;
         Rejection::RateLimited
     } else {
         reason
     };
-    insert(tx, now, verified, Fate::Refused(reason)).await?;
+    batch.insert(verified, Fate::Refused(reason)).await?;
     Ok(reason)
 }
 
 /// A reading whose signer may speak for its point.
-struct Authentic {
-    verified: Verified<Reading>,
+struct Authentic<'r> {
+    verified: &'r Verified<Reading>,
     point: RegisteredPoint,
     /// Whether the key is the newest of its gateway.
     newest_key: bool,
@@ -179,62 +200,56 @@ struct Authentic {
 }
 
 /// Who signed, and whether that key may sign for this point: before anything is looked up by content.
-async fn authenticate(
-    tx: &mut Tx,
-    community: &Community,
-    gateway: &GatewayId,
-    signed: &Signed<Reading>,
-) -> Result<Result<Authentic, Rejection>, ServiceError> {
-    let kid = match signed.claimed_signer() {
+async fn authenticate<'r>(
+    batch: &mut Batch<'_>,
+    arrived: &'r Arrived,
+) -> Result<Result<Authentic<'r>, Rejection>, ServiceError> {
+    let kid = match arrived.claimed {
         Ok(kid) => kid,
-        Err(error) => return Ok(Err(Rejection::from(&error))),
+        Err(reason) => return Ok(Err(reason)),
     };
-    let Some(key) = registry::key(tx, kid).await? else {
+    let (Some(key), Some(verified)) = (batch.keys.get(&kid), arrived.verified()) else {
         return Ok(Err(Rejection::UnknownKey));
     };
-    let verified = match signed.verify(key.public, &community.id) {
+    let verified = match verified {
         Ok(verified) => verified,
-        Err(error) => return Ok(Err(Rejection::from(&error))),
+        Err(error) => return Ok(Err(Rejection::from(error))),
     };
     let reading = verified.message();
     let interval = reading.interval;
-    if key.gateway.as_ref() != Some(gateway) {
+    if key.gateway.as_ref() != Some(&arrived.gateway) {
         return Ok(Err(Rejection::WrongNetwork));
     }
-    if reading.sequence > SEQUENCE_MAX {
+    let Some(sequence) = small_sequence(reading.sequence) else {
         return Ok(Err(Rejection::Implausible));
-    }
-    if let Some(at) = key.replaced {
+    };
+    let replaced = key.replaced;
+    if let Some(at) = replaced {
         // A chain that was handed over ends by sequence, whatever the clock did meanwhile; but who
         // names a sequence far ahead keeps no key alive with it.
-        let ended = match handed_over_at(tx, &reading.point, kid).await? {
-            Some(first) => {
-                stored(reading.sequence)? >= first
-                    || interval.start() >= at.plus_s(HANDOVER_SLACK_S)
-            }
+        let ended = match handed_over_at(batch.tx, &reading.point, kid).await? {
+            Some(first) => sequence >= first || interval.start() >= at.plus_s(HANDOVER_SLACK_S),
             None => interval.start() >= at,
         };
         if ended {
             return Ok(Err(Rejection::KeyRevoked));
         }
     }
-    let point = registry::point(tx, &reading.point).await?;
-    let Some(point) = point.filter(|p| p.gateway == *gateway) else {
+    let Some(point) = batch.point_of(&reading.point, &arrived.gateway) else {
         return Ok(Err(Rejection::WrongNetwork));
     };
-    let then = registry::record_at(tx, community, kid, interval.end()).await?;
-    let early = !then.is_some_and(|record| names(&record, &point.point));
+    let then = batch.record(kid, interval);
+    let early = !then.is_some_and(|record| names(record, &point.point));
     if early {
         let last = Timestamp::from_unix_ms(i64::MAX);
-        let now = registry::record_at(tx, community, kid, last).await?;
+        let now = registry::record_at(batch.tx, batch.community, kid, last).await?;
         if !now.is_some_and(|record| names(&record, &point.point)) {
             return Ok(Err(Rejection::WrongNetwork));
         }
     }
-    let revoked = keys::covered_by_revocation(tx, kid, reading.sequence, interval).await?;
     Ok(Ok(Authentic {
-        revoked,
-        newest_key: key.replaced.is_none(),
+        revoked: batch.is_revoked(kid, sequence, interval),
+        newest_key: replaced.is_none(),
         verified,
         point,
         early,
@@ -248,42 +263,16 @@ fn names(record: &KeyRecord, point: &PointId) -> bool {
     }
 }
 
-async fn keep_accepted(
+/// Counts readings of settled points; when all are in, the provisional run need not wait.
+pub(super) async fn count_readings(
     tx: &mut Tx,
-    community: &Community,
-    now: Timestamp,
-    point: &RegisteredPoint,
-    verified: &Verified<Reading>,
-    flags: &[Rejection],
+    interval: Interval,
+    count: usize,
 ) -> Result<(), ServiceError> {
-    let interval = verified.message().interval;
-    let content = verified.signed().as_bytes();
-    let salt = registry::salt(tx, point.participant.as_ref(), content).await?;
-    let entry = Entry::new(Kind::Reading, interval.start(), salt, content);
-    let index = append(tx, Log::Readings, &[entry]).await?;
-    insert(
-        tx,
-        now,
-        verified,
-        Fate::Accepted {
-            flags,
-            log_index: index,
-        },
-    )
-    .await?;
-    note_interval(tx, community, interval).await?;
-    if point.role != PointRole::Submeter {
-        count_reading(tx, interval).await?;
-    }
-    Ok(())
-}
-
-/// Counts a settled point's reading; when all are in, the provisional run need not wait.
-async fn count_reading(tx: &mut Tx, interval: Interval) -> Result<(), ServiceError> {
-    let start_s = interval.start_s();
+    let (start_s, count) = (interval.start_s(), stored(count as u64)?);
     tx.execute(
-        "UPDATE settle_intervals SET readings = readings + 1 WHERE start_s = $1",
-        args![start_s],
+        "UPDATE settle_intervals SET readings = readings + $1 WHERE start_s = $2",
+        args![count, start_s],
     )
     .await?;
     let Some((_, due)) = crate::run::next(interval, None, true) else {
@@ -301,62 +290,6 @@ async fn count_reading(tx: &mut Tx, interval: Interval) -> Result<(), ServiceErr
     )
     .await?;
     Ok(())
-}
-
-/// What becomes of an authentic reading.
-enum Fate<'a> {
-    Accepted {
-        flags: &'a [Rejection],
-        log_index: i64,
-    },
-    Refused(Rejection),
-}
-
-async fn insert(
-    tx: &mut Tx,
-    now: Timestamp,
-    verified: &Verified<Reading>,
-    fate: Fate<'_>,
-) -> Result<(), ServiceError> {
-    let reading = verified.message();
-    let (reason, flags, log_index) = match fate {
-        Fate::Accepted { flags, log_index } => (None, flags, Some(log_index)),
-        Fate::Refused(reason) => (Some(reason.name().to_owned()), &[][..], None),
-    };
-    let flags: Vec<&str> = flags.iter().map(|flag| flag.name()).collect();
-    let mut registers = Vec::new();
-    minicbor::encode(&reading.registers, &mut registers)
-        .map_err(|_| corrupt("registers cannot be encoded"))?;
-    let bytes = match reason.as_deref() {
-        Some(name) if name == Rejection::RateLimited.name() => &[],
-        _ => verified.signed().as_bytes(),
-    };
-    let counted = |obis| reading.energy(obis).unwrap_or(Energy::ZERO).wh();
-    tx.execute(
-        "INSERT INTO settle_readings (point, sequence, digest, reason, flags, start_s, length_s, era,
-         registers, imported_wh, exported_wh, quality, kid, received_ms, bytes, log_index)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-        args![
-            reading.point.as_str(),
-            stored(reading.sequence)?,
-            verified.digest().0,
-            reason,
-            flags.join(","),
-            reading.interval.start_s(),
-            reading.interval.length_s(),
-            reading.era,
-            registers,
-            counted(Obis::IMPORT),
-            counted(Obis::EXPORT),
-            i64::from(reading.quality.bits()),
-            verified.signer().0,
-            now.unix_ms(),
-            bytes,
-            log_index
-        ],
-    )
-    .await?;
-    advance(tx, verified).await
 }
 
 /// Two messages under one sequence, each with the key's signature, are proof against the key. One such
@@ -386,27 +319,28 @@ async fn keep_evidence(
 
 /// Keeps a message of no proven origin in a ring: a flood of them overwrites itself, not the disk.
 async fn keep_refused(
-    tx: &mut Tx,
-    now: Timestamp,
-    gateway: &GatewayId,
-    bytes: &[u8],
+    batch: &mut Batch<'_>,
+    arrived: &Arrived,
     reason: Rejection,
 ) -> Result<(), ServiceError> {
-    let count = count(tx, "refused").await?;
+    let count = count(batch.tx, "refused").await?;
+    let bytes = arrived.signed.as_bytes();
     let kept = &bytes[..bytes.len().min(MESSAGE_MAX_BYTES)];
-    tx.execute(
-        "INSERT INTO settle_refused (slot, at_ms, gateway, reason, bytes)
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (slot) DO UPDATE SET at_ms = excluded.at_ms,
-         gateway = excluded.gateway, reason = excluded.reason, bytes = excluded.bytes",
-        args![
-            count % REFUSED_KEPT,
-            now.unix_ms(),
-            gateway.as_str(),
-            reason.name(),
-            kept
-        ],
-    )
-    .await?;
+    batch
+        .tx
+        .execute(
+            "INSERT INTO settle_refused (slot, at_ms, gateway, reason, bytes)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (slot) DO UPDATE SET at_ms = excluded.at_ms,
+             gateway = excluded.gateway, reason = excluded.reason, bytes = excluded.bytes",
+            args![
+                count % REFUSED_KEPT,
+                batch.now.unix_ms(),
+                arrived.gateway.as_str(),
+                reason.name(),
+                kept
+            ],
+        )
+        .await?;
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! Who may sign for what: keys, metering points, and each participant's secret.
 
-use domain::ids::{Digest32, GatewayId, KeyId, ParticipantId, PointId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use domain::ids::{Digest32, GatewayId, KeyId, ParticipantId, PointId, digest_parts};
 use domain::key_record::{Holder, KeyRecord, POINTS_MAX, PointRecord, PointRole};
 use domain::receipt::Salt;
 use domain::signed::{PublicKey, Signed};
@@ -14,7 +17,7 @@ use super::{Community, ServiceError, keys};
 use crate::accept::RegisteredPoint;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
-use crate::store::{LOCK, Source};
+use crate::store::{LOCK, Listed, Source};
 
 /// What enrolling did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,6 +198,67 @@ pub(super) async fn record_at(
     read_record(community, kid, signed).map(Some)
 }
 
+static RECORDS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT asked.kid, asked.at_ms, r.signed FROM asked JOIN settle_key_records r
+         ON r.kid = asked.kid AND r.log_index = (SELECT n.log_index FROM settle_key_records n
+         WHERE n.kid = asked.kid AND n.valid_from_ms <= asked.at_ms
+         ORDER BY n.valid_from_ms DESC, n.log_index DESC LIMIT 1)";
+    Listed::over("asked", &["kid", "at_ms"], select)
+});
+
+/// The records of keys that count at these instants. A record that several instants share, or that was read before,
+/// is verified once.
+pub(super) async fn records_at(
+    source: &mut impl Source,
+    community: &Community,
+    asked: &BTreeSet<(KeyId, Timestamp)>,
+) -> Result<BTreeMap<(KeyId, Timestamp), Arc<KeyRecord>>, ServiceError> {
+    let args = asked.iter().map(|(kid, at)| args![kid.0, at.unix_ms()]);
+    let rows: Vec<(Vec<u8>, i64, Vec<u8>)> = RECORDS.fetch(source, args.collect()).await?;
+    let record = |(kid, at_ms, signed): (Vec<u8>, i64, Vec<u8>)| {
+        let kid = KeyId(bytes(&kid, "a key's name")?);
+        let record = known_record(community, kid, signed)?;
+        Ok(((kid, Timestamp::from_unix_ms(at_ms)), record))
+    };
+    rows.into_iter().map(record).collect()
+}
+
+/// Points of the records that are remembered; when there are more, all are forgotten and read again.
+const REMEMBERED_POINTS_MAX: usize = 1 << 18;
+
+/// Records that were read, by everything that decides what reading them gives: so there is nothing to keep true.
+#[derive(Default)]
+struct Remembered {
+    records: BTreeMap<[u8; 32], Arc<KeyRecord>>,
+    points: usize,
+}
+
+static REMEMBERED: LazyLock<Mutex<Remembered>> = LazyLock::new(Mutex::default);
+
+fn known_record(
+    community: &Community,
+    kid: KeyId,
+    signed: Vec<u8>,
+) -> Result<Arc<KeyRecord>, ServiceError> {
+    let operator = PublicKey::of(&community.operator).to_bytes();
+    let parts: [&[u8]; 3] = [community.id.as_str().as_bytes(), &operator, &signed];
+    let digest = digest_parts("commonwatt/record-memo/v1", &parts);
+    let mut remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(record) = remembered.records.get(&digest) {
+        return Ok(record.clone());
+    }
+    let record = Arc::new(read_record(community, kid, signed)?);
+    if remembered.points > REMEMBERED_POINTS_MAX {
+        *remembered = Remembered::default();
+    }
+    remembered.points += match &record.holder {
+        Holder::Gateway { points, .. } => points.len() + 1,
+        Holder::Participant(_) => 1,
+    };
+    remembered.records.insert(digest, record.clone());
+    Ok(record)
+}
+
 async fn register_point(
     tx: &mut Tx,
     gateway: &GatewayId,
@@ -299,6 +363,32 @@ pub(super) async fn secret(
     Ok(secret)
 }
 
+static SECRETS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT s.participant, s.secret
+         FROM asked JOIN settle_secrets s ON s.participant = asked.participant";
+    Listed::over("asked", &["participant"], select)
+});
+
+/// The secrets of participants; made for whom there is none yet.
+pub(super) async fn secrets_of(
+    tx: &mut Tx,
+    participants: &BTreeSet<&ParticipantId>,
+) -> Result<BTreeMap<ParticipantId, [u8; 32]>, ServiceError> {
+    let asked = participants.iter().map(|p| args![p.as_str()]).collect();
+    let rows: Vec<(String, Vec<u8>)> = SECRETS.fetch(tx, asked).await?;
+    let mut secrets = BTreeMap::new();
+    for (participant, secret) in rows.into_iter().filter(|(_, secret)| !secret.is_empty()) {
+        let secret = bytes(&secret, "a participant's secret")?;
+        secrets.insert(ParticipantId::new(participant)?, secret);
+    }
+    for participant in participants {
+        if !secrets.contains_key(*participant) {
+            secrets.insert((*participant).clone(), secret(tx, participant).await?);
+        }
+    }
+    Ok(secrets)
+}
+
 /// The participant's secret, unless it was never made or was deleted.
 pub(super) async fn known_secret(
     source: &mut impl Source,
@@ -351,30 +441,41 @@ pub(super) struct EnrolledKey {
     pub(super) replaced: Option<Timestamp>,
 }
 
-type KeyRow = (Vec<u8>, Option<String>, Option<i64>);
+type KeyRow = (Vec<u8>, Vec<u8>, Option<String>, Option<i64>);
+
+static KEYS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT k.kid, k.public, k.gateway, k.replaced_ms
+         FROM asked JOIN settle_keys k ON k.kid = asked.kid";
+    Listed::over("asked", &["kid"], select)
+});
+
+/// Those of the keys that are enrolled.
+pub(super) async fn keys_of(
+    source: &mut impl Source,
+    kids: &BTreeSet<KeyId>,
+) -> Result<BTreeMap<KeyId, EnrolledKey>, ServiceError> {
+    let asked = kids.iter().map(|kid| args![kid.0]).collect();
+    let rows: Vec<KeyRow> = KEYS.fetch(source, asked).await?;
+    rows.into_iter().map(enrolled).collect()
+}
+
+fn enrolled(row: KeyRow) -> Result<(KeyId, EnrolledKey), ServiceError> {
+    let (kid, public, gateway, replaced_ms) = row;
+    let key = EnrolledKey {
+        public: public_key(&public)?,
+        gateway: gateway.map(GatewayId::new).transpose()?,
+        replaced: replaced_ms.map(Timestamp::from_unix_ms),
+    };
+    Ok((KeyId(bytes(&kid, "a key's name")?), key))
+}
 
 /// The enrolled key of this name.
 pub(super) async fn key(
     source: &mut impl Source,
     kid: KeyId,
 ) -> Result<Option<EnrolledKey>, ServiceError> {
-    let row: Option<KeyRow> = source
-        .optional(
-            "SELECT public, gateway, replaced_ms FROM settle_keys WHERE kid = $1",
-            args![kid.0],
-        )
-        .await?;
-    let Some((public, gateway, replaced_ms)) = row else {
-        return Ok(None);
-    };
-    let gateway = gateway.map(GatewayId::new).transpose()?;
-    let replaced = replaced_ms.map(Timestamp::from_unix_ms);
-    let public = public_key(&public)?;
-    Ok(Some(EnrolledKey {
-        public,
-        gateway,
-        replaced,
-    }))
+    let known = keys_of(source, &BTreeSet::from([kid])).await?;
+    Ok(known.into_values().next())
 }
 
 pub(super) fn public_key(stored: &[u8]) -> Result<PublicKey, ServiceError> {
@@ -480,18 +581,30 @@ pub(super) async fn points_until(
     rows.into_iter().map(point_of).collect()
 }
 
+static POINTS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT p.point, p.gateway, p.role, p.participant, p.rating_w
+         FROM asked JOIN settle_points p ON p.point = asked.point";
+    Listed::over("asked", &["point"], select)
+});
+
+/// Those of the metering points that are registered.
+pub(super) async fn points_of(
+    source: &mut impl Source,
+    points: &BTreeSet<&PointId>,
+) -> Result<BTreeMap<PointId, RegisteredPoint>, ServiceError> {
+    let asked = points.iter().map(|point| args![point.as_str()]).collect();
+    let rows: Vec<PointRow> = POINTS.fetch(source, asked).await?;
+    let named = |row| point_of(row).map(|point| (point.point.clone(), point));
+    rows.into_iter().map(named).collect()
+}
+
 /// One metering point.
 pub(super) async fn point(
     source: &mut impl Source,
     point: &PointId,
 ) -> Result<Option<RegisteredPoint>, ServiceError> {
-    let row: Option<PointRow> = source
-        .optional(
-            "SELECT point, gateway, role, participant, rating_w FROM settle_points WHERE point = $1",
-            args![point.as_str()],
-        )
-        .await?;
-    row.map(point_of).transpose()
+    let known = points_of(source, &BTreeSet::from([point])).await?;
+    Ok(known.into_values().next())
 }
 
 /// The digest that names a stored message.

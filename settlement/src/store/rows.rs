@@ -1,66 +1,123 @@
-//! Inserting many rows with few statements: each statement is a walk to the database's thread and back.
+//! Statements over a list of rows: each statement is a walk to the database's thread and back, so many rows go in one.
 
-use runtime::db::{Args, DbError, Tx, Value};
+use runtime::db::{Args, DbError, Row, Tx, Value};
 
-/// Rows of one statement; a dozen columns of them stay far below what both databases can bind.
-const ROWS: usize = 32;
+use super::Source;
 
-/// An INSERT for one row, and the same for [`ROWS`] of them.
-pub(crate) struct Insert {
-    one: String,
-    many: String,
+/// Rows of one statement; a dozen columns of the most stay far below what both databases can bind.
+const ROWS: [usize; 3] = [64, 8, 1];
+
+/// A statement with a list of rows in it and no other values, once for each number of [`ROWS`].
+pub(crate) struct Listed {
+    /// With `?`: SQLite takes `$1` for a name, and looks among all names for each value.
+    sqlite: [String; ROWS.len()],
+    /// With `$1`, `$2`, ….
+    postgres: [String; ROWS.len()],
 }
 
-impl Insert {
+impl Listed {
     /// `INSERT INTO table (columns) VALUES …`, and `behind` after it.
-    pub(crate) fn new(table: &str, columns: &[&str], behind: &str) -> Self {
-        let statement = |rows: usize| {
+    pub(crate) fn insert(table: &str, columns: &[&str], behind: &str) -> Self {
+        let before = format!("INSERT INTO {table} ({}) VALUES", columns.join(", "));
+        Listed::of(&before, columns.len(), behind)
+    }
+
+    /// The list under a name as a table to read from: `WITH name (columns) AS (VALUES …)`, and `behind` after it.
+    pub(crate) fn over(name: &str, columns: &[&str], behind: &str) -> Self {
+        let before = format!("WITH {name} ({}) AS (VALUES", columns.join(", "));
+        Listed::of(&before, columns.len(), &format!(") {behind}"))
+    }
+
+    fn of(before: &str, columns: usize, behind: &str) -> Self {
+        let text = |rows: usize, place: &dyn Fn(usize) -> String| {
             let row = |row: usize| {
-                let place = |column: usize| format!("${}", row * columns.len() + column + 1);
-                let places: Vec<String> = (0..columns.len()).map(place).collect();
+                let places: Vec<String> = (1..=columns).map(|c| place(row * columns + c)).collect();
                 format!("({})", places.join(", "))
             };
             let values: Vec<String> = (0..rows).map(row).collect();
-            let (columns, values) = (columns.join(", "), values.join(", "));
-            format!("INSERT INTO {table} ({columns}) VALUES {values} {behind}")
+            format!("{before} {} {behind}", values.join(", "))
         };
-        Insert {
-            one: statement(1),
-            many: statement(ROWS),
+        Listed {
+            sqlite: ROWS.map(|rows| text(rows, &|_| "?".to_owned())),
+            postgres: ROWS.map(|rows| text(rows, &|place| format!("${place}"))),
         }
     }
 
-    /// Inserts all rows, each with its columns' values, and says how many rows that made.
+    /// Runs it for all rows, each with its columns' values, and says how many rows of the table that changed.
     pub(crate) async fn all(&'static self, tx: &mut Tx, rows: Vec<Args>) -> Result<u64, DbError> {
-        let mut inserted = 0;
-        let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let batch: Vec<Args> = rows.by_ref().take(ROWS).collect();
-            if batch.len() == ROWS {
-                let values: Vec<Value> = batch.into_iter().flatten().collect();
-                inserted += tx.execute(&self.many, values).await?;
-            } else {
-                for row in batch {
-                    inserted += tx.execute(&self.one, row).await?;
-                }
-            }
+        let mut changed = 0;
+        for (text, values) in self.statements(tx.is_sqlite(), rows) {
+            changed += tx.execute(text, values).await?;
         }
-        Ok(inserted)
+        Ok(changed)
+    }
+
+    /// Runs it for all rows, and returns what it answers.
+    pub(crate) async fn fetch<R: Row>(
+        &'static self,
+        source: &mut impl Source,
+        rows: Vec<Args>,
+    ) -> Result<Vec<R>, DbError> {
+        let mut answered = Vec::with_capacity(rows.len());
+        for (text, values) in self.statements(source.is_sqlite(), rows) {
+            answered.extend(source.all(text, values).await?);
+        }
+        Ok(answered)
+    }
+
+    fn statements(
+        &'static self,
+        sqlite: bool,
+        rows: Vec<Args>,
+    ) -> impl Iterator<Item = (&'static str, Args)> {
+        let texts = if sqlite { &self.sqlite } else { &self.postgres };
+        let mut rows = rows.into_iter();
+        std::iter::from_fn(move || {
+            let (count, text) = ROWS
+                .into_iter()
+                .zip(texts)
+                .find(|(count, _)| *count <= rows.len())?;
+            let values: Vec<Value> = rows.by_ref().take(count).flatten().collect();
+            Some((text.as_str(), values))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use runtime::args;
+
     use super::*;
+
+    static INSERT: LazyLock<Listed> =
+        LazyLock::new(|| Listed::insert("t", &["a", "b"], "ON CONFLICT DO NOTHING"));
 
     #[test]
     fn the_places_of_all_rows_are_numbered_through() {
-        let insert = Insert::new("t", &["a", "b"], "ON CONFLICT DO NOTHING");
         assert_eq!(
-            insert.one,
+            INSERT.postgres[2],
             "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT DO NOTHING"
         );
-        assert!(insert.many.contains("VALUES ($1, $2), ($3, $4), ($5, $6)"));
-        assert!(insert.many.contains(&format!("${})", 2 * ROWS)));
+        assert!(INSERT.postgres[1].contains("VALUES ($1, $2), ($3, $4), ($5, $6)"));
+        assert!(INSERT.postgres[1].contains("($15, $16) ON"));
+        assert!(INSERT.sqlite[1].contains("VALUES (?, ?), (?, ?)"));
+        let over = Listed::over("asked", &["a"], "SELECT a FROM asked");
+        assert_eq!(
+            over.sqlite[2],
+            "WITH asked (a) AS (VALUES (?) ) SELECT a FROM asked"
+        );
+    }
+
+    #[test]
+    fn every_row_is_in_one_statement_in_its_order() {
+        let rows: Vec<Args> = (0..75_i64).map(|n| args![n, -n]).collect();
+        let expected: Vec<Value> = rows.iter().flatten().cloned().collect();
+        let statements: Vec<(&str, Args)> = INSERT.statements(true, rows).collect();
+        let sizes: Vec<usize> = statements.iter().map(|(_, v)| v.len() / 2).collect();
+        assert_eq!(sizes, [64, 8, 1, 1, 1]);
+        let values: Vec<Value> = statements.into_iter().flat_map(|(_, v)| v).collect();
+        assert_eq!(values, expected);
     }
 }

@@ -16,6 +16,8 @@ mod log;
 mod ocpi;
 mod readings;
 mod receipts;
+mod resettle;
 mod statements;
 mod terms;
+mod together;
 mod world;

@@ -46,6 +46,14 @@ pub(crate) struct World {
     _server: Option<TempPostgres>,
 }
 
+/// So many random cases, or many more in the long form of the tests.
+pub(crate) fn cases(short: u32) -> u32 {
+    match std::env::var_os("COMMONWATT_SLOW") {
+        Some(_) => 20 * short,
+        None => short,
+    }
+}
+
 pub(crate) fn price(text: &str) -> Price {
     text.parse().unwrap()
 }

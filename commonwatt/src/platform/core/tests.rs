@@ -107,12 +107,13 @@ async fn a_reading_that_cannot_be_stored_keeps_no_other_out() {
     tx.execute(poison, runtime::args![]).await.unwrap();
     tx.commit().await.unwrap();
     // Bytes without a signature are kept with the reason, so each of them is a write.
-    let reading = |gateway: &str| Command::Reading {
-        gateway: GatewayId::new(gateway).unwrap(),
-        bytes: vec![1, 2, 3],
+    let reading = |gateway: &str| Arrived::new(GatewayId::new(gateway).unwrap(), vec![1, 2, 3]);
+    let readings = ["gw-1", "gw-2", "gw-3"].map(reading).to_vec();
+    let batch = Command::Readings {
+        readings,
+        room: None,
     };
-    let batch = ["gw-1", "gw-2", "gw-3"].map(reading);
-    platform.core.take(batch.into()).await;
+    platform.core.take(vec![batch]).await;
     let kept: Vec<(String,)> = db
         .fetch_all(
             "SELECT gateway FROM settle_refused ORDER BY slot",

@@ -1,0 +1,108 @@
+//! Whose signature is on a reading: looked at before the books are, on all cores, while others are being stored.
+//!
+//! A key in the registry never changes, so what was checked under it stays checked. Who may sign for what is asked
+//! later, in the transaction that stores the reading.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::thread;
+
+use domain::ids::{CommunityId, GatewayId, KeyId};
+use domain::reading::Reading;
+use domain::rejection::Rejection;
+use domain::signed::{PublicKey, Signed, SignedError, Verified};
+use runtime::db::Db;
+
+use super::{ServiceError, registry};
+
+/// Fewer signatures than this are not worth a second thread.
+const THREAD_MIN: usize = 16;
+
+/// A signed reading as it arrived from a gateway's topic.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub(super) gateway: GatewayId,
+    pub(super) signed: Signed<Reading>,
+    /// Who is said to have signed it; nobody where it cannot be read.
+    pub(super) claimed: Result<KeyId, Rejection>,
+    /// Under which key the signature was checked, and with what result.
+    checked: Option<(PublicKey, Result<Verified<Reading>, SignedError>)>,
+}
+
+impl Arrived {
+    /// Bytes from `gateway`'s topic, not looked at yet.
+    #[must_use]
+    pub fn new(gateway: GatewayId, bytes: Vec<u8>) -> Self {
+        let signed = Signed::<Reading>::from_bytes(bytes);
+        let claimed = signed.claimed_signer();
+        Arrived {
+            gateway,
+            claimed: claimed.map_err(|error| Rejection::from(&error)),
+            signed,
+            checked: None,
+        }
+    }
+
+    /// From whose topic it came.
+    #[must_use]
+    pub fn gateway(&self) -> &GatewayId {
+        &self.gateway
+    }
+
+    fn check(&mut self, keys: &BTreeMap<KeyId, PublicKey>, community: &CommunityId) {
+        let Some(key) = self.claimed.ok().and_then(|kid| keys.get(&kid)) else {
+            return;
+        };
+        if self.checked.as_ref().is_none_or(|(of, _)| of != key) {
+            self.checked = Some((*key, self.signed.verify(*key, community)));
+        }
+    }
+
+    /// The reading, if the key in the registry has signed it; `None` where no such key is known.
+    pub(super) fn verified(&self) -> Option<&Result<Verified<Reading>, SignedError>> {
+        self.checked.as_ref().map(|(_, verified)| verified)
+    }
+}
+
+/// The keys that these readings claim to be signed by, as far as the registry has them.
+///
+/// # Errors
+/// The database failed.
+pub async fn claimed_keys(
+    db: &Db,
+    readings: &[Arrived],
+) -> Result<BTreeMap<KeyId, PublicKey>, ServiceError> {
+    let keys = registry::keys_of(&mut &*db, &claimed(readings)).await?;
+    Ok(public(&keys))
+}
+
+pub(super) fn claimed(readings: &[Arrived]) -> BTreeSet<KeyId> {
+    readings.iter().filter_map(|r| r.claimed.ok()).collect()
+}
+
+pub(super) fn public(keys: &BTreeMap<KeyId, registry::EnrolledKey>) -> BTreeMap<KeyId, PublicKey> {
+    keys.iter().map(|(kid, key)| (*kid, key.public)).collect()
+}
+
+/// Checks each reading's signature under the key that it claims, once. It blocks, and uses all cores.
+pub fn check_signatures(
+    readings: &mut [Arrived],
+    keys: &BTreeMap<KeyId, PublicKey>,
+    community: &CommunityId,
+) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let chunk = readings.len().div_ceil(cores).max(THREAD_MIN);
+    let check = |some: &mut [Arrived]| {
+        for reading in some {
+            reading.check(keys, community);
+        }
+    };
+    thread::scope(|scope| {
+        let mut chunks = readings.chunks_mut(chunk);
+        let own = chunks.next();
+        for other in chunks {
+            scope.spawn(move || check(other));
+        }
+        own.map(check);
+    });
+}
