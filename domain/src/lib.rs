@@ -13,6 +13,7 @@
 //! | a bargain | [`trade::Trade`], [`trade::Clearing`] | market-engine `clear` |
 //! | traded beside metered | [`delivery::Delivery`] | settlement `deliver` |
 //! | money and energy moved | [`posting::Posting`] | settlement `settle`, `post` |
+//! | what a run was made from | [`run_record::RunRecord`] | settlement `run_interval` |
 //! | what a household keeps | [`receipt::Receipt`] | settlement `prove` |
 //! | a device's set-point on lease | [`command::Command`], [`command::Ack`] | the operator, meter-gateway `control` |
 //!
@@ -33,6 +34,7 @@ pub mod introduction;
 pub mod key_record;
 pub mod log;
 pub mod money;
+pub mod openings;
 pub mod order;
 pub mod order_query;
 pub mod posting;
@@ -41,6 +43,7 @@ pub mod reading;
 pub mod receipt;
 pub mod rejection;
 pub mod revocation;
+pub mod run_record;
 pub mod signed;
 pub mod terms;
 pub mod time;

@@ -16,6 +16,7 @@ use crate::money::{Money, Price};
 use crate::order::Side;
 use crate::posting::{Account, Asset, Posting, Purpose, Run};
 use crate::quality::Quality;
+use crate::run_record::RunRecord;
 use crate::signed::encode;
 use crate::terms::{Terms, Tiers};
 use crate::time::{Interval, Timestamp};
@@ -200,6 +201,16 @@ pub struct LineEntry {
     pub place: Place,
 }
 
+/// A run's record in the ledger log; it is public, so there is no salt.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunEntry {
+    /// The record.
+    pub content: RunRecord,
+    /// Where it stands, directly behind the lines of its run.
+    pub place: Place,
+}
+
 /// A checkpoint of the readings or market log, which is itself an entry of the ledger log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -241,10 +252,33 @@ pub struct Receipt {
     pub gateway_key: Option<KeyEntry>,
     /// What each run settled that changed something, in the order of the runs.
     pub lines: Vec<LineEntry>,
+    /// What each of these runs was made from; none of runs of a program that did not log it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunEntry>,
     /// The readings log's checkpoint.
     pub readings_checkpoint: CheckpointEntry,
     /// The market log's checkpoint.
     pub market_checkpoint: CheckpointEntry,
+    /// The ledger log's checkpoint: a signed note.
+    pub ledger_checkpoint: String,
+}
+
+/// The format of [`RunProof`].
+pub const RUN_FORMAT: &str = "commonwatt-run/v1";
+
+/// What a run was made from, with the proof that a community's ledger log holds it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunProof {
+    /// [`RUN_FORMAT`].
+    pub format: String,
+    /// The community.
+    pub community: String,
+    /// The operator's public key, as 32 bytes in hex.
+    #[serde(with = "as_text")]
+    pub operator_key: Digest32,
+    /// The record and where it stands.
+    pub run: RunEntry,
     /// The ledger log's checkpoint: a signed note.
     pub ledger_checkpoint: String,
 }
@@ -405,7 +439,7 @@ impl TryFrom<PostingJson> for Posting {
 }
 
 /// A value that stands in JSON as one of a few words.
-trait Word: Sized {
+pub(crate) trait Word: Sized {
     fn to_word(&self) -> String;
     fn of_word(word: &str) -> Option<Self>;
 }
@@ -469,14 +503,14 @@ impl Word for Quality {
     }
 }
 
-mod as_word {
+pub(crate) mod as_word {
     use super::*;
 
-    pub(super) fn serialize<T: Word, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Word, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&value.to_word())
     }
 
-    pub(super) fn deserialize<'d, T: Word, D: Deserializer<'d>>(d: D) -> Result<T, D::Error> {
+    pub(crate) fn deserialize<'d, T: Word, D: Deserializer<'d>>(d: D) -> Result<T, D::Error> {
         let word = String::deserialize(d)?;
         T::of_word(&word).ok_or_else(|| D::Error::custom(format!("unknown word `{word}`")))
     }
@@ -517,17 +551,17 @@ pub(crate) mod as_text {
     }
 }
 
-mod maybe_text {
+pub(crate) mod maybe_text {
     use super::*;
 
-    pub(super) fn serialize<T: Display, S: Serializer>(
+    pub(crate) fn serialize<T: Display, S: Serializer>(
         value: &Option<T>,
         s: S,
     ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(T::to_string).serialize(s)
     }
 
-    pub(super) fn deserialize<'d, T, D: Deserializer<'d>>(d: D) -> Result<Option<T>, D::Error>
+    pub(crate) fn deserialize<'d, T, D: Deserializer<'d>>(d: D) -> Result<Option<T>, D::Error>
     where
         T: FromStr<Err: Display>,
     {
@@ -555,14 +589,14 @@ fn interval_of(text: &str) -> Option<Interval> {
     Interval::new(start.unix_s(), length.strip_suffix('s')?.parse().ok()?).ok()
 }
 
-mod as_interval {
+pub(crate) mod as_interval {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(value: &Interval, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Interval, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(value)
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Interval, D::Error> {
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Interval, D::Error> {
         let text = String::deserialize(d)?;
         interval_of(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no interval")))
     }
@@ -586,29 +620,29 @@ mod maybe_interval {
     }
 }
 
-mod as_base64 {
+pub(crate) mod as_base64 {
     use super::*;
     use base64::{Engine, engine::general_purpose::STANDARD};
 
-    pub(super) fn serialize<S: Serializer>(value: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &[u8], s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&STANDARD.encode(value))
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<u8>, D::Error> {
         STANDARD
             .decode(String::deserialize(d)?)
             .map_err(D::Error::custom)
     }
 }
 
-mod digests {
+pub(crate) mod digests {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(value: &[Digest32], s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &[Digest32], s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(value.iter().map(Digest32::to_string))
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<Digest32>, D::Error> {
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<Digest32>, D::Error> {
         let texts = Vec::<String>::deserialize(d)?;
         texts
             .iter()
@@ -617,18 +651,18 @@ mod digests {
     }
 }
 
-mod trades {
+pub(crate) mod trades {
     use super::*;
 
     #[derive(Serialize, Deserialize)]
     #[serde(transparent)]
     struct Item(#[serde(with = "TradeJson")] Trade);
 
-    pub(super) fn serialize<S: Serializer>(value: &[Trade], s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &[Trade], s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(value.iter().cloned().map(Item))
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<Trade>, D::Error> {
+    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(d: D) -> Result<Vec<Trade>, D::Error> {
         Ok(Vec::<Item>::deserialize(d)?
             .into_iter()
             .map(|item| item.0)

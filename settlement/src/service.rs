@@ -20,6 +20,7 @@ mod last_run;
 mod logs;
 mod money;
 mod neighbours;
+mod openings;
 mod overview;
 mod pages;
 mod proof;
@@ -43,7 +44,8 @@ use runtime::db::Tx;
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
 pub use books::{BooksError, check_books};
 pub use cases::{
-    Case, cases, enrolled_key, keep_case, reading_cases, reading_cases_count, refusal_cases,
+    Case, SetBack, cases, enrolled_key, keep_case, keep_set_back, reading_cases,
+    reading_cases_count, refusal_cases, set_back,
 };
 pub use charging::{
     COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_open,
@@ -52,8 +54,7 @@ pub use charging::{
 pub use contract::contract;
 pub use error::ServiceError;
 pub use history::{
-    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, money_of,
-    recent_lines,
+    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
 };
 pub use holds::{hold, hold_instead, is_connected, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
@@ -64,6 +65,7 @@ pub use keys::{
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit, post};
+pub use openings::{OPENED_MAX, openings};
 pub use overview::{
     IntervalTotals, LINES_MAX, POINTS_MAX, PointState, TOTALS_MAX, balances_sum_to_zero,
     interval_totals, lines_of, point_states, unproven_since,
@@ -72,7 +74,7 @@ pub use pages::{
     IntervalData, PAGE_MAX, balances_of, checkpoint_time, data_page, lines_at, lines_page,
     readings_page,
 };
-pub use proof::{clearing_record, receipt};
+pub use proof::{clearing_record, receipt, run_proof};
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading, accept_readings};
 pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,

@@ -128,6 +128,18 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("store/last_run_sqlite.sql"),
         postgres: include_str!("store/last_run_postgres.sql"),
     },
+    Migration {
+        version: 3090,
+        description: "the record of a run, its place in the ledger log, and what shows that books were set back",
+        sqlite: concat!(
+            include_str!("store/records_sqlite.sql"),
+            append_only!(sqlite: "settle_set_back")
+        ),
+        postgres: concat!(
+            include_str!("store/records_postgres.sql"),
+            append_only!(postgres triggers: "settle_set_back")
+        ),
+    },
 ];
 
 const POINTS_INDEXES: &str =
@@ -206,6 +218,10 @@ mod tests {
             (
                 include_str!("store/last_run_sqlite.sql"),
                 include_str!("store/last_run_postgres.sql"),
+            ),
+            (
+                include_str!("store/records_sqlite.sql"),
+                include_str!("store/records_postgres.sql"),
             ),
         ];
         for (sqlite, postgres) in pairs {

@@ -61,6 +61,7 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(orders::markets))
         .routes(routes!(orders::book))
         .routes(routes!(orders::clearing))
+        .routes(routes!(orders::run))
         .routes(routes!(trades::list))
         .routes(routes!(trades::one))
         .routes(routes!(trades::receipt))

@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ids::Digest32;
 use domain::order_query::OrderQuery;
+use domain::posting::Run;
 use domain::rejection::Rejection;
 use domain::time::{Interval, Timestamp};
 use domain::trade::Clearing;
@@ -364,6 +365,38 @@ pub(super) async fn clearing(State(web): State<Web>, Path(start): Path<String>) 
         Ok(Some(record)) => Json(record).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "This interval is not cleared."),
         Err(error) => broken("a clearing could not be read", &error),
+    }
+}
+
+/// What a run of an interval was made from, with the proof that the ledger log holds it.
+#[utoipa::path(
+    get, path = "/api/v1/markets/{interval}/runs/{run}", tag = "market",
+    params(
+        ("interval" = String, Path, format = DateTime, description = "Its start", example = "2026-06-21T12:00:00Z"),
+        ("run" = String, Path, description = "provisional, initial, final or true_up", example = "provisional"),
+    ),
+    responses((status = 200, body = Object))
+)]
+pub(super) async fn run(
+    State(web): State<Web>,
+    Path((start, run)): Path<(String, String)>,
+) -> Response {
+    let interval = match interval_of(&web, &start) {
+        Ok(interval) => interval,
+        Err(response) => return *response,
+    };
+    let Some(run) = Run::ALL.into_iter().find(|known| known.word() == run) else {
+        let why = "run: provisional, initial, final or true_up.";
+        return problem(StatusCode::BAD_REQUEST, why);
+    };
+    let (db, community) = (&web.shared.db, &web.shared.community);
+    match settlement::service::run_proof(db, community, interval, run).await {
+        Ok(Some(proof)) => Json(proof).into_response(),
+        Ok(None) => problem(
+            StatusCode::NOT_FOUND,
+            "This interval has had no such run yet, or one of a program that logged no inputs.",
+        ),
+        Err(error) => broken("a run's record could not be read", &error),
     }
 }
 

@@ -71,7 +71,19 @@ fn a_street_is_audited_mirrored_and_audited_again() {
         "{}",
         told(&second)
     );
+    // A file of the mirror that was damaged since is fetched again, and the audit holds.
+    let tile = first_tile(&mirror);
+    let whole = std::fs::read(&tile).unwrap();
+    std::fs::write(&tile, b"damaged").unwrap();
+    let mended = audit(&url, &key, &keep);
+    let words = told(&mended);
+    assert!(
+        mended.status.success() && words.contains("were fetched again"),
+        "{words}"
+    );
+    assert_eq!(std::fs::read(&tile).unwrap(), whole);
     drop(demo);
+    settled_again(&data, &mirror, &key);
     // The mirror alone is enough, also without the platform.
     let from = mirror.to_str().unwrap();
     let offline = audit(from, &key, &[]);
@@ -95,6 +107,110 @@ fn a_street_is_audited_mirrored_and_audited_again() {
     assert!(told(&lost).contains("is not there"), "{}", told(&lost));
     let nowhere = audit(folder.path().join("nowhere").to_str().unwrap(), &key, &[]);
     assert_eq!(nowhere.status.code(), Some(2), "{}", told(&nowhere));
+}
+
+fn first_tile(mirror: &Path) -> std::path::PathBuf {
+    let mut folder = mirror.join("log/ledger/tile/entries");
+    loop {
+        let mut parts: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|p| p.unwrap().path())
+            .collect();
+        parts.sort();
+        let first = parts.remove(0);
+        if first.is_file() {
+            return first;
+        }
+        folder = first;
+    }
+}
+
+/// With what opens the log's entries, every run is settled again; and whatever is changed is found.
+fn settled_again(data: &Path, mirror: &Path, key: &Path) {
+    let from = mirror.to_str().unwrap();
+    let with = |openings: &Path, more: &[&str]| {
+        let mut args = vec!["--openings", openings.to_str().unwrap()];
+        args.extend(more);
+        audit(from, key, &args)
+    };
+    let whole = with(data, &[]);
+    let words = told(&whole);
+    assert!(whole.status.success(), "{words}");
+    assert!(
+        words.contains("settled again") && !words.contains(" 0 runs of"),
+        "{words}"
+    );
+    let day = mirror.with_file_name("day.json");
+    let exported = Command::new(program())
+        .args([
+            "audit",
+            "export",
+            "--from",
+            "2020-01-01T00:00:00Z",
+            "--to",
+            "2040-01-01T00:00:00Z",
+        ])
+        .arg("--data-dir")
+        .arg(data)
+        .arg("--out")
+        .arg(&day)
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{}", told(&exported));
+    let good = std::fs::read_to_string(&day).unwrap();
+    let openings: serde_json::Value = serde_json::from_str(&good).unwrap();
+    let settled = |interval: &&serde_json::Value| {
+        interval["runs"]
+            .as_array()
+            .is_some_and(|runs| !runs.is_empty())
+    };
+    let intervals = openings["intervals"].as_array().unwrap();
+    let at = intervals.iter().position(|i| settled(&i)).unwrap();
+    let prices = mirror.with_file_name("tariff.toml");
+    let terms = &intervals[at]["runs"][0]["record"]["rules"];
+    let text = |retail: &str| {
+        let price = |name: &str| terms[name].as_str().unwrap().to_owned();
+        let (feed_in, fee) = (price("feed_in"), price("network_fee"));
+        format!("retail = \"{retail}\"\nfeed_in = \"{feed_in}\"\nnetwork_fee = \"{fee}\"\n")
+    };
+    let retail = terms["retail"].as_str().unwrap().to_owned();
+    std::fs::write(&prices, text(&retail)).unwrap();
+    let tariff = ["--tariff", prices.to_str().unwrap()];
+    let held = with(&day, &tariff);
+    assert!(held.status.success(), "{}", told(&held));
+    std::fs::write(&prices, text("0.99")).unwrap();
+    let other = with(&day, &tariff);
+    let words = told(&other);
+    assert!(
+        other.status.code() == Some(1) && words.contains("the tariff in force has 0.99"),
+        "{words}"
+    );
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut openings = openings.clone();
+        change(&mut openings["intervals"][at]);
+        std::fs::write(&day, openings.to_string()).unwrap();
+        let output = with(&day, &[]);
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        told(&output)
+    };
+    let run = changed(&|interval| {
+        interval["runs"].as_array_mut().unwrap().clear();
+    });
+    assert!(run.contains("0 were handed over"), "{run}");
+    let reading = changed(&|interval| {
+        interval["readings"][0]["content"] = "AAAA".into();
+    });
+    assert!(
+        reading.contains("is not the reading that was handed over"),
+        "{reading}"
+    );
+    let blind = changed(&|interval| {
+        interval["runs"][0]["blind"] = "00".repeat(32).into();
+    });
+    assert!(blind.contains("its inputs are not those"), "{blind}");
+    std::fs::write(&day, "{}").unwrap();
+    let none = with(&day, &[]);
+    assert_eq!(none.status.code(), Some(2), "{}", told(&none));
 }
 
 #[test]

@@ -36,11 +36,15 @@ pub enum Kind {
     Checkpoint,
     /// A revocation of a key, signed by the operator.
     Revocation,
+    /// What a settlement run was made from; its lines are the entries before it.
+    Run,
+    /// What a gateway's new key was let in on, signed by that key and by the one that vouched for it.
+    Introduction,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Reading,
         Kind::Order,
         Kind::Trade,
@@ -49,6 +53,8 @@ impl Kind {
         Kind::Line,
         Kind::Checkpoint,
         Kind::Revocation,
+        Kind::Run,
+        Kind::Introduction,
     ];
 
     /// What it is called.
@@ -63,6 +69,8 @@ impl Kind {
             Kind::Line => "line",
             Kind::Checkpoint => "checkpoint",
             Kind::Revocation => "revocation",
+            Kind::Run => "run",
+            Kind::Introduction => "introduction",
         }
     }
 
@@ -76,6 +84,8 @@ impl Kind {
             Kind::Line => 6,
             Kind::Checkpoint => 7,
             Kind::Revocation => 8,
+            Kind::Run => 9,
+            Kind::Introduction => 10,
         }
     }
 }
@@ -160,7 +170,7 @@ mod tests {
         assert_ne!(entry(1).leaf_hash(), entry(2).leaf_hash());
         let leaf = entry(1).leaf();
         assert_eq!(Entry::from_leaf(&leaf), Some(entry(1)));
-        for (at, other) in [(0, 2), (1, 0), (1, 9)] {
+        for (at, other) in [(0, 2), (1, 0), (1, 11)] {
             let mut wrong = leaf;
             wrong[at] = other;
             assert_eq!(Entry::from_leaf(&wrong), None);

@@ -7,7 +7,7 @@ use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::quality::Quality;
 use domain::reading::{Obis, Reading};
-use domain::receipt::{Line, Prices, Receipt};
+use domain::receipt::{Line, LineEntry, Prices, Receipt, RunEntry};
 use domain::terms::{DeviationPolicy, Position, Terms, are_steps};
 use domain::time::Interval;
 use domain::trade::Trade;
@@ -20,11 +20,12 @@ use crate::tariff::Tariff;
 type Check = fn(&Receipt, &Trust) -> Result<String, String>;
 
 /// The steps in order.
-pub(super) const CHECKS: [(&str, Check); 6] = [
+pub(super) const CHECKS: [(&str, Check); 7] = [
     ("trade", trade),
     ("clearing", clearing),
     ("order signature", order),
     ("settlement lines", lines),
+    ("runs' inputs", runs),
     ("meter signature", reading),
     ("postings", postings),
 ];
@@ -287,6 +288,77 @@ fn lines(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         words.len(),
         words.join(", ")
     ))
+}
+
+/// Each line's run with what it was made from: logged directly behind the lines of the run, settled by the prices of
+/// the line, and after the reading that the line names was in the log.
+fn runs(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
+    if receipt.runs.is_empty() {
+        return Ok("not logged: the runs are of a program that did not do so".to_owned());
+    }
+    if receipt.runs.len() > receipt.lines.len() {
+        return Err("there are more runs than lines".to_owned());
+    }
+    // A run of a newer program follows those of an older one, never the other way.
+    let without = receipt.lines.len() - receipt.runs.len();
+    for (entry, line) in receipt.runs.iter().zip(&receipt.lines[without..]) {
+        run_of_line(receipt, entry, line, trust)
+            .map_err(|why| format!("the {} run: {why}", line.content.run.word()))?;
+    }
+    let last = &receipt.runs[receipt.runs.len() - 1].content;
+    let version = last.rules.version.as_deref();
+    Ok(format!(
+        "by {}, tariff {}, inputs {}",
+        last.program,
+        version.unwrap_or("without a name"),
+        last.inputs
+    ))
+}
+
+fn run_of_line(
+    receipt: &Receipt,
+    entry: &RunEntry,
+    line: &LineEntry,
+    trust: &Trust,
+) -> Result<(), String> {
+    let (record, line, at) = (&entry.content, &line.content, line.place.index);
+    let content = record.to_cbor();
+    let start = record.interval.start();
+    opened(
+        Kind::Run,
+        start,
+        &content,
+        PUBLIC,
+        &entry.place,
+        &trust.ledger,
+    )?;
+    same("its interval", &record.interval, &line.interval)?;
+    same("its number", &record.run, &line.run)?;
+    let (end, count) = (entry.place.index, u64::from(record.lines));
+    if at >= end || end - at > count {
+        return Err("the line is not among those that it logged".to_owned());
+    }
+    let (rules, prices) = (&record.rules, &line.prices);
+    same("its tariff's version", &rules.version, &line.tariff)?;
+    let flat = (rules.retail, rules.feed_in, rules.network_fee);
+    let used = (prices.retail, prices.feed_in, prices.network_fee);
+    same("its prices", &flat, &used)?;
+    let terms = Terms {
+        position: Position::Balanced,
+        ..prices.terms.unwrap_or_default()
+    };
+    same("its terms", &rules.terms.unwrap_or_default(), &terms)?;
+    let steps = line.tiers.as_ref().map_or(&[][..], |tiers| &tiers.steps);
+    same("its tariff's steps", &&rules.steps[..], &steps)?;
+    // Only the last line's reading is in the receipt.
+    let read = receipt
+        .reading
+        .as_ref()
+        .filter(|_| line == &receipt.lines[receipt.lines.len() - 1].content);
+    if read.is_some_and(|read| read.place.index >= record.readings_size) {
+        return Err("the reading came into the log only after it".to_owned());
+    }
+    Ok(())
 }
 
 /// All trades of an order together move no more than it ordered.

@@ -1,11 +1,13 @@
 //! Entries of a log one by one, as `*.tlog-proof` texts: made from a receipt, and verified.
 
 use domain::ids::CommunityId;
+use domain::introduction::{Introduction, KeyRequest};
 use domain::key_record::KeyRecord;
 use domain::order::Order;
 use domain::reading::Reading;
-use domain::receipt::{Line, Place, Receipt, Salt};
+use domain::receipt::{KeyEntry, Line, Place, Receipt, Salt};
 use domain::revocation::Revocation;
+use domain::run_record::RunRecord;
 use domain::signed::{Message, Signed};
 use domain::time::Timestamp;
 use domain::trade::{Clearing, Trade};
@@ -67,7 +69,7 @@ fn steps(text: &str, trusted: &Trusted, report: &mut Report) -> Result<(), (&'st
     done("entry", what);
     let told = match &opening {
         None => Ok("sealed: the proof shows that it is there, not what it says".to_owned()),
-        Some(opening) => unsealed(&entry, opening),
+        Some(opening) => unsealed(&entry, opening, origin),
     };
     done("content", told.map_err(|why| ("content", why))?);
     report.pinned = true;
@@ -84,7 +86,7 @@ fn named(proof: &LogProof) -> Result<(&str, Checkpoint), String> {
     read.ok_or_else(|| "its last part is no checkpoint".to_owned())
 }
 
-fn unsealed(entry: &Entry, opening: &Opening) -> Result<String, String> {
+fn unsealed(entry: &Entry, opening: &Opening, origin: &str) -> Result<String, String> {
     let Opening { salt, content } = opening;
     if Entry::new(entry.kind, entry.start, *salt, content) != *entry {
         return Err("salt and content are not what the entry commits to".to_owned());
@@ -114,12 +116,42 @@ fn unsealed(entry: &Entry, opening: &Opening) -> Result<String, String> {
             let (run, who, postings) = (l.run.word(), &l.participant, l.postings.len());
             format!("{run} run for {who}: {postings} postings")
         }),
+        Kind::Introduction => introduced(content, origin),
+        Kind::Run => minicbor::decode(content).ok().map(|r: RunRecord| {
+            let (run, program) = (r.run.word(), &r.program);
+            let tariff = r.rules.version.as_deref().unwrap_or("without a name");
+            format!(
+                "{run} run by {program} with tariff {tariff}, inputs {}",
+                r.inputs
+            )
+        }),
         Kind::Checkpoint => std::str::from_utf8(content)
             .ok()
             .and_then(|note| note.lines().next())
             .map(|origin| format!("a checkpoint of {origin}")),
     };
     told.ok_or_else(|| format!("it opens to no {}", entry.kind.word()))
+}
+
+/// The new key's own signature holds by what it says; that of the key that vouched is for the audit, which has it.
+fn introduced(content: &[u8], origin: &str) -> Option<String> {
+    let community = CommunityId::new(origin.split('/').nth(1)?).ok()?;
+    let introduction = Signed::<Introduction>::from_bytes(content.to_vec());
+    let request = introduction
+        .claimed()
+        .ok()?
+        .verify_request(&community)
+        .ok()?;
+    let KeyRequest {
+        key,
+        gateway,
+        introducer,
+        ..
+    } = request.message();
+    let key = key.id();
+    Some(format!(
+        "key {key} of {gateway}, which has signed for itself, on the word of {introducer}"
+    ))
 }
 
 fn claimed<T: Message>(content: &[u8], told: impl Fn(T) -> String) -> Option<String> {
@@ -176,16 +208,15 @@ pub fn proofs(receipt: &Receipt) -> Result<Vec<(String, LogProof)>, String> {
         let name = format!("line-{}", line.content.run.word());
         add(name, Log::Ledger, (Kind::Line, start), part);
     }
-    for (name, key) in [
-        ("participant-key", Some(&receipt.participant_key)),
-        ("gateway-key", receipt.gateway_key.as_ref()),
-    ] {
-        let Some(key) = key else { continue };
-        let record = Signed::<KeyRecord>::from_bytes(key.signed.clone());
-        let record = record.claimed().map_err(|e| format!("{name}: {e}"))?;
+    for run in &receipt.runs {
+        let content = run.content.to_cbor();
+        let part = (PUBLIC, &content[..], &run.place);
+        let name = format!("run-{}", run.content.run.word());
+        add(name, Log::Ledger, (Kind::Run, start), part);
+    }
+    for (name, key, valid_from) in keys_of(receipt)? {
         let part = (PUBLIC, &key.signed[..], &key.place);
-        let kind = (Kind::Key, record.valid_from);
-        add(name.to_owned(), Log::Ledger, kind, part);
+        add(name.to_owned(), Log::Ledger, (Kind::Key, valid_from), part);
     }
     for (name, entry) in [
         ("readings-checkpoint", &receipt.readings_checkpoint),
@@ -199,3 +230,21 @@ pub fn proofs(receipt: &Receipt) -> Result<Vec<(String, LogProof)>, String> {
 }
 
 type Part<'a> = (Salt, &'a [u8], &'a Place);
+
+type NamedKey<'a> = (&'static str, &'a KeyEntry, Timestamp);
+
+/// A receipt's key records, each with the time from which it is valid.
+fn keys_of(receipt: &Receipt) -> Result<Vec<NamedKey<'_>>, String> {
+    let all = [
+        ("participant-key", Some(&receipt.participant_key)),
+        ("gateway-key", receipt.gateway_key.as_ref()),
+    ];
+    let mut keys = Vec::new();
+    for (name, key) in all {
+        let Some(key) = key else { continue };
+        let record = Signed::<KeyRecord>::from_bytes(key.signed.clone());
+        let record = record.claimed().map_err(|e| format!("{name}: {e}"))?;
+        keys.push((name, key, record.valid_from));
+    }
+    Ok(keys)
+}

@@ -9,6 +9,7 @@ use runtime::db::{Db, Tx};
 use super::ServiceError;
 use super::error::{bytes, corrupt};
 use crate::evidence::{Evidence, Verdict, judge};
+use crate::log::checkpoint::Log;
 use crate::store::LOCK;
 
 /// Most cases of a kind that are listed, the newest.
@@ -67,6 +68,65 @@ pub async fn cases(db: &Db) -> Result<Vec<Case>, ServiceError> {
         at: Timestamp::from_unix_ms(at_ms),
     };
     Ok(rows.into_iter().map(case).collect())
+}
+
+/// A checkpoint of this operator that a witness has shown, and that the books did not reach.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetBack {
+    /// Of which log.
+    pub log: Log,
+    /// The witness's name.
+    pub witness: String,
+    /// The signed note.
+    pub note: String,
+    /// When it was shown.
+    pub at: Timestamp,
+}
+
+/// Keeps what shows that the books were set back; the same note once.
+///
+/// # Errors
+/// The database failed.
+pub async fn keep_set_back(tx: &mut Tx, shown: &SetBack) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    tx.execute(
+        "INSERT INTO settle_set_back (digest, log, witness, note, at_ms) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (digest) DO NOTHING",
+        args![
+            Digest32::of(shown.note.as_bytes()).0,
+            i64::from(shown.log.code()),
+            shown.witness.as_str(),
+            shown.note.as_str(),
+            shown.at.unix_ms()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What has shown that the books were set back, newest first; whether they still are is to be looked at.
+///
+/// # Errors
+/// The database failed, or is damaged.
+pub async fn set_back(db: &Db) -> Result<Vec<SetBack>, ServiceError> {
+    let rows: Vec<(i64, String, String, i64)> = db
+        .fetch_all(
+            "SELECT log, witness, note, at_ms FROM settle_set_back ORDER BY at_ms DESC, digest LIMIT $1",
+            args![CASES_MAX],
+        )
+        .await?;
+    let shown = |(code, witness, note, at_ms): (i64, String, String, i64)| {
+        let log = Log::ALL
+            .into_iter()
+            .find(|log| i64::from(log.code()) == code);
+        Ok(SetBack {
+            log: log.ok_or_else(|| corrupt("an unknown log"))?,
+            witness,
+            note,
+            at: Timestamp::from_unix_ms(at_ms),
+        })
+    };
+    rows.into_iter().map(shown).collect()
 }
 
 /// How many pairs of readings under one number there are.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use domain::ids::{OrderId, ParticipantId};
-use domain::money::{MoneyError, Price};
-use domain::order::{Order, Side};
+use domain::money::MoneyError;
+use domain::order::Order;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
@@ -16,6 +16,7 @@ use super::error::decoded;
 use super::logs::append;
 use super::registry::salt;
 use super::{Community, ServiceError, holds, network_fee, note_interval};
+use crate::bargain;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::store::{LOCK, Listed, Source};
@@ -115,59 +116,15 @@ async fn check(
             order.participant
         ));
     }
-    let known: BTreeMap<OrderId, &Order> = orders.iter().map(|(o, id, _)| (*id, o)).collect();
-    let mut filled: BTreeMap<OrderId, i128> = BTreeMap::new();
-    let mut parties: BTreeSet<&ParticipantId> = BTreeSet::new();
-    for trade in trades {
-        if trade.interval != clearing.interval {
-            return refuse(format!("trade {} is of another interval", trade.id));
-        }
-        let (Some(bid), Some(offer)) = (known.get(&trade.bid), known.get(&trade.offer)) else {
-            return refuse(format!("the orders of trade {} are not given", trade.id));
-        };
-        fits(trade, bid, offer)?;
-        for order in [trade.bid, trade.offer] {
-            *filled.entry(order).or_default() += i128::from(trade.energy.wh());
-        }
-        let moves = trade.energy.is_positive() && trade.buyer != trade.seller;
-        let fee_below_zero = trade.network_fee.is_some_and(|fee| fee < Price::ZERO);
-        if trade.price < Price::ZERO || fee_below_zero || !moves {
-            return refuse(format!(
-                "trade {} has a price or a fee below zero, or moves no energy",
-                trade.id
-            ));
-        }
-        parties.extend([&trade.buyer, &trade.seller]);
-    }
-    let over = |(id, sum): &(&OrderId, &i128)| {
-        let order = known.get(*id);
-        order.is_none_or(|order| **sum > i128::from(order.energy.wh()))
-    };
-    if let Some((id, sum)) = filled.iter().find(over) {
-        return refuse(format!(
-            "{sum} Wh were traded by order {id}, more than it ordered"
-        ));
-    }
-    for party in parties {
+    let known = orders.iter().map(|(order, id, _)| (*id, order)).collect();
+    bargain::check(clearing, trades, &known).or_else(refuse)?;
+    let parties = trades.iter().flat_map(|t| [&t.buyer, &t.seller]);
+    for party in parties.collect::<BTreeSet<&ParticipantId>>() {
         if !holds::is_connected(tx, party).await? {
             return refuse(format!("{party} has a trade but no connection point"));
         }
     }
     Ok(())
-}
-
-/// Whether a trade is what its two orders asked for.
-fn fits(trade: &Trade, bid: &Order, offer: &Order) -> Result<(), ServiceError> {
-    let of = |order: &Order, side: Side, party: &ParticipantId| {
-        order.side == side && order.participant == *party && order.interval == trade.interval
-    };
-    let limits = offer.limit <= trade.price && trade.price <= bid.limit;
-    if of(bid, Side::Bid, &trade.buyer) && of(offer, Side::Offer, &trade.seller) && limits {
-        Ok(())
-    } else {
-        let why = "is not what its orders say: participant, side, interval or limit";
-        Err(ServiceError::Refused(format!("trade {} {why}", trade.id)))
-    }
 }
 
 /// Every hold of the interval shrinks to what its trades cost, also where its order was not in the book

@@ -173,54 +173,6 @@ pub async fn day_money(
     Ok(sums.into_values().collect())
 }
 
-/// One participant's money in the intervals that start in `[from, to)`, summed by the database.
-///
-/// # Errors
-/// The database failed, or a sum does not fit.
-pub async fn money_of(
-    db: &Db,
-    participant: &ParticipantId,
-    from: Timestamp,
-    to: Timestamp,
-) -> Result<ParticipantMoney, ServiceError> {
-    let (first, last) = super::id_range(from, to);
-    let asset = i64::from(Asset::Token.code());
-    let whose = participant.as_str();
-    let paid: Vec<(i64, i64, i64)> = db
-        .fetch_all(
-            "SELECT purpose, debit_chart, CAST(SUM(amount) AS BIGINT) FROM settle_postings
-             WHERE id >= $1 AND id < $2 AND run IS NOT NULL AND asset = $3 AND debit_owner = $4
-             GROUP BY purpose, debit_chart",
-            args![first, last, asset, whose],
-        )
-        .await?;
-    let received: Vec<(i64, i64, i64)> = db
-        .fetch_all(
-            "SELECT purpose, credit_chart, CAST(SUM(amount) AS BIGINT) FROM settle_postings
-             WHERE id >= $1 AND id < $2 AND run IS NOT NULL AND asset = $3 AND credit_owner = $4
-             GROUP BY purpose, credit_chart",
-            args![first, last, asset, whose],
-        )
-        .await?;
-    let paid = paid
-        .into_iter()
-        .map(|(purpose, chart, sum)| (purpose, chart, sum.checked_neg()));
-    let received = received
-        .into_iter()
-        .map(|(purpose, chart, sum)| (purpose, chart, Some(sum)));
-    let mut money = ParticipantMoney::of(participant.clone());
-    for (purpose, chart, sum) in paid.chain(received) {
-        let purpose = Purpose::from_code(number(purpose, "a purpose")?);
-        let chart = Chart::from_code(number(chart, "a chart")?);
-        let known = purpose
-            .zip(chart)
-            .ok_or_else(|| corrupt("an unknown code"))?;
-        let booked = sum.and_then(|sum| money.book(known.1, known.0, Money::from_nano(sum)));
-        booked.ok_or(MoneyError::Overflow)?;
-    }
-    Ok(money)
-}
-
 fn sides(posting: &Posting) -> Result<[(&Account, Money); 2], MoneyError> {
     let paid = posting.amount.checked_neg().ok_or(MoneyError::Overflow)?;
     Ok([

@@ -7,9 +7,10 @@ use domain::delivery::Delivery;
 use domain::energy::Energy;
 use domain::ids::{Digest32, ParticipantId, PointId};
 use domain::key_record::PointRole;
-use domain::posting::Run;
+use domain::posting::{Posting, Run};
 use domain::quality::Quality;
 use domain::receipt::Line;
+use domain::run_record::RunRecord;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
@@ -18,7 +19,7 @@ use runtime::db::{Db, Tx};
 use super::contract::is_contracted;
 use super::error::{corrupt, decoded, number, run_of, stored};
 use super::last_run::{self, Resumed};
-use super::logs::append;
+use super::logs::{append, frontier};
 use super::registry::{digest, points_until, secrets_of};
 use super::{Community, ServiceError, money, note_interval, rules};
 use crate::accept::RegisteredPoint;
@@ -27,8 +28,9 @@ use crate::deliver::{
 };
 use crate::legs::Legs;
 use crate::log::checkpoint::Log;
-use crate::log::entry::{Entry, Kind, salt_of};
+use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
 use crate::resettle::resettle;
+use crate::run_inputs::{PROGRAM, blind, blinded, inputs_digest, outcome_digest, rules_of};
 use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
 use crate::store::{LOCK, Listed};
 
@@ -180,10 +182,35 @@ pub async fn run_interval(
     rules::keep_supplied(tx, &community.tariff, &rules, &settlement).await?;
     last_run::keep(tx, &inputs, contracted).await?;
     let mut summary = summary(&inputs, &settlement, community.loss_band);
-    summary.inputs = Some(rules::inputs_digest(&inputs, clearing));
-    (summary.postings, summary.lines) = (postings, lines);
-    keep_run(tx, now, &summary).await?;
+    let digest = inputs_digest(PROGRAM, &inputs, clearing);
+    summary.inputs = Some(digest);
+    (summary.postings, summary.lines) = (postings.len() as u64, lines);
+    let record = record(tx, community, &inputs, &rules, (&digest, &postings, lines)).await?;
+    keep_run(tx, now, &summary, &record).await?;
     Ok(summary)
+}
+
+/// What the ledger log is told of a run.
+async fn record(
+    tx: &mut Tx,
+    community: &Community,
+    inputs: &Inputs<'_>,
+    rules: &rules::Rules,
+    (digest, postings, lines): (&Digest32, &[Posting], u64),
+) -> Result<RunRecord, ServiceError> {
+    let (interval, run) = (inputs.interval, inputs.options.run);
+    let blind = blind(&community.operator, interval, run);
+    Ok(RunRecord {
+        interval,
+        run,
+        program: PROGRAM.to_owned(),
+        rules: rules_of(inputs, rules.month_from.map(Timestamp::unix_s)),
+        readings_size: frontier(tx, Log::Readings).await?.size(),
+        lines: number(stored(lines)?, "a count")?,
+        postings: number(stored(postings.len() as u64)?, "a count")?,
+        inputs: blinded(&blind, digest),
+        outcome: blinded(&blind, &outcome_digest(postings)),
+    })
 }
 
 /// What a run did, without what it booked.
@@ -324,7 +351,7 @@ async fn book(
     settlement: &Settlement,
     rest: &Legs,
     run: Run,
-) -> Result<(u64, u64), ServiceError> {
+) -> Result<(Vec<Posting>, u64), ServiceError> {
     let postings = rest.postings(settlement.interval, run);
     money::post(tx, now, &postings).await?;
     money::check_pool(tx).await?;
@@ -335,7 +362,8 @@ async fn book(
         !line.postings.is_empty() || last.get(&line.participant) != Some(&line.delivery)
     });
     log_lines(tx, &lines).await?;
-    Ok((postings.len() as u64, lines.len() as u64))
+    let count = lines.len() as u64;
+    Ok((postings, count))
 }
 
 /// The deliveries of the last lines that these lines' participants have of the interval.
@@ -392,13 +420,22 @@ async fn log_lines(tx: &mut Tx, lines: &[Line]) -> Result<(), ServiceError> {
     Ok(())
 }
 
-async fn keep_run(tx: &mut Tx, now: Timestamp, summary: &RunSummary) -> Result<(), ServiceError> {
+/// Logs the record of a run, directly behind its lines, and keeps both.
+async fn keep_run(
+    tx: &mut Tx,
+    now: Timestamp,
+    summary: &RunSummary,
+    record: &RunRecord,
+) -> Result<(), ServiceError> {
+    let content = record.to_cbor();
+    let entry = Entry::new(Kind::Run, summary.interval.start(), PUBLIC, &content);
+    let index = append(tx, Log::Ledger, &[entry]).await?;
     let (start_s, run) = (summary.interval.start_s(), i64::from(summary.run.code()));
     let balance = &summary.balance;
     tx.execute(
         "INSERT INTO settle_runs (start_s, run, at_ms, postings, lines, substituted, imported_wh,
-         exported_wh, lost_wh, feeder_metered, inputs, tariff, program, loss_check)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         exported_wh, lost_wh, feeder_metered, inputs, tariff, program, loss_check, record, log_index)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         args![
             start_s,
             run,
@@ -412,8 +449,10 @@ async fn keep_run(tx: &mut Tx, now: Timestamp, summary: &RunSummary) -> Result<(
             balance.feeder_metered,
             summary.inputs.map(|inputs| inputs.0.to_vec()),
             summary.tariff.clone(),
-            rules::PROGRAM,
-            summary.loss.word()
+            PROGRAM,
+            summary.loss.word(),
+            content,
+            index
         ],
     )
     .await?;

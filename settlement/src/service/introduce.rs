@@ -9,8 +9,11 @@ use runtime::args;
 use runtime::db::Tx;
 
 use super::error::{corrupt, stored};
+use super::logs::append;
 use super::registry::{self, enrol, enrol_in_place, public_key};
 use super::{Community, ServiceError, keys};
+use crate::log::checkpoint::Log;
+use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::store::LOCK;
 
 /// Wrong codes that a gateway may try before its claim code is worth nothing.
@@ -121,15 +124,23 @@ pub async fn introduce(
         }
         Voucher::Key(_) => hand_over(tx, community, now, &request).await?,
     }
+    let entry = Entry::new(
+        Kind::Introduction,
+        request.made_at,
+        PUBLIC,
+        signed.as_bytes(),
+    );
+    let index = append(tx, Log::Ledger, &[entry]).await?;
     tx.execute(
-        "INSERT INTO settle_introductions (digest, kid, introducer, signed, at_ms)
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO settle_introductions (digest, kid, introducer, signed, at_ms, log_index)
+         VALUES ($1, $2, $3, $4, $5, $6)",
         args![
             digest.0,
             kid.0,
             request.introducer.0,
             signed.as_bytes(),
-            now.unix_ms()
+            now.unix_ms(),
+            index
         ],
     )
     .await?;

@@ -2,11 +2,13 @@
 
 use domain::ids::{Digest32, KeyId, OrderId, ParticipantId, TradeId};
 use domain::order::{Order, Side};
+use domain::posting::Run;
 use domain::reading::Reading;
 use domain::receipt::{
     CLEARING_FORMAT, CheckpointEntry, ClearingEntry, ClearingRecord, FORMAT, KeyEntry, Line,
-    LineEntry, Place, Receipt, SignedEntry, TradeEntry,
+    LineEntry, Place, RUN_FORMAT, Receipt, RunEntry, RunProof, SignedEntry, TradeEntry,
 };
+use domain::run_record::RunRecord;
 use domain::signed::{PublicKey, Signed};
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
@@ -60,6 +62,51 @@ pub async fn clearing_record(
         operator_key: Digest32(PublicKey::of(&community.operator).to_bytes()),
         clearing: ClearingEntry { content, place },
         market_checkpoint,
+    }))
+}
+
+/// The record of a run and its place in the ledger log; `None` where there was no such run, or none with a record.
+pub(super) async fn run_record(
+    db: &Db,
+    interval: Interval,
+    run: Run,
+) -> Result<Option<(RunRecord, i64)>, ServiceError> {
+    let row: Option<(Option<Vec<u8>>, Option<i64>)> = db
+        .fetch_optional(
+            "SELECT record, log_index FROM settle_runs WHERE start_s = $1 AND run = $2",
+            args![interval.start_s(), i64::from(run.code())],
+        )
+        .await?;
+    let Some((Some(record), Some(index))) = row else {
+        return Ok(None);
+    };
+    Ok(Some((decoded(&record, "a run's record")?, index)))
+}
+
+/// What a run was made from, with the proof that the ledger log holds it; `None` where there is no such run under
+/// a checkpoint, or none with a record.
+///
+/// # Errors
+/// The database failed, or what is stored is damaged.
+pub async fn run_proof(
+    db: &Db,
+    community: &Community,
+    interval: Interval,
+    run: Run,
+) -> Result<Option<RunProof>, ServiceError> {
+    let Some((content, index)) = run_record(db, interval, run).await? else {
+        return Ok(None);
+    };
+    let Some((size, ledger_checkpoint)) = newest_ledger(db).await? else {
+        return Ok(None);
+    };
+    let place = place(db, Log::Ledger, index, size).await?;
+    Ok(place.map(|place| RunProof {
+        format: RUN_FORMAT.to_owned(),
+        community: community.id.to_string(),
+        operator_key: Digest32(PublicKey::of(&community.operator).to_bytes()),
+        run: RunEntry { content, place },
+        ledger_checkpoint,
     }))
 }
 
@@ -209,6 +256,9 @@ impl Desk<'_> {
         let Some(lines) = self.lines(start_s, participant).await? else {
             return Ok(None);
         };
+        let Some(runs) = self.runs(&lines).await? else {
+            return Ok(None);
+        };
         let Some((reading, gateway_key)) = self.meter(&lines).await? else {
             return Ok(None);
         };
@@ -235,6 +285,7 @@ impl Desk<'_> {
             participant_key,
             gateway_key,
             lines,
+            runs,
             readings_checkpoint: link(readings_note, *readings_index).await?,
             market_checkpoint: link(market_note, *market_index).await?,
             ledger_checkpoint: self.heads.ledger.1.clone(),
@@ -318,6 +369,22 @@ impl Desk<'_> {
             });
         }
         Ok(if lines.is_empty() { None } else { Some(lines) })
+    }
+
+    /// What each line's run was made from; `None` where one is not under the checkpoint yet. Lines of runs that
+    /// were not logged have none.
+    async fn runs(&self, lines: &[LineEntry]) -> Result<Option<Vec<RunEntry>>, ServiceError> {
+        let mut runs = Vec::with_capacity(lines.len());
+        for LineEntry { content: line, .. } in lines {
+            let Some((content, index)) = run_record(self.db, line.interval, line.run).await? else {
+                continue;
+            };
+            let Some(place) = self.ledger(index).await? else {
+                return Ok(None);
+            };
+            runs.push(RunEntry { content, place });
+        }
+        Ok(Some(runs))
     }
 
     /// The reading that the last line names, with its gateway's key; `None` where they are not under

@@ -4,24 +4,20 @@
 use std::collections::BTreeMap;
 
 use domain::energy::Energy;
-use domain::ids::{Digest32, ParticipantId, digest_parts};
+use domain::ids::ParticipantId;
 use domain::money::Price;
 use domain::posting::Run;
 use domain::signed::encode;
 use domain::terms::{Step, Terms};
 use domain::time::{Interval, Timestamp};
-use domain::trade::{Clearing, Trade};
 use minicbor::{Decode, Encode};
 use runtime::args;
 use runtime::db::Tx;
 
 use super::ServiceError;
 use super::error::{decoded, run_of};
-use crate::settle::{Feeder, Inputs, Settlement};
+use crate::settle::Settlement;
 use crate::tariff::{Effective, Tariff, Tariffs};
-
-/// The program that settles, as it is kept with every run.
-pub(super) const PROGRAM: &str = concat!("commonwatt/", env!("CARGO_PKG_VERSION"));
 
 /// What the three prices of an interval's row do not say; nothing is stored where it is all plain.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
@@ -44,7 +40,7 @@ pub(super) struct Rules {
     pub(super) terms: Terms,
     pub(super) version: Option<String>,
     pub(super) steps: Vec<Step>,
-    month_from: Option<Timestamp>,
+    pub(super) month_from: Option<Timestamp>,
 }
 
 /// The form in which an interval keeps its rules beside its three prices.
@@ -138,46 +134,4 @@ pub(super) async fn keep_supplied(
         .await?;
     }
     Ok(())
-}
-
-/// SHA-256 over everything that decides a run, in a fixed order: whoever has the same inputs gets the same
-/// digest, and settles to the same postings.
-pub(super) fn inputs_digest(inputs: &Inputs<'_>, clearing: &Clearing) -> Digest32 {
-    let mut parts: Vec<Vec<u8>> = vec![
-        PROGRAM.as_bytes().to_vec(),
-        encode(&inputs.interval),
-        vec![inputs.options.run.code()],
-        rules_bytes(inputs),
-        clearing.to_cbor(),
-    ];
-    let mut trades: Vec<Vec<u8>> = inputs.trades.iter().map(Trade::to_cbor).collect();
-    trades.sort();
-    parts.extend(trades);
-    parts.extend(inputs.deliveries.iter().map(encode));
-    if let Some(Feeder { imported, exported }) = inputs.feeder {
-        parts.push([imported.wh().to_be_bytes(), exported.wh().to_be_bytes()].concat());
-    }
-    for (participant, used) in inputs.options.used.into_iter().flatten() {
-        parts.push(participant.as_str().as_bytes().to_vec());
-        parts.push(used.wh().to_be_bytes().to_vec());
-    }
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Digest32(digest_parts("commonwatt/run-inputs/v1", &parts))
-}
-
-fn rules_bytes(inputs: &Inputs<'_>) -> Vec<u8> {
-    let (tariff, options) = (inputs.tariff, &inputs.options);
-    let prices = [tariff.retail, tariff.feed_in, tariff.network_fee];
-    let stored = Stored {
-        terms: options.terms.written(),
-        version: options.version.map(str::to_owned),
-        steps: options.steps.to_vec(),
-        month_from_s: None,
-    };
-    let mut bytes: Vec<u8> = prices
-        .iter()
-        .flat_map(|price| price.micro_per_kwh().to_be_bytes())
-        .collect();
-    bytes.extend(encode(&stored));
-    bytes
 }

@@ -143,6 +143,7 @@ async fn every_entry_of_a_receipt_is_a_proof_of_its_own() {
         "order",
         "reading",
         "line-provisional",
+        "run-provisional",
         "participant-key",
         "gateway-key",
         "readings-checkpoint",

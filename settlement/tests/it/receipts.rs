@@ -53,6 +53,7 @@ async fn a_receipt_holds_and_says_how_far_it_can_be_trusted() {
         "clearing",
         "order signature",
         "settlement lines",
+        "runs' inputs",
         "meter signature",
         "postings",
     ];
@@ -124,6 +125,10 @@ async fn a_false_value_fails_at_the_step_that_is_about_it() {
             |r| r.lines[0].content.postings[0].amount += 1,
             "settlement lines",
         ),
+        (|r| r.runs[0].content.readings_size = 0, "runs' inputs"),
+        (|r| r.runs[0].content.program.push('x'), "runs' inputs"),
+        (|r| r.runs[0].content.inputs.0[0] ^= 1, "runs' inputs"),
+        (|r| r.runs.push(r.runs[0].clone()), "runs' inputs"),
         (
             |r| r.reading.as_mut().unwrap().salt.0[0] ^= 1,
             "meter signature",

@@ -105,7 +105,7 @@ async fn whole_life(terms: Terms, told: &[(&str, &str)]) -> World {
     let month = LocalMonth::parse("2026-06", "UTC".parse().unwrap()).unwrap();
     for name in HOMES {
         let made = interval(9).end();
-        let made = statement(&world.db, &world.community, &who(name), month, made).await;
+        let made = statement(&world.db, &world.community.id, 900, &who(name), month, made).await;
         made.unwrap().unwrap().check().unwrap();
     }
     world
@@ -188,7 +188,7 @@ async fn the_fee_goes_to_the_community_and_the_holdback_comes_back() {
     );
     let month = LocalMonth::parse("2026-06", "UTC".parse().unwrap()).unwrap();
     let (seller, at) = (who("home-b"), interval(9).end());
-    let made = statement(&world.db, &world.community, &seller, month, at).await;
+    let made = statement(&world.db, &world.community.id, 900, &seller, month, at).await;
     let made = made.unwrap().unwrap();
     assert_eq!(made.total.community_fee, Money::from_nano(-fee));
     assert_eq!(made.closing.holdback, Money::ZERO);

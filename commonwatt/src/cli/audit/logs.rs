@@ -9,63 +9,82 @@ use settlement::log::checkpoint::{Checkpoint, Log};
 use settlement::log::entry::{Entry, Kind, PUBLIC};
 use settlement::log::note::{Note, VerifierKey};
 use settlement::log::reader::{ReadError, Tiled, replay};
+use settlement::reexecute::Leaves;
 
 use super::super::CliError;
+use super::settled::Count;
 use super::source::Source;
 use super::{Finding, Trust};
 
 /// What the entries tell without being opened.
 #[derive(Default)]
 pub(super) struct Logs {
-    /// Entries of each kind and interval start.
-    counts: BTreeMap<(&'static str, i64), u64>,
+    /// Every entry, by kind and interval.
+    pub(super) leaves: Leaves,
+    /// The community, as the checkpoints name it.
+    pub(super) community: Option<CommunityId>,
     /// What the clearings of an interval commit to: one, where all is well.
     pub(super) clearings: BTreeMap<i64, Vec<Digest32>>,
+    /// The records of each interval's runs in the ledger log.
+    pub(super) runs: BTreeMap<i64, Vec<LoggedRun>>,
+    /// The starts of intervals with settlement lines.
+    lines: BTreeSet<i64>,
+    /// Lines that no record follows, since there are records: the place of the first, and how many.
+    pub(super) lines_without_run: Option<(u64, u64)>,
+    /// The lines before the next entry: start of their interval, place of the first, how many.
+    open_lines: Option<(i64, u64, u64)>,
     /// What the ledger's checkpoint entries commit to.
     checkpoints: BTreeSet<Digest32>,
+}
+
+/// A run's record in the ledger log.
+#[derive(Clone, Copy)]
+pub(super) struct LoggedRun {
+    /// Its place.
+    pub(super) index: u64,
+    /// How many lines of its interval stand directly before it.
+    pub(super) lines: u64,
 }
 
 impl Logs {
     /// How many entries of a kind an interval has.
     pub(super) fn count(&self, kind: Kind, start: Timestamp) -> u64 {
-        let key = (kind.word(), start.unix_s());
-        self.counts.get(&key).copied().unwrap_or(0)
-    }
-
-    fn all(&self, kind: Kind) -> u64 {
-        let of_kind = self
-            .counts
-            .iter()
-            .filter(|((word, _), _)| *word == kind.word());
-        of_kind.map(|(_, count)| count).sum()
+        self.leaves.of(log_of(kind), kind, start).len() as u64
     }
 
     /// The starts of intervals for which there is a settlement line.
     pub(super) fn settled(&self) -> impl Iterator<Item = i64> {
-        let lines = self
-            .counts
-            .keys()
-            .filter(|(word, _)| *word == Kind::Line.word());
-        lines.map(|(_, start_s)| *start_s)
+        self.lines.iter().copied()
     }
 
-    /// What cannot be checked from outside.
-    pub(super) fn sealed(&self) -> String {
-        let [readings, orders, trades, lines] =
-            [Kind::Reading, Kind::Order, Kind::Trade, Kind::Line].map(|kind| self.all(kind));
+    /// What was not checked, because it is sealed.
+    pub(super) fn sealed(&self, opened: &Count) -> String {
+        let all = |kind| self.leaves.count(log_of(kind), kind) as u64;
+        let left = |kind, opened: u64| all(kind).saturating_sub(opened);
+        let readings = left(Kind::Reading, opened.readings);
+        let orders = left(Kind::Order, opened.orders);
+        let trades = left(Kind::Trade, opened.trades);
+        let lines = left(Kind::Line, opened.lines);
+        if readings + orders + trades + lines == 0 {
+            return "nothing: every entry was opened".to_owned();
+        }
         format!(
             "{readings} readings, {orders} orders, {trades} sides of trades and {lines} settlement lines are \
              sealed. That a book holds a member's order, that the reading is the meter's, and that postings \
-             follow from them, each holder checks with a receipt (commonwatt verify)"
+             follow from them, each holder checks with a receipt (commonwatt verify), and whoever is handed what \
+             opens them with --openings"
         )
     }
 
-    pub(super) fn take(&mut self, leaf: &[u8]) -> bool {
+    pub(super) fn take(&mut self, log: Log, index: u64, leaf: &[u8]) -> bool {
         let Some(entry) = Entry::from_leaf(leaf) else {
             return false;
         };
         let start_s = entry.start.unix_s();
-        *self.counts.entry((entry.kind.word(), start_s)).or_default() += 1;
+        self.leaves.take(log, index, &entry);
+        if log == Log::Ledger {
+            self.take_settled(index, entry.kind, start_s);
+        }
         match entry.kind {
             Kind::Clearing => {
                 let same = self.clearings.entry(start_s).or_default();
@@ -77,6 +96,54 @@ impl Logs {
             _ => {}
         }
         true
+    }
+
+    /// Lines stand directly before the record of their run.
+    fn take_settled(&mut self, index: u64, kind: Kind, start_s: i64) {
+        let open = self.open_lines.take();
+        let same = open.filter(|(of, ..)| *of == start_s);
+        match kind {
+            Kind::Line => {
+                self.lines.insert(start_s);
+                let (_, first, count) = same.unwrap_or((start_s, index, 0));
+                self.open_lines = Some((start_s, first, count + 1));
+                if same.is_none() {
+                    self.orphaned(open);
+                }
+            }
+            Kind::Run => {
+                let lines = same.map_or(0, |(_, _, count)| count);
+                if same.is_none() {
+                    self.orphaned(open);
+                }
+                let runs = self.runs.entry(start_s).or_default();
+                runs.push(LoggedRun { index, lines });
+            }
+            _ => self.orphaned(open),
+        }
+    }
+
+    fn orphaned(&mut self, lines: Option<(i64, u64, u64)>) {
+        // A program that logged no records has left such lines before the first record.
+        if let (Some((_, first, count)), false) = (lines, self.runs.is_empty()) {
+            let known = self.lines_without_run;
+            let (first, before) = known.unwrap_or((first, 0));
+            self.lines_without_run = Some((first, before + count));
+        }
+    }
+}
+
+/// The log that a kind's entries are in.
+const fn log_of(kind: Kind) -> Log {
+    match kind {
+        Kind::Reading => Log::Readings,
+        Kind::Order | Kind::Trade | Kind::Clearing => Log::Market,
+        Kind::Key
+        | Kind::Line
+        | Kind::Checkpoint
+        | Kind::Revocation
+        | Kind::Run
+        | Kind::Introduction => Log::Ledger,
     }
 }
 
@@ -157,6 +224,9 @@ pub(super) fn check(
         earlier.extend(before.map(|before| (*log, before)));
     }
     linked(&logs, &heads, &earlier, findings);
+    let open = logs.open_lines.take();
+    logs.orphaned(open);
+    logs.community = Some(community);
     Ok(Some(logs))
 }
 
@@ -179,7 +249,7 @@ fn rebuilt(
     let marks: Vec<u64> = before.iter().map(|before| before.checkpoint.size).collect();
     let mut strange = None;
     let roots = replay(&mut get, size, &marks, |index, leaf| {
-        if !logs.take(leaf) {
+        if !logs.take(log, index, leaf) {
             strange.get_or_insert(index);
         }
     });

@@ -1,6 +1,8 @@
 //! The clearings: each in the log once, its public book the one it commits to, and clearing that book again
 //! gives the same, byte for byte.
 
+use std::collections::BTreeMap;
+
 use domain::ids::Digest32;
 use domain::receipt::ClearingRecord;
 use domain::time::Timestamp;
@@ -9,12 +11,9 @@ use market_engine::public::rerun;
 use settlement::log::entry::{Entry, Kind, PUBLIC};
 
 use super::super::CliError;
-use super::Finding;
 use super::logs::Logs;
 use super::source::Source;
-
-/// Most failures that are listed; the rest is counted.
-const FAILURES_MAX: usize = 20;
+use super::{FAILURES_MAX, Finding, failed};
 
 /// What came of an interval.
 enum Outcome {
@@ -24,12 +23,16 @@ enum Outcome {
     NoBook,
 }
 
+/// The clearings that are the log's, by the start of their interval in unix seconds.
+pub(super) type Clearings = BTreeMap<i64, Clearing>;
+
 pub(super) fn check(
     source: &mut Source,
     logs: &Logs,
     (from, to): (Option<Timestamp>, Option<Timestamp>),
     findings: &mut Vec<Finding>,
-) -> Result<(), CliError> {
+) -> Result<Clearings, CliError> {
+    let mut clearings = Clearings::new();
     let (mut same, mut no_book, mut orders, mut wh) = (0_usize, 0_usize, 0_usize, 0_i64);
     let mut failures = Vec::new();
     let wanted =
@@ -39,7 +42,7 @@ pub(super) fn check(
         if !wanted(start) {
             continue;
         }
-        match interval(source, logs, start, commitments)? {
+        match interval(source, logs, start, commitments, &mut clearings)? {
             Ok(Outcome::Same(count, volume_wh)) => {
                 same += 1;
                 orders += count;
@@ -51,7 +54,7 @@ pub(super) fn check(
     }
     let more = failures.len().saturating_sub(FAILURES_MAX);
     for (start, why) in failures.iter().take(FAILURES_MAX) {
-        findings.push((start.to_string(), Err(why.clone())));
+        findings.push(failed(*start, why));
     }
     if more > 0 {
         findings.push((
@@ -66,7 +69,7 @@ pub(super) fn check(
         )),
     ));
     findings.push(("settlement".to_owned(), settled(logs)));
-    Ok(())
+    Ok(clearings)
 }
 
 /// Whether what was settled was cleared before.
@@ -91,6 +94,7 @@ fn interval(
     logs: &Logs,
     start: Timestamp,
     commitments: &[Digest32],
+    clearings: &mut Clearings,
 ) -> Result<Result<Outcome, String>, CliError> {
     let [commitment] = commitments else {
         return Ok(Err(format!("cleared {} times", commitments.len())));
@@ -106,6 +110,7 @@ fn interval(
     if entry.commitment != *commitment {
         return Ok(Err("the clearing is not the one in the log".to_owned()));
     }
+    clearings.insert(start.unix_s(), clearing.clone());
     let logged = [Kind::Order, Kind::Trade].map(|kind| logs.count(kind, start));
     let said = [u64::from(clearing.orders), 2 * u64::from(clearing.trades)];
     if logged != said {
@@ -155,19 +160,20 @@ fn cleared_again(clearing: &Clearing, digest: Digest32, book: &str) -> Result<Ou
 #[cfg(test)]
 mod tests {
     use super::*;
+    use settlement::log::checkpoint::Log;
 
     #[test]
     fn a_line_without_a_clearing_does_not_hold() {
         let start = Timestamp::from_unix_s(900);
         let mut logs = Logs::default();
         let entry = |kind| Entry::new(kind, start, PUBLIC, b"x");
-        assert!(logs.take(&entry(Kind::Line).leaf()));
+        assert!(logs.take(Log::Ledger, 0, &entry(Kind::Line).leaf()));
         let why = settled(&logs).unwrap_err();
         assert!(
             why.contains("1 of 1") && why.contains(&start.to_string()),
             "{why}"
         );
-        assert!(logs.take(&entry(Kind::Clearing).leaf()));
+        assert!(logs.take(Log::Market, 0, &entry(Kind::Clearing).leaf()));
         assert!(settled(&logs).is_ok());
     }
 }

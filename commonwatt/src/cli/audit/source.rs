@@ -17,6 +17,9 @@ const MOST_BYTES: u64 = market_engine::public::BOOK_MAX_BYTES;
 /// The folder in a mirror with what was read and is not checked yet. An audit begins without it.
 const UNCHECKED: &str = ".unchecked";
 
+/// Whose platform it is.
+pub(super) const PLATFORM: &str = "api/v1/platform";
+
 enum From {
     Platform(Client),
     Folder(PathBuf),
@@ -29,6 +32,11 @@ pub(super) struct Source {
     mirror: Option<PathBuf>,
     /// Paths that were read and wait in [`UNCHECKED`]: they enter the mirror only once all holds.
     unchecked: BTreeSet<String>,
+    /// Whether something was taken from the mirror as it is.
+    used_mirror: bool,
+    /// Whether what the mirror has is fetched again; and what of it was another then.
+    again: bool,
+    damaged: BTreeSet<String>,
     /// Checkpoints that were read: they enter the mirror behind all else.
     checkpoints: BTreeMap<String, Vec<u8>>,
 }
@@ -55,6 +63,9 @@ impl Source {
             name,
             mirror: mirror.map(Path::to_owned),
             unchecked: BTreeSet::new(),
+            used_mirror: false,
+            again: false,
+            damaged: BTreeSet::new(),
             checkpoints: BTreeMap::new(),
         })
     }
@@ -69,20 +80,41 @@ impl Source {
 
     /// A resource that never changes: from the mirror where that has it, else it is fetched and kept.
     pub(super) fn fixed(&mut self, path: &str) -> Result<Option<Vec<u8>>, CliError> {
+        let mut kept = None;
         if let Some(mirror) = &self.mirror {
-            let kept = match self.unchecked.contains(path) {
-                true => mirror.join(UNCHECKED).join(path),
-                false => mirror.join(path),
-            };
-            if let Some(bytes) = read(&kept)? {
-                return Ok(Some(bytes));
+            if self.unchecked.contains(path) {
+                return read(&mirror.join(UNCHECKED).join(path));
+            }
+            kept = read(&mirror.join(path))?;
+            if kept.is_some() && !self.again {
+                self.used_mirror = true;
+                return Ok(kept);
             }
         }
         let bytes = self.fetch(path)?;
         if let Some(bytes) = &bytes {
+            if kept.is_some_and(|kept| kept != *bytes) {
+                self.damaged.insert(path.to_owned());
+            }
             self.set_aside(path, bytes)?;
         }
         Ok(bytes)
+    }
+
+    /// From now on everything is fetched again, what the mirror has too; `false` where nothing came from it.
+    pub(super) fn distrust_mirror(&mut self) -> bool {
+        self.again = std::mem::take(&mut self.used_mirror);
+        if self.again {
+            // Who the platform is was asked once.
+            self.unchecked.retain(|path| path == PLATFORM);
+            self.checkpoints.clear();
+        }
+        self.again
+    }
+
+    /// What of the mirror was another than what was fetched again.
+    pub(super) fn damaged(&self) -> Vec<&str> {
+        self.damaged.iter().map(String::as_str).collect()
     }
 
     fn set_aside(&mut self, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
