@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use core::{AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, next_to_close};
 pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
 pub(crate) use orders::{AnswerTo, OrderAnswer, answer_body, read as read_order, read_query};
-pub(crate) use snapshot::{trade_line, utility_alone};
+pub(crate) use snapshot::trade_line;
 
 use crate::live::Live;
 use crate::site::{DataDir, Site};

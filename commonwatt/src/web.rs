@@ -1,5 +1,6 @@
 //! The HTTP side: the pages and their live events, receipts, and the way to the API.
 
+pub(crate) mod bill;
 mod charge;
 mod chart;
 mod house;

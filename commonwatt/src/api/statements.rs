@@ -27,8 +27,9 @@ pub(super) async fn one(
     let month = month.map_err(|error| Refused::bad(&format!("month: {error}.")))?;
     let shared = &web.shared;
     let now = shared.clock.now();
+    let (community, length_s) = (&shared.site.community, shared.site.interval_length_s);
     let statement =
-        settlement::service::statement(&shared.db, &shared.community, home, month, now).await?;
+        settlement::service::statement(&shared.db, community, length_s, home, month, now).await?;
     let statement = statement.ok_or_else(Refused::nothing)?;
     Ok(match wants {
         Wants::Json => Json(statement).into_response(),

@@ -45,6 +45,8 @@ mod settle;
 #[cfg(feature = "platform")]
 mod simulate;
 #[cfg(feature = "platform")]
+mod statement;
+#[cfg(feature = "platform")]
 mod sweep;
 #[cfg(feature = "platform")]
 pub(crate) mod verify;
@@ -92,6 +94,9 @@ enum Command {
     /// Settle one interval from files of trades and meter readings, and print its postings.
     #[cfg(feature = "platform")]
     Settle(settle::Args),
+    /// Write a home's monthly statement: for a printer, a spreadsheet or a program.
+    #[cfg(feature = "platform")]
+    Statement(statement::Args),
     /// Place, take back and list a participant's own orders.
     #[cfg(feature = "platform")]
     Order(order::Args),
@@ -224,6 +229,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Clear(args) => clear::run(&args),
         #[cfg(feature = "platform")]
         Command::Settle(args) => settle::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Statement(args) => statement::run(&args),
         #[cfg(feature = "platform")]
         Command::Order(args) => order::run(&args),
         #[cfg(feature = "platform")]

@@ -176,7 +176,7 @@ fn same_prices(
 }
 
 /// What the same meter values come to at the utility's prices: received less paid.
-pub(crate) fn utility_alone(
+fn utility_alone(
     shared: &Shared,
     mut flows: impl Iterator<Item = (Interval, Energy, Energy)>,
 ) -> Option<Money> {

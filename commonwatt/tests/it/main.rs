@@ -28,6 +28,7 @@ mod probe;
 mod rate;
 mod settle;
 mod simulate;
+mod statement;
 mod status;
 mod thousand;
 mod tidy;

@@ -1,6 +1,6 @@
 //! A participant's monthly statement, from the books.
 
-use domain::ids::ParticipantId;
+use domain::ids::{CommunityId, ParticipantId};
 use domain::money::Money;
 use domain::posting::{Asset, Chart};
 use domain::receipt::Line;
@@ -9,7 +9,7 @@ use runtime::args;
 use runtime::db::Db;
 
 use super::error::{decoded, number};
-use super::{Community, ServiceError, money};
+use super::{ServiceError, money};
 use crate::calendar::LocalMonth;
 use crate::statement::{Balances, Builder, Statement};
 
@@ -25,7 +25,8 @@ const TRIES_MAX: u32 = 5;
 /// The database failed, the history does not add up, or it changed again and again while it was read.
 pub async fn statement(
     db: &Db,
-    community: &Community,
+    community: &CommunityId,
+    interval_length_s: u32,
     participant: &ParticipantId,
     month: LocalMonth,
     now: Timestamp,
@@ -41,7 +42,8 @@ pub async fn statement(
     }
     for _ in 0..TRIES_MAX {
         let before = accounts(db, participant).await?;
-        let builder = read(db, community, participant, month).await?;
+        let builder = Builder::new(community, participant, month, interval_length_s)?;
+        let builder = read(db, participant, builder).await?;
         // Credits and debits only grow: the same sums mean that nothing was posted in between.
         if accounts(db, participant).await? == before {
             return Ok(Some(builder.finish(&balances(&before)?, now)?));
@@ -53,12 +55,9 @@ pub async fn statement(
 
 async fn read(
     db: &Db,
-    community: &Community,
     participant: &ParticipantId,
-    month: LocalMonth,
+    mut builder: Builder,
 ) -> Result<Builder, ServiceError> {
-    let length_s = community.interval_length_s;
-    let mut builder = Builder::new(&community.id, participant, month, length_s)?;
     let mut after = Vec::new();
     loop {
         let (entries, last) = money::other_postings(db, participant, after).await?;

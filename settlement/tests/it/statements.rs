@@ -22,10 +22,17 @@ fn month(text: &str) -> LocalMonth {
 async fn of(world: &World, name: &str, text: &str) -> Statement {
     let made = Timestamp::from_unix_s(START_S + 90 * 86_400);
     let (db, community) = (&world.db, &world.community);
-    statement(db, community, &who(name), month(text), made)
-        .await
-        .unwrap()
-        .unwrap()
+    statement(
+        db,
+        &community.id,
+        community.interval_length_s,
+        &who(name),
+        month(text),
+        made,
+    )
+    .await
+    .unwrap()
+    .unwrap()
 }
 
 fn tokens(text: &str) -> Money {
@@ -133,7 +140,7 @@ async fn who_is_not_enrolled_has_none_and_a_changed_balance_is_found() {
     let made = Timestamp::from_unix_s(START_S);
     let ask = |name: &'static str| {
         let (db, community) = (world.db.clone(), world.community.clone());
-        async move { statement(&db, &community, &who(name), month("2026-07"), made).await }
+        async move { statement(&db, &community.id, 900, &who(name), month("2026-07"), made).await }
     };
     assert_eq!(ask("home-x").await.unwrap(), None);
     let sql =

@@ -1,49 +1,31 @@
-//! `/home/statement/{yyyy-mm}`: what a month came to, line by line, as it stands in the ledger.
+//! `/home/statement/{yyyy-mm}`: what a month came to, as its statement has it: refused where that does not come to
+//! the ledger. As CSV, as JSON, and as a document for the printer.
 
+use axum::Json;
 use axum::extract::{Path, Query};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{Months, NaiveDate};
-use domain::energy::Energy;
-use domain::ids::ParticipantId;
-use domain::money::Money;
-use domain::quality::Quality;
-use domain::receipt::Line;
 use maud::{Markup, html};
 use serde::Deserialize;
-use settlement::service::ParticipantMoney;
+use settlement::calendar::{LocalMonth, Zone};
+use settlement::service::{ServiceError, statement};
+use settlement::statement::Statement;
 
-use super::{Ask, csv};
-use crate::platform::utility_alone;
-use crate::view::calendar::{self, Span};
+use super::{Ask, csv, private};
+use crate::view::calendar;
+use crate::web::bill;
 use crate::web::layout::Page;
 use crate::web::words::Words;
+
+/// The print carries its style in itself, so that it can be kept, and nothing else.
+const BILL_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
     format: String,
-}
-
-struct Data {
-    month: NaiveDate,
-    this_month: NaiveDate,
-    money: ParticipantMoney,
-    /// Energy behind the money.
-    sold: Energy,
-    bought: Energy,
-    pooled: [Energy; 2],
-    utility: [Energy; 2],
-    imported: Energy,
-    exported: Energy,
-    utility_alone: Money,
-    /// Settled intervals, and those of them with a value that was put in for a missing one.
-    settled: usize,
-    substituted: usize,
-    /// Settled so far that nothing but a dispute changes it.
-    last: usize,
-    due: i64,
-    /// Intervals of the whole month.
-    all: i64,
 }
 
 /// The newest month.
@@ -60,147 +42,81 @@ pub(super) async fn show(
 ) -> Result<Response, Response> {
     let home = ask.home()?;
     let today = calendar::date(ask.words.zone, ask.street.now);
-    let month = calendar::month_of(&month).filter(|month| *month <= today);
-    let month = month.ok_or_else(|| ask.missing())?;
-    let data = read(&ask, &home, month).await;
-    let data = data.map_err(|error| ask.failed("a statement could not be read", &error))?;
-    if asked.format == "csv" {
-        let name = format!("statement-{home}-{}", month.format("%Y-%m"));
-        return Ok(csv(&name, &lines(&data)));
-    }
-    Ok(ask.show(&page(&ask.words, &home, &data)))
-}
-
-async fn read(ask: &Ask, home: &ParticipantId, month: NaiveDate) -> anyhow::Result<Data> {
-    let (shared, words, now) = (&ask.web.shared, &ask.words, ask.street.now);
-    let span = calendar::month(words.zone, month);
-    let money = settlement::service::money_of(&shared.db, home, span.from, span.to).await?;
-    let lines = settlement::service::lines_of(&shared.db, home, span.from, span.to).await?;
-    let sum = |of: &dyn Fn(&Line) -> i64| Energy::from_wh(lines.iter().map(of).sum());
-    let flows = lines.iter().map(|line| {
-        (
-            line.interval,
-            line.delivery.imported,
-            line.delivery.exported,
-        )
-    });
-    let alone = utility_alone(shared, flows);
-    let points = settlement::service::point_states(&shared.db, Some(home), now, now).await?;
-    let since = points.iter().map(|point| point.since).min();
-    let until = Span {
-        from: span.from.max(since.unwrap_or(span.from)),
-        to: span.to.min(now),
+    let first = calendar::month_of(&month).filter(|month| *month <= today);
+    let local = LocalMonth::parse(&month, Zone::from(ask.words.zone)).ok();
+    let (Some(first), Some(local)) = (first, local) else {
+        return Err(ask.missing());
     };
-    let is_put_in = |line: &&Line| line.delivery.quality.has(Quality::SUBSTITUTED);
-    Ok(Data {
-        month,
-        this_month: calendar::date(words.zone, now),
-        sold: sum(&|line| line.delivery.sold.wh()),
-        bought: sum(&|line| line.delivery.bought.wh()),
-        pooled: [
-            sum(&|line| line.pooled_wh.wh().max(0)),
-            sum(&|line| (-line.pooled_wh.wh()).max(0)),
-        ],
-        utility: [
-            sum(&|line| line.utility_wh.wh().max(0)),
-            sum(&|line| (-line.utility_wh.wh()).max(0)),
-        ],
-        imported: sum(&|line| line.delivery.imported.wh()),
-        exported: sum(&|line| line.delivery.exported.wh()),
-        utility_alone: alone.unwrap_or(Money::ZERO),
-        settled: lines.len(),
-        substituted: lines.iter().filter(is_put_in).count(),
-        last: lines
-            .iter()
-            .filter(|line| line.run.code() >= domain::posting::Run::Final.code())
-            .count(),
-        all: span.intervals(shared.site.interval_length_s),
-        due: until.intervals(shared.site.interval_length_s).max(0),
-        money,
+    let (shared, now) = (&ask.web.shared, ask.street.now);
+    let (community, length_s) = (&shared.site.community, shared.site.interval_length_s);
+    let made = match statement(&shared.db, community, length_s, &home, local, now).await {
+        Ok(Some(made)) => made,
+        Ok(None) => return Err(ask.missing()),
+        Err(error @ ServiceError::Statement(_)) => return Err(refused(&ask, &error)),
+        Err(error) => return Err(ask.failed("a statement could not be read", &error)),
+    };
+    let name = format!("statement-{home}-{month}");
+    Ok(match asked.format.as_str() {
+        "csv" => csv(&name, &[made.to_csv().trim_end().to_owned()]),
+        "json" => private(Json(made).into_response()),
+        "html" => {
+            let kind = [
+                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+                (header::CONTENT_SECURITY_POLICY, BILL_POLICY),
+            ];
+            private((kind, bill::document(&ask.words, &made)).into_response())
+        }
+        _ => ask.show(&page(&ask.words, &made, first, today)),
     })
 }
 
-fn paid(money: Money) -> Money {
-    Money::from_nano(money.nano().saturating_neg())
-}
-
-/// The statement's rows: what, the energy behind it, the money, above zero received.
-fn rows(data: &Data) -> [(&'static str, Option<Energy>, Money); 5] {
-    let money = &data.money;
-    let net = |[given, taken]: [Energy; 2]| given.checked_sub(taken);
-    [
-        ("money.sold", Some(data.sold), money.sold),
-        ("money.bought", Some(data.bought), paid(money.bought)),
-        ("money.fees", Some(data.bought), paid(money.fees)),
-        ("money.pool", net(data.pooled), money.pool),
-        ("money.utility", net(data.utility), money.utility),
-    ]
-}
-
-fn lines(data: &Data) -> Vec<String> {
-    let line = |(key, energy, money): (&str, Option<Energy>, Money)| {
-        let name = key.split_once('.').map_or(key, |(_, name)| name);
-        let energy = energy.map_or_else(String::new, |energy| energy.wh().to_string());
-        format!("{name},{energy},{money}")
+/// A bill that does not come to the ledger is not shown, and the operator's log says by how much.
+fn refused(ask: &Ask, error: &ServiceError) -> Response {
+    tracing::error!(%error, "a statement was refused");
+    let words = &ask.words;
+    let page = Page {
+        title: words.t("statement.refused").to_owned(),
+        above: String::new(),
+        answer: words.t("statement.refused").to_owned(),
+        below: html! { (words.t("statement.refused_why")) },
+        body: html! {},
+        live: None,
     };
-    let mut lines = vec!["item,energy_wh,amount".to_owned()];
-    lines.extend(rows(data).into_iter().map(line));
-    lines.push(format!("net,,{}", data.money.net));
-    lines.push(format!("utility_alone,,{}", data.utility_alone));
-    lines
+    let mut response = ask.show(&page);
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
 }
 
-fn page(words: &Words, home: &ParticipantId, data: &Data) -> Page {
-    let net = data.money.net;
-    let key = if net.nano() < 0 {
-        "statement.cost"
-    } else {
-        "statement.earned"
-    };
-    let month = words.month(data.month);
-    let answer = if data.settled == 0 {
-        words.fill("statement.empty", &[("month", &month)])
-    } else {
-        words.fill(key, &[("amount", &words.money_abs(net)), ("month", &month)])
+fn page(words: &Words, made: &Statement, first: NaiveDate, today: NaiveDate) -> Page {
+    let month = words.month(first);
+    let data = &made.total.data;
+    let answer = match data.not_settled == made.total.intervals {
+        true => words.fill("statement.empty", &[("month", &month)]),
+        false => bill::answer(words, made.total.net, &month),
     };
     Page {
         title: words.fill("statement.title", &[("month", &month)]),
-        above: home.to_string(),
+        above: made.participant.to_string(),
         answer,
-        below: html! { (below(words, data)) },
+        below: html! { (bill::better(words, made.alone.better_by)) },
         body: html! {
-            (picker(words, data))
-            section.card.letter { (table(words, data)) }
+            (picker(words, first, today))
+            section.card.letter { (table(words, made)) }
             div.two {
-                section.card { (never_worse(words, data)) }
-                section.card { (state(words, data)) }
+                section.card { (never_worse(words, made)) }
+                section.card { (state(words, made)) }
             }
         },
         live: None,
     }
 }
 
-fn below(words: &Words, data: &Data) -> String {
-    let better = data
-        .money
-        .net
-        .checked_sub(data.utility_alone)
-        .unwrap_or(Money::ZERO);
-    let key = if better.nano() < 0 {
-        "statement.worse"
-    } else {
-        "statement.better"
-    };
-    words.fill(key, &[("amount", &words.money_abs(better))])
-}
-
-fn picker(words: &Words, data: &Data) -> Markup {
+fn picker(words: &Words, first: NaiveDate, today: NaiveDate) -> Markup {
     let link = |month: NaiveDate| format!("/home/statement/{}", month.format("%Y-%m"));
-    let before = data.month.checked_sub_months(Months::new(1));
-    let after = data
-        .month
+    let before = first.checked_sub_months(Months::new(1));
+    let after = first
         .checked_add_months(Months::new(1))
-        .filter(|m| *m <= data.this_month);
+        .filter(|m| *m <= today);
     html! {
         nav.picker aria-label=(words.t("statement.months")) {
             @if let Some(month) = before { a rel="prev" href=(link(month)) { "‹ " (words.month(month)) } }
@@ -210,54 +126,59 @@ fn picker(words: &Words, data: &Data) -> Markup {
     }
 }
 
-fn table(words: &Words, data: &Data) -> Markup {
-    let csv = format!("/home/statement/{}?format=csv", data.month.format("%Y-%m"));
+fn table(words: &Words, made: &Statement) -> Markup {
+    let (total, alone) = (&made.total, &made.alone);
+    let link = |format: &str| format!("/home/statement/{}?format={format}", made.month);
     html! {
         h2 { (words.t("statement.lines")) }
         div.scroll tabindex="0" role="region" aria-label=(words.t("statement.lines")) { table.sums {
             thead { tr { th {} th.n { "kWh" } th.n { (words.currency) } } }
-            tbody { @for (word, energy, money) in rows(data) { tr {
+            tbody { @for (word, energy, money) in bill::items(total) { tr {
                 th scope="row" { (words.t(word)) }
                 td.n { @match energy { Some(energy) => (words.kwh(energy)), None => "–" } }
                 td.n { (words.amount(money)) }
             } } }
-            tfoot { tr.total { th scope="row" { (words.t("money.net")) } td {} td.n { (words.amount(data.money.net)) } } }
+            tfoot {
+                tr.total { th scope="row" { (words.t("money.net")) } td {} td.n { (words.amount(total.net)) } }
+                tr { th scope="row" { (words.t("money.utility_alone")) } td {} td.n { (words.amount(alone.net)) } }
+            }
         } }
         p.hint { (words.t("statement.signs")) }
-        p.csv { a href=(csv) download { (words.t("chart.csv")) } }
-    }
-}
-
-fn never_worse(words: &Words, data: &Data) -> Markup {
-    let better = data
-        .money
-        .net
-        .checked_sub(data.utility_alone)
-        .unwrap_or(Money::ZERO);
-    html! {
-        h2 { (words.t("statement.never_worse")) }
-        table.sums {
-            tbody {
-                tr { th scope="row" { (words.t("statement.metered_in")) } td.n { (words.energy(data.imported)) } }
-                tr { th scope="row" { (words.t("statement.metered_out")) } td.n { (words.energy(data.exported)) } }
-                tr { th scope="row" { (words.t("money.utility_alone")) } td.n { (words.money(data.utility_alone)) } }
-                tr { th scope="row" { (words.t("money.net")) } td.n { (words.money(data.money.net)) } }
-            }
-            tfoot { tr.total { th scope="row" { (words.t("money.better")) } td.n { (words.money(better)) } } }
+        p.csv {
+            a href=(link("html")) { (words.t("bill.print")) } " · "
+            a href=(link("csv")) download { (words.t("chart.csv")) } " · "
+            a href=(link("json")) download=(format!("statement-{}-{}.json", made.participant, made.month)) { (words.t("bill.json")) }
         }
     }
 }
 
-fn state(words: &Words, data: &Data) -> Markup {
-    let (settled, due) = (data.settled.to_string(), data.due.to_string());
+fn never_worse(words: &Words, made: &Statement) -> Markup {
+    let (total, alone) = (&made.total, &made.alone);
+    html! {
+        h2 { (words.t("statement.never_worse")) }
+        table.sums {
+            tbody {
+                tr { th scope="row" { (words.t("statement.metered_in")) } td.n { (words.energy(total.imported)) } }
+                tr { th scope="row" { (words.t("statement.metered_out")) } td.n { (words.energy(total.exported)) } }
+                tr { th scope="row" { (words.t("money.utility_alone")) } td.n { (words.money(alone.net)) } }
+                tr { th scope="row" { (words.t("money.net")) } td.n { (words.money(total.net)) } }
+            }
+            tfoot { tr.total { th scope="row" { (words.t("money.better")) } td.n { (words.money(alone.better_by)) } } }
+        }
+    }
+}
+
+fn state(words: &Words, made: &Statement) -> Markup {
+    let data = &made.total.data;
     html! {
         h2 { (words.t("statement.data")) }
         dl.facts {
-            dt { (words.t("statement.settled")) }
-            dd { (words.fill("devices.of", &[("n", &settled), ("all", &due)])) }
-            dt { (words.t("statement.put_in")) } dd { (data.substituted) }
-            dt { (words.t("statement.final")) } dd { (data.last) }
-            dt { (words.t("statement.in_month")) } dd { (data.all) }
+            dt { (words.t("bill.measured")) } dd { (data.measured) }
+            dt { (words.t("bill.estimated")) } dd { (data.estimated) }
+            dt { (words.t("bill.missing")) } dd { (data.missing) }
+            dt { (words.t("bill.not_settled")) } dd { (data.not_settled) }
+            dt { (words.t("bill.corrected")) } dd { (data.corrected) }
+            dt { (words.t("statement.in_month")) } dd { (made.total.intervals) }
         }
         p.hint { (words.t("page.provisional")) }
         p { a href="/home/trades" { (words.t("home.all_trades")) } }
