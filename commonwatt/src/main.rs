@@ -18,6 +18,8 @@ mod cli;
 #[cfg(feature = "platform")]
 mod demo;
 #[cfg(feature = "platform")]
+mod https;
+#[cfg(feature = "platform")]
 mod live;
 #[cfg(feature = "platform")]
 mod platform;

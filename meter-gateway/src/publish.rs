@@ -518,6 +518,8 @@ impl Publisher {
                 self.unproven(head.old);
                 false
             }
+            // The platform answers the next repeat of the reading again.
+            Ledger::NotKept => false,
             Ledger::Contradiction(why) => {
                 tracing::error!(
                     "THE OPERATOR'S LEDGER CONTRADICTS WHAT THIS GATEWAY HAS SEEN OF IT: {why}; its words are not \

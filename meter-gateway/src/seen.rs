@@ -1,13 +1,13 @@
 //! What this gateway has seen of its operator's ledger log: every gateway is a witness of its own operator.
 //!
-//! It remembers the newest checkpoint that it was shown. A later one must begin with it; one that contradicts
+//! It remembers the newest checkpoint that it was shown, on disk before it believes it, so that no power cut and no
+//! restart makes it forget what it has told. A later one must begin with it; one that contradicts
 //! it is not believed, nor is the acceptance that brought it, so the outbox keeps its readings, and both
 //! checkpoints are kept as evidence. Who is shown another log than the neighbours, or an old one again,
 //! so has it in the operator's own signature.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use domain::acceptance::LedgerHead;
 use domain::ids::CommunityId;
@@ -18,11 +18,12 @@ use domain::signed::PublicKey;
 use domain::time::Timestamp;
 use serde_json::json;
 
-/// What was seen is written down at most so often: a power cut forgets the checkpoints of a minute.
-const WRITE_PAUSE: Duration = Duration::from_secs(60);
-
-/// The file in the data folder with the newest checkpoint.
-const SEEN_FILE: &str = "ledger.note";
+/// The file in the data folder with the newest checkpoint, behind a line that says when it was issued.
+const SEEN_FILE: &str = "ledger.seen";
+/// Its first line begins so.
+const ISSUED: &str = "issued ";
+/// The checkpoint alone, as earlier versions have kept it.
+const EARLIER_FILE: &str = "ledger.note";
 /// The file with the two that contradict each other.
 const EVIDENCE_FILE: &str = "ledger-fork.json";
 
@@ -35,7 +36,6 @@ pub struct Seen {
     kept: Option<(String, Checkpoint)>,
     /// When the newest acceptance with a checkpoint was signed: an older one that comes late says nothing new.
     newest: Option<Timestamp>,
-    written: Option<Instant>,
     /// The size that the platform was last told.
     said: Option<u64>,
     /// Why something could not be written down.
@@ -51,6 +51,8 @@ pub enum Heard {
     Late,
     /// It cannot be compared with what was seen: the platform proved from another size.
     Unproven,
+    /// It could not be written down, and is as good as not heard: it will come again.
+    NotKept,
     /// It contradicts what was seen.
     Contradiction(String),
 }
@@ -60,18 +62,25 @@ impl Seen {
     #[must_use]
     pub fn open(folder: &Path, community: &CommunityId, key: PublicKey) -> Self {
         let origin = Log::Ledger.origin(community);
-        let text = std::fs::read_to_string(folder.join(SEEN_FILE)).ok();
-        let kept = text.and_then(|text| {
-            let checkpoint = Checkpoint::open(&text, &origin, key).ok()?;
-            Some((text, checkpoint))
+        let read = |file| std::fs::read_to_string(folder.join(file)).ok();
+        let opened = |text: &str| {
+            let checkpoint = Checkpoint::open(text, &origin, key).ok()?;
+            Some((text.to_owned(), checkpoint))
+        };
+        let newest = read(SEEN_FILE).and_then(|text| {
+            let (issued, note) = text.strip_prefix(ISSUED)?.split_once('\n')?;
+            Some((opened(note)?, Timestamp::from_unix_ms(issued.parse().ok()?)))
         });
+        let (kept, newest) = match newest {
+            Some((kept, issued_at)) => (Some(kept), Some(issued_at)),
+            None => (read(EARLIER_FILE).and_then(|text| opened(&text)), None),
+        };
         Seen {
             folder: folder.to_owned(),
             origin,
             key,
             kept,
-            newest: None,
-            written: None,
+            newest,
             said: None,
             trouble: None,
         }
@@ -138,14 +147,19 @@ impl Seen {
         }
     }
 
+    /// Written down first, in one step with the time it was issued at, and believed then.
     fn remember(&mut self, head: &LedgerHead, next: Checkpoint, issued_at: Timestamp) -> Heard {
-        self.kept = Some((head.note.clone(), next));
-        self.newest = self.newest.max(Some(issued_at));
-        if self.written.is_none_or(|at| at.elapsed() >= WRITE_PAUSE) {
-            self.written = Some(Instant::now());
-            let file = self.folder.join(SEEN_FILE);
-            self.trouble = runtime::durable::write(&file, &head.note, 0o644).err();
+        let newest = self
+            .newest
+            .map_or(issued_at, |newest| newest.max(issued_at));
+        let text = format!("{ISSUED}{}\n{}", newest.unix_ms(), head.note);
+        let file = self.folder.join(SEEN_FILE);
+        if let Err(error) = runtime::durable::write(&file, text, 0o644) {
+            self.trouble = Some(error);
+            return Heard::NotKept;
         }
+        self.kept = Some((head.note.clone(), next));
+        self.newest = Some(newest);
         Heard::Fine
     }
 
@@ -235,8 +249,35 @@ mod tests {
         // A word from before that comes late.
         assert_eq!(seen.hear(&ledger.head(0, 3), at(1)), Heard::Late);
         assert!(!folder.path().join(EVIDENCE_FILE).exists());
-        std::fs::write(folder.path().join(SEEN_FILE), "damaged").unwrap();
+        // Nor is it taken for an older state after a restart: what was newest is on disk.
+        let mut started = open();
+        assert_eq!(started.size(), Some(7));
+        assert_eq!(started.hear(&ledger.head(0, 3), at(1)), Heard::Late);
+        let file = folder.path().join(SEEN_FILE);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, "damaged").unwrap();
         assert_eq!(open().size(), None);
+        // What an earlier version has kept counts.
+        let (_, note) = text.split_once('\n').unwrap();
+        std::fs::write(folder.path().join(EARLIER_FILE), note).unwrap();
+        assert_eq!(open().size(), Some(7));
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_believed() {
+        let ledger = ledger("a");
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+        assert_eq!(seen.hear(&ledger.head(0, 3), at(1)), Heard::Fine);
+        // A folder in the way of the file that is written beside.
+        let beside = folder.path().join(SEEN_FILE).with_extension("new");
+        std::fs::create_dir(&beside).unwrap();
+        assert_eq!(seen.hear(&ledger.head(3, 7), at(2)), Heard::NotKept);
+        assert!(seen.trouble().is_some());
+        assert_eq!(seen.size(), Some(3));
+        std::fs::remove_dir(&beside).unwrap();
+        assert_eq!(seen.hear(&ledger.head(3, 7), at(2)), Heard::Fine);
+        assert_eq!(seen.size(), Some(7));
     }
 
     #[test]

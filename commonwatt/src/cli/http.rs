@@ -1,5 +1,5 @@
-//! Asking a platform over HTTP: what is said there is signed in itself, so plain HTTP does; from another
-//! machine, go through a tunnel (`ssh -L`) for the sake of privacy.
+//! Asking a platform over HTTP or HTTPS: what is said there is signed in itself, so plain HTTP does where nobody else
+//! can listen.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use serde_json::Value;
 
 use super::CliError;
+use crate::https::{self, is_address};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,14 +29,14 @@ impl Client {
     /// Gets a resource of the API.
     pub(super) fn get(&self, path: &str) -> Result<Value, CliError> {
         let address = self.address(path)?;
-        let text = self.heard(agent().get(&address).call(), ANSWER_MAX_BYTES)?;
+        let text = self.heard(agent()?.get(&address).call(), ANSWER_MAX_BYTES)?;
         Ok(serde_json::from_slice(&text).unwrap_or_default())
     }
 
     /// Gets a text as it is, of at most so many bytes.
     pub(super) fn get_text(&self, path: &str, most: u64) -> Result<String, CliError> {
         let address = self.address(path)?;
-        let bytes = self.heard(agent().get(&address).call(), most)?;
+        let bytes = self.heard(agent()?.get(&address).call(), most)?;
         let strange = |_| anyhow!("the platform at {} answers with no text", self.url);
         Ok(String::from_utf8(bytes).map_err(strange)?)
     }
@@ -43,7 +44,7 @@ impl Client {
     /// Gets the bytes at a path, of at most so many; none where there is nothing.
     pub(super) fn find(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, CliError> {
         let address = self.address(path)?;
-        match agent().get(&address).call() {
+        match agent()?.get(&address).call() {
             Ok(answer) if answer.status() == ureq::http::StatusCode::NOT_FOUND => Ok(None),
             answer => self.heard(answer, most).map(Some),
         }
@@ -52,17 +53,16 @@ impl Client {
     /// Posts signed bytes, and gives the platform's answer.
     pub(super) fn post(&self, path: &str, signed: &[u8]) -> Result<Value, CliError> {
         let address = self.address(path)?;
-        let request = agent().post(&address).content_type("application/cose");
+        let request = agent()?.post(&address).content_type("application/cose");
         let text = self.heard(request.send(signed), ANSWER_MAX_BYTES)?;
         Ok(serde_json::from_slice(&text).unwrap_or_default())
     }
 
     fn address(&self, path: &str) -> Result<String, CliError> {
         let host = self.url.trim_end_matches('/');
-        if host.strip_prefix("http://").is_none_or(str::is_empty) {
+        if !is_address(host) {
             return Err(CliError::BadInput(format!(
-                "--url {}: an address like http://127.0.0.1:8080; to reach another machine, open a tunnel \
-                 (ssh -L 8080:127.0.0.1:8080 …)",
+                "--url {}: an address like http://127.0.0.1:8080 or https://street.example",
                 self.url
             )));
         }
@@ -94,13 +94,8 @@ impl Client {
     }
 }
 
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        // A refusal says why in its body.
-        .http_status_as_error(false)
-        .build();
-    config.into()
+fn agent() -> anyhow::Result<ureq::Agent> {
+    https::agent(PATIENCE, None)
 }
 
 #[cfg(test)]
@@ -108,10 +103,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_plain_http() {
+    fn an_address_is_one_of_the_web() {
         let good = Client::new("http://127.0.0.1:9000/").address("/api/v1/keys");
         assert_eq!(good.unwrap(), "http://127.0.0.1:9000/api/v1/keys");
-        for bad in ["127.0.0.1:9000", "https://street.example", "http://", ""] {
+        for bad in ["127.0.0.1:9000", "ftp://street.example", "http://", ""] {
             let told = Client::new(bad).address("/").unwrap_err().to_string();
             assert!(told.contains("--url"), "{told}");
         }

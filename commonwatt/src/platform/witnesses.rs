@@ -6,6 +6,7 @@
 //! state, or somebody was shown another log. Readings are taken in all the same.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,11 @@ use settlement::log::cosignature::cosigned_at;
 use settlement::log::note::{NOTE_MAX_BYTES, Note, NoteSignature, VerifierKey};
 use settlement::log::tree::consistency_plan;
 use settlement::log::witness::AddCheckpoint;
-use settlement::service::{self, ServiceError};
+use settlement::service::{self, ServiceError, SetBack};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use crate::https;
 use crate::site::Witness;
 
 /// Between two rounds of asking.
@@ -136,8 +138,22 @@ pub(crate) fn log_key(shared: &Shared, log: Log) -> Option<VerifierKey> {
     VerifierKey::of_log(&log.origin(&shared.community.id), operator)
 }
 
-/// Stops the market where the books hold a proof that this operator's log has forked.
+/// Stops the market where the books hold a proof that this operator's log has forked, or a checkpoint that they
+/// still do not reach.
 pub(super) async fn remember(shared: &Shared) -> anyhow::Result<()> {
+    for shown in service::set_back(&shared.db).await? {
+        let seen = Note::parse(&shown.note)
+            .and_then(|note| Checkpoint::read_body(&note.body).map(|(_, seen)| seen));
+        let seen = seen.context("what showed that the books were set back is no checkpoint")?;
+        if service::root_at(&shared.db, shown.log, seen.size).await? == Some(seen.root) {
+            continue;
+        }
+        let size = newest(shared, shown.log)
+            .await?
+            .map_or(0, |(_, newest)| newest.size);
+        let why = older(&shown.witness, shown.log, seen.size, size);
+        shared.watch.raise(format!("since {}: {why}", shown.at));
+    }
     for case in service::cases(&shared.db).await? {
         let Ok(evidence) = Evidence::read(&case.text) else {
             continue;
@@ -224,7 +240,10 @@ async fn ask_once(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Resul
             note: note_to_sign,
         };
         let url = format!("{}/add-checkpoint", witness.url);
-        let (status, answer) = heard(move |agent| agent.post(&url).send(asked.to_text())).await?;
+        let (status, answer) = heard(witness.ca_file.clone(), move |agent| {
+            agent.post(&url).send(asked.to_text())
+        })
+        .await?;
         match status {
             200 => {
                 let line = signed_line(&answer, &note, &witness.key)?;
@@ -280,7 +299,8 @@ fn signed_line(answer: &str, note: &Note, key: &VerifierKey) -> anyhow::Result<N
 async fn contradiction(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Result<()> {
     let key = log_key(shared, log).context("the community has no name for its logs")?;
     let url = format!("{}/signed/{}", witness.url, key.name());
-    let (status, text) = heard(move |agent| agent.get(&url).call()).await?;
+    let (status, text) =
+        heard(witness.ca_file.clone(), move |agent| agent.get(&url).call()).await?;
     let theirs = Note::parse(&text).filter(|theirs| status == 200 && is_signed(theirs, &key));
     let seen = theirs.as_ref().and_then(|theirs| {
         let (_, seen) = Checkpoint::read_body(&theirs.body)?;
@@ -295,12 +315,17 @@ async fn contradiction(shared: &Shared, witness: &Witness, log: Log) -> anyhow::
     };
     let (name, word) = (witness.key.name(), log.word());
     if seen.size > newest.size {
-        shared.watch.raise(format!(
-            "witness {name} has signed this operator's {word} log with {} entries, and these books have {}: \
-             they are older than what was shown; go on with the newer ones",
-            seen.size, newest.size
-        ));
-        return Ok(());
+        shared.watch.raise(older(name, log, seen.size, newest.size));
+        // A start must not forget it: the first checkpoint after it would make a fork of it.
+        let shown = SetBack {
+            log,
+            witness: name.to_owned(),
+            note: theirs.to_text(),
+            at: shared.clock.now(),
+        };
+        let mut tx = shared.db.begin().await?;
+        service::keep_set_back(&mut tx, &shown).await?;
+        return Ok(tx.commit().await?);
     }
     if service::root_at(&shared.db, log, seen.size).await? == Some(seen.root) {
         return Ok(());
@@ -318,6 +343,14 @@ async fn contradiction(shared: &Shared, witness: &Witness, log: Log) -> anyhow::
         ));
     }
     Ok(())
+}
+
+fn older(witness: &str, log: Log, theirs: u64, ours: u64) -> String {
+    let word = log.word();
+    format!(
+        "witness {witness} has signed this operator's {word} log with {theirs} entries, and these books have {ours}: \
+         they are older than what was shown; go on with the newer ones"
+    )
 }
 
 /// Whether the books hold a case of what a witness shows: one is enough, whatever else these books have signed.
@@ -368,14 +401,11 @@ type Answer = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 /// Status and text of an answer, off the threads that everything else runs on.
 async fn heard(
+    ca_file: Option<PathBuf>,
     call: impl FnOnce(ureq::Agent) -> Answer + Send + 'static,
 ) -> anyhow::Result<(u16, String)> {
     let asked = tokio::task::spawn_blocking(move || {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
-            .http_status_as_error(false)
-            .build();
-        let mut answer = call(config.into())?;
+        let mut answer = call(https::agent(PATIENCE, ca_file.as_deref())?)?;
         let most = u64::try_from(NOTE_MAX_BYTES).unwrap_or(u64::MAX);
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(most);

@@ -1,8 +1,12 @@
 //! `[[witnesses]]` of `site.toml`: who is asked to sign the logs' checkpoints.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use settlement::log::note::{Algorithm, VerifierKey};
+
+use crate::https::is_address;
 
 /// Most witnesses of a site: each is asked after each checkpoint, one after the other.
 const WITNESSES_MAX: usize = 16;
@@ -13,8 +17,11 @@ const WITNESSES_MAX: usize = 16;
 pub(crate) struct WitnessFile {
     /// As `commonwatt witness` prints it.
     key: String,
-    /// Where it listens, `http://127.0.0.1:7380` say.
+    /// Where it listens, `https://witness.example` say.
     url: String,
+    /// The authorities of its certificate, in PEM, where they are not those that browsers believe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
 }
 
 /// A witness that is asked.
@@ -22,6 +29,7 @@ pub(crate) struct WitnessFile {
 pub(crate) struct Witness {
     pub(crate) key: VerifierKey,
     pub(crate) url: String,
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl WitnessFile {
@@ -31,14 +39,18 @@ impl WitnessFile {
             bail!("witnesses.key {key}: the key of a log, not of a witness");
         }
         let url = self.url.trim_end_matches('/');
-        if url.strip_prefix("http://").is_none_or(str::is_empty) {
+        if !is_address(url) {
             bail!(
-                "witnesses.url `{url}`: an address like http://127.0.0.1:7380; what is said there is signed \
-                 in itself, to reach another machine open a tunnel"
+                "witnesses.url `{url}`: an address like https://witness.example or http://127.0.0.1:7380"
             );
         }
-        let url = url.to_owned();
-        Ok(Witness { key, url })
+        let (url, ca_file) = (url.to_owned(), self.ca_file);
+        if ca_file.is_some() && !url.starts_with("https://") {
+            bail!(
+                "witnesses.ca_file: only an address with https:// has a certificate, and {url} is none"
+            );
+        }
+        Ok(Witness { key, url, ca_file })
     }
 
     /// As it is written down.
@@ -46,6 +58,7 @@ impl WitnessFile {
         WitnessFile {
             key: witness.key.to_string(),
             url: witness.url.clone(),
+            ca_file: witness.ca_file.clone(),
         }
     }
 }
@@ -80,13 +93,19 @@ mod tests {
         let file = |key: &str, url: &str| WitnessFile {
             key: key.to_owned(),
             url: url.to_owned(),
+            ca_file: None,
         };
         let good = checked(vec![file(&witness, "http://127.0.0.1:1/")]).unwrap();
         assert_eq!(good[0].url, "http://127.0.0.1:1");
+        assert!(checked(vec![file(&witness, "https://witness.example")]).is_ok());
+        let mut plain = file(&witness, "http://a");
+        plain.ca_file = Some("ca.pem".into());
+        let told = format!("{:#}", checked(vec![plain]).unwrap_err());
+        assert!(told.contains("witnesses.ca_file"), "{told}");
         for (files, part) in [
             (vec![file("x", "http://a")], "witnesses.key"),
             (vec![file(&log, "http://a")], "not of a witness"),
-            (vec![file(&witness, "https://a")], "witnesses.url"),
+            (vec![file(&witness, "ftp://a")], "witnesses.url"),
             (
                 vec![file(&witness, "http://a"), file(&witness, "http://b")],
                 "there twice",

@@ -87,7 +87,7 @@ impl Bench {
             note: Note::parse(&note).unwrap(),
         };
         let url = format!("{}/add-checkpoint", self.url);
-        let (status, _) = heard(move |agent| agent.post(&url).send(asked.to_text()))
+        let (status, _) = heard(None, move |agent| agent.post(&url).send(asked.to_text()))
             .await
             .unwrap();
         assert_eq!(status, 200);
@@ -230,4 +230,36 @@ async fn books_that_are_older_than_what_was_signed_stop_the_market() {
     // It is no proof of anything: the books may only have been set back.
     assert!(service::cases(&bench.shared.db).await.unwrap().is_empty());
     assert!(bench.shared.watch.stands_still());
+    // A start does not forget it, also where the witness does not answer any more.
+    let (db, data) = (bench.shared.db.clone(), bench.dir.path().join("data"));
+    drop(bench._lock);
+    let (data, _lock) = DataDir::take(&data).unwrap();
+    let gone = site("http://127.0.0.1:9");
+    let again = crate::platform::open(gone, &data, db, Clock::scaled(START, 1)).await;
+    let alarm = again.unwrap().shared.watch.alarm().unwrap();
+    assert!(
+        alarm.starts_with("since ") && alarm.contains("they are older"),
+        "{alarm}"
+    );
+}
+
+#[tokio::test]
+async fn books_that_lead_to_what_was_shown_go_on() {
+    let bench = Bench::new(false).await;
+    bench.grow().await;
+    let shared = &bench.shared;
+    let note = service::latest_checkpoint(&shared.db, Log::Ledger)
+        .await
+        .unwrap();
+    let shown = SetBack {
+        log: Log::Ledger,
+        witness: "w.example".to_owned(),
+        note: note.unwrap(),
+        at: START,
+    };
+    let mut tx = shared.db.begin().await.unwrap();
+    service::keep_set_back(&mut tx, &shown).await.unwrap();
+    tx.commit().await.unwrap();
+    remember(shared).await.unwrap();
+    assert_eq!(shared.watch.alarm(), None);
 }
