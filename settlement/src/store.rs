@@ -129,7 +129,7 @@ pub const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("store/last_run_postgres.sql"),
     },
     Migration {
-        version: 3090,
+        version: 3120,
         description: "the record of a run, its place in the ledger log, and what shows that books were set back",
         sqlite: concat!(
             include_str!("store/records_sqlite.sql"),
