@@ -183,8 +183,8 @@ pub async fn run_interval(
     last_run::keep(tx, &inputs, contracted).await?;
     let mut summary = summary(&inputs, &settlement, community.loss_band);
     let digest = inputs_digest(PROGRAM, &inputs, clearing);
-    summary.inputs = Some(digest);
     (summary.postings, summary.lines) = (postings.len() as u64, lines);
+    summary.inputs = Some(digest);
     let record = record(tx, community, &inputs, &rules, (&digest, &postings, lines)).await?;
     keep_run(tx, now, &summary, &record).await?;
     Ok(summary)
