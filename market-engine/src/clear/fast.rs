@@ -190,7 +190,7 @@ impl Margin {
 }
 
 /// Memory that clearings use again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scratch {
     buckets: Buckets,
     /// Orders near the margin.
@@ -199,17 +199,6 @@ pub struct Scratch {
     near: Vec<u32>,
     /// Those at the margin, by side.
     at: [Vec<u32>; 2],
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Scratch {
-            buckets: Buckets::default(),
-            around: Vec::new(),
-            near: Vec::new(),
-            at: [Vec::new(), Vec::new()],
-        }
-    }
 }
 
 /// A range of limits that holds the margin, and the energy of either side below it.
@@ -432,8 +421,10 @@ fn serve_all<G: std::ops::AddAssign + Default + Into<u128>>(
     gain: impl Fn(u64, u64) -> G,
 ) -> u128 {
     let span = offset(window.high, window.low);
-    let (mut sum, mut start) = (G::default(), 0_u32);
-    for (records, fills) in records.chunks(STRIDE).zip(fills.chunks_mut(STRIDE)) {
+    let mut sum = G::default();
+    let starts = (0_u32..).step_by(STRIDE);
+    let strides = records.chunks(STRIDE).zip(fills.chunks_mut(STRIDE));
+    for (start, (records, fills)) in starts.zip(strides) {
         let mut inside = 0;
         for (record, fill) in records.iter().zip(fills) {
             let above = offset(record.limit, window.low);
@@ -451,7 +442,6 @@ fn serve_all<G: std::ops::AddAssign + Default + Into<u128>>(
             let near = near.filter(|(_, record)| offset(record.limit, window.low) <= span);
             around.extend(near.map(|(index, _)| index));
         }
-        start += STRIDE as u32;
     }
     sum.into()
 }
