@@ -72,6 +72,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     say("clock", &clock_words(&clock));
     let members = street::members(&scenario, &data)?;
     let site = street::site(&scenario, &members, broker_at, page)?;
+    std::fs::write(data.join("network.json"), street::NETWORK)
+        .context("cannot write network.json")?;
     std::fs::write(data.join("site.toml"), site.to_toml()?).context("cannot write site.toml")?;
     street::admit_meters(&users, &members)?;
 

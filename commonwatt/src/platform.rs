@@ -137,6 +137,7 @@ async fn migrate(db: &Db) -> anyhow::Result<()> {
     db.migrate(crate::auth::MIGRATIONS).await?;
     db.migrate(crate::api::MIGRATIONS).await?;
     db.migrate(preferences::MIGRATIONS).await?;
+    db.migrate(charging::drivers::MIGRATIONS).await?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `serve` reads it from `site.toml`; the demo writes one for its street.
 
+mod grid;
 mod market;
 pub(crate) mod mqtt;
 pub(crate) mod settlement;
@@ -26,6 +27,8 @@ use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
 
 use crate::platform::BROKER_USER;
+use grid::GridFile;
+pub(crate) use grid::Wires;
 pub(crate) use market::MarketFile;
 pub(crate) use mqtt::Mqtt;
 pub(crate) use settlement::SettlementRules;
@@ -56,6 +59,8 @@ pub(crate) struct SiteFile {
     market: MarketFile,
     #[serde(default, skip_serializing_if = "ChargingFile::is_empty")]
     charging: ChargingFile,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grid: Option<GridFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network_fees: Option<FeesFile>,
     mqtt: Mqtt,
@@ -191,6 +196,8 @@ pub(crate) struct Site {
     /// Network fees by zone, and the zone of each point that names one.
     pub(crate) fees: Option<FeeMatrix>,
     pub(crate) zones: BTreeMap<PointId, String>,
+    /// The wires behind the transformer, where they are described.
+    pub(crate) wires: Option<Wires>,
     pub(crate) mqtt: Mqtt,
     pub(crate) web_listen: SocketAddr,
     /// The address that people use, where it is not the one that is listened on.
@@ -242,6 +249,13 @@ impl Site {
 
     /// What no single value can show: names that are taken twice, and who belongs to whom.
     fn fits_together(&self) -> anyhow::Result<()> {
+        if let Some(wires) = &self.wires {
+            let is_connection = |point: &PointId| {
+                let mut points = self.points();
+                points.any(|p| p.role == PointRole::Connection && p.point == *point)
+            };
+            wires.fits(is_connection)?;
+        }
         Interval::new(0, self.interval_length_s).context("interval_length_s")?;
         if self.gate_closure_s > GATE_CLOSURE_MAX_S {
             bail!(
@@ -450,6 +464,7 @@ impl SiteFile {
             .collect::<anyhow::Result<_>>()?;
         let site = Site {
             fees: self.network_fees.map(FeesFile::check).transpose()?,
+            wires: self.grid.map(|grid| grid.check(folder)).transpose()?,
             zones,
             community: CommunityId::new(self.community).context("community")?,
             interval_length_s: self.interval_length_s,
@@ -493,6 +508,7 @@ impl SiteFile {
             settlement,
             market: site.market.clone(),
             charging: site.charging,
+            grid: site.wires.as_ref().map(GridFile::of),
             network_fees: site.fees.as_ref().map(FeesFile::of),
             mqtt: site.mqtt.clone(),
             web: WebFile {

@@ -5,6 +5,9 @@ pub(crate) mod calendar;
 pub(crate) mod energy;
 pub(crate) mod grid;
 pub(crate) mod lab;
+pub(crate) mod limit;
+pub(crate) mod peers;
+pub(crate) mod powerflow;
 pub(crate) mod replay;
 
 use domain::energy::Energy;

@@ -1,7 +1,6 @@
 //! The HTTP side: the pages and their live events, receipts, and the way to the API.
 
 pub(crate) mod bill;
-mod charge;
 mod chart;
 mod house;
 pub(crate) mod layout;
@@ -16,14 +15,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
-use domain::ids::{ParticipantId, TradeId};
 use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -154,18 +152,12 @@ fn router(web: Web) -> Router {
     Router::new()
         .merge(pages::routes())
         .route("/street.svg", get(picture))
-        .route("/receipts/{trade}/{participant}", get(receipt))
-        .route("/receipts/{name}", get(linked_receipt))
         .route(
             "/verify",
             get(verify::page)
                 .post(verify::verify)
                 .layer(DefaultBodyLimit::max(verify::FORM_MAX_BYTES)),
         )
-        .route("/charge/{id}", get(charge::charger).post(charge::begin))
-        .route("/sessions/{id}", get(charge::session))
-        .route("/sessions/{id}/stop", axum::routing::post(charge::stop))
-        .route("/sessions/{id}/{file}", get(charge::file))
         .merge(crate::api::routes(&web))
         .merge(auth::routes())
         .route(
@@ -175,6 +167,10 @@ fn router(web: Web) -> Router {
         .route(
             "/static/app.js",
             get(|| asset("text/javascript", include_str!("../static/app.js"))),
+        )
+        .route(
+            "/static/verify.js",
+            get(|| asset("text/javascript", include_str!("../static/verify.js"))),
         )
         .route(
             "/static/icon.svg",
@@ -213,21 +209,25 @@ async fn picture(State(web): State<Web>) -> Response {
     let street = web.street.borrow().clone();
     let site = &web.shared.site;
     let svg = house::picture(&street, site.time_zone, &site.currency).into_string();
-    // The picture brings its own style, and nothing else.
+    self::svg(svg)
+}
+
+/// A picture that stands alone: it brings its own style, and nothing else.
+pub(crate) fn svg(text: String) -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     let headers = [
         (header::CONTENT_TYPE, "image/svg+xml"),
         (header::CONTENT_SECURITY_POLICY, policy),
     ];
-    (headers, svg).into_response()
+    (headers, text).into_response()
 }
 
 /// Sends each section of a page whenever its HTML has changed, all of them at first. After some minutes the
 /// stream ends: who the viewer is was looked at when it began, and is looked at again when the page comes back.
-pub(crate) fn live(
+pub(crate) fn live<F: Future<Output = Vec<Section>> + Send + 'static>(
     web: Web,
     viewer: &Viewer,
-    sections: impl Fn(&view::Street) -> Vec<Section> + Send + 'static,
+    sections: impl Fn(Arc<view::Street>) -> F + Send + 'static,
 ) -> Response {
     let place = match web.listeners.enter(&viewer.address) {
         Ok(place) => place,
@@ -238,11 +238,15 @@ pub(crate) fn live(
         .into_response()
 }
 
-fn updates<S: Fn(&view::Street) -> Vec<Section> + Send + 'static>(
+fn updates<S, F>(
     web: Web,
     sections: S,
     place: Place,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+) -> impl Stream<Item = Result<Event, Infallible>>
+where
+    S: Fn(Arc<view::Street>) -> F + Send + 'static,
+    F: Future<Output = Vec<Section>> + Send + 'static,
+{
     struct Listener<S> {
         web: Web,
         sections: S,
@@ -270,7 +274,7 @@ fn updates<S: Fn(&view::Street) -> Vec<Section> + Send + 'static>(
                 tokio::time::sleep(UPDATE_PAUSE).await;
             }
             let street = listener.web.street.borrow_and_update().clone();
-            for section in (listener.sections)(&street) {
+            for section in (listener.sections)(street).await {
                 let known = listener
                     .sent
                     .iter_mut()
@@ -292,69 +296,15 @@ fn updates<S: Fn(&view::Street) -> Vec<Section> + Send + 'static>(
     })
 }
 
-/// A receipt by its home, for that home only; or by its unguessable name, for whoever has it.
-async fn receipt(
-    State(web): State<Web>,
-    viewer: Viewer,
-    Path((trade, file)): Path<(String, String)>,
-) -> Response {
-    let side = file.strip_suffix(".json").unwrap_or(&file);
-    let named = trade.parse().ok().zip(ParticipantId::new(side).ok());
-    match named.filter(|(_, side)| viewer.may_see(side)) {
-        Some((trade, side)) => receipt_of(&web, trade, &side).await,
-        None => auth::nothing_here(),
-    }
-}
-
-/// The receipt whose name is `<trade>-<mark>`: the mark is different for buyer and seller, and nobody
-/// can guess it.
-pub(crate) async fn linked_receipt(State(web): State<Web>, Path(name): Path<String>) -> Response {
-    let name = name.strip_suffix(".json").unwrap_or(&name);
-    let named = name
-        .split_once('-')
-        .and_then(|(trade, mark)| Some((trade.parse::<TradeId>().ok()?, mark)));
-    let Some((id, mark)) = named else {
-        return auth::nothing_here();
-    };
-    let trade = match market_engine::service::trade(&web.shared.db, id).await {
-        Ok(trade) => trade,
-        Err(error) => return broken("a trade could not be read", &error),
-    };
-    let sides = trade.map(|trade| [trade.buyer, trade.seller]);
-    let mut sides = sides.into_iter().flatten();
-    match sides.find(|side| web.accounts.is_receipt_mark(mark, id, side)) {
-        Some(side) => receipt_of(&web, id, &side).await,
-        None => auth::nothing_here(),
-    }
-}
-
-async fn receipt_of(web: &Web, trade: TradeId, participant: &ParticipantId) -> Response {
-    let (db, community) = (&web.shared.db, &web.shared.community);
-    match settlement::service::receipt(db, community, trade, participant).await {
-        Ok(Some(receipt)) => match settlement::prove::to_text(&receipt) {
-            Ok(text) => download(&format!("receipt-{participant}-{trade}.json"), text),
-            Err(error) => broken("a receipt could not be written", &error),
-        },
-        Ok(None) => problem(
-            StatusCode::NOT_FOUND,
-            "No settled trade of this home has this name. A receipt can be had once the interval is settled.",
-        ),
-        Err(error) => broken("a receipt could not be read", &error),
-    }
-}
-
-fn download(name: &str, text: String) -> Response {
-    let disposition = format!("attachment; filename=\"{name}\"");
-    let headers = [
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-        (header::CONTENT_DISPOSITION, disposition),
-    ];
-    (headers, text).into_response()
-}
-
 /// A path for the log. Whoever has a sign-in link or a receipt's name may use it, so neither is written there.
 fn without_secret(path: &str) -> String {
-    let secret = ["/sign-in/", "/receipts/", "/api/v1/receipts/"];
+    let secret = [
+        "/sign-in/",
+        "/receipts/",
+        "/sessions/",
+        "/api/v1/receipts/",
+        "/api/v1/sessions/",
+    ];
     match secret.iter().find(|before| path.starts_with(**before)) {
         Some(before) => format!("{before}…"),
         None => path.to_owned(),
@@ -425,6 +375,8 @@ mod tests {
             ("/receipts/018f-abc.json", "/receipts/…"),
             ("/receipts/018f/h-1.json", "/receipts/…"),
             ("/api/v1/receipts/018f-abc", "/api/v1/receipts/…"),
+            ("/sessions/0a1b/stop", "/sessions/…"),
+            ("/api/v1/sessions/0a1b", "/api/v1/sessions/…"),
             ("/sign-in", "/sign-in"),
             ("/home/trades/018f", "/home/trades/018f"),
         ] {

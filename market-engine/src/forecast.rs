@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::money::Price;
 use domain::time::Interval;
 
 /// How far back a forecast looks, in days.
@@ -127,6 +128,46 @@ pub fn forecast(
         confidence,
         days: u32::try_from(days).unwrap_or(u32::MAX),
         sky: sun.and_then(|(_, sky)| sky),
+    })
+}
+
+/// The expected local price of an interval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PriceForecast {
+    /// Probably not less than this.
+    pub low: Price,
+    /// As likely more as less.
+    pub mid: Price,
+    /// Probably not more than this.
+    pub high: Price,
+    /// How far to trust it.
+    pub confidence: Confidence,
+    /// Earlier days with a price at this time of day.
+    pub days: u32,
+}
+
+/// Forecasts an interval's price from earlier ones by the same rule as energy: the same time of earlier days, and how
+/// unusual the newest one was. An interval without a trade has no price and says nothing. `None` where there was no price
+/// in the last day.
+#[must_use]
+pub fn forecast_price(interval: Interval, past: &[(Interval, Price)]) -> Option<PriceForecast> {
+    let past: Vec<Past> = past
+        .iter()
+        .map(|(interval, price)| Past {
+            interval: *interval,
+            net_wh: price.micro_per_kwh(),
+            sun_wh: None,
+        })
+        .collect();
+    let expected = forecast(interval, &past, &BTreeMap::new())?;
+    let [low, mid, high] =
+        [expected.low_wh, expected.mid_wh, expected.high_wh].map(Price::from_micro_per_kwh);
+    Some(PriceForecast {
+        low,
+        mid,
+        high,
+        confidence: expected.confidence,
+        days: expected.days,
     })
 }
 
@@ -280,6 +321,19 @@ mod tests {
 
     fn mid(past: &[Past]) -> Option<i64> {
         forecast(interval(0), past, &BTreeMap::new()).map(|f| f.mid_wh)
+    }
+
+    #[test]
+    fn a_price_is_expected_from_the_same_time_of_earlier_days() {
+        let at = |day: i64| Interval::new(day * DAY_S + 43_200, 900).unwrap();
+        let price = |day: i64| (at(day), Price::from_micro_per_kwh(100_000 + day * 1_000));
+        let past: Vec<_> = (0..7).map(price).collect();
+        let expected = forecast_price(at(7), &past).unwrap();
+        assert!(expected.low <= expected.mid && expected.mid <= expected.high);
+        assert!(expected.low >= past[0].1 && expected.high <= past[6].1);
+        assert_eq!((expected.days, expected.confidence), (7, Confidence::Good));
+        assert_eq!(forecast_price(at(7), &[]), None);
+        assert_eq!(forecast_price(at(9), &past), None, "too long ago");
     }
 
     #[test]

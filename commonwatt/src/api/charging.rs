@@ -148,14 +148,10 @@ pub(super) struct Taken {
 }
 
 /// Who pays: the household that is signed in, otherwise a card where the community simulates them.
-fn payer(shared: &Shared, viewer: &Viewer) -> Result<Payer, Refused> {
+fn payer(shared: &Shared, viewer: &Viewer) -> Option<Payer> {
     match viewer.home() {
-        Some(home) => Ok(Payer::Home(home.as_str().to_owned())),
-        None if shared.site.charging.simulated_cards => Ok(Payer::Card),
-        None => {
-            let detail = "Sign in with a household's account to pay for the session.";
-            Err(Refused::new(StatusCode::PAYMENT_REQUIRED, detail))
-        }
+        Some(home) => Some(Payer::Home(home.as_str().to_owned())),
+        None => shared.site.charging.simulated_cards.then_some(Payer::Card),
     }
 }
 
@@ -173,32 +169,74 @@ pub(super) async fn begin(
 ) -> Answer {
     may_write(&viewer, &headers, &web)?;
     let now = web.shared.clock.now();
-    let one = take(&web.shared, &taken.offer, &viewer, now).await?;
+    let one = match take(&web.shared, &taken.offer, &viewer, now).await? {
+        Ok(one) => one,
+        Err(why) => return Err(why.into()),
+    };
     Ok((StatusCode::CREATED, Json(session(&one, now))).into_response())
 }
 
-/// A session on an offer, or why there is none.
+/// Why an offer did not become a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotTaken {
+    /// Nobody is signed in who could pay.
+    NoPayer,
+    /// The offer does not stand any more.
+    Gone,
+    /// Another session runs at the charger.
+    Busy,
+    /// The ceiling could not be held.
+    NotHeld,
+}
+
+impl From<NotTaken> for Refused {
+    fn from(why: NotTaken) -> Refused {
+        let (status, detail) = match why {
+            NotTaken::NoPayer => (
+                StatusCode::PAYMENT_REQUIRED,
+                "Sign in with a household's account to pay for the session.",
+            ),
+            NotTaken::Gone => (
+                StatusCode::CONFLICT,
+                "This offer does not stand any more: ask for a new one.",
+            ),
+            NotTaken::Busy => (
+                StatusCode::CONFLICT,
+                "Another session runs at this charger: ask again when it has ended.",
+            ),
+            NotTaken::NotHeld => (
+                StatusCode::PAYMENT_REQUIRED,
+                "The ceiling could not be held: there are not enough tokens. Nothing was charged.",
+            ),
+        };
+        Refused::new(status, detail)
+    }
+}
+
+/// A session on an offer, or why there is none. The account that took it remembers it.
 pub(crate) async fn take(
     shared: &Shared,
     offer: &str,
     viewer: &Viewer,
     now: Timestamp,
-) -> Result<Running, Refused> {
-    let payer = payer(shared, viewer)?;
-    let Some(promise) = charging::take(shared, offer, payer, now)? else {
-        let detail = "This offer does not stand any more: ask for a new one.";
-        return Err(Refused::new(StatusCode::CONFLICT, detail));
+) -> anyhow::Result<Result<Running, NotTaken>> {
+    let Some(payer) = payer(shared, viewer) else {
+        return Ok(Err(NotTaken::NoPayer));
     };
-    let one = charging::open(shared, promise, now).await?.ok_or_else(|| {
-        let detail = "Another session runs at this charger: ask again when it has ended.";
-        Refused::new(StatusCode::CONFLICT, detail)
-    })?;
+    let Some(promise) = charging::take(shared, offer, payer, now)? else {
+        return Ok(Err(NotTaken::Gone));
+    };
+    let Some(one) = charging::open(shared, promise, now).await? else {
+        return Ok(Err(NotTaken::Busy));
+    };
     if matches!(one.session.state(), Stands::Closed(_)) {
-        let detail =
-            "The ceiling could not be held: there are not enough tokens. Nothing was charged.";
-        return Err(Refused::new(StatusCode::PAYMENT_REQUIRED, detail));
+        return Ok(Err(NotTaken::NotHeld));
     }
-    Ok(one)
+    if let Some(account) = viewer.account() {
+        let session = &one.promise.quote.session;
+        charging::drivers::remember(&shared.db, &account.name, session, now).await?;
+    }
+    Ok(Ok(one))
 }
 
 /// A session as it stands.

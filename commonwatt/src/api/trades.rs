@@ -270,5 +270,5 @@ fn why(trade: &Trade, side: Side, order: Option<&OwnOrder>) -> String {
     responses((status = 200, content_type = "application/json", body = Object))
 )]
 pub(super) async fn receipt(web: State<Web>, id: Path<String>) -> Response {
-    crate::web::linked_receipt(web, id).await
+    crate::web::pages::linked_receipt(&web, &id).await
 }

@@ -9,6 +9,7 @@ use domain::key_record::{PointRecord, PointRole};
 use domain::money::{Money, Price};
 use domain::signed::PublicKey;
 use market_engine::bid::Level;
+use market_engine::grid::Network;
 use meter_gateway::config::Config;
 use runtime::broker::{Access, AccessList};
 use settlement::tariff::Tariff;
@@ -16,7 +17,7 @@ use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
 use crate::site::{
-    ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site,
+    ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, Wires,
     write_private,
 };
 
@@ -31,6 +32,10 @@ const POLL_INTERVAL_S: u32 = 20;
 /// What a home's connection and the feeder may carry.
 const HOME_RATING_W: u32 = 22_000;
 const FEEDER_RATING_W: u32 = 160_000;
+/// The street's wires, with cables and a transformer of usual sizes.
+pub(super) const NETWORK: &str = include_str!("network.json");
+/// The first house's node in `network.json`; the others follow.
+const FIRST_HOUSE_NODE: u64 = 11;
 
 /// The utility of the demo: a flat tariff.
 const RETAIL: Price = Price::from_micro_per_kwh(310_000);
@@ -145,6 +150,7 @@ pub(super) fn site(
         },
         fees: None,
         zones: BTreeMap::new(),
+        wires: Some(wires(members)?),
         mqtt: Mqtt::own(mqtt_listen),
         web_listen,
         public_url: None,
@@ -164,6 +170,19 @@ pub(super) fn site(
             })
             .collect(),
     })
+}
+
+/// The demo's street as wires: a transformer and one cable from house to house, 30 m each.
+fn wires(members: &Members) -> anyhow::Result<Wires> {
+    let network = Network::from_json(NETWORK.as_bytes()).context("the demo's network")?;
+    let connections = members
+        .gateways
+        .iter()
+        .flat_map(|gateway| &gateway.points)
+        .filter(|point| point.role == PointRole::Connection);
+    let nodes = (FIRST_HOUSE_NODE..).zip(connections);
+    let nodes = nodes.map(|(node, point)| (point.point.to_string(), node));
+    Wires::new("network.json".into(), network, nodes.collect())
 }
 
 /// Homes differ in what local energy is worth to them: some pay a little more for it, some want more.

@@ -5,9 +5,11 @@
 //! interval in which it was taken, and ends at the last interval that was metered. Every event is stored before its
 //! effects count, in one transaction with them; after a restart the sessions are their events again.
 
+pub(crate) mod drivers;
 mod offers;
 mod plan;
 mod shown;
+mod story;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -31,6 +33,7 @@ use super::Shared;
 
 pub(crate) use offers::{AHEAD_S, Choice, Offered, Place, expected, offers, place, places, take};
 pub(crate) use shown::{income, ocmf, receipt};
+pub(crate) use story::{Story, story};
 
 /// Sessions that may run at the same time; a further one is refused.
 const RUNNING_MAX: usize = 1_000;

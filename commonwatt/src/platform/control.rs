@@ -5,6 +5,7 @@ use anyhow::Context;
 use domain::command::{Ack, Command};
 use domain::ids::{Digest32, GatewayId};
 use domain::signed::{PublicKey, Signed, Verified};
+use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::{Db, Migration};
 use tokio::sync::{Notify, mpsc};
@@ -17,7 +18,16 @@ pub(crate) const FORWARDS_MAX: usize = 64;
 const ACKS_MAX: i64 = 256;
 
 /// The tables of commands and answers.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATIONS: &[Migration] = &[COMMANDS, BY_TIME];
+
+const BY_TIME: Migration = Migration {
+    version: 4002,
+    description: "commands by the time at which they were taken",
+    sqlite: "CREATE INDEX control_command_taken ON control_command (taken_ms)",
+    postgres: "CREATE INDEX control_command_taken ON control_command (taken_ms)",
+};
+
+const COMMANDS: Migration = Migration {
     version: 4001,
     description: "commands and answers",
     sqlite: "
@@ -60,12 +70,14 @@ CREATE TRIGGER control_command_append_only BEFORE UPDATE OR DELETE OR TRUNCATE O
     FOR EACH STATEMENT EXECUTE FUNCTION control_append_only();
 CREATE TRIGGER control_ack_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON control_ack
     FOR EACH STATEMENT EXECUTE FUNCTION control_append_only();",
-}];
+};
 
 const KEEP: &str = "INSERT INTO control_command (digest, gateway, message, taken_ms)
     VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING";
 const GATEWAY: &str = "SELECT gateway FROM control_command WHERE digest = $1";
 const ACKS: &str = "SELECT message FROM control_ack WHERE command = $1 ORDER BY heard_ms, message";
+const RECENT: &str = "SELECT digest, message FROM control_command WHERE taken_ms >= $1
+    ORDER BY taken_ms DESC LIMIT $2";
 const COUNT_ACKS: &str = "SELECT COUNT(*) FROM control_ack WHERE command = $1";
 const KEEP_ACK: &str = "INSERT INTO control_ack (command, message, heard_ms)
     VALUES ($1, $2, $3) ON CONFLICT (command, message) DO NOTHING";
@@ -192,6 +204,36 @@ pub(crate) async fn answers(db: &Db, command: Digest32) -> anyhow::Result<Option
         .collect::<anyhow::Result<Vec<Ack>>>()?;
     acks.sort_by_key(|ack| ack.at);
     Ok(Some(acks))
+}
+
+/// A command with what its gateway has answered.
+pub(crate) struct Kept {
+    pub(crate) digest: Digest32,
+    pub(crate) command: Command,
+    /// Oldest first.
+    pub(crate) answers: Vec<Ack>,
+}
+
+/// The commands since `from`, newest first, `most` at most.
+pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Result<Vec<Kept>> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = db
+        .fetch_all(RECENT, args![from.unix_ms(), i64::from(most)])
+        .await?;
+    let mut kept = Vec::with_capacity(rows.len());
+    for (digest, message) in rows {
+        let digest: [u8; 32] = digest
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("a stored command's digest is damaged"))?;
+        let digest = Digest32(digest);
+        kept.push(Kept {
+            digest,
+            command: Signed::<Command>::from_bytes(message)
+                .stored()
+                .context("a stored command is damaged")?,
+            answers: answers(db, digest).await?.unwrap_or_default(),
+        });
+    }
+    Ok(kept)
 }
 
 /// The payload of a message that was verified when it was stored.

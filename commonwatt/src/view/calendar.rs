@@ -67,6 +67,21 @@ pub(crate) fn month_of(text: &str) -> Option<NaiveDate> {
     NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, 1)
 }
 
+/// The instant at which the zone's clock shows this time of a date, the first of two; `None` where it is skipped.
+fn instant(zone: Tz, date: NaiveDate, time: NaiveTime) -> Option<Timestamp> {
+    let at = zone.from_local_datetime(&date.and_time(time)).earliest()?;
+    Some(Timestamp::from_unix_s(at.timestamp()))
+}
+
+/// The next instant after `now` at which the zone's clock shows a time written as `07:30`.
+pub(crate) fn next_instant(zone: Tz, now: Timestamp, text: &str) -> Option<Timestamp> {
+    let time = NaiveTime::parse_from_str(text, "%H:%M").ok()?;
+    let today = date(zone, now);
+    instant(zone, today, time)
+        .filter(|at| *at > now)
+        .or_else(|| instant(zone, today.succ_opt()?, time))
+}
+
 /// The first instant of a date. Where the clock was put forward at midnight, the first one that there is.
 fn midnight(zone: Tz, date: NaiveDate) -> Timestamp {
     let wall = date.and_time(NaiveTime::MIN);

@@ -62,6 +62,22 @@ impl Flows {
         }
     }
 
+    /// The mean of several homes, each value rounded down.
+    pub(crate) fn mean(homes: &[Flows]) -> Flows {
+        let mut sum = Flows::default();
+        homes.iter().for_each(|flows| sum.add(flows));
+        let count = i64::try_from(homes.len()).unwrap_or(1).max(1);
+        Flows {
+            sun: sum.sun / count,
+            battery_out: sum.battery_out / count,
+            from_neighbours: sum.from_neighbours / count,
+            from_utility: sum.from_utility / count,
+            home: sum.home / count,
+            to_neighbours: sum.to_neighbours / count,
+            to_utility: sum.to_utility / count,
+        }
+    }
+
     /// All that came in: as much as went somewhere.
     pub(crate) fn total(&self) -> i64 {
         self.sun + self.battery_out + self.from_neighbours + self.from_utility

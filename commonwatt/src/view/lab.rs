@@ -3,6 +3,11 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use simulator::run::TableChoice;
+use simulator::run::folder::{self as run_folder, Request};
+use simulator::run::plot::Figure;
+use simulator::run::scenario::Evidence;
+use simulator::run::table::FileKind;
 
 /// Most runs that are listed; the newest by name.
 pub(crate) const RUNS_MAX: usize = 200;
@@ -10,6 +15,8 @@ pub(crate) const RUNS_MAX: usize = 200;
 const FILE_MAX_BYTES: u64 = 1 << 20;
 /// Longest name of a run's folder.
 const NAME_MAX_BYTES: usize = 128;
+/// Largest run, in intervals of all homes, that is run again to draw it: a few seconds.
+const DRAWN_MAX: u64 = 20_000_000;
 
 /// What a run was made of: the part of its manifest that the pages show.
 #[derive(Clone, Debug, Deserialize)]
@@ -97,6 +104,61 @@ pub(crate) fn summary(folder: &Path, name: &str) -> Vec<Block> {
     }
     let text = read(&folder.join(name).join("summary.md"));
     text.map(|text| blocks(&text)).unwrap_or_default()
+}
+
+/// Why there is no picture.
+#[derive(Debug)]
+pub(crate) enum NotDrawn {
+    /// There is no such run, or no such figure of it.
+    Nothing,
+    /// It would take too long here.
+    TooLarge,
+    /// The run cannot be repeated by this program.
+    Other(String),
+}
+
+/// The figures of a run, by name, with what each shows; none where it is too large to be drawn here.
+pub(crate) fn figures(run: &Run) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let count = run.manifest.homes.saturating_mul(run.manifest.intervals);
+    let all = Figure::ALL.into_iter().filter(move |_| count <= DRAWN_MAX);
+    // Only a run with wires has voltages, and the manifest does not say.
+    all.filter(|figure| *figure != Figure::Voltage)
+        .map(|figure| (figure.name(), figure.title()))
+}
+
+/// Draws a run: it is run again in memory, and has to come to the same.
+pub(crate) fn draw(folder: &Path, name: &str, figure: &str) -> Result<String, NotDrawn> {
+    let wanted = Figure::ALL.into_iter().find(|known| known.name() == figure);
+    let wanted = wanted.ok_or(NotDrawn::Nothing)?;
+    let run = run(folder, name).ok_or(NotDrawn::Nothing)?;
+    if figures(&run).all(|(known, _)| known != wanted.name()) {
+        return Err(NotDrawn::TooLarge);
+    }
+    let failed = |error: simulator::run::RunError| NotDrawn::Other(error.to_string());
+    let (mut job, manifest) = run_folder::job(&folder.join(name)).map_err(failed)?;
+    // Signatures change no figure, and take most of the time.
+    job.scenario.evidence = Evidence::None;
+    let request = Request {
+        job,
+        tables: Some(TableChoice::None),
+        kind: FileKind::Csv,
+        threads: 1,
+        out: None,
+    };
+    let finished = run_folder::simulate(&request, &mut |_, _| {}).map_err(failed)?;
+    if finished.manifest.outcome_sha256 != manifest.outcome_sha256 {
+        let why = "this program comes to other sums than the run".to_owned();
+        return Err(NotDrawn::Other(why));
+    }
+    Ok(wanted.svg(&finished.outcome))
+}
+
+/// The data dictionary of every run's tables.
+pub(crate) fn dictionary() -> Vec<Block> {
+    let text = simulator::run::tables::dictionary();
+    // What stands before it is about reading files, and not for a page.
+    let columns = text.find("## Columns").unwrap_or(0);
+    blocks(&text[columns..])
 }
 
 /// A name that leads nowhere else.

@@ -3,12 +3,14 @@
 //! A plot is stretched to the room it has, phone or wall; its labels are HTML beside it, so that they keep
 //! their size. Coordinates are integers: a chart is for the eye, and its table has the numbers.
 
+mod ahead;
 mod book;
 mod energy;
 mod load;
 mod price;
 mod scale;
 
+pub(crate) use ahead::{Ahead, AheadPoint, ahead};
 pub(crate) use book::{Depth, Step, depth};
 pub(crate) use energy::{EnergyBar, energy};
 pub(crate) use load::{Load, LoadPoint, load};

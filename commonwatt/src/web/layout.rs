@@ -1,6 +1,8 @@
 //! What every page has around its own: head, navigation, footer. One question a page, answered in its first
 //! line.
 
+use std::borrow::Cow;
+
 use chrono_tz::Tz;
 use domain::time::Timestamp;
 use maud::{DOCTYPE, Markup, html};
@@ -21,7 +23,7 @@ pub(crate) struct Page {
     pub(crate) below: Markup,
     pub(crate) body: Markup,
     /// Where the page gets newer versions of its sections, if it does.
-    pub(crate) live: Option<&'static str>,
+    pub(crate) live: Option<Cow<'static, str>>,
 }
 
 /// What stands around it.
@@ -81,9 +83,9 @@ fn ways(viewer: &Viewer) -> Vec<Way> {
         vec![
             way("/grid", "grid", "nav.grid"),
             way("/grid/alarms", "bell", "nav.alarms"),
+            way("/grid/limits", "limit", "nav.limits"),
             way("/grid/data", "meter", "nav.data"),
             way("/grid/log", "list", "nav.grid_log"),
-            way("/", "home", "nav.street"),
         ]
     } else if viewer.is(Role::Researcher) {
         vec![
@@ -92,9 +94,18 @@ fn ways(viewer: &Viewer) -> Vec<Way> {
             way("/log", "list", "nav.log"),
             way("/", "home", "nav.street"),
         ]
+    } else if viewer.is(Role::Driver) {
+        vec![
+            way("/driver", "car", "nav.driver"),
+            way("/charge", "plug", "nav.chargers"),
+            way("/", "home", "nav.street"),
+            way("/log", "list", "nav.log"),
+            way("/sign-in", "key", account(viewer)),
+        ]
     } else {
         vec![
             way("/", "home", "nav.street"),
+            way("/charge", "plug", "nav.chargers"),
             way("/log", "list", "nav.log"),
             way("/sign-in", "key", account(viewer)),
         ]
@@ -135,8 +146,8 @@ pub(crate) fn render(frame: &Frame<'_>, page: &Page) -> Markup {
                 link rel="icon" href="/static/icon.svg" type="image/svg+xml";
                 script src="/static/app.js" defer {}
             }
-            body data-live=[page.live] data-lost=[page.live.map(|_| words.t("page.lost"))]
-                data-on=[page.live.map(|_| words.t("page.live"))] {
+            body data-live=[page.live.as_deref()] data-lost=[page.live.as_ref().map(|_| words.t("page.lost"))]
+                data-on=[page.live.as_ref().map(|_| words.t("page.live"))] {
                 a.skip href="#answer" { (words.t("page.skip")) }
                 header.top {
                     a.brand href="/" { (mark()) "Commonwatt" }
@@ -239,6 +250,9 @@ pub(crate) fn icon(name: &str) -> Markup {
         "flask" => {
             "M10 3 H14 M11 3 V9 L5 19 A1.5 1.5 0 0 0 6.500 21 H17.500 A1.5 1.5 0 0 0 19 19 L13 9 V3 M8 15 H16"
         }
+        "limit" => "M4 6 H20 M4 18 V13 H8 V9 H12 V15 H16 V11 H20 V18",
+        "car" => "M4 16 V12 L6.500 7 H17.500 L20 12 V16 Z M4 12 H20 M7 19 V16 M17 19 V16",
+        "plug" => "M9 3 V8 M15 3 V8 M6 8 H18 V11 A6 6 0 0 1 6 11 Z M12 17 V21",
         "key" => "M14 10 A4 4 0 1 0 12.500 12.500 L20 20 M17 17 L19 15",
         _ => "M4 12 H20",
     };

@@ -101,6 +101,11 @@ impl Words {
         format!("{}\u{a0}%", decimal(self, i128::from(permille), 10, digits))
     }
 
+    /// A voltage in percent of the rated one, from thousandths.
+    pub(crate) fn permille_pu(&self, permille: i64) -> String {
+        format!("{}\u{a0}%", decimal(self, i128::from(permille), 10, 1))
+    }
+
     /// Hour and minute on the site's clock, of 24 hours.
     pub(crate) fn clock(&self, at: Timestamp) -> String {
         let at = calendar::local(self.zone, at);

@@ -4,21 +4,28 @@
 //! it over.
 
 mod alarms;
+mod charge;
 mod devices;
+mod driver;
 mod energy;
 mod feeder;
 mod flow;
 mod grid;
 mod home;
 mod lab;
+mod letter;
+mod limits;
 mod log;
 mod market;
 mod preferences;
+mod receipt;
+mod session;
 mod statement;
 mod street;
 mod trade;
 
 pub(crate) use alarms::texts as alarm_texts;
+pub(crate) use receipt::{linked as linked_receipt, steps as receipt_steps};
 pub(crate) use street::{HOMES_MIN, answer, sum_w};
 
 use std::sync::Arc;
@@ -58,16 +65,31 @@ pub(crate) fn routes() -> Router<Web> {
         )
         .route("/home/statement", get(statement::newest))
         .route("/home/statement/{month}", get(statement::show))
+        .route("/home/letter", get(letter::newest))
+        .route("/home/letter/{month}", get(letter::show))
         .route("/home/devices", get(devices::show))
+        .route("/charge", get(charge::list))
+        .route("/charge/{id}", get(charge::show).post(charge::begin))
+        .route("/driver", get(driver::show))
+        .route("/receipts/{name}", get(receipt::named))
+        .route("/receipts/{trade}/{participant}", get(receipt::own))
+        .route("/sessions/{id}", get(session::show))
+        .route("/sessions/{id}/events", get(session::events))
+        .route("/sessions/{id}/stop", axum::routing::post(session::stop))
+        .route("/sessions/{id}/{file}", get(session::file))
         .route("/grid", get(grid::show))
         .route("/grid/events", get(grid::events))
         .route("/grid/feeders/{id}", get(feeder::show))
+        .route("/grid/limits", get(limits::show))
+        .route("/grid/activations", get(limits::activations))
         .route("/grid/alarms", get(alarms::show))
         .route("/grid/data", get(grid::data))
         .route("/grid/log", get(grid::log))
         .route("/lab", get(lab::list))
         .route("/lab/compare", get(lab::compare))
+        .route("/lab/dictionary", get(lab::dictionary))
         .route("/lab/{run}", get(lab::show))
+        .route("/lab/{run}/{figure}", get(lab::figure))
         .route("/log", get(log::show))
         .route("/language", get(language))
 }

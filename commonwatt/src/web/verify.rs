@@ -12,7 +12,7 @@ use settlement::log::policy::Policy;
 use settlement::prove::{Report, Trusted};
 
 use super::layout::Page;
-use super::pages::Ask;
+use super::pages::{Ask, receipt_steps};
 use super::problem;
 use super::words::Words;
 use crate::cli::verify::check;
@@ -125,14 +125,7 @@ fn verdict(words: &Words, report: &Report) -> Markup {
     html! {
         section.card {
             h2 { (words.t("verify.steps")) }
-            div.scroll tabindex="0" role="region" aria-label=(words.t("verify.steps")) { table {
-                thead { tr { th { (words.t("verify.result")) } th { (words.t("verify.step")) } th { (words.t("grid.detail")) } } }
-                tbody { @for (step, result) in &report.steps { tr {
-                    td { @if result.is_ok() { "✓ " (words.t("verify.holds")) } @else { "✗ " b { (words.t("verify.fails")) } } }
-                    td { (step) }
-                    td.wrap { @match result { Ok(detail) | Err(detail) => (detail) } }
-                } } }
-            } }
+            (receipt_steps(words, report))
         }
     }
 }

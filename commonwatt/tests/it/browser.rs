@@ -229,6 +229,32 @@ impl Walk<'_> {
         self.wrong.extend(look(self.browser, name));
     }
 
+    /// Keeps the open page as it is printed, and says what is wrong where it takes more than one sheet.
+    fn print(&mut self, name: &str) {
+        let paper = json!({ "paperWidth": 8.27, "paperHeight": 11.69, "printBackground": false });
+        let printed = self.browser.devtools("Page.printToPDF", &paper);
+        let printed = base64::engine::general_purpose::STANDARD
+            .decode(printed["data"].as_str().unwrap())
+            .unwrap();
+        std::fs::write(screens().join(format!("{name}.pdf")), printed).unwrap();
+        let media = json!({ "media": "print" });
+        self.browser.devtools("Emulation.setEmulatedMedia", &media);
+        let shape =
+            json!({ "width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": false });
+        self.browser
+            .devtools("Emulation.setDeviceMetricsOverride", &shape);
+        self.browser
+            .picture(&screens().join(format!("{name}-print.png")));
+        let wide = self.browser.run(
+            "return document.documentElement.scrollWidth > document.documentElement.clientWidth",
+        );
+        if wide == true {
+            self.wrong.push(format!("{name}: wider than the paper"));
+        }
+        self.browser
+            .devtools("Emulation.setEmulatedMedia", &json!({ "media": "" }));
+    }
+
     fn text(&self, selector: &str) -> String {
         let script = format!("return document.querySelector({selector:?})?.innerText ?? ''");
         self.browser.run(&script).as_str().unwrap().to_owned()
@@ -323,6 +349,68 @@ fn an_operator(walk: &mut Walk<'_>) {
     walk.browser.complaints();
 }
 
+/// A free charger at which a car takes power.
+fn charging(walk: &Walk<'_>) -> String {
+    let takes = |c: &&Value| c["free"] == true && c["power_w"].as_i64() > Some(1_000);
+    wait_for("a charger at which a car charges", || {
+        let list = walk.demo.get("/api/v1/chargers").1;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let found = list["items"].as_array().unwrap().iter().find(takes);
+        found.map(|c| c["id"].as_str().unwrap().to_owned())
+    })
+}
+
+/// Takes an offer and follows it until the meter has counted something, told without a reload. The demo's cars come
+/// and go as they like: where one has left, another charger is tried.
+fn begin_until_it_charges(walk: &mut Walk<'_>) {
+    wait_for("a session in which energy flows", || {
+        let charger = charging(walk);
+        walk.open(&format!("/charge/{charger}?kwh=20"));
+        walk.browser.follow(".offer button.primary");
+        walk.look("session-begun");
+        wait_for("the meter's first energy, or the end", || {
+            let first = walk.text("h1").replace('\u{a0}', " ");
+            let counts = first.starts_with("Charging") && !first.contains(" 0.00 kWh");
+            let over = walk.text("#acts form button").is_empty();
+            (counts || over).then_some(counts)
+        })
+        .then_some(())
+    });
+}
+
+/// From the address on a charger to a receipt, and the own page with it.
+fn a_driver(walk: &mut Walk<'_>) {
+    walk.sign_in("driver");
+    walk.visit("driver-empty", "/driver");
+    walk.visit("chargers", "/charge");
+    let charger = charging(walk);
+    walk.visit("charge", &format!("/charge/{charger}"));
+    assert!(
+        walk.text("h1").contains("ct/kWh"),
+        "the first line is the price: {}",
+        walk.text("h1")
+    );
+    walk.visit("charge-wrong", &format!("/charge/{charger}?kwh=many"));
+    assert!(walk.text(".wrong").contains("many"));
+    walk.wrong
+        .retain(|text| !text.starts_with("charge-wrong: console"));
+    begin_until_it_charges(walk);
+    walk.look("session");
+    walk.browser.follow("#acts form button");
+    assert!(walk.text("h1").contains("Stopped"), "{}", walk.text("h1"));
+    walk.look("session-ended");
+    walk.browser.follow("#acts a.button");
+    walk.look("receipt");
+    walk.print("receipt");
+    assert!(walk.text("h1").contains("genuine"), "{}", walk.text("h1"));
+    walk.visit("driver", "/driver");
+    assert!(walk.text("main").contains("Receipt"));
+    walk.open("/language?to=de&back=/driver");
+    walk.look("driver-de");
+    walk.visit("charge-de", &format!("/charge/{charger}"));
+    walk.open("/language?to=en&back=/");
+}
+
 fn a_researcher(walk: &mut Walk<'_>) {
     walk.sign_in("researcher");
     walk.visit("lab", "/lab");
@@ -355,6 +443,7 @@ fn every_kind_of_person_finds_the_answer_in_a_browser() {
     // A page that is not there is an error for the console, and rightly so.
     walk.wrong
         .retain(|text| !text.starts_with("missing: console"));
+    a_driver(&mut walk);
     a_household(&mut walk);
     an_operator(&mut walk);
     a_researcher(&mut walk);

@@ -80,6 +80,7 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
     assert!(demo.get(&page).1.contains("Stopped."));
     assert_eq!(demo.get("/sessions/0123456789abcdef").0, 404);
     checked(&demo, &data, &page);
+    as_people_read_it(&demo, id, session["id"].as_str().unwrap());
 
     // The host sees what the station brought; others see nothing of it.
     let host = charger["host"].as_str().unwrap();
@@ -103,6 +104,84 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
     ];
     let sum: i64 = parts.into_iter().map(nano).sum();
     assert_eq!(sum, nano(&ended["total"]), "{income}");
+}
+
+/// The pages of charger, session and receipt: in the reader's language and the site's time, for anybody who has the
+/// address.
+fn as_people_read_it(demo: &Demo, charger: &str, session: &str) {
+    let german = "Accept-Language: de\r\n";
+    let page = |path: &str, headers: &str| {
+        let answer = demo.send("GET", path, headers, b"");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.body
+    };
+    let told = page(&format!("/charge/{charger}?kwh=7,5"), german);
+    for word in ["alles inklusive", "Am günstigsten", "7,50\u{a0}kWh", "€"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let wrong = demo.send("GET", &format!("/charge/{charger}?kwh=many"), "", b"");
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("“many” is no energy"), "{}", wrong.body);
+    let told = page(&format!("/sessions/{session}"), german);
+    for word in ["Beendet.", "Beleg öffnen", "Eingesteckt", "Obergrenze"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let told = page(&format!("/receipts/{session}"), german);
+    for word in [
+        "echt ✓",
+        "Der Betreiber hat genau diesen Text signiert",
+        "Zähler",
+    ] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let file = demo.get(&format!("/receipts/{session}.json"));
+    assert_eq!(file.0, 200);
+    assert_eq!(
+        file.1,
+        demo.get(&format!("/sessions/{session}/receipt.json")).1
+    );
+    assert_eq!(demo.get("/receipts/0123456789abcdef").0, 404);
+    // A driver's own page lists what was begun there, and nobody else's.
+    let driver = demo.sign_in("driver");
+    let told = page("/driver", &driver);
+    assert!(
+        told.contains("Nothing charged") && !told.contains(session),
+        "{told}"
+    );
+    assert_eq!(
+        demo.send("GET", "/driver", &demo.sign_in("operator"), b"")
+            .status,
+        404
+    );
+    let offer = page(&format!("/charge/{charger}"), &driver);
+    let offer = offer.split("name=\"offer\" value=\"").nth(1).unwrap();
+    let body = format!("offer={}", offer.split('"').next().unwrap());
+    let form = format!("{driver}Content-Type: application/x-www-form-urlencoded\r\n");
+    let begun = demo.send(
+        "POST",
+        &format!("/charge/{charger}"),
+        &form,
+        body.as_bytes(),
+    );
+    assert_eq!(begun.status, 303, "{}", begun.body);
+    let path = begun.header("location").unwrap().to_owned();
+    assert!(page("/driver", &driver).contains(&path));
+    let again = demo.send(
+        "POST",
+        &format!("/charge/{charger}"),
+        &form,
+        body.as_bytes(),
+    );
+    assert_eq!(again.status, 400);
+    assert!(
+        again.body.contains("does not stand any more"),
+        "{}",
+        again.body
+    );
+    let foreign = format!("{form}Sec-Fetch-Site: cross-site\r\n");
+    let stop = format!("{path}/stop");
+    assert_eq!(demo.send("POST", &stop, &foreign, b"").status, 403);
+    assert_eq!(demo.send("POST", &stop, &form, b"").status, 303);
 }
 
 /// The receipt and the OCMF text, as they are and changed.

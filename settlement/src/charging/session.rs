@@ -23,6 +23,7 @@ use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::pieces::Meter;
+pub use self::words::Doing;
 use super::rate::{Bill, RateError, rate};
 use super::record::Record;
 use super::terms::Terms;
@@ -90,6 +91,17 @@ pub enum Event {
     CaptureRefused,
     /// Time has passed.
     Tick,
+}
+
+impl Event {
+    /// Whether a pause by the grid is over with it: it has room again, or the session ends.
+    #[must_use]
+    pub const fn ends_grid_pause(self) -> bool {
+        matches!(
+            self,
+            Event::GridResume | Event::Stop | Event::Unplugged | Event::Captured
+        )
+    }
 }
 
 /// What has to be done.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{Ask, csv};
 use crate::view::calendar::{self, Span};
 use crate::view::energy::{self, Flows, HomeEnergy};
+use crate::view::peers::{self, Likeness, Mean};
 use crate::web::chart::{self, EnergyBar};
 use crate::web::layout::Page;
 use crate::web::words::Words;
@@ -94,6 +95,8 @@ struct Data {
     energy: HomeEnergy,
     /// The same part of the period before.
     before: Option<(Flows, bool)>,
+    /// Other homes in the same time; for a year it would be too much to read.
+    others: Option<Mean>,
     today: NaiveDate,
     now: Timestamp,
     length_s: u32,
@@ -102,8 +105,8 @@ struct Data {
 pub(super) async fn show(ask: Ask, asked: Query<Asked>) -> Result<Response, Response> {
     let home = ask.home()?;
     let _turn = match asked.period {
-        Period::Year => Some(ask.turn()?),
-        Period::Day | Period::Month => None,
+        Period::Year | Period::Month => Some(ask.turn()?),
+        Period::Day => None,
     };
     let data = read(&ask, &home, &asked).await;
     let data = data.map_err(|error| ask.failed("a home's energy could not be read", &error))?;
@@ -138,10 +141,15 @@ async fn read(ask: &Ask, home: &domain::ids::ParticipantId, asked: &Asked) -> an
         }
         None => None,
     };
+    let others = match period {
+        Period::Day | Period::Month => peers::mean(shared, &ask.street, home, span).await?,
+        Period::Year => None,
+    };
     Ok(Data {
         period,
         date,
         span,
+        others,
         energy: energy::read(shared, home, span).await?,
         before,
         today,
@@ -239,8 +247,14 @@ fn picture(words: &Words, data: &Data) -> Markup {
             bars_of_day(words, &data.energy, data.span, (data.now, data.length_s)),
             8,
         ),
-        Period::Month => (bars_of(words, data, Period::Day), 6),
-        Period::Year => (bars_of(words, data, Period::Month), 12),
+        Period::Month => (
+            bars_of(words, &data.energy, data.span, data.now, Period::Day),
+            6,
+        ),
+        Period::Year => (
+            bars_of(words, &data.energy, data.span, data.now, Period::Month),
+            12,
+        ),
     };
     let csv = format!(
         "/home/energy?period={}&date={}&format=csv",
@@ -280,16 +294,32 @@ pub(super) fn bars_of_day(
     bars
 }
 
+/// A bar for each day of a month.
+pub(super) fn bars_of_month(
+    words: &Words,
+    energy: &HomeEnergy,
+    month: Span,
+    now: Timestamp,
+) -> Vec<EnergyBar> {
+    bars_of(words, energy, month, now, Period::Day)
+}
+
 /// A bar for each day of a month, or month of a year.
-fn bars_of(words: &Words, data: &Data, part: Period) -> Vec<EnergyBar> {
+fn bars_of(
+    words: &Words,
+    energy: &HomeEnergy,
+    whole: Span,
+    now: Timestamp,
+    part: Period,
+) -> Vec<EnergyBar> {
     let mut bars = Vec::new();
-    let mut date = calendar::date(words.zone, data.span.from);
+    let mut date = calendar::date(words.zone, whole.from);
     loop {
         let span = part.span(words, date);
-        if span.from >= data.span.to {
+        if span.from >= whole.to {
             return bars;
         }
-        let sum = data.energy.sum(span);
+        let sum = energy.sum(span);
         bars.push(EnergyBar {
             name: part.name(words, date),
             label: if part == Period::Day {
@@ -299,7 +329,7 @@ fn bars_of(words: &Words, data: &Data, part: Period) -> Vec<EnergyBar> {
             },
             flows: sum.map(|(flows, _)| flows),
             estimated: sum.is_some_and(|(_, estimated)| estimated),
-            to_come: span.from > data.now,
+            to_come: span.from > now,
         });
         match part.step(date, true) {
             Some(next) if next > date => date = next,
@@ -311,6 +341,10 @@ fn bars_of(words: &Words, data: &Data, part: Period) -> Vec<EnergyBar> {
 fn comparison(words: &Words, data: &Data, flows: &Flows, estimated: bool) -> Markup {
     let kwh = |wh: i64| words.kwh(Energy::from_wh(wh));
     let before = data.before.as_ref().map(|(flows, _)| flows);
+    let others = data.others.as_ref().map(|others| &others.flows);
+    let local = |flows: Option<&Flows>| {
+        flows.map_or_else(|| "–".to_owned(), |f| words.share(f.local_use(), f.home))
+    };
     type Row = (&'static str, fn(&Flows) -> i64);
     let rows: [Row; 6] = [
         ("energy.from_sun", |f| f.sun),
@@ -323,14 +357,35 @@ fn comparison(words: &Words, data: &Data, flows: &Flows, estimated: bool) -> Mar
     html! {
         h2 { (words.t("energy.compare")) " " small { "kWh" } @if estimated { " " span.mark { (words.t("energy.partly_estimated")) } } }
         div.scroll tabindex="0" role="region" aria-label=(words.t("energy.compare")) { table {
-            thead { tr { th {} th.n { (words.t("energy.this")) } th.n { (words.t("energy.previous")) } } }
+            thead { tr { th {} th.n { (words.t("energy.this")) } th.n { (words.t("energy.previous")) } th.n { (words.t("energy.others")) } } }
             tbody { @for (word, of) in rows { tr {
                 th scope="row" { (words.t(word)) }
                 td.n { (kwh(of(flows))) }
                 td.n { @match before { Some(before) => (kwh(of(before))), None => "–" } }
-            } } }
+                td.n { @match others { Some(others) => (kwh(of(others))), None => "–" } }
+            } }
+                tr { th scope="row" { (words.t("energy.local_share")) }
+                    td.n { (local(Some(flows))) } td.n { (local(before)) } td.n { (local(others)) } } }
         } }
+        p.hint { (with_whom(words, data)) }
     }
+}
+
+/// Whom the last column is about.
+fn with_whom(words: &Words, data: &Data) -> String {
+    let Some(others) = &data.others else {
+        let key = match data.period {
+            Period::Year => "energy.others_not",
+            Period::Day | Period::Month => "energy.others_few",
+        };
+        return words.t(key).to_owned();
+    };
+    let key = match others.likeness {
+        Likeness::SameThings => "energy.others_same",
+        Likeness::SameSun => "energy.others_sun",
+        Likeness::Street => "energy.others_street",
+    };
+    words.fill(key, &[("n", &others.homes.to_string())])
 }
 
 fn definitions(words: &Words) -> Markup {

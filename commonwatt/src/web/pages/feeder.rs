@@ -4,6 +4,7 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use domain::ids::PointId;
 use domain::time::{Interval, Timestamp};
+use market_engine::grid::network::Kind;
 use maud::{Markup, html};
 use serde::Deserialize;
 use settlement::service::MeteredInterval;
@@ -11,9 +12,11 @@ use settlement::service::MeteredInterval;
 use super::street::HOMES_MIN;
 use super::{Ask, csv};
 use crate::auth::Role;
-use crate::view::{calendar, grid};
+use crate::view::powerflow::{self, Without};
+use crate::view::{Street, calendar, grid};
 use crate::web::chart::{self, Load, LoadPoint};
 use crate::web::layout::Page;
+use crate::web::number::{OLD_AFTER_INTERVALS, is_old};
 use crate::web::words::Words;
 
 /// Intervals of the past and to come in the picture.
@@ -23,6 +26,9 @@ const AHEAD: i64 = 48;
 const FEEDERS_MAX: usize = 4;
 /// From this load on an interval is tight, in thousandths of the rating.
 const TIGHT_PERMILLE: i64 = 800;
+/// The band in which a voltage should be, in thousandths of the rated one (EN 50160).
+const VOLTAGE_LOW: i64 = 900;
+const VOLTAGE_HIGH: i64 = 1_100;
 
 /// A feeder's picture.
 pub(super) struct Chart {
@@ -171,6 +177,9 @@ fn page(ask: &Ask, chart: &Chart) -> Page {
         street.now,
         street.now.plus_s(86_400),
     );
+    let fresh = street
+        .feeder_w
+        .filter(|w| !is_old(street.now, street.open.length_s(), *w));
     let share =
         |w: Option<i64>| w.map_or_else(|| "–".to_owned(), |w| words.share(w.abs(), chart.rating_w));
     Page {
@@ -179,17 +188,68 @@ fn page(ask: &Ask, chart: &Chart) -> Page {
         answer: words.fill(
             "grid.feeder_answer",
             &[
-                ("now", &share(street.feeder_w.map(|w| w.value))),
+                ("now", &share(fresh.map(|w| w.value))),
                 ("peak", &share(peak)),
                 ("forecast", &share(forecast)),
             ],
         ),
-        below: html! { (words.fill("grid.rating", &[("rating", &words.kilowatts(chart.rating_w))])) },
+        below: html! {
+            (words.fill("grid.rating", &[("rating", &words.kilowatts(chart.rating_w))])) " "
+            (words.live(street.now, street.open.length_s(), street.feeder_w))
+            @if let Some(w) = fresh { ", " (words.ago(street.now.ms_since(w.read_at))) }
+        },
         body: html! {
             section.card { (chart::figure(words, &chart.plot(words))) }
+            section.card id="wires" aria-label=(words.t("wires.title")) { (wires(words, ask)) }
             section.card { (members(words, ask)) }
         },
         live: None,
+    }
+}
+
+/// Voltages and loadings behind the transformer, where the site describes its wires.
+fn wires(words: &Words, ask: &Ask) -> Markup {
+    let (street, site) = (&ask.street, &ask.web.shared.site);
+    let max_age_ms = i64::from(street.open.length_s()) * 1_000 * OLD_AFTER_INTERVALS;
+    let state = powerflow::state(site, street, max_age_ms);
+    html! {
+        h2 { (words.t("wires.title")) }
+        @match state {
+            Err(Without::Wires) => { p.empty { (words.t("wires.none")) } p { code.block { "[grid]\nnetwork = \"network.json\"" } } },
+            Err(Without::Values { missing, all }) => p.empty {
+                (words.fill("wires.missing", &[("n", &missing.to_string()), ("all", &all.to_string())]))
+            },
+            Err(Without::Solution(error)) => p.wrong { (words.t("wires.no_solution")) " " code { (error) } },
+            Ok(state) => (wires_state(words, street, &state)),
+        }
+    }
+}
+
+fn wires_state(words: &Words, street: &Street, state: &powerflow::State) -> Markup {
+    let volt = |permille: i64| words.permille_pu(permille);
+    let (low, high) = (state.nodes.first(), state.nodes.last());
+    let is_off = |permille: i64| !(VOLTAGE_LOW..=VOLTAGE_HIGH).contains(&permille);
+    let off = state.nodes.iter().filter(|(_, pu)| is_off(*pu)).count();
+    html! {
+        p.big { @if off == 0 { (words.t("wires.within")) } @else { (words.fill("wires.outside", &[("n", &off.to_string())])) } }
+        dl.facts {
+            @if let Some((node, pu)) = low { dt { (words.t("wires.lowest")) } dd { (volt(*pu)) " " small { (words.fill("wires.node", &[("id", &node.to_string())])) } } }
+            @if let Some((node, pu)) = high { dt { (words.t("wires.highest")) } dd { (volt(*pu)) " " small { (words.fill("wires.node", &[("id", &node.to_string())])) } } }
+            dt { (words.t("wires.losses")) } dd { (words.power(state.losses_w)) }
+            dt { (words.t("wires.age")) } dd { (words.ago(street.now.ms_since(state.oldest))) }
+        }
+        div.scroll tabindex="0" role="region" aria-label=(words.t("wires.loadings")) { table {
+            thead { tr { th { (words.t("wires.element")) } th { (words.t("wires.load_bar")) } th.n { (words.t("wires.load")) } } }
+            tbody { @for (kind, name, permille) in &state.branches { tr.bad[*permille > 1_000] {
+                td { (name) @if *kind == Kind::Trafo { " " small { (words.t("devices.feeder")) } } }
+                td.wide { svg.gauge viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
+                    rect.track width="1000" height="10" {}
+                    rect.fill width=((*permille).clamp(0, 1_000)) height="10" {}
+                } }
+                td.n { (words.permille(*permille)) }
+            } } }
+        } }
+        p.hint { (words.t("wires.how")) }
     }
 }
 
@@ -199,6 +259,6 @@ fn members(words: &Words, ask: &Ask) -> Markup {
         h2 { (words.t("grid.members")) }
         @if homes < HOMES_MIN { p.empty { (words.t("street.too_few")) } }
         @else { p { (words.fill("grid.members_count", &[("n", &homes.to_string())])) } }
-        p.hint { (words.t("grid.no_limits")) }
+        p { a href="/grid/limits" { (words.t("grid.to_limits")) } " · " a href="/grid/activations" { (words.t("limits.history")) } }
     }
 }

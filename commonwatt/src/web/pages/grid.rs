@@ -2,6 +2,8 @@
 //! `/grid/log`, what operators and admins did.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
@@ -19,8 +21,9 @@ use crate::view::calendar;
 use crate::view::grid::{complete, completeness, expected};
 use crate::web::chart;
 use crate::web::layout::{Page, first_lines};
+use crate::web::number::is_old;
 use crate::web::words::Words;
-use crate::web::{Section, live};
+use crate::web::{Section, Web, live};
 
 /// The span of the data board.
 const DAY_S: i64 = 86_400;
@@ -28,6 +31,8 @@ const DAY_S: i64 = 86_400;
 const TOP_ALARMS: usize = 5;
 /// Points listed on one page; a CSV has them all.
 const POINTS_SHOWN: usize = 300;
+/// How often an open page looks up how complete the data are.
+const SHARE_EVERY: Duration = Duration::from_secs(15);
 /// Entries of the list of who did what.
 const DEEDS: u32 = 100;
 
@@ -77,16 +82,54 @@ fn hides_each(homes: i64) -> bool {
 
 pub(super) async fn events(ask: Ask) -> Result<Response, Response> {
     ask.only(Role::Operator)?;
-    let words = ask.words.clone();
-    let (alarms, rating) = (ask.web.clone(), feeder::rating(&ask));
-    let sections = move |street: &Street| sections(&words, street, &board(&alarms), rating);
+    let words = Arc::new(ask.words.clone());
+    let (web, rating) = (ask.web.clone(), feeder::rating(&ask));
+    let share = Arc::new(tokio::sync::Mutex::new(Share::default()));
+    let sections = move |street: Arc<Street>| {
+        let (words, web, share) = (Arc::clone(&words), web.clone(), Arc::clone(&share));
+        async move {
+            let share = share.lock().await.of(&web, &street).await;
+            sections(&words, &street, &board(&web), rating, share)
+        }
+    };
     Ok(live(ask.web, &ask.viewer, sections).into_response())
 }
 
-fn sections(words: &Words, street: &Street, board: &Board, rating_w: i64) -> Vec<Section> {
+/// How complete the data are, for one listener: looked up now and then, not with every value that comes.
+#[derive(Default)]
+struct Share {
+    known: Option<i64>,
+    looked_up: Option<tokio::time::Instant>,
+}
+
+impl Share {
+    async fn of(&mut self, web: &Web, street: &Street) -> Option<i64> {
+        let is_fresh = |at: tokio::time::Instant| at.elapsed() < SHARE_EVERY;
+        if self.looked_up.is_some_and(is_fresh) {
+            return self.known;
+        }
+        let (now, length_s) = (street.now, street.open.length_s());
+        let from = now.plus_s(-DAY_S);
+        match settlement::service::point_states(&web.shared.db, None, from, now).await {
+            Ok(states) => self.known = complete(&states, from, now, length_s),
+            Err(error) => tracing::error!("meters could not be read: {error:#}"),
+        }
+        self.looked_up = Some(tokio::time::Instant::now());
+        self.known
+    }
+}
+
+fn sections(
+    words: &Words,
+    street: &Street,
+    board: &Board,
+    rating_w: i64,
+    share: Option<i64>,
+) -> Vec<Section> {
     let head = head(words, street, board, rating_w);
     vec![
         section("answer", first_lines(&head)),
+        section("now", now_tiles(words, street, board, share)),
         section("alarms", top_alarms(words, street, board)),
     ]
 }
@@ -101,7 +144,7 @@ fn head(words: &Words, street: &Street, board: &Board, rating_w: i64) -> Page {
             ("homes", &street.homes.len().to_string()), ("time", &words.clock(street.gate_closes)),
         ])) },
         body: html! {},
-        live: Some("/grid/events"),
+        live: Some("/grid/events".into()),
     }
 }
 
@@ -115,6 +158,10 @@ fn answer(words: &Words, street: &Street, board: &Board, rating_w: i64) -> Strin
         Some(Priority::Low) => words.t("grid.note"),
     };
     match street.feeder_w {
+        Some(w) if is_old(street.now, street.open.length_s(), w) => words.fill(
+            "grid.answer_old",
+            &[("state", state), ("time", &words.clock(w.read_at))],
+        ),
         Some(w) => {
             let way = if w.value < 0 {
                 "grid.export"
@@ -137,6 +184,9 @@ fn answer(words: &Words, street: &Street, board: &Board, rating_w: i64) -> Strin
 
 fn now_tiles(words: &Words, street: &Street, board: &Board, share: Option<i64>) -> Markup {
     let live = words.live(street.now, street.open.length_s(), street.feeder_w);
+    let read = street
+        .feeder_w
+        .map_or_else(String::new, |w| words.ago(street.now.ms_since(w.read_at)));
     let way = match street.feeder_w {
         Some(w) if w.value < 0 => words.t("grid.export"),
         _ => words.t("grid.import"),
@@ -147,7 +197,7 @@ fn now_tiles(words: &Words, street: &Street, board: &Board, share: Option<i64>) 
         .map_or((None, None), |c| (c.price, Some(c.volume)));
     html! {
         dl.tiles {
-            (tile(way, &live, words.t("grid.exchange")))
+            (tile(way, &live, &format!("{} · {read}", words.t("grid.exchange"))))
             (tile(words.t("nav.alarms"), &html! { (board.open.len()) }, &rate_words(words, street, board)))
             (tile(words.t("grid.complete"), &html! { @match share { Some(share) => (words.permille(share)), None => "–" } },
                 words.t("grid.complete_hint")))

@@ -1,5 +1,7 @@
 //! `/home`: did I earn, is all well.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use domain::ids::ParticipantId;
 use domain::money::Money;
@@ -55,9 +57,9 @@ async fn read(ask: &Ask, id: ParticipantId) -> anyhow::Result<Data> {
 pub(super) async fn events(ask: Ask) -> Result<Response, Response> {
     let id = ask.home()?;
     let words = ask.words.clone();
-    let sections = move |street: &Street| {
+    let sections = move |street: Arc<Street>| {
         let home = street.homes.iter().find(|home| home.id == id);
-        home.map_or_else(Vec::new, |home| sections(&words, street, home))
+        std::future::ready(home.map_or_else(Vec::new, |home| sections(&words, &street, home)))
     };
     Ok(live(ask.web, &ask.viewer, sections).into_response())
 }
@@ -83,6 +85,11 @@ fn page(words: &Words, street: &Street, home: &Home, data: &Data) -> Page {
         }
         section.card aria-label=(words.t("home.today")) { (today(words, street, data)) }
         section.card id="money" aria-label=(words.t("home.money")) { (money(words, street, home)) }
+        p.ways-on {
+            a.button href="/home/letter" { (words.t("home.to_letter")) }
+            a.button href="/charge" { (words.t("home.to_charge")) }
+            a.button href="/home/preferences" { (words.t("home.change_autopilot")) }
+        }
     };
     head(words, street, home, body)
 }
@@ -95,7 +102,7 @@ fn head(words: &Words, street: &Street, home: &Home, body: Markup) -> Page {
         answer: answer(words, home),
         below: below(words, street, home),
         body,
-        live: Some("/home/events"),
+        live: Some("/home/events".into()),
     }
 }
 

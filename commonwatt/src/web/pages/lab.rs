@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Ask;
 use crate::auth::Role;
-use crate::view::lab::{self, Block, Run};
+use crate::view::lab::{self, Block, NotDrawn, Run};
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
@@ -100,6 +100,8 @@ pub(super) async fn show(ask: Ask, Path(name): Path<String>) -> Result<Response,
         body: html! {
             section.card { (facts(words, &run)) }
             @if !summary.is_empty() { section.card.prose { (blocks(&summary)) } }
+            section.card { (pictures(words, &run)) }
+            section.card { (cite(words, &run)) }
         },
         live: None,
     };
@@ -124,6 +126,69 @@ fn facts(words: &Words, run: &Run) -> Markup {
             } } }
         } } }
     }
+}
+
+/// The figures; each is drawn when it is opened, which takes as long as the run did.
+fn pictures(words: &Words, run: &Run) -> Markup {
+    let figures: Vec<_> = lab::figures(run).collect();
+    html! {
+        h2 { (words.t("lab.figures")) }
+        @if figures.is_empty() {
+            p.empty { (words.t("lab.too_large")) }
+            p { code.block { "commonwatt plot " (run.folder) " --figure flows --out flows.svg" } }
+        }
+        @for (name, title) in figures { details {
+            summary { (title) }
+            img.figure loading="lazy" width="720" height="360" alt=(title) src=(format!("/lab/{}/{name}.svg", run.folder));
+            p.csv { a href=(format!("/lab/{}/{name}.svg", run.folder)) download { "SVG" } }
+        } }
+    }
+}
+
+/// How to name this run so that somebody else can make it again.
+fn cite(words: &Words, run: &Run) -> Markup {
+    let manifest = &run.manifest;
+    html! {
+        h2 { (words.t("lab.cite")) }
+        p { code.block {
+            "Commonwatt " (manifest.version) ", run " (manifest.run_id) " (" (manifest.name) ", seed " (manifest.seed)
+            ", outcome SHA-256 " (manifest.outcome_sha256) ")"
+        } }
+        p { code.block { "commonwatt rerun " (run.folder) } }
+        p { a href="/lab/dictionary" { (words.t("lab.dictionary")) } }
+    }
+}
+
+/// `/lab/{run}/{figure}.svg`
+pub(super) async fn figure(
+    ask: Ask,
+    Path((name, file)): Path<(String, String)>,
+) -> Result<Response, Response> {
+    ask.only(Role::Researcher)?;
+    let figure = file.strip_suffix(".svg").map(str::to_owned);
+    let figure = figure.ok_or_else(|| ask.missing())?;
+    let _turn = ask.turn()?;
+    let drawn = reading(&ask, move |folder| lab::draw(&folder, &name, &figure)).await?;
+    match drawn {
+        Ok(svg) => Ok(crate::web::svg(svg)),
+        Err(NotDrawn::Nothing | NotDrawn::TooLarge) => Err(ask.missing()),
+        Err(NotDrawn::Other(why)) => Err(ask.failed("a figure could not be drawn", &why)),
+    }
+}
+
+/// `/lab/dictionary`: every column of every table, with unit and meaning.
+pub(super) async fn dictionary(ask: Ask) -> Result<Response, Response> {
+    ask.only(Role::Researcher)?;
+    let words = &ask.words;
+    let page = Page {
+        title: words.t("lab.dictionary").to_owned(),
+        above: words.t("lab.above").to_owned(),
+        answer: words.t("lab.dictionary").to_owned(),
+        below: html! { (words.t("lab.dictionary_below")) },
+        body: html! { section.card.prose { (blocks(&lab::dictionary())) } },
+        live: None,
+    };
+    Ok(ask.show(&page))
 }
 
 /// A summary's pieces; its own first heading is the page's first line already.
@@ -199,21 +264,69 @@ pub(super) async fn compare(ask: Ask, Query(pair): Query<Pair>) -> Result<Respon
     Ok(ask.show(&page))
 }
 
+/// How much more the second figure is, with the decimals of the first; none where one of them is no number.
+fn difference(a: &str, b: &str) -> Option<String> {
+    let scaled = |text: &str| -> Option<(i128, usize)> {
+        let text = text.replace('−', "-");
+        let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+        let digits = format!("{whole}{part}");
+        Some((digits.parse().ok()?, part.len()))
+    };
+    let ((a, places_a), (b, places_b)) = (scaled(a)?, scaled(b)?);
+    let places = places_a.max(places_b);
+    let to = |value: i128, has: usize| -> Option<i128> {
+        let more = u32::try_from(places - has).ok()?;
+        value.checked_mul(10_i128.checked_pow(more)?)
+    };
+    let more = to(b, places_b)?.checked_sub(to(a, places_a)?)?;
+    let sign = match more {
+        0 => "",
+        more if more < 0 => "−",
+        _ => "+",
+    };
+    let digits = format!("{:0>width$}", more.unsigned_abs(), width = places + 1);
+    let (whole, part) = digits.split_at(digits.len() - places);
+    Some(match places {
+        0 => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{part}"),
+    })
+}
+
 fn side_by_side(words: &Words, (a, of_a): (&Run, &Figures), (b, of_b): (&Run, &Figures)) -> Markup {
     let other = |name: &str| of_b.iter().find(|(known, ..)| known == name);
     html! {
         div.scroll tabindex="0" role="region" aria-label=(words.t("nav.compare")) { table {
-            thead { tr { th { (words.t("lab.figure")) } th.n { "A" } th.n { "B" } th { (words.t("lab.unit")) } } }
+            thead { tr { th { (words.t("lab.figure")) } th.n { "A" } th.n { "B" } th.n { "B − A" } th { (words.t("lab.unit")) } } }
             tbody {
-                tr { td { (words.t("lab.mechanism")) } td.n { (a.manifest.mechanism) } td.n { (b.manifest.mechanism) } td {} }
-                tr { td { (words.t("lab.seed")) } td.n { (a.manifest.seed) } td.n { (b.manifest.seed) } td {} }
-                tr { td { (words.t("lab.homes")) } td.n { (a.manifest.homes) } td.n { (b.manifest.homes) } td {} }
+                tr { td { (words.t("lab.mechanism")) } td.n { (a.manifest.mechanism) } td.n { (b.manifest.mechanism) } td {} td {} }
+                tr { td { (words.t("lab.seed")) } td.n { (a.manifest.seed) } td.n { (b.manifest.seed) } td {} td {} }
+                tr { td { (words.t("lab.homes")) } td.n { (a.manifest.homes) } td.n { (b.manifest.homes) } td {} td {} }
                 @for (name, value, unit) in of_a { tr {
                     td { (name) } td.n { (value) }
                     td.n { @match other(name) { Some((_, value, _)) => (value), None => "–" } }
+                    td.n { @match other(name).and_then(|(_, other, _)| difference(value, other)) { Some(more) => (more), None => "–" } }
                     td { (unit) }
                 } }
             }
         } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_has_the_decimals_of_its_figures() {
+        for (a, b, more) in [
+            ("1.50", "1.75", Some("+0.25")),
+            ("12", "9.5", Some("−2.5")),
+            ("−1.0", "1.0", Some("+2.0")),
+            ("3", "3", Some("0")),
+            ("a", "1", None),
+            ("1", "", None),
+        ] {
+            assert_eq!(difference(a, b).as_deref(), more, "{a} {b}");
+        }
     }
 }

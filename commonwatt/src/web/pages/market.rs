@@ -2,18 +2,23 @@
 
 use axum::extract::Query;
 use axum::response::Response;
+use domain::money::Price;
+use domain::time::Interval;
 use domain::trade::Clearing;
+use market_engine::forecast::{Confidence, PriceForecast, forecast_price};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{Ask, csv};
 use crate::view::{OrderLine, PricePoint, Street, calendar};
-use crate::web::chart::{self, Prices};
+use crate::web::chart::{self, Ahead, AheadPoint, Prices};
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
-/// Intervals of two days, one of which may have an hour more.
-const POINTS_MAX: u32 = 200;
+/// Clearings from which prices to come are expected: two weeks of quarter-hours.
+const POINTS_MAX: u32 = 1_344;
+/// Intervals to come in the picture.
+const AHEAD: i64 = 48;
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -25,6 +30,7 @@ pub(super) async fn show(ask: Ask, asked: Query<Asked>) -> Result<Response, Resp
     let home = ask.home()?;
     let recent = market_engine::service::recent_clearings(&ask.web.shared.db, POINTS_MAX).await;
     let recent = recent.map_err(|error| ask.failed("prices could not be read", &error))?;
+    let ahead = ahead(&ask.street, &recent);
     let points = since_yesterday(&ask.words, &ask.street, recent);
     if asked.format == "csv" {
         return Ok(csv("local-price", &lines(&points)));
@@ -55,6 +61,7 @@ pub(super) async fn show(ask: Ask, asked: Query<Asked>) -> Result<Response, Resp
                 @if points.is_empty() { p.empty { (words.t("street.no_price_yet")) } }
                 @else { (chart::figure(words, &chart::prices(words, &shown))) }
             }
+            section.card { (to_come(words, street, &ahead)) }
             div.two {
                 section.card { (limits(words, wishes.max_buy, wishes.min_sell)) }
                 section.card { (next(words, street, own)) }
@@ -63,6 +70,51 @@ pub(super) async fn show(ask: Ask, asked: Query<Asked>) -> Result<Response, Resp
         live: None,
     };
     Ok(ask.show(&page))
+}
+
+/// What is expected of the intervals whose gates are still open, as far as there is anything to go by.
+fn ahead(street: &Street, recent: &[Clearing]) -> Vec<(Interval, PriceForecast)> {
+    let past: Vec<(Interval, Price)> = recent
+        .iter()
+        .filter_map(|clearing| Some((clearing.interval, clearing.price?)))
+        .collect();
+    let intervals = (0..AHEAD).map(|n| street.open.offset(n));
+    intervals
+        .filter_map(|interval| Some((interval, forecast_price(interval, &past)?)))
+        .collect()
+}
+
+/// The picture of it, with how sure it is in a sentence.
+fn to_come(words: &Words, street: &Street, ahead: &[(Interval, PriceForecast)]) -> Markup {
+    let point = |(interval, expected): &(Interval, PriceForecast)| AheadPoint {
+        interval: *interval,
+        price: expected.mid,
+        band: Some((expected.low, expected.high)),
+        local_permille: None,
+        planned: false,
+    };
+    let points: Vec<AheadPoint> = ahead.iter().map(point).collect();
+    let title = words.t("market.to_come").to_owned();
+    let Some((_, first)) = ahead.first() else {
+        return html! { h2 { (title) } p.empty { (words.t("market.to_come_none")) } };
+    };
+    let least = ahead.iter().map(|(_, expected)| expected.confidence).min();
+    let sure = match least.unwrap_or(first.confidence) {
+        Confidence::Rough => "market.sure_rough",
+        Confidence::Fair => "market.sure_fair",
+        Confidence::Good => "market.sure_good",
+    };
+    let shown = Ahead {
+        title,
+        points: &points,
+        price_key: "market.expected",
+        now: street.now,
+        csv: None,
+    };
+    html! {
+        (chart::figure(words, &chart::ahead(words, &shown)))
+        p.hint { (words.fill(sure, &[("days", &first.days.to_string())])) }
+    }
 }
 
 /// The clearings since yesterday began, oldest first.

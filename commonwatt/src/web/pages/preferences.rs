@@ -50,8 +50,7 @@ async fn read(ask: &Ask, home: domain::ids::ParticipantId) -> anyhow::Result<Opt
     };
     let (from, to) = (ask.street.now.plus_s(-REPLAY_S), ask.street.open.end());
     let orders = market_engine::service::cleared_orders(&shared.db, from, to).await?;
-    let site = &shared.site;
-    let (tariff, fee) = (site.tariff, site.largest_fee(site.tariff.network_fee));
+    let (tariff, fee) = shared.site.tariff_and_fee_at(ask.street.open);
     let mechanism: Mechanism = shared.market.rules.mechanism;
     let mut settings: Vec<Limits> = (0..STOPS).map(|n| Limits::at(n, &tariff, fee)).collect();
     settings.push(Limits {
@@ -115,7 +114,7 @@ pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, R
 }
 
 fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
-    let (words, site) = (&ask.words, &ask.web.shared.site);
+    let words = &ask.words;
     let autopilot = Level::from_word(&form.autopilot)
         .ok_or_else(|| words.t("preferences.wrong_level").to_owned())?;
     let limits = if form.stop == OWN {
@@ -133,11 +132,9 @@ fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
             .ok()
             .filter(|stop| (0..STOPS).contains(stop));
         let stop = stop.ok_or_else(|| words.t("preferences.wrong_stop").to_owned())?;
-        Limits::at(
-            stop,
-            &site.tariff,
-            site.largest_fee(site.tariff.network_fee),
-        )
+        // By the prices that hold for the next auction, as the page has shown them.
+        let (tariff, fee) = ask.web.shared.site.tariff_and_fee_at(ask.street.open);
+        Limits::at(stop, &tariff, fee)
     };
     let rules = &ask.web.shared.market.rules;
     if limits.max_buy < rules.price_floor || limits.min_sell > rules.price_cap {

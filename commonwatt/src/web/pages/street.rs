@@ -20,7 +20,10 @@ pub(super) async fn show(ask: Ask) -> Response {
 
 pub(super) async fn events(ask: Ask) -> Response {
     let words = ask.words.clone();
-    live(ask.web, &ask.viewer, move |street| sections(&words, street)).into_response()
+    live(ask.web, &ask.viewer, move |street| {
+        std::future::ready(sections(&words, &street))
+    })
+    .into_response()
 }
 
 fn page(words: &Words, street: &Street) -> Page {
@@ -34,7 +37,7 @@ fn page(words: &Words, street: &Street) -> Page {
             section.card id="prices" aria-label=(words.t("chart.price_title")) { (prices(words, street)) }
             section.card { (proof(words)) }
         },
-        live: Some("/events"),
+        live: Some("/events".into()),
     }
 }
 

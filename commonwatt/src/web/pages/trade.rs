@@ -208,7 +208,7 @@ fn money(words: &Words, data: &Data) -> Markup {
                 td.n { @if let Some(total) = total { (words.money(total)) } @else { "–" } } } }
         }
         @if data.line.is_some() {
-            p { a.button href=(format!("/receipts/{}/{}.json", data.trade.id, data.home)) download { (words.t("trade.receipt")) } }
+            p { a.button href=(format!("/receipts/{}/{}", data.trade.id, data.home)) { (words.t("trade.receipt")) } }
             p.hint { (words.t("trade.receipt_hint")) " " a href="/log" { (words.t("street.proof_how")) } }
         } @else { p.empty { (words.t("trade.receipt_later")) } }
     }

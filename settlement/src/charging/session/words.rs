@@ -71,20 +71,47 @@ impl Session {
     fn running(&self, now: Timestamp, spent: &str, clock: impl Fn(Timestamp) -> String) -> String {
         let ready = self.expected_end(now).map(clock);
         let ready = ready.map_or(String::new(), |at| format!(", ready about {at}"));
-        match self.meter.as_ref() {
-            Some(meter) if meter.paused_by_grid() => {
+        match self.doing(now) {
+            Doing::PausedByGrid => {
                 format!("Paused by the grid, which costs nothing. {spent} so far{ready}.")
             }
-            Some(meter) if meter.waits_by_plan() => {
+            Doing::WaitsByPlan => {
                 format!("Waiting for a better time, as planned. {spent} so far{ready}.")
             }
-            Some(meter) if meter.powerless_s(now) > 0 => {
+            Doing::NoPower => {
                 format!("The station has no power; nothing is charged. {spent} so far{ready}.")
             }
-            Some(meter) if meter.full() => format!("Full. {spent}. Please unplug."),
-            _ => format!("Charging. {spent} so far{ready}."),
+            Doing::Full => format!("Full. {spent}. Please unplug."),
+            Doing::Charging => format!("Charging. {spent} so far{ready}."),
         }
     }
+
+    /// What goes on between the plug and the bill; charging where nothing keeps the car from it.
+    #[must_use]
+    pub fn doing(&self, now: Timestamp) -> Doing {
+        match self.meter.as_ref() {
+            Some(meter) if meter.paused_by_grid() => Doing::PausedByGrid,
+            Some(meter) if meter.waits_by_plan() => Doing::WaitsByPlan,
+            Some(meter) if meter.powerless_s(now) > 0 => Doing::NoPower,
+            Some(meter) if meter.full() => Doing::Full,
+            _ => Doing::Charging,
+        }
+    }
+}
+
+/// What a session that is active does at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doing {
+    /// Energy may flow.
+    Charging,
+    /// The car asks for no power.
+    Full,
+    /// The grid has no room for the car.
+    PausedByGrid,
+    /// The offer's plan waits for a better time.
+    WaitsByPlan,
+    /// The station has no power.
+    NoPower,
 }
 
 impl Ending {
