@@ -23,6 +23,7 @@ mod orders;
 mod polish;
 mod preferences;
 mod runs;
+mod standing_orders;
 mod statements;
 mod trades;
 mod witnesses;

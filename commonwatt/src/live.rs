@@ -42,6 +42,8 @@ pub(crate) struct Device {
     pub(crate) kind: DeviceKind,
     pub(crate) power_w: Option<Fresh>,
     pub(crate) soc_permille: Option<i64>,
+    /// When the gateway read them.
+    pub(crate) read_at: Timestamp,
 }
 
 /// The last live values of every device.
@@ -61,6 +63,7 @@ impl Live {
             kind: message.kind,
             power_w: message.power_w.map(|value| Fresh { value, read_at }),
             soc_permille: message.soc_permille,
+            read_at,
         };
         let mut gateways = self
             .devices

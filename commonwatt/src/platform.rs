@@ -12,6 +12,7 @@ mod keys;
 mod orders;
 pub(crate) mod preferences;
 mod snapshot;
+pub(crate) mod standing;
 pub(crate) mod witnesses;
 
 use std::collections::BTreeMap;

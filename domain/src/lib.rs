@@ -10,6 +10,7 @@
 //! | proof that they were checked | [`signed::Verified`] | [`signed::Signed::verify`], nothing else |
 //! | the platform's word on it | [`acceptance::Acceptance`], [`rejection::Rejection`] | settlement `accept` |
 //! | a wish, and taking it back | [`order::Order`], [`cancel::Cancel`] | market-engine `bid`, or a participant |
+//! | a wish over many intervals | [`standing_order::StandingOrder`] | a participant |
 //! | a bargain | [`trade::Trade`], [`trade::Clearing`] | market-engine `clear` |
 //! | traded beside metered | [`delivery::Delivery`] | settlement `deliver` |
 //! | money and energy moved | [`posting::Posting`] | settlement `settle`, `post` |
@@ -45,6 +46,7 @@ pub mod rejection;
 pub mod revocation;
 pub mod run_record;
 pub mod signed;
+pub mod standing_order;
 pub mod terms;
 pub mod time;
 pub mod trade;

@@ -31,6 +31,10 @@ pub enum Kind {
     Cancel,
     /// A participant asks for its own orders.
     OrderQuery,
+    /// A participant's wish over many intervals.
+    StandingOrder,
+    /// A participant takes such a wish back.
+    StandingCancel,
     /// The platform's word on which readings it has accepted.
     Receipt,
     /// A key and what it may sign for.
@@ -60,6 +64,8 @@ impl Kind {
             Kind::Order => "order",
             Kind::Cancel => "cancel",
             Kind::OrderQuery => "order-query",
+            Kind::StandingOrder => "standing-order",
+            Kind::StandingCancel => "standing-cancel",
             Kind::Receipt => "receipt",
             Kind::Key => "key",
             Kind::Command => "command",
@@ -258,7 +264,14 @@ impl<T: Message> Signed<T> {
         let Some(coset::ContentType::Text(claimed)) = header.content_type else {
             return None;
         };
-        [Kind::Order, Kind::Cancel, Kind::OrderQuery]
+        let about_orders = [
+            Kind::Order,
+            Kind::Cancel,
+            Kind::OrderQuery,
+            Kind::StandingOrder,
+            Kind::StandingCancel,
+        ];
+        about_orders
             .into_iter()
             .find(|kind| kind.content_type() == claimed)
     }

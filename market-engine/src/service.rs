@@ -5,6 +5,8 @@
 //! Every write happens in the caller's transaction, which may hold other things too (the ledger's
 //! holds, say): all of it is committed, or nothing. Nothing here commits, and nothing reads a clock.
 
+pub mod standing;
+
 use std::collections::BTreeSet;
 
 use domain::cancel::Cancel;
@@ -402,12 +404,16 @@ pub async fn orders(db: &Db, interval: Interval) -> Result<Vec<PlacedOrder>, Mar
         .collect())
 }
 
-/// Who has ever had an order in an interval, those that were taken back too.
+/// Who has ever had an order in an interval, with a sequence below `below`; those that were taken back too.
 ///
 /// # Errors
 /// The database fails.
-pub async fn ordered(db: &Db, interval: Interval) -> Result<BTreeSet<ParticipantId>, MarketError> {
-    store::ordered(db, interval).await
+pub async fn ordered(
+    db: &Db,
+    interval: Interval,
+    below: u64,
+) -> Result<BTreeSet<ParticipantId>, MarketError> {
+    store::ordered(db, interval, below).await
 }
 
 /// A cleared interval with its trades and orders, as [`clear_due`] gave it; `None` where it is not cleared.

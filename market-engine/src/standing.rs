@@ -11,63 +11,32 @@
 //! - `deadline.rs`: what is still missing goes to the cheapest intervals first; what fits nowhere else is
 //!   bought at once, at up to the tariff, so that the deadline is met where the utility allows it.
 //! - `battery.rs`: an exact dynamic programme over the horizon, in steps of whole watt-hours.
+//! - `progress.rs`: what was reached, by orders and meters; `accept.rs`: which wishes may stand; `words.rs`: why.
 //!
 //! Prices are without the network's fee on a neighbour's energy, as the limits of orders are.
 
+mod accept;
 mod battery;
 mod deadline;
+mod progress;
+mod words;
 
 use domain::energy::Energy;
 use domain::money::Price;
 use domain::order::Side;
+pub use domain::standing_order::{Battery, Deadline, Standing};
 use domain::time::{Interval, Timestamp};
+
+pub use accept::{STANDING_MAX, STANDS_MAX_S, check};
+pub use battery::{charged, discharged, with_network_fee};
+pub use progress::{Measured, Ordered, progress};
+pub use words::sentence;
 
 /// Most intervals of one question: two days of quarter-hours. Later ones are passed over.
 pub const HORIZON_MAX: usize = 192;
 
 /// Most steps of a battery's charge; a larger battery has larger steps.
 pub const BATTERY_STEPS_MAX: i64 = 200;
-
-/// A wish over many intervals.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// So much energy until then.
-    Deadline(Deadline),
-    /// Energy bought low and sold later.
-    Battery(Battery),
-}
-
-/// So much energy until then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Deadline {
-    /// How much, in all.
-    pub energy: Energy,
-    /// Until when it has to be there; an interval that ends later does not count.
-    pub by: Timestamp,
-    /// Most power.
-    pub power_max_w: u32,
-    /// Most it pays a neighbour per kWh.
-    pub limit: Price,
-    /// Whether it is more important to have the energy by then than to pay no more than the limit.
-    pub must: bool,
-}
-
-/// A battery that trades.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Battery {
-    /// Least energy to be kept in it.
-    pub least: Energy,
-    /// Most energy that it holds.
-    pub most: Energy,
-    /// Most power into it, at the meter.
-    pub charge_max_w: u32,
-    /// Most power out of it, at the meter.
-    pub discharge_max_w: u32,
-    /// What is lost from the meter and back, in basis points; all of it is counted on the way in.
-    pub loss_basis_points: u32,
-    /// Least gain per kWh sold, over what the energy cost with its losses: wear, say.
-    pub margin: Price,
-}
 
 /// What was reached so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -136,7 +105,7 @@ pub struct Placement {
 }
 
 /// The orders that should stand now, in the order of the intervals: one for each at most, for a deadline
-/// two. What begins before `now` is passed over, and so is what is beyond [`HORIZON_MAX`].
+/// two. What begins before `now` or ends after the wish is passed over, and so is what is beyond [`HORIZON_MAX`].
 #[must_use]
 pub fn place(
     now: Timestamp,
@@ -144,7 +113,10 @@ pub fn place(
     progress: Progress,
     open: &[Outlook],
 ) -> Vec<Placement> {
-    let ahead = open.iter().filter(|o| o.interval.start() >= now);
+    let until = standing.until();
+    let ahead = open
+        .iter()
+        .filter(|o| o.interval.start() >= now && o.interval.end() <= until);
     let mut ahead: Vec<Outlook> = ahead.copied().collect();
     ahead.sort_by_key(|o| o.interval);
     ahead.dedup_by_key(|o| o.interval);

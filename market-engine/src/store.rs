@@ -2,6 +2,8 @@
 //! sequence, refusals, clearings with their public books, trades, and how far the market has come. Rows
 //! are added; an order's row gets its result once.
 
+pub(crate) mod standing;
+
 use std::collections::BTreeSet;
 
 use domain::cancel::Cancel;
@@ -44,6 +46,12 @@ pub const MIGRATIONS: &[Migration] = &[
         description: "market: network fees of trades by zone",
         sqlite: "ALTER TABLE market_trade ADD COLUMN network_fee_micro INTEGER",
         postgres: "ALTER TABLE market_trade ADD COLUMN network_fee_micro BIGINT",
+    },
+    Migration {
+        version: 2020,
+        description: "market: standing orders",
+        sqlite: include_str!("../migrations/sqlite/2020_standing.sql"),
+        postgres: include_str!("../migrations/postgres/2020_standing.sql"),
     },
 ];
 
@@ -547,9 +555,11 @@ pub(crate) async fn orders(db: &Db, interval: Interval) -> Result<Vec<StoredOrde
 pub(crate) async fn ordered(
     db: &Db,
     interval: Interval,
+    below: u64,
 ) -> Result<BTreeSet<ParticipantId>, MarketError> {
-    let sql = "SELECT DISTINCT participant FROM market_order WHERE interval_start_s = $1";
-    let rows: Vec<(String,)> = db.fetch_all(sql, args![interval.start_s()]).await?;
+    let sql = "SELECT DISTINCT participant FROM market_order WHERE interval_start_s = $1 AND sequence < $2";
+    let below = i64::try_from(below).unwrap_or(i64::MAX);
+    let rows: Vec<(String,)> = db.fetch_all(sql, args![interval.start_s(), below]).await?;
     let id = |(name,)| ParticipantId::new(name).map_err(|_| MarketError::Corrupt("a participant"));
     rows.into_iter().map(id).collect()
 }

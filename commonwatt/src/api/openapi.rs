@@ -17,7 +17,8 @@ use utoipa_axum::routes;
 
 use super::{
     alarms, audit, charging, commands, deliveries, events, feeders, health, incidents, intervals,
-    keys, ledger, me, meters, orders, preferences, runs, statements, trades, witnesses,
+    keys, ledger, me, meters, orders, preferences, runs, standing_orders, statements, trades,
+    witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -26,7 +27,7 @@ const ABOUT: &str = "One API for pages, drivers, operators and scripts. Energy i
     first: `next` of a page is `after` of the page behind it; with `Accept: text/csv` they come as CSV. Errors are \
     problem+json with a `reference` that is in the platform's log. What somebody may not see answers 404. \
     Writes take an `Idempotency-Key`, kept for a day for each account: the same key with another request answers 422. \
-    Orders, cancels, claims, revocations and commands are signed messages (COSE_Sign1) and need no account. \
+    Orders, standing orders, cancels, claims, revocations and commands are signed messages (COSE_Sign1) and need no account. \
     Signing in is for browsers (`/sign-in/<link>`); programs send `Authorization: Bearer` with a token.";
 
 /// An error.
@@ -58,6 +59,7 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(orders::own, orders::place))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::query))
+        .routes(routes!(standing_orders::own, standing_orders::place))
         .routes(routes!(orders::markets))
         .routes(routes!(orders::book))
         .routes(routes!(orders::clearing))

@@ -21,10 +21,11 @@ use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Answer, List, Range, Refused, Wants, home};
+use super::standing_orders::Row;
 use crate::auth::Viewer;
-use crate::platform::AUTOPILOT_SEQUENCES;
 use crate::platform::{
-    AnswerTo, Command, OrderAnswer, answer_body, next_to_close, read_order, read_query,
+    AUTOPILOT_SEQUENCES, AnswerTo, Command, OrderAnswer, answer_body, next_to_close, read_order,
+    read_query, standing,
 };
 use crate::web::{PROBLEM, Web, broken, problem};
 
@@ -54,7 +55,7 @@ pub(super) async fn cancel(State(web): State<Web>, body: Bytes) -> Response {
     take(&web, body).await
 }
 
-async fn take(web: &Web, body: Bytes) -> Response {
+pub(super) async fn take(web: &Web, body: Bytes) -> Response {
     let message = Digest32::of(&body);
     let (answer, outcome) = oneshot::channel();
     let command = Command::Order {
@@ -118,7 +119,12 @@ async fn answer(web: &Web, query: &OrderQuery, point: Option<String>) -> anyhow:
     let (db, who) = (&web.shared.db, &query.participant);
     let orders = service::own_orders(db, who, query.from, query.to).await?;
     let next = service::next_sequence(db, who, AUTOPILOT_SEQUENCES).await?;
-    let open = next_to_close(&web.shared, web.shared.clock.now())?;
+    let now = web.shared.clock.now();
+    let open = next_to_close(&web.shared, now)?;
+    let own = 1..AUTOPILOT_SEQUENCES;
+    let next_standing = service::standing::next_sequence(db, who, own).await?;
+    let standing = standing::of(&web.shared, who, now).await?;
+    let standing: Vec<_> = standing.iter().map(|one| Row::of(one, now)).collect();
     Ok(json!({
         "participant": who.as_str(),
         "point": point,
@@ -126,6 +132,8 @@ async fn answer(web: &Web, query: &OrderQuery, point: Option<String>) -> anyhow:
         "next_interval": open.start().to_string(),
         "interval_length_s": open.length_s(),
         "orders": orders.iter().map(shown).collect::<Vec<_>>(),
+        "next_standing_sequence": next_standing,
+        "standing_orders": standing,
     }))
 }
 

@@ -1,5 +1,7 @@
 //! `commonwatt order`: a participant's own orders, signed with the participant's key.
 
+mod standing;
+
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -35,6 +37,14 @@ enum Command {
     Cancel(CancelArgs),
     /// List a participant's own orders with what became of them.
     List(ListArgs),
+    /// Wish for energy by a time: the market orders it where it is cheapest.
+    Deadline(standing::DeadlineArgs),
+    /// Let a battery trade: it buys low and sells later.
+    Battery(standing::BatteryArgs),
+    /// Take a deadline's or a battery's standing order back.
+    Withdraw(standing::WithdrawArgs),
+    /// List a participant's own standing orders with what they have ordered.
+    Standing(standing::ListArgs),
 }
 
 /// Whose orders, and where.
@@ -132,6 +142,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Command::Place(args) => place(args),
         Command::Cancel(args) => cancel(args),
         Command::List(args) => list(args),
+        Command::Deadline(args) => standing::deadline(args),
+        Command::Battery(args) => standing::battery(args),
+        Command::Withdraw(args) => standing::withdraw(args),
+        Command::Standing(args) => standing::list(args),
     }
 }
 
@@ -179,6 +193,18 @@ impl Signer {
         };
         self.say("/api/v1/orders/query", &query)
     }
+
+    /// The participant's connection, as the answer to [`Signer::ask`] names it.
+    fn point(&self, known: &Value) -> Result<PointId, CliError> {
+        let point = PointId::new(known["point"].as_str().unwrap_or_default());
+        let none = |_| {
+            anyhow!(
+                "the platform names no metering point for {}",
+                self.participant
+            )
+        };
+        Ok(point.map_err(none)?)
+    }
 }
 
 fn place(args: &PlaceArgs) -> Result<(), CliError> {
@@ -186,7 +212,7 @@ fn place(args: &PlaceArgs) -> Result<(), CliError> {
     let known = signer.ask(signer.now, signer.now)?;
     let strange = |what: &str| anyhow!("the platform names no {what} for {}", signer.participant);
     let text = |name: &str| known[name].as_str().unwrap_or_default();
-    let point = PointId::new(text("point")).map_err(|_| strange("metering point"))?;
+    let point = signer.point(&known)?;
     let next = text("next_interval")
         .parse()
         .map_err(|_| strange("interval"))?;
@@ -268,10 +294,10 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
         Format::Csv => {
             let head = COLUMNS.join(",") + "\n";
             orders.iter().fold(head, |out, order| {
-                out + &cells(order, true).join(",") + "\n"
+                out + &cells(COLUMNS, order, true).join(",") + "\n"
             })
         }
-        Format::Table => table(orders),
+        Format::Table => table(COLUMNS, orders),
     })
 }
 
@@ -286,9 +312,9 @@ const COLUMNS: [&str; 8] = [
     "reason",
 ];
 
-fn cells(order: &Value, quoted: bool) -> [String; 8] {
-    COLUMNS.map(|name| match &order[name] {
-        Value::String(text) if quoted && name == "reason" => {
+fn cells<const N: usize>(columns: [&str; N], order: &Value, quoted: bool) -> [String; N] {
+    columns.map(|name| match &order[name] {
+        Value::String(text) if quoted && (name == "reason" || name == "because") => {
             format!("\"{}\"", text.replace('"', "\"\""))
         }
         Value::String(text) => text.clone(),
@@ -297,12 +323,13 @@ fn cells(order: &Value, quoted: bool) -> [String; 8] {
     })
 }
 
-fn table(orders: &[Value]) -> String {
+fn table<const N: usize>(columns: [&str; N], orders: &[Value]) -> String {
     if orders.is_empty() {
         return "no orders in this time\n".to_owned();
     }
-    let rows: Vec<[String; 8]> = orders.iter().map(|order| cells(order, false)).collect();
-    let head = COLUMNS.map(str::to_owned);
+    let row = |order| cells(columns, order, false);
+    let rows: Vec<[String; N]> = orders.iter().map(row).collect();
+    let head = columns.map(str::to_owned);
     let all = || std::iter::once(&head).chain(&rows);
     let width = |column: usize| {
         all()
@@ -310,8 +337,8 @@ fn table(orders: &[Value]) -> String {
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    let line = |row: &[String; 8]| {
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
         let cells = row.iter().zip(&widths);
         let padded: Vec<String> = cells
             .map(|(cell, width)| format!("{cell:<width$}"))

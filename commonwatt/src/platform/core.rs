@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
 use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
+use super::standing::{self, STANDING_SEQUENCES};
 use super::{Shared, preferences, snapshot, witnesses};
 use crate::site::Participant;
 use crate::view;
@@ -33,8 +34,8 @@ const BEAT_WALL_MIN: Duration = Duration::from_millis(50);
 const BEAT_WALL_MAX: Duration = Duration::from_millis(1_000);
 /// Shortest time between two pictures of the street.
 const SHOW_PAUSE: Duration = Duration::from_millis(400);
-/// How long before gate closure the autopilots place their orders.
-const AUTOPILOT_LEAD_S: i64 = 540;
+/// How long before gate closure autopilots and standing orders place their orders.
+pub(super) const AUTOPILOT_LEAD_S: i64 = 540;
 /// The autopilots' sequences start here, so that they never meet a participant's own.
 pub(crate) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
 /// Pause after the database refused to work.
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     shown: Option<Instant>,
     /// The interval for which every autopilot has been asked.
     asked: Option<Interval>,
+    /// The same for standing orders.
+    standing: standing::Asked,
 }
 
 impl Core {
@@ -98,6 +101,7 @@ impl Core {
             tell: None,
             shown: None,
             asked: None,
+            standing: standing::Asked::default(),
         }
     }
 
@@ -308,9 +312,14 @@ impl Core {
         if self.shared.watch.stands_still() {
             return self.picture().await.is_ok();
         }
+        // Standing orders go by what was traded up to now; they come before the autopilot, whose orders are for the rest.
         let done = [
-            ("orders", self.place_orders(now).await),
             ("clearing", clear(&self.shared, now).await),
+            (
+                "standing orders",
+                standing::beat(&self.shared, &mut self.standing, now).await,
+            ),
+            ("orders", self.place_orders(now).await),
             ("settlement", self.settle(now).await),
             ("charging", super::charging::beat(&self.shared, now).await),
             ("the pages' picture", self.picture().await),
@@ -342,7 +351,8 @@ impl Core {
         if self.asked == Some(open) {
             return Ok(());
         }
-        let ordered = market_engine::service::ordered(&self.shared.db, open).await?;
+        let ordered =
+            market_engine::service::ordered(&self.shared.db, open, STANDING_SEQUENCES).await?;
         let Shared {
             site, participants, ..
         } = &*self.shared;
@@ -350,7 +360,7 @@ impl Core {
         let mut failed = false;
         for (wishes, (participant, key)) in site.participants.iter().zip(participants) {
             // Who has placed an order of its own needs none from the autopilot, and who took one back wants
-            // none. An autopilot signs once for an interval: other bytes would be evidence against its home.
+            // none; a standing order is for other energy. An autopilot signs once for an interval: other bytes would be evidence against its home.
             if ordered.contains(participant) {
                 continue;
             }

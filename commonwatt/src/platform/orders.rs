@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use domain::cancel::Cancel;
-use domain::ids::{Digest32, GatewayId, KeyId, OrderId, ParticipantId};
+use domain::ids::{Digest32, GatewayId, KeyId, OrderId, ParticipantId, PointId};
 use domain::key_record::PointRecord;
 use domain::order::Order;
 use domain::order_query::OrderQuery;
 use domain::rejection::Rejection;
 use domain::signed::{Kind, PublicKey, Signed, SigningKey, Verified};
+use domain::standing_order::{StandingCancel, StandingOrder};
 use domain::time::Timestamp;
 use market_engine::service::{Outcome, Placing};
 use runtime::db::Tx;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::core::AUTOPILOT_SEQUENCES;
+use super::standing;
 use crate::site::Site;
 
 /// What came of a message about an order.
@@ -55,6 +57,21 @@ struct Orderer {
     connection: Option<PointRecord>,
 }
 
+impl Orderer {
+    /// The rating of its connection, if that is this point.
+    fn rating_of(&self, point: &PointId) -> Result<u32, Unread> {
+        let known = self.connection.as_ref();
+        let known = known.filter(|known| known.point == *point);
+        known
+            .map(|known| known.rating_w)
+            .ok_or_else(|| self.not_its_own())
+    }
+
+    fn not_its_own(&self) -> Unread {
+        (Some(self.participant.clone()), Rejection::WrongNetwork)
+    }
+}
+
 impl Orderers {
     pub(super) fn of(site: &Site, participants: &[(ParticipantId, SigningKey)]) -> Self {
         let orderer = |(participant, key): &(ParticipantId, SigningKey)| {
@@ -87,6 +104,13 @@ pub(crate) enum OrderMessage {
     },
     /// A participant takes an order back.
     Cancel(Verified<Cancel>),
+    /// A participant's standing order through a point of this rating.
+    Stand {
+        order: Verified<StandingOrder>,
+        rating_w: u32,
+    },
+    /// A participant takes a standing order back.
+    Unstand(Verified<StandingCancel>),
     /// It is nobody's word, or not one about the signer's own orders.
     Refused {
         participant: Option<ParticipantId>,
@@ -98,15 +122,25 @@ pub(crate) enum OrderMessage {
 /// Checks who signed a message that came from outside, and for whom. The autopilots' sequences are not to be
 /// had there: whoever took one would keep the autopilot from ordering in that interval.
 pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
-    match read_any(shared, bytes) {
-        OrderMessage::Place { order, .. } if order.message().sequence >= AUTOPILOT_SEQUENCES => {
-            OrderMessage::Refused {
-                participant: Some(order.message().participant.clone()),
-                reason: Rejection::OverLimit,
-                bytes: order.signed().as_bytes().to_vec(),
-            }
+    let message = read_any(shared, bytes);
+    let (sequence, participant, signed) = match &message {
+        OrderMessage::Place { order, .. } => {
+            let said = order.message();
+            (said.sequence, &said.participant, order.signed().as_bytes())
         }
-        message => message,
+        OrderMessage::Stand { order, .. } => {
+            let said = order.message();
+            (said.sequence, &said.participant, order.signed().as_bytes())
+        }
+        _ => return message,
+    };
+    if sequence < AUTOPILOT_SEQUENCES {
+        return message;
+    }
+    OrderMessage::Refused {
+        participant: Some(participant.clone()),
+        reason: Rejection::OverLimit,
+        bytes: signed.to_vec(),
     }
 }
 
@@ -115,12 +149,24 @@ pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let read = match Signed::<Order>::from_bytes(bytes.clone()).claimed_kind() {
         Some(Kind::Cancel) => own::<Cancel>(shared, &bytes, |cancel| &cancel.participant)
             .map(|(cancel, _)| OrderMessage::Cancel(cancel)),
+        Some(Kind::StandingCancel) => {
+            own::<StandingCancel>(shared, &bytes, |cancel| &cancel.participant)
+                .map(|(cancel, _)| OrderMessage::Unstand(cancel))
+        }
+        Some(Kind::StandingOrder) => {
+            own::<StandingOrder>(shared, &bytes, |order| &order.participant).and_then(
+                |(order, orderer)| {
+                    let rating_w = orderer.rating_of(&order.message().point)?;
+                    match standing::may_count(shared, order.message()) {
+                        true => Ok(OrderMessage::Stand { order, rating_w }),
+                        false => Err(orderer.not_its_own()),
+                    }
+                },
+            )
+        }
         _ => {
             own::<Order>(shared, &bytes, |order| &order.participant).and_then(|(order, orderer)| {
-                let point = orderer.connection.as_ref();
-                let point = point.filter(|known| known.point == order.message().point);
-                let wrong = || (Some(orderer.participant.clone()), Rejection::WrongNetwork);
-                let rating_w = point.ok_or_else(wrong)?.rating_w;
+                let rating_w = orderer.rating_of(&order.message().point)?;
                 Ok(OrderMessage::Place { order, rating_w })
             })
         }
@@ -215,17 +261,19 @@ const fn sentence(reason: Rejection) -> &'static str {
         }
         Rejection::IntervalUnaligned => "The interval does not have this community's length.",
         Rejection::Future => {
-            "The gate of this interval has not opened yet: send it a day ahead at most."
+            "The gate of this interval has not opened yet: send it a day ahead at most. A standing order stands for 31 \
+             days at most."
         }
         Rejection::GateClosed => {
-            "The gate of this interval is closed: nothing changes in it any more."
+            "The gate of this interval is closed: nothing changes in it any more. Of a standing order: no gate is open \
+             for an interval that ends in time."
         }
         Rejection::OverLimit => {
             "With this order the participant would be beyond a limit: price range, number of orders, \
              energy of the metering point, money, or share of the book; or its sequence is not below 2^40, \
-             where the autopilots' begin."
+             where the autopilots' begin. Of standing orders 32 stand at the same time."
         }
-        Rejection::Implausible => "More energy than the metering point carries in an interval.",
+        Rejection::Implausible => "More energy or power than the metering point carries.",
         Rejection::InsufficientFunds => "The participant's tokens do not cover it.",
         Rejection::TooLarge => "The message is too large.",
         Rejection::TooLate => {
@@ -266,6 +314,21 @@ pub(super) async fn take(
             let participant = Some(&cancel.message().participant);
             (outcome, participant, cancel.signed().as_bytes())
         }
+        OrderMessage::Stand { order, rating_w } => {
+            let outcome = stand(tx, shared, now, order, *rating_w).await?;
+            let participant = Some(&order.message().participant);
+            (outcome, participant, order.signed().as_bytes())
+        }
+        OrderMessage::Unstand(cancel) => {
+            let (market, said) = (&shared.market, cancel.message());
+            let outcome = market_engine::service::standing::cancel(tx, market, now, cancel).await?;
+            if let Outcome::Withdrawn(_) = outcome {
+                let which = (&said.participant, said.sequence);
+                standing::take_out(tx, shared, now, which).await?;
+            }
+            let participant = Some(&said.participant);
+            (outcome, participant, cancel.signed().as_bytes())
+        }
         OrderMessage::Refused {
             participant,
             reason,
@@ -303,4 +366,20 @@ async fn place(
             Ok(waiting.held(tx, held).await?)
         }
     }
+}
+
+async fn stand(
+    tx: &mut Tx,
+    shared: &Shared,
+    now: Timestamp,
+    order: &Verified<StandingOrder>,
+    rating_w: u32,
+) -> anyhow::Result<Outcome> {
+    let said = order.message();
+    let market = &shared.market;
+    let outcome = market_engine::service::standing::place(tx, market, now, order, rating_w).await?;
+    if let (Outcome::Accepted(_), Some(replaced)) = (outcome, said.replaces) {
+        standing::take_out(tx, shared, now, (&said.participant, replaced)).await?;
+    }
+    Ok(outcome)
 }

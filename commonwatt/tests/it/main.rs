@@ -28,6 +28,7 @@ mod probe;
 mod rate;
 mod settle;
 mod simulate;
+mod standing;
 mod statement;
 mod status;
 mod thousand;

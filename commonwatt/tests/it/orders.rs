@@ -54,7 +54,7 @@ fn site(participants: u32) -> String {
 }
 
 /// A running platform; killed when the test ends.
-struct Serve {
+pub(crate) struct Serve {
     child: Child,
     url: String,
     broker: String,
@@ -62,7 +62,7 @@ struct Serve {
 }
 
 impl Serve {
-    fn start(folder: &Path, participants: u32) -> Serve {
+    pub(crate) fn start(folder: &Path, participants: u32) -> Serve {
         let (file, data) = (folder.join("site.toml"), folder.join("data"));
         std::fs::write(&file, site(participants)).unwrap();
         let mut child = Command::new(program())
@@ -101,7 +101,7 @@ impl Serve {
     }
 
     /// The start of the interval that begins at least so many seconds from now.
-    fn interval_in(&self, s: i64) -> Interval {
+    pub(crate) fn interval_in(&self, s: i64) -> Interval {
         let about: Value = serde_json::from_str(&self.get("/api/v1/platform")).unwrap();
         let now: Timestamp = about["now"].as_str().unwrap().parse().unwrap();
         Interval::containing(now.plus_s(s), LENGTH_S)
@@ -114,7 +114,7 @@ impl Serve {
     }
 
     /// `commonwatt order …` of a participant.
-    fn order(&self, n: u32, words: &[&str]) -> Output {
+    pub(crate) fn order(&self, n: u32, words: &[&str]) -> Output {
         let (name, key) = (format!("home-{n}"), self.key(n));
         let mut args = vec![
             "order",
@@ -129,7 +129,7 @@ impl Serve {
         Command::new(program()).args(args).output().unwrap()
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -151,7 +151,7 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -162,7 +162,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)
 }

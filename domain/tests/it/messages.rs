@@ -16,6 +16,7 @@ use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, R
 use domain::rejection::Rejection;
 use domain::revocation::Revocation;
 use domain::signed::{Message, PublicKey, Signed, SignedError, SigningKey};
+use domain::standing_order::{Battery, Deadline, Standing, StandingCancel, StandingOrder};
 use domain::time::{Interval, Timestamp};
 use proptest::prelude::*;
 
@@ -74,6 +75,52 @@ pub(crate) fn cancel() -> Cancel {
         participant: order().participant,
         sequence: 42,
         interval: order().interval,
+    }
+}
+
+pub(crate) fn standing_order() -> StandingOrder {
+    StandingOrder {
+        participant: order().participant,
+        point: order().point,
+        sequence: 5,
+        replaces: None,
+        wish: Standing::Deadline(Deadline {
+            energy: Energy::from_wh(20_000),
+            by: Timestamp::from_unix_s(1_782_111_600),
+            power_max_w: 11_000,
+            limit: Price::from_micro_per_kwh(180_000),
+            must: true,
+        }),
+        begins_with: Energy::ZERO,
+        capacity: None,
+        counted_at: Some(PointId::new("home-03.charger").unwrap()),
+    }
+}
+
+pub(crate) fn battery_order() -> StandingOrder {
+    StandingOrder {
+        sequence: 6,
+        replaces: Some(4),
+        wish: Standing::Battery(Battery {
+            least: Energy::from_wh(1_000),
+            most: Energy::from_wh(9_500),
+            charge_max_w: 5_000,
+            discharge_max_w: 4_600,
+            loss_basis_points: 900,
+            margin: Price::from_micro_per_kwh(20_000),
+            until: Timestamp::from_unix_s(1_782_111_600),
+        }),
+        begins_with: Energy::from_wh(4_200),
+        capacity: Some(Energy::from_wh(10_000)),
+        counted_at: None,
+        ..standing_order()
+    }
+}
+
+pub(crate) fn standing_cancel() -> StandingCancel {
+    StandingCancel {
+        participant: order().participant,
+        sequence: 5,
     }
 }
 
@@ -219,6 +266,9 @@ fn every_kind_of_message_round_trips() {
     round_trips(&reading(17, 250));
     round_trips(&order());
     round_trips(&cancel());
+    round_trips(&standing_order());
+    round_trips(&battery_order());
+    round_trips(&standing_cancel());
     round_trips(&order_query());
     round_trips(&acceptance());
     round_trips(&acceptance_with_ledger());

@@ -6,6 +6,7 @@ use domain::acceptance::Acceptance;
 use domain::cancel::Cancel;
 use domain::claim::Claim;
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Revert};
+use domain::energy::Energy;
 use domain::ids::{CommunityId, from_hex, to_hex};
 use domain::introduction::{Introduction, KeyRefusal, KeyRequest};
 use domain::key_record::{Holder, KeyRecord};
@@ -15,11 +16,13 @@ use domain::quality::Quality;
 use domain::reading::Reading;
 use domain::revocation::Revocation;
 use domain::signed::{Kind, Message, PublicKey, Signed, Verified};
+use domain::standing_order::{Deadline, Standing, StandingCancel, StandingOrder};
 use serde_json::{Value, json};
 
 use crate::messages::{
-    acceptance, ack, cancel, claim, discharge, introduction, key, key_record, key_refusal,
-    key_request, order, order_query, reading, revocation, street,
+    acceptance, ack, battery_order, cancel, claim, discharge, introduction, key, key_record,
+    key_refusal, key_request, order, order_query, reading, revocation, standing_cancel,
+    standing_order, street,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
@@ -90,6 +93,9 @@ fn good() -> Vec<Value> {
             },
         ),
         valid("a cancel", &cancel()),
+        valid("a standing order with a deadline", &standing_order()),
+        valid("a standing order of a battery", &battery_order()),
+        valid("a standing order's cancel", &standing_cancel()),
         valid("a query for one's own orders", &order_query()),
         valid("an acceptance", &acceptance()),
         valid(
@@ -186,6 +192,15 @@ fn bad_envelopes() -> Vec<Value> {
     ]
 }
 
+/// A deadline that can never be met.
+fn no_power() -> StandingOrder {
+    let mut order = standing_order();
+    if let Standing::Deadline(Deadline { power_max_w, .. }) = &mut order.wish {
+        *power_max_w = 0;
+    }
+    order
+}
+
 /// Messages with a good signature under what must not be said, or not be said so.
 fn bad_payloads() -> Vec<Value> {
     let unmarked = Reading {
@@ -230,6 +245,21 @@ fn bad_payloads() -> Vec<Value> {
                 ..order()
             },
         ),
+        invalid(
+            "a standing order that replaces itself",
+            &StandingOrder {
+                replaces: Some(6),
+                ..battery_order()
+            },
+        ),
+        invalid(
+            "a standing order of a battery that is full below what it holds",
+            &StandingOrder {
+                capacity: Some(Energy::from_wh(9_499)),
+                ..battery_order()
+            },
+        ),
+        invalid("a standing order without power", &no_power()),
         invalid("a request with the same point twice", &twice),
         invalid(
             "an introduction of a request that names another introducer",
@@ -288,6 +318,8 @@ fn the_committed_vectors_hold() {
             "reading" => verifies::<Reading>(v, fine),
             "order" => verifies::<Order>(v, fine),
             "cancel" => verifies::<Cancel>(v, fine),
+            "standing-order" => verifies::<StandingOrder>(v, fine),
+            "standing-cancel" => verifies::<StandingCancel>(v, fine),
             "order-query" => verifies::<OrderQuery>(v, fine),
             "receipt" => verifies::<Acceptance>(v, fine),
             "key" => verifies::<KeyRecord>(v, fine),

@@ -139,6 +139,15 @@ def ascending(values, what):
     need(all(a < b for a, b in zip(values, values[1:])), f"{what} do not ascend")
 
 
+def boolean(value):
+    need(type(value) is bool, f"not a boolean: {value!r}")
+
+
+NOT_BELOW_0, ABOVE_0 = integer(0, 2**63 - 1), integer(1, 2**63 - 1)
+DEADLINE = table({1: ABOVE_0, 2: integer(1, 2**32 - 1), 3: I64, 4: boolean, 5: ident}, optional=(5,))
+BATTERY = table(
+    {1: NOT_BELOW_0, 2: ABOVE_0, 3: U32, 4: U32, 5: integer(0, 9999), 6: NOT_BELOW_0, 7: ABOVE_0}, optional=(7,)
+)
 REGISTER = row(U32, I64, I64, integer(0, 0), integer(30, 30))
 POINT = table({1: ident, 2: integer(0, 2), 3: ident, 4: U32}, optional=(3,))
 
@@ -177,6 +186,11 @@ TABLES = {
         optional=(10,),
     ),
     "cancel": table({1: VERSION, 2: ident, 4: U64, 5: I64, 6: U32}),
+    "standing-order": table(
+        {1: VERSION, 2: ident, 3: ident, 4: U64, 5: U64, 6: NOT_BELOW_0, 7: I64, 8: DEADLINE, 9: BATTERY},
+        optional=(5, 8, 9),
+    ),
+    "standing-cancel": table({1: VERSION, 2: ident, 4: U64}),
     "order-query": table({1: VERSION, 2: ident, 3: I64, 4: I64, 5: I64}),
     "receipt": table(
         {
@@ -216,6 +230,11 @@ def check_claims(kind, claims, signer, community):
         interval(claims[5], claims[6])
     if kind == "order":
         need(claims.get(10) != claims[4], "an order that takes its own place")
+    if kind == "standing-order":
+        need(claims.get(5) != claims[4], "a standing order that takes its own place")
+        need((8 in claims) != (9 in claims), "not a deadline or a battery")
+        battery = claims.get(9)
+        need(battery is None or battery[1] < battery[2] <= battery.get(7, battery[2]), "not a battery's bounds")
     if kind == "reading":
         ascending([register[0] for register in claims[7]], "registers")
     if kind == "command":

@@ -173,6 +173,25 @@ pub struct Sender {
     pub messages: u32,
 }
 
+impl Sender {
+    /// The same with one message more.
+    ///
+    /// # Errors
+    /// `rate_limited`: it is one too many for this minute.
+    pub fn counted(self, now: Timestamp, rules: &Rules) -> Result<Sender, Rejection> {
+        let minute_s = now.unix_s() - now.unix_s().rem_euclid(MINUTE_S);
+        let sent = match self.minute_s == minute_s {
+            true => self.messages,
+            false => 0,
+        };
+        if sent >= rules.messages_per_minute_max {
+            return Err(Rejection::RateLimited);
+        }
+        let messages = sent + 1;
+        Ok(Sender { minute_s, messages })
+    }
+}
+
 /// An order that waits for its hold.
 #[derive(Clone, Debug)]
 struct Pending {
@@ -327,17 +346,7 @@ impl Market {
 
     /// Counts a message against its participant's limit.
     fn count(&mut self, now: Timestamp, participant: &ParticipantId) -> Result<(), Rejection> {
-        let minute_s = now.unix_s() - now.unix_s().rem_euclid(MINUTE_S);
-        let known = self.sender(participant);
-        let sent = match known.minute_s == minute_s {
-            true => known.messages,
-            false => 0,
-        };
-        if sent >= self.rules.messages_per_minute_max {
-            return Err(Rejection::RateLimited);
-        }
-        let messages = sent + 1;
-        let sender = Sender { minute_s, messages };
+        let sender = self.sender(participant).counted(now, &self.rules)?;
         self.senders.insert(participant.clone(), sender);
         Ok(())
     }

@@ -19,43 +19,54 @@ use super::{BATTERY_STEPS_MAX, Battery, Outlook, Placement, Progress, Why, most_
 
 const WHOLE: i64 = 10_000;
 
-impl Battery {
-    /// What energy bought at the meter at this price costs when it comes out again, ceiled.
-    #[must_use]
-    pub fn cost_out(&self, price: Price) -> Option<Price> {
-        let kept = i128::from(self.kept()?);
-        let cost =
-            (i128::from(price.micro_per_kwh()) * i128::from(WHOLE) + kept - 1).div_euclid(kept);
-        i64::try_from(cost).ok().map(Price::from_micro_per_kwh)
-    }
+/// What energy bought at the meter at this price costs when it comes out again, ceiled.
+fn cost_out(battery: &Battery, price: Price) -> Option<Price> {
+    let kept = i128::from(kept(battery)?);
+    let cost = (i128::from(price.micro_per_kwh()) * i128::from(WHOLE) + kept - 1).div_euclid(kept);
+    i64::try_from(cost).ok().map(Price::from_micro_per_kwh)
+}
 
-    /// What is in the battery after buying so much at the meter, at this price.
-    #[must_use]
-    pub fn charged(&self, progress: Progress, energy: Energy, price: Price) -> Option<Progress> {
-        let stored = i128::from(energy.wh()) * i128::from(self.kept()?) / i128::from(WHOLE);
-        let stored = Energy::from_wh(i64::try_from(stored).ok()?);
-        Some(Progress {
-            energy: progress.energy.checked_add(stored)?,
-            cost: self.cost_out(price)?.max(progress.cost),
-        })
+/// The same battery where neighbours' energy costs this network fee on top: what it sells has to earn that, too.
+#[must_use]
+pub fn with_network_fee(battery: Battery, fee: Price) -> Battery {
+    let margin = cost_out(&battery, fee).and_then(|fee| battery.margin.checked_add(fee));
+    Battery {
+        margin: margin.unwrap_or(battery.margin),
+        ..battery
     }
+}
 
-    /// What is in the battery after selling so much; an empty one has no cost.
-    #[must_use]
-    pub fn discharged(&self, progress: Progress, energy: Energy) -> Option<Progress> {
-        let energy = progress.energy.checked_sub(energy)?;
-        let cost = if energy <= self.least {
-            Price::ZERO
-        } else {
-            progress.cost
-        };
-        Some(Progress { energy, cost })
-    }
+/// What is in the battery after buying so much at the meter, at this price.
+#[must_use]
+pub fn charged(
+    battery: &Battery,
+    progress: Progress,
+    energy: Energy,
+    price: Price,
+) -> Option<Progress> {
+    let stored = i128::from(energy.wh()) * i128::from(kept(battery)?) / i128::from(WHOLE);
+    let stored = Energy::from_wh(i64::try_from(stored).ok()?);
+    Some(Progress {
+        energy: progress.energy.checked_add(stored)?,
+        cost: cost_out(battery, price)?.max(progress.cost),
+    })
+}
 
-    /// The part of bought energy that is kept, in basis points; none for a battery that keeps nothing.
-    fn kept(&self) -> Option<i64> {
-        Some(WHOLE - i64::from(self.loss_basis_points)).filter(|kept| *kept > 0)
-    }
+/// What is in the battery after selling so much; an empty one has no cost.
+#[must_use]
+pub fn discharged(battery: &Battery, progress: Progress, energy: Energy) -> Option<Progress> {
+    let energy = progress.energy.checked_sub(energy)?;
+    let cost = if energy <= battery.least {
+        Price::ZERO
+    } else {
+        progress.cost
+    };
+    Some(Progress { energy, cost })
+}
+
+/// The part of bought energy that is kept, in basis points; none for a battery that keeps nothing.
+fn kept(battery: &Battery) -> Option<i64> {
+    Some(WHOLE - i64::from(battery.loss_basis_points)).filter(|kept| *kept > 0)
 }
 
 /// Levels of charge, a step apart.
@@ -85,7 +96,7 @@ impl Levels {
             most: here + steps(below)?.min(usize::try_from(BATTERY_STEPS_MAX).ok()?),
             // Below its least charge it may only buy until it is above.
             least: steps(above.saturating_neg().saturating_add(step_wh - 1))?,
-            kept: battery.kept()?,
+            kept: kept(battery)?,
         })
     }
 
@@ -184,9 +195,7 @@ pub(super) fn place(battery: &Battery, progress: Progress, ahead: &[Outlook]) ->
             continue;
         };
         if order.side == Side::Bid {
-            cost = battery
-                .cost_out(order.limit)
-                .map_or(cost, |dear| dear.max(cost));
+            cost = cost_out(battery, order.limit).map_or(cost, |dear| dear.max(cost));
         }
         level = to;
         orders.push(order);

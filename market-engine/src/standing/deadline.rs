@@ -15,17 +15,13 @@ use domain::order::Side;
 use super::{Deadline, Outlook, Placement, Progress, Why, most_wh};
 
 pub(super) fn place(deadline: &Deadline, progress: Progress, ahead: &[Outlook]) -> Vec<Placement> {
-    let in_time: Vec<&Outlook> = ahead
-        .iter()
-        .filter(|o| o.interval.end() <= deadline.by)
-        .collect();
     let missing_wh = deadline.energy.wh().saturating_sub(progress.energy.wh());
     let room = |o: &Outlook| most_wh(deadline.power_max_w, o.interval);
-    let planned = cheapest_first(&in_time, missing_wh.max(0), room);
-    let mut later_wh: i64 = in_time.iter().map(|o| room(o)).sum();
+    let planned = cheapest_first(ahead, missing_wh.max(0), room);
+    let mut later_wh: i64 = ahead.iter().map(room).sum();
     let mut short_wh: i64 = missing_wh.max(0);
     let mut orders = Vec::new();
-    for (outlook, planned_wh) in in_time.into_iter().zip(planned) {
+    for (outlook, planned_wh) in ahead.iter().zip(planned) {
         later_wh -= room(outlook);
         // Without this much now, the rest could not be had in time even at full power. The plan has it.
         let urgent_wh = (short_wh - later_wh).clamp(0, planned_wh);
@@ -56,16 +52,12 @@ pub(super) fn place(deadline: &Deadline, progress: Progress, ahead: &[Outlook]) 
 }
 
 /// How much of `missing_wh` goes to each interval.
-fn cheapest_first(
-    in_time: &[&Outlook],
-    missing_wh: i64,
-    room: impl Fn(&Outlook) -> i64,
-) -> Vec<i64> {
-    let mut by_price: Vec<usize> = (0..in_time.len()).collect();
-    by_price.sort_by_key(|place| (in_time[*place].buy(), *place));
-    let (mut planned, mut left_wh) = (vec![0; in_time.len()], missing_wh);
+fn cheapest_first(ahead: &[Outlook], missing_wh: i64, room: impl Fn(&Outlook) -> i64) -> Vec<i64> {
+    let mut by_price: Vec<usize> = (0..ahead.len()).collect();
+    by_price.sort_by_key(|place| (ahead[*place].buy(), *place));
+    let (mut planned, mut left_wh) = (vec![0; ahead.len()], missing_wh);
     for place in by_price {
-        planned[place] = room(in_time[place]).min(left_wh);
+        planned[place] = room(&ahead[place]).min(left_wh);
         left_wh -= planned[place];
     }
     planned

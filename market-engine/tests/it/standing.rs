@@ -5,7 +5,8 @@ use domain::money::Price;
 use domain::order::Side;
 use domain::time::{Interval, Timestamp};
 use market_engine::standing::{
-    Battery, Deadline, HORIZON_MAX, Outlook, Placement, Progress, Standing, Why, place,
+    Battery, Deadline, HORIZON_MAX, Outlook, Placement, Progress, Standing, Why, charged,
+    discharged, place,
 };
 use proptest::prelude::*;
 
@@ -135,6 +136,7 @@ fn small() -> Battery {
         discharge_max_w: 400,
         loss_basis_points: 1_000,
         margin: milli(5),
+        until: interval(1_000).start(),
     }
 }
 
@@ -301,6 +303,7 @@ proptest! {
             discharge_max_w: discharge * 4,
             loss_basis_points: 0,
             margin: milli(margin),
+            until: interval(1_000).start(),
         };
         let progress = Progress { energy: Energy::from_wh(2 + now), cost: milli(cost) };
         let open = open(&prices);
@@ -346,6 +349,7 @@ proptest! {
             discharge_max_w: power / 2,
             loss_basis_points: loss,
             margin: milli(margin),
+            until: interval(1_000).start(),
         };
         let mut state = Progress { energy: Energy::from_wh(500 + now.min(range)), cost: Price::ZERO };
         let prices: Vec<i64> = steps.iter().map(|s| s.0).collect();
@@ -364,11 +368,11 @@ proptest! {
             state = if order.side == Side::Bid {
                 let price = Price::from_micro_per_kwh(limit * within / 100);
                 if filled == Energy::ZERO { continue }
-                battery.charged(state, filled, price).unwrap()
+                charged(&battery, state, filled, price).unwrap()
             } else {
                 let price = Price::from_micro_per_kwh(limit + within * 1_000);
                 prop_assert!(price >= state.cost.checked_add(battery.margin).unwrap());
-                battery.discharged(state, filled).unwrap()
+                discharged(&battery, state, filled).unwrap()
             };
             prop_assert!(state.energy >= battery.least && state.energy <= battery.most);
         }
