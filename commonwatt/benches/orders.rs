@@ -125,6 +125,7 @@ fn signed_orders(folder: &Path, count: usize) -> Vec<(SigningKey, Signed<Order>)
             limit: Price::from_micro_per_kwh(150_000),
             sequence: u64::try_from(n / keys.len()).unwrap() + 1,
             replaces: None,
+            preference: domain::order::Preference::default(),
         };
         (keys[who].clone(), Signed::sign(&keys[who], &street, &order))
     };

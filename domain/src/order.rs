@@ -56,6 +56,37 @@ impl Side {
     }
 }
 
+/// Most partners that an order names.
+pub const PARTNERS_MAX: usize = 8;
+
+/// What an order wishes beyond price. It decides with whom served energy is traded, not who is served; only a green
+/// premium can bring more.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Preference {
+    /// Participants to trade with if possible, most wanted first, [`PARTNERS_MAX`] at most.
+    pub partners: Vec<ParticipantId>,
+    /// Of a bid: offers of its own feeder come first.
+    pub same_feeder: bool,
+    /// Of an offer: its energy is green, by the seller's own word.
+    pub green: bool,
+    /// Of a bid: what it pays at most on top of its limit for green energy; not below zero.
+    pub green_premium: Price,
+}
+
+impl Preference {
+    /// Whether the order only wants the best price.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Preference::default()
+    }
+
+    /// Whether it may trade at another price than the one of its interval: for green energy.
+    #[must_use]
+    pub fn is_about_green(&self) -> bool {
+        self.green || self.green_premium > Price::ZERO
+    }
+}
+
 /// A bid or an offer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Order {
@@ -75,9 +106,17 @@ pub struct Order {
     pub sequence: u64,
     /// The sequence of the participant's own order in this interval that this one takes the place of.
     pub replaces: Option<u64>,
+    /// What it wishes beyond price.
+    pub preference: Preference,
 }
 
 impl Order {
+    /// The most that a bid pays per kWh, fees aside: its limit, with its premium for green energy.
+    #[must_use]
+    pub fn most(&self) -> Option<Price> {
+        self.limit.checked_add(self.preference.green_premium)
+    }
+
     /// The order's name: the same for the same participant and sequence, ordered by interval.
     #[must_use]
     pub fn id(&self) -> OrderId {
@@ -124,6 +163,43 @@ struct Wire {
     limit: Price,
     #[n(10)]
     replaces: Option<u64>,
+    #[n(11)]
+    partners: Option<Vec<ParticipantId>>,
+    #[n(12)]
+    same_feeder: Option<bool>,
+    #[n(13)]
+    green: Option<bool>,
+    #[n(14)]
+    green_premium: Option<Price>,
+}
+
+impl Wire {
+    /// What it wishes, if that is said as it must be: nothing that is not wished is named, and nothing of the other
+    /// side.
+    fn preference(&self, side: Side) -> Result<Preference, minicbor::decode::Error> {
+        let partners = self.partners.clone();
+        let listed = |list: &Vec<ParticipantId>| {
+            (1..=PARTNERS_MAX).contains(&list.len()) && !list.contains(&self.participant)
+        };
+        let of_side = match side {
+            Side::Bid => self.green.is_none(),
+            Side::Offer => self.green_premium.is_none() && self.same_feeder.is_none(),
+        };
+        let said = [self.same_feeder, self.green];
+        let is_said = !said.contains(&Some(false))
+            && partners.as_ref().is_none_or(listed)
+            && self.green_premium.is_none_or(|p| p > Price::ZERO);
+        if !of_side || !is_said {
+            let why = "an order's preference is not as it is said";
+            return Err(minicbor::decode::Error::message(why));
+        }
+        Ok(Preference {
+            partners: partners.unwrap_or_default(),
+            same_feeder: self.same_feeder == Some(true),
+            green: self.green == Some(true),
+            green_premium: self.green_premium.unwrap_or(Price::ZERO),
+        })
+    }
 }
 
 const VERSION: u8 = 1;
@@ -132,6 +208,7 @@ impl Message for Order {
     const KIND: Kind = Kind::Order;
 
     fn to_cbor(&self) -> Vec<u8> {
+        let preference = &self.preference;
         encode(&Wire {
             version: VERSION,
             participant: self.participant.clone(),
@@ -143,6 +220,10 @@ impl Message for Order {
             energy: self.energy,
             limit: self.limit,
             replaces: self.replaces,
+            partners: Some(preference.partners.clone()).filter(|list| !list.is_empty()),
+            same_feeder: Some(true).filter(|_| preference.same_feeder),
+            green: Some(true).filter(|_| preference.green),
+            green_premium: Some(preference.green_premium).filter(|p| *p != Price::ZERO),
         })
     }
 
@@ -158,16 +239,19 @@ impl Message for Order {
         if wire.replaces == Some(wire.sequence) {
             return Err(Error::message("an order cannot take its own place"));
         }
+        let side = Side::from_code(wire.side).ok_or_else(|| Error::message("unknown side"))?;
+        let preference = wire.preference(side)?;
         Ok(Order {
             participant: wire.participant,
             point: wire.point,
-            side: Side::from_code(wire.side).ok_or_else(|| Error::message("unknown side"))?,
+            side,
             interval: Interval::new(wire.interval_start_s, wire.interval_length_s)
                 .map_err(Error::message)?,
             energy: wire.energy,
             limit: wire.limit,
             sequence: wire.sequence,
             replaces: wire.replaces,
+            preference,
         })
     }
 }

@@ -38,8 +38,10 @@ impl Own {
 
 /// What an order costs at most, in nano-tokens.
 fn at_risk(order: &Order) -> i128 {
+    let premium = order.preference.green_premium.micro_per_kwh();
+    let most = i128::from(order.limit.micro_per_kwh()) + i128::from(premium);
     match order.side {
-        Side::Bid => i128::from(order.limit.micro_per_kwh()) * i128::from(order.energy.wh()),
+        Side::Bid => most * i128::from(order.energy.wh()),
         Side::Offer => 0,
     }
 }
@@ -51,7 +53,7 @@ fn at_risk(order: &Order) -> i128 {
 /// - `future`: the gate has not opened yet
 /// - `gate_closed`: it has closed
 /// - `implausible`: more energy than the point can carry in the interval
-/// - `over_limit`: a limit price outside floor and cap, one order or one change too many, more energy or
+/// - `over_limit`: a limit price, with its premium, outside floor and cap, one order or one change too many, more energy or
 ///   money together with the participant's other orders than allowed, or a sequence above 2^63
 pub fn check(
     order: &Order,
@@ -74,7 +76,8 @@ pub fn check(
     }
     let mut all = own;
     all.add(order, true);
-    let priced = (rules.price_floor..=rules.price_cap).contains(&order.limit);
+    let most = order.most().is_some_and(|most| most <= rules.price_cap);
+    let priced = order.limit >= rules.price_floor && most;
     let numbered = i64::try_from(order.sequence).is_ok();
     let counted = all.standing <= rules.orders_per_participant_max
         && own.changes < rules.changes_per_participant_max;
@@ -116,6 +119,7 @@ mod tests {
             limit: Price::from_micro_per_kwh(200_000),
             sequence: 1,
             replaces: None,
+            preference: domain::order::Preference::default(),
         }
     }
 

@@ -176,6 +176,7 @@ pub fn propose(inputs: &Inputs<'_>) -> Result<Proposal, NoOrder> {
         limit,
         sequence: inputs.sequence,
         replaces: None,
+        preference: domain::order::Preference::default(),
     };
     Ok(Proposal {
         reason: reason(&order, inputs.level, forecast),

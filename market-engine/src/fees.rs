@@ -39,6 +39,16 @@ impl ZoneFees {
         )
     }
 
+    /// The zones as feeders by number: energy of one's own zone is energy of one's own feeder.
+    #[must_use]
+    pub fn feeders(&self) -> BTreeMap<ParticipantId, u32> {
+        let number = |(who, zone): (&ParticipantId, &usize)| {
+            let zone = u32::try_from(*zone).ok()?;
+            Some((who.clone(), zone))
+        };
+        self.zone_of.iter().filter_map(number).collect()
+    }
+
     /// Names each trade's fee in it.
     pub fn charge(&self, trades: &mut [Trade]) {
         for trade in trades {

@@ -3,6 +3,7 @@
 
 mod clearing;
 mod machine;
+mod wishes;
 
 use domain::energy::Energy;
 use domain::money::{Money, Price};

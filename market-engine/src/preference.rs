@@ -19,10 +19,10 @@
 
 use domain::money::Price;
 
-use crate::clear::{Match, Outcome};
+use crate::book::Book;
+use crate::clear::{Match, Mechanism, Outcome, clear, clear_with_wishes};
 
-/// Most partners that an order names.
-pub const PARTNERS_MAX: usize = 8;
+pub use domain::order::PARTNERS_MAX;
 
 /// What one order wishes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -96,6 +96,28 @@ pub struct Cost {
     pub premiums: i128,
     /// Gain (above zero) or loss of each participant for whom there is one; they sum to `-welfare`.
     pub changes: Vec<(u32, i128)>,
+}
+
+/// Clears a book, by wishes where there are any and the mechanism has one price beside which they can decide.
+///
+/// # Panics
+/// As [`clear`] does, or there are not as many wishes as orders.
+#[must_use]
+pub fn cleared(book: &Book, mechanism: Mechanism, wishes: Option<&[Wish]>) -> Preferred {
+    match (mechanism, wishes) {
+        (Mechanism::UniformPrice { policy, ties }, Some(wishes)) => {
+            clear_with_wishes(book, policy, ties, wishes)
+        }
+        _ => {
+            let outcome = clear(book, mechanism);
+            Preferred {
+                because: vec![Because::Merit; outcome.trades.len()],
+                outcome,
+                green_premium: Price::ZERO,
+                cost: Cost::default(),
+            }
+        }
+    }
 }
 
 impl Preferred {

@@ -12,7 +12,8 @@ use domain::time::{Interval, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::book::{Book, BookError, Entry, slot};
-use crate::clear::{Mechanism, Outcome, Words, clear};
+use crate::clear::{Mechanism, Words};
+use crate::preference::{Because, PARTNERS_MAX, Preferred, Wish, cleared};
 
 /// The first member of a public book.
 pub const FORMAT: &str = "commonwatt-book/v1";
@@ -32,8 +33,20 @@ struct PublicBook {
     price_low: Option<String>,
     price_high: Option<String>,
     volume_wh: i64,
+    /// What the orders' wishes came to, where they have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wishes: Option<PublicWishes>,
     orders: Vec<PublicOrder>,
     trades: Vec<PublicTrade>,
+}
+
+/// What wishes came to, in token and token/kWh.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicWishes {
+    green_premium: String,
+    premiums_paid: String,
+    welfare_cost: String,
 }
 
 /// An order. Where arrival matters, the orders stand in that order.
@@ -45,6 +58,16 @@ struct PublicOrder {
     side: String,
     energy_wh: i64,
     limit_price: String,
+    /// Named participants that have an order in this book, most wanted first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    partners: Vec<String>,
+    /// The number of the feeder: of offers, and of bids that wish energy of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    feeder: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    green: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    green_premium: Option<String>,
     filled_wh: i64,
     reason: String,
 }
@@ -56,6 +79,9 @@ struct PublicTrade {
     offer: String,
     energy_wh: i64,
     price: String,
+    /// Which wish brought the two together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
 }
 
 /// What names an interval in ties.
@@ -71,27 +97,50 @@ pub(crate) fn write(
     mechanism: Mechanism,
     book: &Book,
     people: &[[u8; 16]],
-    outcome: &Outcome,
+    (wishes, preferred): (Option<&[Wish]>, &Preferred),
 ) -> String {
+    let outcome = &preferred.outcome;
     let (low, high) = outcome.price_interval.unzip();
     let text = |price: Option<Price>| price.map(|price| price.to_string());
     let name = |index: u32| to_hex(&book.entries()[slot(index)].key);
     let rows = book.entries().iter().zip(people).zip(&outcome.orders);
+    let mut names = std::collections::HashMap::new();
+    for (entry, person) in book.entries().iter().zip(people) {
+        names.insert(entry.participant, to_hex(person));
+    }
+    let none = Wish::default();
+    let wish = |n: usize| wishes.and_then(|all| all.get(n)).unwrap_or(&none);
     let order =
-        |((entry, participant), fill): ((&Entry, &[u8; 16]), &crate::clear::Fill)| PublicOrder {
-            order: to_hex(&entry.key),
-            participant: to_hex(participant),
-            side: entry.side.word().to_owned(),
-            energy_wh: entry.energy_wh,
-            limit_price: entry.limit.to_string(),
-            filled_wh: fill.filled_wh,
-            reason: fill.reason.to_string(),
+        |(n, ((entry, participant), fill)): (usize, ((&Entry, &[u8; 16]), &crate::clear::Fill))| {
+            let wish = wish(n);
+            let partners = wish.partners.iter().filter_map(|p| names.get(p).cloned());
+            let premium = Some(wish.green_premium).filter(|p| *p != Price::ZERO);
+            PublicOrder {
+                order: to_hex(&entry.key),
+                participant: to_hex(participant),
+                side: entry.side.word().to_owned(),
+                energy_wh: entry.energy_wh,
+                limit_price: entry.limit.to_string(),
+                partners: partners.collect(),
+                feeder: wish.feeder,
+                green: wish.green,
+                green_premium: text(premium),
+                filled_wh: fill.filled_wh,
+                reason: fill.reason.to_string(),
+            }
         };
-    let trades = outcome.trades.iter().map(|trade| PublicTrade {
+    let trades = outcome.trades.iter().zip(&preferred.because);
+    let trades = trades.map(|(trade, because)| PublicTrade {
         bid: name(trade.bid),
         offer: name(trade.offer),
         energy_wh: trade.energy_wh,
         price: trade.buyer_price.to_string(),
+        because: Some(because.word().to_owned()).filter(|_| *because != Because::Merit),
+    });
+    let wished = wishes.map(|_| PublicWishes {
+        green_premium: preferred.green_premium.to_string(),
+        premiums_paid: crate::file::money(preferred.cost.premiums),
+        welfare_cost: crate::file::money(preferred.cost.welfare),
     });
     to_text(&PublicBook {
         format: FORMAT.to_owned(),
@@ -103,7 +152,8 @@ pub(crate) fn write(
         price_low: text(low),
         price_high: text(high),
         volume_wh: outcome.volume_wh,
-        orders: rows.map(order).collect(),
+        wishes: wished,
+        orders: rows.enumerate().map(order).collect(),
         trades: trades.collect(),
     })
 }
@@ -150,8 +200,14 @@ pub fn rerun(text: &str) -> Result<Rerun, PublicBookError> {
     if book.entries().len() > mechanism.orders_max() {
         return Err(BookError::Full.into());
     }
-    let outcome = clear(&book, mechanism);
-    let written = write(interval, mechanism, &book, &people, &outcome);
+    let wishes = match (&said.wishes, mechanism) {
+        (Some(_), Mechanism::UniformPrice { .. }) => Some(read_wishes(&said, &book, &people)?),
+        _ => None,
+    };
+    let preferred = cleared(&book, mechanism, wishes.as_deref());
+    let wished = (wishes.as_deref(), &preferred);
+    let written = write(interval, mechanism, &book, &people, wished);
+    let outcome = &preferred.outcome;
     let difference = (written != text).then(|| {
         let found: Option<PublicBook> = serde_json::from_str(&written).ok();
         let found = found.and_then(|found| first_difference(&said, &found));
@@ -199,6 +255,42 @@ fn read_orders(
         people.push(person);
     }
     Ok((book, people))
+}
+
+/// The wishes of the orders, by the numbers that their participants have in the book.
+fn read_wishes(
+    said: &PublicBook,
+    book: &Book,
+    people: &[[u8; 16]],
+) -> Result<Vec<Wish>, PublicBookError> {
+    let mut numbers = std::collections::HashMap::new();
+    for (entry, person) in book.entries().iter().zip(people) {
+        numbers.insert(*person, entry.participant);
+    }
+    let partner = |name: &String| {
+        let number = numbers.get(&name_of(name, "partners")?);
+        number.copied().ok_or_else(|| wrong("partners"))
+    };
+    let wish = |order: &PublicOrder| {
+        let premium = match &order.green_premium {
+            Some(text) => text.parse().map_err(|_| wrong("green_premium"))?,
+            None => Price::ZERO,
+        };
+        if premium < Price::ZERO || order.partners.len() > PARTNERS_MAX {
+            return Err(wrong("a wish"));
+        }
+        Ok(Wish {
+            partners: order
+                .partners
+                .iter()
+                .map(partner)
+                .collect::<Result<_, _>>()?,
+            feeder: order.feeder,
+            green: order.green,
+            green_premium: premium,
+        })
+    };
+    said.orders.iter().map(wish).collect()
 }
 
 fn name_of(text: &str, member: &'static str) -> Result<[u8; 16], PublicBookError> {
@@ -258,6 +350,7 @@ fn first_difference(said: &PublicBook, found: &PublicBook) -> Option<String> {
     };
     differs("price", &said.price, &found.price)
         .or_else(|| differs("volume_wh", &said.volume_wh, &found.volume_wh))
+        .or_else(|| differs("wishes", &said.wishes, &found.wishes))
         .or_else(|| differs("price_low", &said.price_low, &found.price_low))
         .or_else(|| differs("price_high", &said.price_high, &found.price_high))
         .or_else(|| said.orders.iter().zip(&found.orders).find_map(rows))
@@ -317,7 +410,58 @@ mod tests {
             book.push(entry).unwrap();
             people.push([u8::try_from(participant).unwrap() + 100; 16]);
         }
-        write(noon(), mechanism, &book, &people, &clear(&book, mechanism))
+        let preferred = cleared(&book, mechanism, None);
+        write(noon(), mechanism, &book, &people, (None, &preferred))
+    }
+
+    /// Two bids and two offers: the first bid wishes the dearer seller, the second pays for green energy.
+    #[test]
+    fn a_book_with_wishes_is_cleared_again_with_them() {
+        let mut book = Book::new(&salt(noon()));
+        let mut wishes = vec![Wish::default(); 4];
+        let rows = [
+            (Side::Bid, 1000, 300_000),
+            (Side::Bid, 700, 250_000),
+            (Side::Offer, 900, 100_000),
+            (Side::Offer, 1500, 120_000),
+        ];
+        let mut people = Vec::new();
+        for (n, (side, energy_wh, micro)) in (0_u8..).zip(rows) {
+            let entry = Entry {
+                side,
+                energy_wh,
+                limit: Price::from_micro_per_kwh(micro),
+                participant: u32::from(n),
+                arrival: u32::from(n),
+                key: [n; 16],
+            };
+            book.push(entry).unwrap();
+            people.push([n + 100; 16]);
+        }
+        wishes[0].partners = vec![3];
+        wishes[1].green_premium = Price::from_micro_per_kwh(20_000);
+        (wishes[2].green, wishes[2].feeder) = (true, Some(1));
+        let mechanism = Mechanism::default();
+        let preferred = cleared(&book, mechanism, Some(&wishes));
+        let text = write(
+            noon(),
+            mechanism,
+            &book,
+            &people,
+            (Some(&wishes), &preferred),
+        );
+        for part in [
+            "\"partners\":[\"67676767676767676767676767676767\"]",
+            "\"green_premium\":\"0.020000\"",
+            "\"because\":\"partner\"",
+            "\"because\":\"green\"",
+            "\"welfare_cost\":\"0.000000000\"",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(rerun(&text).unwrap().difference, None);
+        let without = text.replacen("\"green\":true,", "", 1);
+        assert!(rerun(&without).unwrap().difference.is_some());
     }
 
     fn every_mechanism() -> Vec<Mechanism> {

@@ -340,6 +340,7 @@ pub async fn clear_due_with_fees(
         for placed in store::book(tx, next).await? {
             market.restore_order(placed);
         }
+        market.restore_feeders(fees.map(ZoneFees::feeders).unwrap_or_default());
         for event in market.apply(now, Command::Clear)? {
             match event {
                 Event::ShareAlarm(share) => {

@@ -273,6 +273,7 @@ impl Street {
             limit: price(150_000),
             sequence: 1,
             replaces: None,
+            preference: domain::order::Preference::default(),
         };
         let mut orders = Vec::with_capacity(self.homes);
         let mut tx = self.db.begin().await.unwrap();

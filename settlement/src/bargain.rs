@@ -55,7 +55,11 @@ fn fits(trade: &Trade, bid: &Order, offer: &Order) -> Result<(), String> {
     let of = |order: &Order, side: Side, party: &ParticipantId| {
         order.side == side && order.participant == *party && order.interval == trade.interval
     };
-    let limits = offer.limit <= trade.price && trade.price <= bid.limit;
+    let most = match offer.preference.green {
+        true => bid.most(),
+        false => Some(bid.limit),
+    };
+    let limits = offer.limit <= trade.price && most.is_some_and(|most| trade.price <= most);
     if of(bid, Side::Bid, &trade.buyer) && of(offer, Side::Offer, &trade.seller) && limits {
         Ok(())
     } else {

@@ -9,6 +9,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ids::Digest32;
+use domain::money::Price;
+use domain::order::Preference;
 use domain::order_query::OrderQuery;
 use domain::posting::Run;
 use domain::rejection::Rejection;
@@ -147,9 +149,24 @@ fn shown(own: &OwnOrder) -> Value {
         "side": order.side.word(),
         "energy_wh": order.energy.wh(),
         "limit_price": order.limit.to_string(),
+        "wishes": wishes(&order.preference),
         "state": state(own),
         "filled_wh": filled_wh,
         "reason": reason,
+    })
+}
+
+/// What an order wishes beyond price; nothing where it only wants the best price.
+fn wishes(preference: &Preference) -> Option<Value> {
+    let premium = preference.green_premium;
+    let named = preference.partners.iter().map(ToString::to_string);
+    (!preference.is_none()).then(|| {
+        json!({
+            "partners": named.collect::<Vec<_>>(),
+            "same_feeder": preference.same_feeder,
+            "green": preference.green,
+            "green_premium": (premium > Price::ZERO).then(|| premium.to_string()),
+        })
     })
 }
 

@@ -9,7 +9,7 @@ use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{CommunityId, ParticipantId, PointId};
 use domain::money::Price;
-use domain::order::{Order, Side};
+use domain::order::{Order, PARTNERS_MAX, Preference, Side};
 use domain::order_query::OrderQuery;
 use domain::signed::{Message, Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
@@ -66,7 +66,8 @@ struct Member {
     after_help = "Example:\n  commonwatt order place --participant home-03 --key data/participants/home-03.key \\\n    \
     --side bid --energy-wh 500 --limit 0.21\n\n\
     A bid pays at most --limit for a kWh, an offer receives at least that. Until the gate closes, --replaces puts \
-    another order in its place, and `order cancel` takes it back."
+    another order in its place, and `order cancel` takes it back. --partner, --same-feeder and --green-premium say from \
+    whom energy should come; they never cost another home's energy or price."
 )]
 struct PlaceArgs {
     #[command(flatten)]
@@ -89,9 +90,54 @@ struct PlaceArgs {
     /// The order's own number, used once; the next free one where none is named.
     #[arg(long)]
     sequence: Option<u64>,
+    #[command(flatten)]
+    wishes: Wishes,
     /// How to print the answer.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
+}
+
+/// What an order wishes beyond price.
+#[derive(clap::Args)]
+struct Wishes {
+    /// A participant to trade with if possible; named again, the next in line, 8 at most.
+    #[arg(long)]
+    partner: Vec<ParticipantId>,
+    /// A bid takes offers of its own feeder first.
+    #[arg(long)]
+    same_feeder: bool,
+    /// An offer's energy is green.
+    #[arg(long)]
+    green: bool,
+    /// What a bid pays at most on top of its limit for green energy, in token per kWh.
+    #[arg(long)]
+    green_premium: Option<Price>,
+}
+
+impl Wishes {
+    fn preference(&self, side: Side, whose: &ParticipantId) -> Result<Preference, CliError> {
+        let wrong = match side {
+            _ if self.partner.len() > PARTNERS_MAX => "--partner: 8 at most",
+            _ if self.partner.contains(whose) => "--partner: nobody trades with itself",
+            Side::Bid if self.green => "--green is for offers; a bid pays with --green-premium",
+            Side::Offer if self.same_feeder || self.green_premium.is_some() => {
+                "--same-feeder and --green-premium are for bids"
+            }
+            _ if self.green_premium.is_some_and(|p| p <= Price::ZERO) => {
+                "--green-premium is above zero, or left away"
+            }
+            _ => "",
+        };
+        if !wrong.is_empty() {
+            return Err(CliError::BadInput(wrong.to_owned()));
+        }
+        Ok(Preference {
+            partners: self.partner.clone(),
+            same_feeder: self.same_feeder,
+            green: self.green,
+            green_premium: self.green_premium.unwrap_or(Price::ZERO),
+        })
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -216,13 +262,14 @@ fn place(args: &PlaceArgs) -> Result<(), CliError> {
     let next = text("next_interval")
         .parse()
         .map_err(|_| strange("interval"))?;
+    let side = match args.side {
+        SideWord::Bid => Side::Bid,
+        SideWord::Offer => Side::Offer,
+    };
     let order = Order {
         participant: signer.participant.clone(),
         point,
-        side: match args.side {
-            SideWord::Bid => Side::Bid,
-            SideWord::Offer => Side::Offer,
-        },
+        side,
         interval: interval(&known, args.interval.unwrap_or(next))?,
         energy: Energy::from_wh(args.energy_wh),
         limit: args.limit,
@@ -233,6 +280,7 @@ fn place(args: &PlaceArgs) -> Result<(), CliError> {
                 .ok_or_else(|| strange("sequence"))?,
         },
         replaces: args.replaces,
+        preference: args.wishes.preference(side, &signer.participant)?,
     };
     if order.replaces == Some(order.sequence) {
         let why = "--replaces names the order's own --sequence: an order cannot take its own place";

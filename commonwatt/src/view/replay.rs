@@ -155,6 +155,7 @@ mod tests {
             limit: Price::from_micro_per_kwh(cents * 10_000),
             sequence: 1,
             replaces: None,
+            preference: domain::order::Preference::default(),
         }
     }
 

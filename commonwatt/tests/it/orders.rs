@@ -181,6 +181,7 @@ fn order(n: u32, sequence: u64, side: Side, interval: Interval, micro: i64) -> O
         limit: Price::from_micro_per_kwh(micro),
         sequence,
         replaces: None,
+        preference: domain::order::Preference::default(),
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn order() -> Order {
         limit: Price::from_micro_per_kwh(95_000),
         sequence: 42,
         replaces: None,
+        preference: domain::order::Preference::default(),
     }
 }
 

@@ -7,10 +7,11 @@ use domain::cancel::Cancel;
 use domain::claim::Claim;
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Revert};
 use domain::energy::Energy;
-use domain::ids::{CommunityId, from_hex, to_hex};
+use domain::ids::{CommunityId, ParticipantId, from_hex, to_hex};
 use domain::introduction::{Introduction, KeyRefusal, KeyRequest};
 use domain::key_record::{Holder, KeyRecord};
-use domain::order::Order;
+use domain::money::Price;
+use domain::order::{Order, Preference, Side};
 use domain::order_query::OrderQuery;
 use domain::quality::Quality;
 use domain::reading::Reading;
@@ -91,6 +92,21 @@ fn good() -> Vec<Value> {
                 replaces: Some(42),
                 ..order()
             },
+        ),
+        valid(
+            "an order of green energy for named partners",
+            &Order {
+                preference: Preference {
+                    partners: vec![partner("home-07"), partner("home-01")],
+                    green: true,
+                    ..Preference::default()
+                },
+                ..order()
+            },
+        ),
+        valid(
+            "an order that pays for green energy of its own feeder",
+            &greenest(),
         ),
         valid("a cancel", &cancel()),
         valid("a standing order with a deadline", &standing_order()),
@@ -192,6 +208,22 @@ fn bad_envelopes() -> Vec<Value> {
     ]
 }
 
+fn partner(name: &str) -> ParticipantId {
+    ParticipantId::new(name).unwrap()
+}
+
+fn greenest() -> Order {
+    Order {
+        side: Side::Bid,
+        preference: Preference {
+            same_feeder: true,
+            green_premium: Price::from_micro_per_kwh(25_000),
+            ..Preference::default()
+        },
+        ..order()
+    }
+}
+
 /// A deadline that can never be met.
 fn no_power() -> StandingOrder {
     let mut order = standing_order();
@@ -260,6 +292,23 @@ fn bad_payloads() -> Vec<Value> {
             },
         ),
         invalid("a standing order without power", &no_power()),
+        invalid(
+            "an order that wishes to trade with itself",
+            &Order {
+                preference: Preference {
+                    partners: vec![order().participant],
+                    ..Preference::default()
+                },
+                ..order()
+            },
+        ),
+        invalid(
+            "an offer that pays for green energy",
+            &Order {
+                side: Side::Offer,
+                ..greenest()
+            },
+        ),
         invalid("a request with the same point twice", &twice),
         invalid(
             "an introduction of a request that names another introducer",

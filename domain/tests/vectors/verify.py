@@ -182,8 +182,12 @@ TABLES = {
             8: integer(1, 2**63 - 1),
             9: I64,
             10: U64,
+            11: several(ident, 1, 8),
+            12: boolean,
+            13: boolean,
+            14: ABOVE_0,
         },
-        optional=(10,),
+        optional=(10, 11, 12, 13, 14),
     ),
     "cancel": table({1: VERSION, 2: ident, 4: U64, 5: I64, 6: U32}),
     "standing-order": table(
@@ -230,6 +234,10 @@ def check_claims(kind, claims, signer, community):
         interval(claims[5], claims[6])
     if kind == "order":
         need(claims.get(10) != claims[4], "an order that takes its own place")
+        need(claims[2] not in claims.get(11, []), "an order that wishes to trade with itself")
+        need(False not in (claims.get(12), claims.get(13)), "a wish that is said not to be one")
+        others = {13} if claims[7] == 0 else {12, 14}
+        need(not others & set(claims), "a wish of the other side")
     if kind == "standing-order":
         need(claims.get(5) != claims[4], "a standing order that takes its own place")
         need((8 in claims) != (9 in claims), "not a deadline or a battery")

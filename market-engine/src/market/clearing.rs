@@ -9,9 +9,11 @@ use domain::order::Order;
 use domain::time::Interval;
 use domain::trade::{Clearing, Trade};
 
+use super::wishes::wishes;
 use super::{Placed, Rules};
 use crate::book::{Book, BookError, Entry, slot};
-use crate::clear::{Fill, Match, Mechanism, Outcome, clear};
+use crate::clear::{Fill, Match, Mechanism, Outcome};
+use crate::preference::cleared;
 use crate::public;
 
 /// A cleared interval.
@@ -88,6 +90,7 @@ pub(super) fn clear_interval(
     interval: Interval,
     rules: &Rules,
     secret: &Secret,
+    feeders: &BTreeMap<ParticipantId, u32>,
 ) -> Result<(Cleared, String), BookError> {
     let names = Names::of(secret, interval);
     let mechanism = rules.mechanism;
@@ -96,13 +99,17 @@ pub(super) fn clear_interval(
     if !mechanism.depends_on_arrival() {
         orders.sort_by_cached_key(|o| names.order(o.id));
     }
-    let book = book_of(&orders, interval, &names)?;
-    let outcome = clear(&book, mechanism);
+    let numbers = numbers(&orders)?;
+    let book = book_of(&orders, interval, &names, &numbers)?;
+    let wishes = wishes(&orders, mechanism, &numbers, feeders);
+    let preferred = cleared(&book, mechanism, wishes.as_deref());
     let people: Vec<[u8; 16]> = orders
         .iter()
         .map(|o| names.participant(&o.order.participant))
         .collect();
-    let public = public::write(interval, mechanism, &book, &people, &outcome);
+    let wished = (wishes.as_deref(), &preferred);
+    let public = public::write(interval, mechanism, &book, &people, wished);
+    let outcome = preferred.outcome;
     let clearing = summary(&orders, interval, mechanism, &outcome, &public)?;
     let trades = trades_of(&orders, interval, &clearing.book, &outcome);
     let with_fill = |(placed, fill): (&Placed, Fill)| ClearedOrder {
@@ -148,18 +155,29 @@ fn summary(
     })
 }
 
-fn book_of(orders: &[&Placed], interval: Interval, names: &Names) -> Result<Book, BookError> {
+/// The participants by number, in the order in which they come in the book.
+fn numbers<'a>(orders: &[&'a Placed]) -> Result<BTreeMap<&'a ParticipantId, u32>, BookError> {
+    let mut numbers: BTreeMap<&ParticipantId, u32> = BTreeMap::new();
+    for placed in orders {
+        let next = u32::try_from(numbers.len()).map_err(|_| BookError::Full)?;
+        numbers.entry(&placed.order.participant).or_insert(next);
+    }
+    Ok(numbers)
+}
+
+fn book_of(
+    orders: &[&Placed],
+    interval: Interval,
+    names: &Names,
+    numbers: &BTreeMap<&ParticipantId, u32>,
+) -> Result<Book, BookError> {
     let mut book = Book::new(&public::salt(interval));
-    let mut participants: BTreeMap<&ParticipantId, u32> = BTreeMap::new();
     for (arrival, placed) in (0_u32..).zip(orders) {
-        let next = u32::try_from(participants.len()).map_err(|_| BookError::Full)?;
         book.push(Entry {
             side: placed.order.side,
             energy_wh: placed.order.energy.wh(),
             limit: placed.order.limit,
-            participant: *participants
-                .entry(&placed.order.participant)
-                .or_insert(next),
+            participant: numbers[&placed.order.participant],
             arrival,
             key: names.order(placed.id),
         })?;

@@ -210,6 +210,7 @@ pub struct Market {
     forestalled: BTreeSet<(ParticipantId, Interval, u64)>,
     totals: BTreeMap<Interval, Totals>,
     senders: BTreeMap<ParticipantId, Sender>,
+    feeders: BTreeMap<ParticipantId, u32>,
     pending: Option<Pending>,
 }
 
@@ -226,8 +227,14 @@ impl Market {
             forestalled: BTreeSet::new(),
             totals: BTreeMap::new(),
             senders: BTreeMap::new(),
+            feeders: BTreeMap::new(),
             pending: None,
         }
+    }
+
+    /// Puts in on which feeder each participant lives, for those who wish energy of their own.
+    pub fn restore_feeders(&mut self, feeders: BTreeMap<ParticipantId, u32>) {
+        self.feeders = feeders;
     }
 
     /// Puts in an order that was accepted before; its interval's totals are not changed.
@@ -547,7 +554,9 @@ impl Market {
             .filter(|share| share.is_above(self.rules.share_alarm_permille, &self.rules));
         let mut events = vec![Event::GateClosed(interval)];
         events.extend(alarms.map(Event::ShareAlarm));
-        let (cleared, book) = clear_interval(standing, interval, &self.rules, &self.secret)?;
+        let feeders = &self.feeders;
+        let (cleared, book) =
+            clear_interval(standing, interval, &self.rules, &self.secret, feeders)?;
         events.push(Event::Cleared(Box::new(cleared)));
         events.push(Event::Published { interval, book });
         self.next = interval.next();

@@ -223,6 +223,7 @@ pub async fn orders_for(
             limit: placed.limit,
             sequence: numbers.checked_add(n)?,
             replaces: None,
+            preference: domain::order::Preference::default(),
         };
         let why = sentence(&standing.wish, progress, &placed);
         Some((order, placed, why))

@@ -74,6 +74,7 @@ prop_compose! {
             limit: Price::from_micro_per_kwh(micro),
             sequence,
             replaces: replaces.filter(|other| *other != sequence),
+            preference: domain::order::Preference::default(),
         }
     }
 }
@@ -449,6 +450,7 @@ fn plain(who: u8, sequence: u64, side: Side, energy_wh: i64) -> Order {
         limit: Price::from_micro_per_kwh(200_000),
         sequence,
         replaces: None,
+        preference: domain::order::Preference::default(),
     }
 }
 

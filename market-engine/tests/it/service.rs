@@ -41,6 +41,7 @@ fn order(participant: &str, sequence: u64, side: Side, energy_wh: i64, micro: i6
         limit: Price::from_micro_per_kwh(micro),
         sequence,
         replaces: None,
+        preference: domain::order::Preference::default(),
     }
 }
 
@@ -112,6 +113,48 @@ impl Market {
         }
         (market, orders)
     }
+}
+
+/// Of two bids that are both served, the better one names the seller of the dearer offer; another pays for green
+/// energy that only its premium can buy.
+#[tokio::test]
+async fn wishes_decide_who_trades_with_whom_and_a_premium_brings_more() {
+    use domain::order::Preference;
+    let market = Market::new().await;
+    let mut first = order("ann", 1, Side::Bid, 500, 300_000);
+    first.preference.partners = vec![ParticipantId::new("dan").unwrap()];
+    let second = order("bob", 1, Side::Bid, 500, 290_000);
+    let mut low = order("cem", 1, Side::Bid, 200, 150_000);
+    low.preference.green_premium = Price::from_micro_per_kwh(250_000);
+    let cheap = order("eve", 1, Side::Offer, 500, 100_000);
+    let dear = order("dan", 1, Side::Offer, 500, 200_000);
+    let mut green = order("fay", 1, Side::Offer, 200, 350_000);
+    green.preference = Preference {
+        green: true,
+        ..Preference::default()
+    };
+    for one in [&first, &second, &low, &cheap, &dear, &green] {
+        assert_eq!(market.place(one).await, Outcome::Accepted(one.id()));
+    }
+    let all = market.clear(after_gate()).await;
+    let cleared = &all[all.len() - 1];
+    let met = |bid: &Order, offer: &Order| {
+        let mut trades = cleared.trades.iter();
+        trades.any(|t| (t.bid, t.offer) == (bid.id(), offer.id()))
+    };
+    assert_eq!(cleared.clearing.interval, noon());
+    assert_eq!(cleared.trades.len(), 3);
+    assert!(met(&first, &dear) && met(&second, &cheap) && met(&low, &green));
+    let book = service::public_book(&market.db, noon())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(book.contains("\"because\":\"more-green\""), "{book}");
+    // 150 for the bid's limit against 350 for the offer's, 200 Wh.
+    assert!(book.contains("\"welfare_cost\":\"0.040000000\""), "{book}");
+    let again = market_engine::public::rerun(&book).unwrap();
+    assert_eq!(again.difference, None);
+    assert_eq!(again.volume_wh, 1200);
 }
 
 fn after_gate() -> Timestamp {

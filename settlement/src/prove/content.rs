@@ -89,7 +89,9 @@ fn clearing(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         &clearing.interval,
         &trade.interval,
     )?;
-    if let Some(price) = clearing.price {
+    // For green energy a premium may have been paid, or the price of a clearing of its own.
+    let about_green = own_order(receipt, trust)?.preference.is_about_green();
+    if let Some(price) = clearing.price.filter(|_| !about_green) {
         same(
             "the trade's price beside the clearing price",
             &trade.price,
@@ -132,7 +134,10 @@ fn order(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     same("the order's side", &order.side, &receipt.side)?;
     same("the order's interval", &order.interval, &trade.interval)?;
     let (named, within) = match order.side {
-        Side::Bid => (trade.bid, trade.price <= order.limit),
+        Side::Bid => {
+            let most = order.most();
+            (trade.bid, most.is_some_and(|most| trade.price <= most))
+        }
         Side::Offer => (trade.offer, trade.price >= order.limit),
     };
     same("the order that the trade names", &named, &order.id())?;
@@ -539,6 +544,7 @@ mod tests {
             limit: Price::ZERO,
             sequence: 1,
             replaces: None,
+            preference: domain::order::Preference::default(),
         };
         let bid = order("a", 100);
         let trade = |seller: &str, wh| {

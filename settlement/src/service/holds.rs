@@ -15,7 +15,7 @@ use super::registry::role_code;
 use super::{Community, ServiceError, largest_fee, note_interval};
 use crate::store::LOCK;
 
-/// Holds what a bid may cost at most, with the largest network fee that the interval keeps; an offer needs no hold. `false` where the
+/// Holds what a bid may cost at most, with its premium for green energy and the largest network fee that the interval keeps; an offer needs no hold. `false` where the
 /// participant's tokens do not cover it. A second call for the same order has no effect.
 ///
 /// # Errors
@@ -58,7 +58,8 @@ pub async fn hold_instead(
     }
     note_interval(tx, community, order.interval).await?;
     let fee = largest_fee(tx, order.interval).await?;
-    let price = order.limit.checked_add(fee).ok_or(MoneyError::Overflow)?;
+    let most = order.most().and_then(|most| most.checked_add(fee));
+    let price = most.ok_or(MoneyError::Overflow)?;
     let amount = price.amount(order.energy)?.nano().max(0);
     let free = before.as_ref().map_or(0, |hold| i128::from(hold.amount));
     let available = balance(tx, Chart::Available, &order.participant).await?;

@@ -66,6 +66,7 @@ fn order(sequence: u64, energy_wh: i64) -> Order {
         limit: "0.2".parse().unwrap(),
         sequence,
         replaces: None,
+        preference: domain::order::Preference::default(),
     }
 }
 

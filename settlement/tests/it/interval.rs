@@ -1,5 +1,6 @@
 //! Whole intervals: from a deposit to a settled, corrected and provable trade.
 
+use domain::money::Price;
 use domain::order::Side;
 use domain::posting::{Asset, Chart, Run};
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use settlement::service::{
     recent_lines, runs_due, unproven_since,
 };
 
-use crate::world::{Outcome, World, interval, who};
+use crate::world::{Outcome, World, interval, price, who};
 
 /// Home a buys 1000 Wh from home b at 0.132.
 async fn traded(world: &mut World) -> Outcome {
@@ -381,6 +382,67 @@ async fn fees_by_zone_are_charged_once_and_sum_to_the_network_account() {
     assert!(holds(&kept));
     kept.trade.content.network_fee = Some("0.01".parse().unwrap());
     assert!(!holds(&kept), "a receipt with another fee was taken");
+}
+
+#[tokio::test]
+async fn a_premium_for_green_energy_is_held_paid_and_proven_and_nobody_else_pays_it() {
+    let mut world = World::on_sqlite(&["home-a", "home-b", "home-c"]).await;
+    world.deposit("home-a", "10").await;
+    let mut bid = world.order("home-a", Side::Bid, 0, 1000, "0.2");
+    bid.preference.green_premium = price("0.02");
+    let mut green = world.order("home-b", Side::Offer, 0, 600, "0.1");
+    green.preference.green = true;
+    let grey = world.order("home-c", Side::Offer, 0, 600, "0.1");
+    assert!(world.hold(&bid).await);
+    let fee = 30_000;
+    let held = token(&world, Chart::Held, "home-a").await;
+    assert_eq!(held, 1000 * (220_000 + fee));
+    let orders = [bid, green, grey];
+    let mut outcome = world.outcome(0, &orders, &[(0, 1, 600), (0, 2, 400)], "0.2");
+    outcome.trades[0].price = price("0.22");
+    let refused = async |outcome: &Outcome| {
+        let mut tx = world.db.begin().await.unwrap();
+        let (now, community) = (interval(-1).start(), &world.community);
+        let (clearing, trades) = (&outcome.clearing, &outcome.trades);
+        settlement::service::contract(&mut tx, community, now, clearing, trades, &outcome.orders)
+            .await
+            .is_err()
+    };
+    let mut dear = outcome.clone();
+    dear.trades[0].price = price("0.220001");
+    assert!(refused(&dear).await, "above limit and premium");
+    let mut grey_too = outcome.clone();
+    grey_too.trades[1].price = price("0.21");
+    assert!(
+        refused(&grey_too).await,
+        "a premium for energy that is not green"
+    );
+    world.contract(&outcome).await;
+    for (home, import, export) in [("home-a", 1000, 0), ("home-b", 0, 600), ("home-c", 0, 400)] {
+        world.meter(home, 0, import, export).await;
+    }
+    world.run(&outcome, Run::Provisional).await;
+    let sold = token(&world, Chart::Available, "home-b").await;
+    assert_eq!(sold, 600 * 220_000);
+    let sold = token(&world, Chart::Available, "home-c").await;
+    assert_eq!(sold, 400 * 200_000);
+    assert_eq!(token(&world, Chart::Held, "home-a").await, 0);
+    check_books(&world.db).await.unwrap();
+    world.checkpoint(interval(2).start()).await;
+    let holds = async |n: usize, home: &str, change: fn(&mut domain::receipt::Receipt)| {
+        let trade = outcome.trades[n].id;
+        let kept = receipt(&world.db, &world.community, trade, &who(home)).await;
+        let mut kept = kept.unwrap().unwrap();
+        change(&mut kept);
+        let text = settlement::prove::to_text(&kept).unwrap();
+        settlement::prove::verify(&text, None).holds()
+    };
+    for (n, home) in [(0, "home-a"), (0, "home-b"), (1, "home-a"), (1, "home-c")] {
+        assert!(holds(n, home, |_| ()).await, "{n} {home}");
+    }
+    let cheaper: fn(&mut domain::receipt::Receipt) =
+        |kept| kept.trade.content.price = Price::from_micro_per_kwh(200_000);
+    assert!(!holds(0, "home-b", cheaper).await);
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ pub(crate) fn order_key(name: &str) -> SigningKey {
 }
 
 /// What an auction decided, with the orders that it decided on.
+#[derive(Clone)]
 pub(crate) struct Outcome {
     pub(crate) clearing: Clearing,
     pub(crate) trades: Vec<Trade>,
@@ -206,6 +207,7 @@ impl World {
             limit: price(limit),
             sequence: self.order_sequence,
             replaces: None,
+            preference: domain::order::Preference::default(),
         }
     }
 

@@ -186,6 +186,7 @@ impl Trader {
             limit,
             sequence: number_of(interval).unsigned_abs(),
             replaces: None,
+            preference: domain::order::Preference::default(),
         }
     }
 

@@ -41,6 +41,7 @@ fn order(platform: &Platform, sequence: u64) -> OrderMessage {
         limit: Price::from_micro_per_kwh(200_000),
         sequence,
         replaces: None,
+        preference: domain::order::Preference::default(),
     };
     let (_, key) = &shared.participants[0];
     let signed = Signed::sign(key, &shared.site.community, &order);

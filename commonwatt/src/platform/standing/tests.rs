@@ -108,6 +108,7 @@ impl Bench {
             limit: milli(100),
             sequence: u64::try_from(n).unwrap() + 1,
             replaces: None,
+            preference: domain::order::Preference::default(),
         };
         let answer = self.say(self.before(n), 2, &offer).await;
         assert_eq!(answer, OrderAnswer::Accepted(offer.id()));
