@@ -179,6 +179,17 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
+    /// The limit from which on an order would have been filled, at least in part, where the reason tells it.
+    #[must_use]
+    pub const fn needed(&self) -> Option<Price> {
+        match self {
+            Reason::BeyondPrice { needed, .. }
+            | Reason::Outbid { needed, .. }
+            | Reason::NoneInReach { needed, .. } => *needed,
+            _ => None,
+        }
+    }
+
     /// The reasons of `trade-reduction` and of a green premium that come with a part.
     fn write_cut_or_green(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -273,12 +284,16 @@ const fn beyond(side: Side) -> &'static str {
 }
 
 fn write_needed(f: &mut fmt::Formatter<'_>, side: Side, needed: Option<Price>) -> fmt::Result {
-    let Some(limit) = needed else { return Ok(()) };
+    match needed {
+        Some(limit) => f.write_str(&needed_words(side, limit)),
+        None => Ok(()),
+    }
+}
+
+/// The end of a reason that says from which limit on the order would have been filled.
+pub(crate) fn needed_words(side: Side, limit: Price) -> String {
     let way = if side == Side::Bid { "more" } else { "less" };
-    write!(
-        f,
-        "; at {limit} or {way} it would have been, at least in part"
-    )
+    format!("; at {limit} or {way} it would have been, at least in part")
 }
 
 /// What an explanation has to know about the mechanism.

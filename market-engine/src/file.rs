@@ -17,6 +17,7 @@ use domain::order::Side;
 
 use crate::book::{Book, BookError, Entry};
 use crate::clear::{Mechanism, Outcome, clear, clear_with_wishes};
+use crate::needed::needed;
 use crate::preference::{Preferred, Wish};
 use wish::RawWish;
 
@@ -42,6 +43,8 @@ pub struct Output {
     ids: Vec<String>,
     book: Book,
     outcome: Outcome,
+    /// Of each order that got nothing: the limit that would have done.
+    needed: Vec<Option<Price>>,
     /// Where orders wish more than a price: what came of it.
     wished: Option<Wished>,
 }
@@ -102,6 +105,7 @@ pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<O
     };
     Ok(Output {
         mechanism,
+        needed: needed(&book, mechanism, &outcome),
         ids,
         book,
         outcome,

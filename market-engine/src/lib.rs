@@ -19,6 +19,7 @@ pub mod file;
 pub mod forecast;
 pub mod grid;
 pub mod market;
+pub mod needed;
 pub mod preference;
 pub mod public;
 pub mod service;

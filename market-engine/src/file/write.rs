@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
+use domain::money::Price;
 use serde::Serialize;
 
 use super::Output;
 use super::wish::WishLines;
 use crate::book::slot;
 use crate::clear::Match;
+use crate::explain::needed_words;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -17,6 +19,7 @@ struct Document<'a> {
     price_interval: Option<[String; 2]>,
     volume_wh: i64,
     welfare: String,
+    gains: GainLine,
     /// Only where the mechanism kept money for the community.
     #[serde(skip_serializing_if = "Option::is_none")]
     surplus: Option<String>,
@@ -25,6 +28,14 @@ struct Document<'a> {
     preferences: Option<WishLines<'a>>,
     trades: Vec<TradeLine<'a>>,
     orders: Vec<OrderLine<'a>>,
+}
+
+/// Whose the welfare is, by the orders' limits.
+#[derive(Serialize)]
+struct GainLine {
+    buyers: String,
+    sellers: String,
+    community: String,
 }
 
 #[derive(Serialize)]
@@ -46,6 +57,9 @@ struct OrderLine<'a> {
     id: &'a str,
     filled_wh: i64,
     reason: String,
+    /// Only of an order that got nothing: the limit that would have done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed_price: Option<String>,
 }
 
 /// Money of 128 bits in tokens with nine decimals.
@@ -77,15 +91,16 @@ impl Output {
             seller_price: (t.seller_price != t.buyer_price).then(|| t.seller_price.to_string()),
             matched_by: self.matched_by(place),
         };
-        let orders = self
-            .ids
-            .iter()
+        let orders = (0_u32..)
+            .zip(&self.ids)
             .zip(&outcome.orders)
-            .map(|(id, fill)| OrderLine {
+            .map(|((index, id), fill)| OrderLine {
                 id,
                 filled_wh: fill.filled_wh,
-                reason: fill.reason.to_string(),
+                reason: self.reason(index),
+                needed_price: self.needed[slot(index)].map(|p| p.to_string()),
             });
+        let gains = outcome.gains(&self.book);
         let interval = outcome.price_interval;
         let document = Document {
             mechanism: self.mechanism.name(),
@@ -94,6 +109,11 @@ impl Output {
             price_interval: interval.map(|(low, high)| [low.to_string(), high.to_string()]),
             volume_wh: outcome.volume_wh,
             welfare: money(outcome.welfare),
+            gains: GainLine {
+                buyers: money(gains.buyers),
+                sellers: money(gains.sellers),
+                community: money(gains.community),
+            },
             surplus: (outcome.surplus != 0).then(|| money(outcome.surplus)),
             preferences: self.wish_lines(),
             trades: outcome.trades.iter().enumerate().map(trade).collect(),
@@ -104,7 +124,31 @@ impl Output {
         Ok(text)
     }
 
-    /// The orders as CSV, with what was filled and why.
+    /// Why an order was filled as it was, with the limit that would have done.
+    fn reason(&self, index: u32) -> String {
+        let reason = &self.outcome.orders[slot(index)].reason;
+        let mut text = reason.to_string();
+        if let (None, Some(limit)) = (reason.needed(), self.needed[slot(index)]) {
+            text.push_str(&needed_words(self.book.get(index).side, limit));
+        }
+        text
+    }
+
+    /// What each order gains by its trades, by its limit, in nano-tokens.
+    fn gains(&self) -> Vec<i128> {
+        let mut gains = vec![0_i128; self.ids.len()];
+        for trade in &self.outcome.trades {
+            let wide = |price: Price| i128::from(price.micro_per_kwh());
+            let limit = |index: u32| wide(self.book.get(index).limit);
+            let energy = i128::from(trade.energy_wh);
+            gains[slot(trade.bid)] += energy * (limit(trade.bid) - wide(trade.buyer_price));
+            gains[slot(trade.offer)] += energy * (wide(trade.seller_price) - limit(trade.offer));
+        }
+        gains
+    }
+
+    /// The orders as CSV, with what was filled and why, which limit would have done, and what each gains: the bids'
+    /// gains are the buyers', the offers' the sellers'. The community's is what the welfare is more than both.
     ///
     /// # Errors
     /// Never in practice: memory can always be written to.
@@ -117,20 +161,22 @@ impl Output {
             "limit_price",
             "filled_wh",
             "reason",
+            "needed_price",
+            "gain",
         ])?;
-        for ((id, entry), fill) in self
-            .ids
-            .iter()
-            .zip(self.book.entries())
-            .zip(&self.outcome.orders)
-        {
+        let rows = self.ids.iter().zip(self.book.entries());
+        let rows = rows.zip(&self.outcome.orders).zip(self.gains());
+        for (index, (((id, entry), fill), gain)) in (0_u32..).zip(rows) {
+            let needed = self.needed[slot(index)].map(|p| p.to_string());
             writer.write_record([
                 id,
                 entry.side.word(),
                 &entry.energy_wh.to_string(),
                 &entry.limit.to_string(),
                 &fill.filled_wh.to_string(),
-                &fill.reason.to_string(),
+                &self.reason(index),
+                &needed.unwrap_or_default(),
+                &money(gain),
             ])?;
         }
         let bytes = writer.into_inner().map_err(|error| error.into_error())?;
@@ -155,17 +201,17 @@ impl Output {
         let head = ["bid", "offer", "Wh", "buyer pays", "seller receives", "by"];
         let head = &head[..if self.wished.is_some() { 6 } else { 5 }];
         table(&mut text, head, trades.collect());
-        let entries = self.ids.iter().zip(self.book.entries());
+        let entries = (0_u32..).zip(&self.ids).zip(self.book.entries());
         let orders = entries
             .zip(&self.outcome.orders)
-            .map(|((id, entry), fill)| {
+            .map(|(((index, id), entry), fill)| {
                 vec![
                     id.clone(),
                     entry.side.word().to_owned(),
                     entry.energy_wh.to_string(),
                     entry.limit.to_string(),
                     fill.filled_wh.to_string(),
-                    fill.reason.to_string(),
+                    self.reason(index),
                 ]
             });
         let head = ["order", "side", "Wh", "limit", "filled Wh", "why"];
@@ -193,6 +239,14 @@ impl Output {
             text,
             "welfare    {} of {most} token",
             money(outcome.welfare)
+        );
+        let gains = outcome.gains(&self.book);
+        let _ = writeln!(
+            text,
+            "gains      buyers {}, sellers {}, community {} token",
+            money(gains.buyers),
+            money(gains.sellers),
+            money(gains.community)
         );
         if outcome.surplus != 0 {
             let _ = writeln!(

@@ -34,6 +34,11 @@ const EXPECTED: &str = r#"{
   ],
   "volume_wh": 600,
   "welfare": "0.120000000",
+  "gains": {
+    "buyers": "0.000000000",
+    "sellers": "0.120000000",
+    "community": "0.000000000"
+  },
   "trades": [
     {
       "bid": "b1",
@@ -250,7 +255,7 @@ fn csv_and_table_show_what_became_of_each_order() {
     let mut lines = csv.lines();
     assert_eq!(
         lines.next(),
-        Some("id,side,energy_wh,limit_price,filled_wh,reason")
+        Some("id,side,energy_wh,limit_price,filled_wh,reason,needed_price,gain")
     );
     let share =
         "\"filled in part, 600 of 1000 Wh (60.0 %): the last order served; only 600 Wh were left\"";

@@ -394,7 +394,7 @@ async fn a_premium_for_green_energy_is_held_paid_and_proven_and_nobody_else_pays
     green.preference.green = true;
     let grey = world.order("home-c", Side::Offer, 0, 600, "0.1");
     assert!(world.hold(&bid).await);
-    let fee = 30_000;
+    let fee = 70_000;
     let held = token(&world, Chart::Held, "home-a").await;
     assert_eq!(held, 1000 * (220_000 + fee));
     let orders = [bid, green, grey];
