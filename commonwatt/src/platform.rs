@@ -7,6 +7,7 @@
 pub(crate) mod charging;
 pub(crate) mod control;
 mod core;
+mod door;
 mod ingest;
 mod keys;
 mod orders;

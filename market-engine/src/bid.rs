@@ -112,6 +112,27 @@ pub struct Proposal {
     pub to_be_placed: bool,
 }
 
+impl Proposal {
+    /// The same with so much energy at most, which is all that the community still lets one household have of a side;
+    /// none where that is not worth an order.
+    #[must_use]
+    pub fn within_share(mut self, most: Energy) -> Option<Self> {
+        if self.order.energy <= most {
+            return Some(self);
+        }
+        if most.wh() < TINY_WH {
+            return None;
+        }
+        self.order.energy = most;
+        let side = self.order.side.word();
+        self.reason += &format!(
+            " Only {} Wh are ordered, as nobody may hold a larger share of the {side}s.",
+            most.wh()
+        );
+        Some(self)
+    }
+}
+
 /// Why an autopilot orders nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoOrder {

@@ -73,6 +73,19 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// The most energy that a participant may have of a side of which others have `others_wh`: what is free to
+    /// everybody, or what keeps its share within the cap. None where there is no cap.
+    #[must_use]
+    pub fn share_max_wh(&self, others_wh: i64) -> Option<i64> {
+        let cap = i128::from(self.share_cap_permille?);
+        let rest = 1000_i128.checked_sub(cap).filter(|rest| *rest > 0)?;
+        let within = i128::from(others_wh.max(0)) * cap / rest;
+        let within = i64::try_from(within).unwrap_or(i64::MAX);
+        Some(within.max(self.share_free.wh()))
+    }
+}
+
 /// Whether an interval takes orders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gate {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{OrderId, ParticipantId, TradeId};
-use domain::order::Order;
+use domain::order::{Order, Side};
 use domain::rejection::Rejection;
 use domain::signed::Verified;
 use domain::time::{Interval, TimeError, Timestamp};
@@ -22,6 +22,7 @@ use runtime::db::{Db, DbError, Tx};
 use crate::book::BookError;
 use crate::clear::Budget;
 use crate::fees::ZoneFees;
+pub use crate::market::Share;
 pub use crate::market::{Cleared, ClearedOrder, DUE_MAX, Rules, Secret};
 use crate::market::{Command, Event, Market, first_interval};
 use crate::store::{self, StoredOrder};
@@ -442,6 +443,37 @@ pub async fn clearing(db: &Db, interval: Interval) -> Result<Option<Cleared>, Ma
         trades,
         orders,
     }))
+}
+
+/// Who held so much of a side of an interval's book when its gate closed that it could move the price.
+///
+/// # Errors
+/// The database fails.
+pub async fn share_alarms(db: &Db, interval: Interval) -> Result<Vec<Share>, MarketError> {
+    store::share_alarms(db, interval).await
+}
+
+/// How much more a participant may order on a side of an interval before its share of it is too large; none where
+/// nothing bounds it.
+///
+/// # Errors
+/// The database fails.
+pub async fn share_room(
+    db: &Db,
+    rules: &Rules,
+    participant: &ParticipantId,
+    (interval, side): (Interval, Side),
+) -> Result<Option<Energy>, MarketError> {
+    let (from, to) = (interval.start(), interval.end());
+    let own = own_orders(db, participant, from, to).await?;
+    let own = own
+        .iter()
+        .filter(|own| own.stands && own.order.side == side);
+    let own_wh = own.fold(0_i64, |sum, own| sum.saturating_add(own.order.energy.wh()));
+    let mut totals = store::totals(db, interval).await?;
+    let others_wh = totals.side(side).saturating_sub(own_wh);
+    let most = rules.share_max_wh(others_wh);
+    Ok(most.map(|most| Energy::from_wh(most.saturating_sub(own_wh).max(0))))
 }
 
 /// The newest `count` clearings, newest first, [`RECENT_MAX`] at most.

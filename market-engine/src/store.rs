@@ -10,7 +10,7 @@ use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{Digest32, OrderId, ParticipantId, TradeId};
 use domain::money::Price;
-use domain::order::Order;
+use domain::order::{Order, Side};
 use domain::rejection::Rejection;
 use domain::signed::{MESSAGE_MAX_BYTES, Message};
 use domain::time::{Interval, Timestamp};
@@ -440,6 +440,39 @@ pub(crate) async fn insert_alarm(tx: &mut Tx, share: &Share) -> Result<(), Marke
     ];
     tx.execute(sql, values).await?;
     Ok(())
+}
+
+type ShareRow = (String, i64, i64, i64);
+
+/// The alarms of an interval.
+pub(crate) async fn share_alarms(db: &Db, interval: Interval) -> Result<Vec<Share>, MarketError> {
+    let sql = "SELECT participant, side, own_wh, side_wh FROM market_share_alarm \
+         WHERE interval_start_s = $1 ORDER BY participant, side";
+    let rows: Vec<ShareRow> = db.fetch_all(sql, args![interval.start_s()]).await?;
+    let share = |(participant, side, own_wh, side_wh): ShareRow| {
+        let side = u8::try_from(side).ok().and_then(Side::from_code);
+        Ok(Share {
+            interval,
+            participant: ParticipantId::new(participant)
+                .map_err(|_| MarketError::Corrupt("a participant"))?,
+            side: side.ok_or(MarketError::Corrupt("a side"))?,
+            own_wh,
+            side_wh,
+        })
+    };
+    rows.into_iter().map(share).collect()
+}
+
+/// What an interval's orders come to.
+pub(crate) async fn totals(db: &Db, interval: Interval) -> Result<Totals, MarketError> {
+    let sql = "SELECT arrivals, bid_wh, offer_wh FROM market_totals WHERE interval_start_s = $1";
+    let row: Option<(i64, i64, i64)> = db.fetch_optional(sql, args![interval.start_s()]).await?;
+    let (arrivals, bid_wh, offer_wh) = row.unwrap_or_default();
+    Ok(Totals {
+        arrivals: count(arrivals)?,
+        bid_wh,
+        offer_wh,
+    })
 }
 
 pub(crate) async fn own_orders(

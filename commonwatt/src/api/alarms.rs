@@ -60,13 +60,14 @@ const SAID: &str = "SELECT account, reason, at_ms, until_ms FROM account_alarm
     WHERE alarm = $1 AND since_ms = $2";
 
 /// The word of an alarm.
-const fn word(kind: Kind) -> &'static str {
+pub(super) const fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::LedgerInconsistent => "ledger_inconsistent",
         Kind::FeederOverloaded => "feeder_overloaded",
         Kind::MarketNotCleared => "market_not_cleared",
         Kind::ForecastOverload => "forecast_overload",
         Kind::CheckpointLate => "checkpoint_late",
+        Kind::MarketShare => "market_share",
         Kind::MetersSilent => "meters_silent",
         Kind::SignatureBurst => "signature_burst",
         Kind::ClockDrift => "clock_drift",

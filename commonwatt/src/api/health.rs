@@ -1,5 +1,6 @@
 //! `/health` and `/metrics`: whether the market moves, and numbers for Prometheus.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
@@ -10,6 +11,8 @@ use runtime::metrics::Page;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::alarms::word;
+use crate::view::alarms::Kind;
 use crate::view::{Cleared, Street};
 use crate::web::{Web, problem};
 
@@ -113,6 +116,13 @@ pub(crate) async fn metrics(State(web): State<Web>) -> Response {
     if let Some(cleared) = &street.cleared {
         auction(&mut page, cleared);
     }
+    let board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = Kind::ALL.map(|kind| {
+        let label = vec![("alarm", word(kind).to_owned())];
+        (label, i64::from(board.open.contains_key(&kind)))
+    });
+    drop(board);
+    page.gauge("alarm", "1 while an alarm is open", open);
     let listening = web.listeners.count();
     page.gauge("listeners", "Open streams of events", one(count(listening)));
     let classes = web.requests.0.iter().enumerate().skip(1);

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use domain::ids::{Digest32, GatewayId};
+use domain::key_record::PointRole;
+use domain::rejection::Rejection;
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
 use settlement::service::{Arrived, check_signatures, claimed_keys};
@@ -16,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::control::{self, Forward};
 use super::core::{Command, Told};
-use super::orders::{AnswerTo, read as read_order};
+use super::door::{Door, Knock};
+use super::orders::{AnswerTo, OrderAnswer, answer_body, read as read_order};
 use crate::site::Site;
 
 /// The platform's user at its broker.
@@ -165,6 +168,7 @@ async fn move_messages(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (link, mut events) = MqttLink::start(options, shutdown.clone());
+    let mut door = Door::default();
     loop {
         tokio::select! {
             biased;
@@ -179,7 +183,11 @@ async fn move_messages(
             },
             Some(forward) = forwards.recv() => pass_on(shared, &link, forward),
             event = events.recv() => match event {
-                Some(event) => take(shared, &doors, event).await,
+                Some(event) => {
+                    if let Some(event) = at_the_door(shared, &link, &mut door, event) {
+                        take(shared, &doors, event).await;
+                    }
+                }
                 None => bail!("the link to the broker has ended by itself"),
             },
         }
@@ -189,6 +197,44 @@ async fn move_messages(
 /// A queue for what gateways are [`Told`].
 pub(crate) fn told_queue() -> (mpsc::Sender<Told>, mpsc::Receiver<Told>) {
     mpsc::channel(TELL_MAX)
+}
+
+/// Lets an event in, but no more orders of a gateway than its households may send in a minute together; the first
+/// that is too many is answered, the others are dropped unread.
+fn at_the_door(
+    shared: &Shared,
+    link: &MqttHandle,
+    door: &mut Door,
+    event: MqttEvent,
+) -> Option<MqttEvent> {
+    let MqttEvent::Message { topic, payload, .. } = &event else {
+        return Some(event);
+    };
+    let Some((gateway, "order")) = split_topic(shared, topic) else {
+        return Some(event);
+    };
+    let mut gateways = shared.site.gateways.iter();
+    let points = gateways.find(|g| g.id == gateway)?.points.iter();
+    let households = points.filter(|p| p.role == PointRole::Connection).count();
+    let households = u32::try_from(households.max(1)).unwrap_or(u32::MAX);
+    let each = shared.market.rules.messages_per_minute_max;
+    match door.knock(
+        shared.clock.now(),
+        &gateway,
+        each.saturating_mul(households),
+    ) {
+        Knock::In => Some(event),
+        Knock::Dropped => None,
+        Knock::TooMany => {
+            let refused = OrderAnswer::Refused(Rejection::RateLimited);
+            let answer = answer_body(&refused, Digest32::of(payload)).to_string();
+            let topic = format!("cw/v1/{}/{gateway}/order-answer", shared.site.community);
+            tracing::warn!(%gateway, "brings more orders than its households may send: the rest of this minute is dropped");
+            // Where the link is full it is not told, and sends again.
+            let _ = link.publish(topic, answer.into_bytes(), QoS::AtLeastOnce, false);
+            None
+        }
+    }
 }
 
 async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {

@@ -302,7 +302,17 @@ pub(super) async fn proposal(
         }
         _ => tracing::debug!(participant = %participant.id, "its autopilot orders nothing: {why}"),
     };
-    Ok(proposed.inspect_err(told).ok())
+    let Ok(proposal) = proposed.inspect_err(told) else {
+        return Ok(None);
+    };
+    let which = (interval, proposal.order.side);
+    let rules = &shared.market.rules;
+    let room =
+        market_engine::service::share_room(&shared.db, rules, &participant.id, which).await?;
+    Ok(match room {
+        Some(room) => proposal.within_share(room),
+        None => Some(proposal),
+    })
 }
 
 /// What a home's meters counted: at its connection, and behind it what comes from its roof.

@@ -38,18 +38,20 @@ pub(crate) enum Kind {
     MarketNotCleared,
     ForecastOverload,
     CheckpointLate,
+    MarketShare,
     MetersSilent,
     SignatureBurst,
     ClockDrift,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 8] = [
+    pub(crate) const ALL: [Kind; 9] = [
         Kind::LedgerInconsistent,
         Kind::FeederOverloaded,
         Kind::MarketNotCleared,
         Kind::ForecastOverload,
         Kind::CheckpointLate,
+        Kind::MarketShare,
         Kind::MetersSilent,
         Kind::SignatureBurst,
         Kind::ClockDrift,
@@ -58,9 +60,10 @@ impl Kind {
     pub(crate) const fn priority(self) -> Priority {
         match self {
             Kind::LedgerInconsistent | Kind::FeederOverloaded => Priority::High,
-            Kind::MarketNotCleared | Kind::ForecastOverload | Kind::CheckpointLate => {
-                Priority::Medium
-            }
+            Kind::MarketNotCleared
+            | Kind::ForecastOverload
+            | Kind::CheckpointLate
+            | Kind::MarketShare => Priority::Medium,
             Kind::MetersSilent | Kind::SignatureBurst | Kind::ClockDrift => Priority::Low,
         }
     }
@@ -73,7 +76,7 @@ impl Kind {
             Kind::MarketNotCleared => 10,
             Kind::CheckpointLate => 15,
             Kind::ForecastOverload => 30,
-            Kind::SignatureBurst => 60,
+            Kind::SignatureBurst | Kind::MarketShare => 60,
             Kind::MetersSilent => 240,
             Kind::ClockDrift => 1440,
         }
@@ -102,6 +105,8 @@ pub(crate) struct Seen {
     pub(crate) checkpoint_ms: Option<i64>,
     /// Whether all balances sum to zero.
     pub(crate) sums_to_zero: bool,
+    /// The largest share of a side that was told at the newest gate, in thousandths.
+    pub(crate) share_permille: Option<i64>,
 }
 
 /// The alarms that stand, each with a number that says how bad it is: a share in thousandths, or a count.
@@ -128,6 +133,7 @@ pub(crate) fn standing(seen: &Seen) -> BTreeMap<Kind, i64> {
             over(seen.forecast_w).filter(|_| over(seen.feeder_w).is_none()),
         ),
         (Kind::CheckpointLate, late.map(|age| age / 60_000)),
+        (Kind::MarketShare, seen.share_permille),
         (
             Kind::MetersSilent,
             (silent > 0 && silent.saturating_mul(SILENT_SHARE) >= points).then_some(silent),
@@ -230,6 +236,7 @@ mod tests {
             interval_ms: 900_000,
             checkpoint_ms: Some(20_000),
             sums_to_zero: true,
+            share_permille: None,
         }
     }
 
@@ -288,6 +295,10 @@ mod tests {
         assert_eq!(found(|s| s.unsynchronised = 199), []);
         assert_eq!(found(|s| s.unsynchronised = 200), [(Kind::ClockDrift, 200)]);
         assert_eq!(found(|s| s.cleared = false), [(Kind::MarketNotCleared, 1)]);
+        assert_eq!(
+            found(|s| s.share_permille = Some(640)),
+            [(Kind::MarketShare, 640)]
+        );
         assert_eq!(found(|s| s.checkpoint_ms = Some(2_700_000)), []);
         assert_eq!(
             found(|s| s.checkpoint_ms = Some(2_760_000)),

@@ -6,6 +6,7 @@ use domain::ids::PointId;
 use domain::key_record::{PointRecord, PointRole};
 use domain::time::{Interval, Timestamp};
 use market_engine::forecast::{DAYS_MAX, Past, forecast};
+use market_engine::service::Share;
 use settlement::service::{MeteredInterval, PointState, Whose};
 
 use super::Street;
@@ -128,6 +129,10 @@ pub(crate) async fn seen(shared: &Shared, street: &Street) -> anyhow::Result<See
         None => None,
     };
     let newest_cleared = street.prices.last().map(|point| point.interval);
+    let shares = match newest_cleared {
+        Some(interval) => market_engine::service::share_alarms(db, interval).await?,
+        None => Vec::new(),
+    };
     Ok(Seen {
         feeder_w: street.feeder_w.map(|w| w.value),
         feeder_rating_w: feeder.map_or(1, |f| i64::from(f.rating_w)),
@@ -144,6 +149,7 @@ pub(crate) async fn seen(shared: &Shared, street: &Street) -> anyhow::Result<See
         cleared: newest_cleared.is_none_or(|newest| newest >= street.open.offset(-2)),
         interval_ms: i64::from(street.open.length_s()) * 1000,
         checkpoint_ms: street.log.checkpoint_at.map(|at| now.ms_since(at)),
+        share_permille: shares.iter().map(Share::permille).max(),
         sums_to_zero: settlement::service::balances_sum_to_zero(db).await?,
     })
 }

@@ -156,7 +156,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn side(&mut self, side: Side) -> &mut i64 {
+    pub(crate) fn side(&mut self, side: Side) -> &mut i64 {
         match side {
             Side::Bid => &mut self.bid_wh,
             Side::Offer => &mut self.offer_wh,

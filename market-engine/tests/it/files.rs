@@ -261,7 +261,7 @@ fn csv_and_table_show_what_became_of_each_order() {
         "\"filled in part, 600 of 1000 Wh (60.0 %): the last order served; only 600 Wh were left\"";
     assert_eq!(
         lines.next(),
-        Some(format!("b1,bid,1000,0.300000,600,{share}").as_str())
+        Some(format!("b1,bid,1000,0.300000,600,{share},,0.000000000").as_str())
     );
     let table = output.to_table();
     assert!(table.contains("volume     600 Wh\n"), "{table}");

@@ -79,6 +79,7 @@ pub(crate) fn texts(words: &Words, kind: Kind) -> (&'static str, &'static str, &
             "alarms.checkpoint_then",
             "alarms.checkpoint_act",
         ],
+        Kind::MarketShare => ["alarms.share", "alarms.share_then", "alarms.share_act"],
         Kind::MetersSilent => ["alarms.silent", "alarms.silent_then", "alarms.silent_act"],
         Kind::SignatureBurst => ["alarms.burst", "alarms.burst_then", "alarms.burst_act"],
         Kind::ClockDrift => ["alarms.clock", "alarms.clock_then", "alarms.clock_act"],
@@ -98,7 +99,7 @@ fn priority(words: &Words, kind: Kind) -> (&'static str, &'static str) {
 /// How bad it is, in the alarm's own unit.
 fn degree(words: &Words, kind: Kind, bad: i64) -> Option<String> {
     match kind {
-        Kind::FeederOverloaded | Kind::ForecastOverload | Kind::ClockDrift => {
+        Kind::FeederOverloaded | Kind::ForecastOverload | Kind::ClockDrift | Kind::MarketShare => {
             Some(words.permille(bad))
         }
         Kind::CheckpointLate => Some(words.lasting(bad)),
