@@ -1,10 +1,14 @@
 //! What the fuzz targets do with bytes.
 
+use domain::cancel::Cancel;
 use domain::money::Price;
-use domain::order::Side;
+use domain::order::{Order, Side};
+use domain::signed::{Message, Signed};
+use domain::standing_order::{StandingCancel, StandingOrder};
 use market_engine::book::{Book, Entry};
 use market_engine::clear::{Mechanism, PairPrice, PricePolicy, Ties, clear};
 use market_engine::file::{Format, clear_file};
+use market_engine::public::rerun;
 
 /// Bytes of one order in [`book`].
 const ORDER_BYTES: usize = 18;
@@ -21,6 +25,30 @@ pub(crate) fn orders(bytes: &[u8]) {
             }
             Err(refused) => assert!(!refused.to_string().is_empty()),
         }
+    }
+}
+
+/// Any bytes are a message or none, whoever sends them; what is one says the same when it is written again.
+pub(crate) fn messages(bytes: &[u8]) {
+    says_the_same::<Order>(bytes);
+    says_the_same::<Cancel>(bytes);
+    says_the_same::<StandingOrder>(bytes);
+    says_the_same::<StandingCancel>(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        match rerun(text) {
+            Ok(again) => assert!(again.volume_wh >= 0),
+            Err(refused) => assert!(!refused.to_string().is_empty()),
+        }
+    }
+}
+
+fn says_the_same<T: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    let signed = Signed::<T>::from_bytes(bytes.to_vec());
+    let _ = (signed.claimed_kind(), signed.claimed_signer());
+    assert!(signed.claimed().is_err() || bytes.len() <= T::KIND.max_bytes());
+    if let Ok(message) = T::from_cbor(bytes) {
+        let written = message.to_cbor();
+        assert_eq!(T::from_cbor(&written).ok(), Some(message));
     }
 }
 
