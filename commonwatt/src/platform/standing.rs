@@ -77,7 +77,9 @@ pub(super) async fn beat(shared: &Shared, asked: &mut Asked, now: Timestamp) -> 
     let mut failed = false;
     for stood in due {
         match order_for(shared, &stood, open, &outlook, now).await {
-            Ok(()) => drop(asked.done.insert(stood.order.id())),
+            Ok(()) => {
+                asked.done.insert(stood.order.id());
+            }
             Err(error) => {
                 let (participant, sequence) = (&stood.order.participant, stood.order.sequence);
                 tracing::error!(%participant, sequence, "a standing order could not order: {error:#}");
@@ -103,7 +105,6 @@ async fn order_for(
         return Ok(());
     }
     let (progress, plan) = planned(shared, stood, &parts, outlook, now).await?;
-    let key = key_of(shared, &stood.order.participant)?;
     let start = u64::try_from(open.start_s()).context("an interval before 1970")?;
     let numbers = STANDING_SEQUENCES + start * TRIES_MAX;
     let mut tx = shared.db.begin().await?;
@@ -112,14 +113,13 @@ async fn order_for(
         &shared.market,
         stood,
         (open, numbers),
-        (progress, &plan),
+        (progress, plan.as_slice()),
     );
     for (order, placed, why) in due.await? {
         if order.sequence >= numbers + TRIES_MAX {
             break;
         }
-        let signed = Signed::sign(key, &shared.site.community, &order);
-        let message = orders::read_any(shared, signed.as_bytes().to_vec());
+        let message = say(shared, &order.participant, &order)?;
         let refused = match orders::take(&mut tx, shared, now, &message).await? {
             OrderAnswer::Refused(reason) => Some(reason),
             _ => None,
@@ -128,7 +128,7 @@ async fn order_for(
             let (participant, sequence) = (&order.participant, stood.order.sequence);
             tracing::warn!(%participant, sequence, %reason, "a standing order's order was refused");
         }
-        market::note(&mut tx, stood, &order, (&placed, &why), refused).await?;
+        market::note(&mut tx, stood, &order, (&placed, why.as_str()), refused).await?;
     }
     Ok(tx.commit().await?)
 }
@@ -227,7 +227,7 @@ async fn come(
         return Ok(None);
     };
     let sum = |sum: Energy, one: Energy| sum.checked_add(one);
-    let energy = metered.iter().map(|m| m.imported);
+    let mut energy = metered.iter().map(|m| m.imported);
     Ok(Some(Measured {
         energy: energy
             .try_fold(Energy::ZERO, sum)
@@ -250,7 +250,7 @@ async fn outlook(shared: &Shared, now: Timestamp) -> anyhow::Result<Vec<Outlook>
         }
     }
     let first = next_to_close(shared, now)?;
-    let one = |n: usize| {
+    let one = |n: usize| -> anyhow::Result<Outlook> {
         let interval = first.offset(i64::try_from(n)?);
         let tariff = shared.site.tariff_at(interval);
         let mean = usual

@@ -16,6 +16,7 @@ use domain::ids::{CommunityId, ParticipantId, PointId};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::signed::{Message, PublicKey, Signed, SigningKey};
+use domain::standing_order::{Deadline, Standing, StandingCancel, StandingOrder};
 use domain::time::{Interval, Timestamp};
 use runtime::clock::Clock;
 use runtime::mqtt::{MqttEvent, MqttLink, MqttOptions, QoS};
@@ -344,9 +345,31 @@ fn a_gateway_brings_orders_over_mqtt_and_is_answered_on_its_own_topic() {
         sequence: 1,
         interval,
     };
+    let wish = StandingOrder {
+        participant: bid.participant.clone(),
+        point: bid.point.clone(),
+        sequence: 1,
+        replaces: None,
+        wish: Standing::Deadline(Deadline {
+            energy: Energy::from_wh(500),
+            by: interval.offset(300).start(),
+            power_max_w: 11_000,
+            limit: bid.limit,
+            must: false,
+        }),
+        begins_with: Energy::ZERO,
+        capacity: None,
+        counted_at: None,
+    };
+    let unwish = StandingCancel {
+        participant: bid.participant.clone(),
+        sequence: 1,
+    };
     let messages = [
         signed(&key, &bid),
         signed(&key, &cancel),
+        signed(&key, &wish),
+        signed(&key, &unwish),
         b"no message".to_vec(),
     ];
     let address = serve.broker.trim_start_matches("mqtt://").to_owned();
@@ -393,7 +416,8 @@ fn a_gateway_brings_orders_over_mqtt_and_is_answered_on_its_own_topic() {
         stop.cancel();
         outcomes
     });
-    assert_eq!(outcomes, ["accepted", "withdrawn", "refused"]);
+    let expect = ["accepted", "withdrawn", "accepted", "withdrawn", "refused"];
+    assert_eq!(outcomes, expect);
 }
 
 /// What the load generator knows after its work.

@@ -249,7 +249,7 @@ pub(crate) async fn insert_part(
         order.limit.micro_per_kwh(),
         why.word(),
         sentence,
-        refused,
+        refused.map(str::to_owned),
     ];
     tx.execute(sql, values).await?;
     Ok(())

@@ -90,7 +90,8 @@ fn clearing(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
         &trade.interval,
     )?;
     // For green energy a premium may have been paid, or the price of a clearing of its own.
-    let about_green = own_order(receipt, trust)?.preference.is_about_green();
+    let order = own_order(receipt, trust);
+    let about_green = order.is_ok_and(|order| order.preference.is_about_green());
     if let Some(price) = clearing.price.filter(|_| !about_green) {
         same(
             "the trade's price beside the clearing price",

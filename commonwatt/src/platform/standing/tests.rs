@@ -280,7 +280,7 @@ async fn what_the_meter_counts_counts_and_what_is_not_one_s_own_is_refused() {
 async fn a_battery_buys_where_yesterday_was_cheap_to_sell_where_it_was_dear() {
     let mut bench = Bench::new().await;
     let mut tx = bench.shared().db.begin().await.unwrap();
-    for (n, micro) in [(0, 100_000), (1, 120_000), (2, 250_000)] {
+    for (n, micro) in [(0, 100_000_i64), (1, 120_000), (2, 250_000)] {
         tx.execute(
             "INSERT INTO market_clearing (interval_start_s, interval_length_s, mechanism, price_policy, details, \
              price_micro, volume_wh, orders, trades, book, cleared_at_ms) \
