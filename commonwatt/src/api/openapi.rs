@@ -59,7 +59,10 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(orders::own, orders::place))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::query))
-        .routes(routes!(standing_orders::own, standing_orders::place))
+        .routes(routes!(
+            standing_orders::own_standing,
+            standing_orders::place_standing
+        ))
         .routes(routes!(orders::markets))
         .routes(routes!(orders::book))
         .routes(routes!(orders::clearing))

@@ -23,7 +23,7 @@ use crate::web::Web;
     request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1 of a standing order or a cancel of one"),
     responses((status = 201, body = Object), (status = 200, body = Object))
 )]
-pub(super) async fn place(State(web): State<Web>, body: Bytes) -> Response {
+pub(super) async fn place_standing(State(web): State<Web>, body: Bytes) -> Response {
     take(&web, body).await
 }
 
@@ -77,10 +77,10 @@ pub(super) struct Planned {
 #[derive(Serialize, ToSchema)]
 #[schema(as = StandingOrderOrder)]
 pub(super) struct Ordered {
-    /// Its sequence among the participant's orders.
-    sequence: u64,
     #[serde(flatten)]
     planned: Planned,
+    /// Its sequence among the participant's orders.
+    sequence: u64,
     /// Why, in a sentence.
     because: String,
     /// standing, withdrawn, refused or cleared.
@@ -115,7 +115,6 @@ impl From<&Part> for Ordered {
             (None, false, Some(_)) => "cleared",
         };
         Ordered {
-            sequence: part.sequence,
             planned: Planned {
                 start: one.interval.start().to_string(),
                 side: one.side.word(),
@@ -123,6 +122,7 @@ impl From<&Part> for Ordered {
                 limit_price: one.limit.to_string(),
                 why: one.why.word(),
             },
+            sequence: part.sequence,
             because: part.sentence.clone(),
             state,
             refused: part.refused.clone(),
@@ -174,7 +174,10 @@ fn state(shown: &Shown, now: Timestamp) -> &'static str {
 #[utoipa::path(
     get, path = "/api/v1/standing-orders", tag = "market", responses((status = 200, body = [Row]))
 )]
-pub(super) async fn own(State(web): State<Web>, viewer: Viewer) -> Result<Json<Vec<Row>>, Refused> {
+pub(super) async fn own_standing(
+    State(web): State<Web>,
+    viewer: Viewer,
+) -> Result<Json<Vec<Row>>, Refused> {
     let now = web.shared.clock.now();
     let shown = standing::of(&web.shared, home(&viewer)?, now).await?;
     Ok(Json(shown.iter().map(|one| Row::of(one, now)).collect()))
