@@ -248,7 +248,7 @@ impl Registry {
         };
         let then = own().filter(|record| record.valid_from <= at);
         then.max_by_key(|record| record.valid_from)
-            .or_else(|| own().last())
+            .or_else(|| own().next_back())
     }
 }
 

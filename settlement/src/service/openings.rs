@@ -12,7 +12,7 @@ use runtime::args;
 use runtime::db::Db;
 
 use super::ServiceError;
-use super::error::{corrupt, decoded, number, run_of};
+use super::error::{corrupt, decoded, number, run_of, stored};
 use super::registry::known_secret;
 use crate::log::entry::{PUBLIC, salt_of};
 use crate::run_inputs::blind;
@@ -37,7 +37,7 @@ pub async fn openings(
             "SELECT i.start_s, i.length_s FROM settle_intervals i
              JOIN settle_clearings c ON c.start_s = i.start_s
              WHERE i.start_s >= $1 AND i.start_s < $2 ORDER BY i.start_s LIMIT $3",
-            args![from.unix_s(), to.unix_s(), OPENED_MAX as i64 + 1],
+            args![from.unix_s(), to.unix_s(), stored(OPENED_MAX as u64 + 1)?],
         )
         .await?;
     if rows.len() > OPENED_MAX {
