@@ -22,6 +22,7 @@ pub mod market;
 pub mod needed;
 pub mod preference;
 pub mod public;
+pub mod replay;
 pub mod service;
 pub mod share;
 pub mod standing;

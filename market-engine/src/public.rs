@@ -180,26 +180,62 @@ pub struct Rerun {
     pub difference: Option<String>,
 }
 
+/// A public book as it can be cleared.
+#[derive(Debug)]
+pub struct Published {
+    /// Its interval.
+    pub interval: Interval,
+    /// How it was cleared.
+    pub mechanism: Mechanism,
+    /// Its orders.
+    pub book: Book,
+    people: Vec<[u8; 16]>,
+    said: PublicBook,
+}
+
+impl Published {
+    /// Reads a public book.
+    ///
+    /// # Errors
+    /// The text is none.
+    pub fn read(text: &str) -> Result<Published, PublicBookError> {
+        let said: PublicBook = serde_json::from_str(text)?;
+        if said.format != FORMAT {
+            return Err(PublicBookError::Format(said.format));
+        }
+        let start: Timestamp = said
+            .interval_start
+            .parse()
+            .map_err(|_| wrong("interval_start"))?;
+        let interval = Interval::new(start.unix_s(), said.interval_length_s)
+            .map_err(|_| wrong("interval_length_s"))?;
+        let mechanism = mechanism_of(&said.mechanism, &said.details)?;
+        let (book, people) = read_orders(&said, interval)?;
+        if book.entries().len() > mechanism.orders_max() {
+            return Err(BookError::Full.into());
+        }
+        Ok(Published {
+            interval,
+            mechanism,
+            book,
+            people,
+            said,
+        })
+    }
+}
+
 /// Clears the orders of a public book again and compares.
 ///
 /// # Errors
 /// The text is no public book.
 pub fn rerun(text: &str) -> Result<Rerun, PublicBookError> {
-    let said: PublicBook = serde_json::from_str(text)?;
-    if said.format != FORMAT {
-        return Err(PublicBookError::Format(said.format));
-    }
-    let start: Timestamp = said
-        .interval_start
-        .parse()
-        .map_err(|_| wrong("interval_start"))?;
-    let interval = Interval::new(start.unix_s(), said.interval_length_s)
-        .map_err(|_| wrong("interval_length_s"))?;
-    let mechanism = mechanism_of(&said.mechanism, &said.details)?;
-    let (book, people) = read_orders(&said, interval)?;
-    if book.entries().len() > mechanism.orders_max() {
-        return Err(BookError::Full.into());
-    }
+    let Published {
+        interval,
+        mechanism,
+        book,
+        people,
+        said,
+    } = Published::read(text)?;
     let wishes = match (&said.wishes, mechanism) {
         (Some(_), Mechanism::UniformPrice { .. }) => Some(read_wishes(&said, &book, &people)?),
         _ => None,
@@ -379,7 +415,7 @@ pub enum PublicBookError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clear::{PairPrice, PricePolicy, Ties};
 
@@ -387,7 +423,7 @@ mod tests {
         Interval::new(1_782_000_000, 900).unwrap()
     }
 
-    fn published(mechanism: Mechanism) -> String {
+    pub(crate) fn published(mechanism: Mechanism) -> String {
         let mut book = Book::new(&salt(noon()));
         let rows = [
             (Side::Bid, 1000, 300_000, 0),

@@ -10,6 +10,7 @@
 //! Then [`kpis`], [`folder`], [`summary`], [`report`] and [`plot`] say what it came to; [`sweep`] and
 //! [`compare`] put runs beside each other.
 
+pub mod behaviour;
 pub mod builtin;
 pub mod calendar;
 mod cars;
@@ -22,6 +23,7 @@ mod evidence;
 pub mod folder;
 pub mod grid;
 pub mod homes;
+pub mod household;
 pub mod kpis;
 pub mod market;
 mod meters;
@@ -33,6 +35,8 @@ pub mod plot;
 pub mod report;
 pub mod scenario;
 mod settling;
+mod sky;
+pub mod sources;
 pub mod stats;
 pub mod summary;
 pub mod sweep;

@@ -1,12 +1,12 @@
 //! `commonwatt export`: a table of a run folder, between two instants, with other names if that is wanted.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use domain::ids::{digest_parts, to_hex};
 use domain::time::Timestamp;
 use simulator::run::folder::{self, Request};
-use simulator::run::table::FileKind;
+use simulator::run::table::{FileKind, rewrite};
 use simulator::run::{TableChoice, tables};
 
 use super::runs::Scratch;
@@ -31,7 +31,8 @@ const NAMES: [&str; 10] = [
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  commonwatt export runs/2026-06-21_street-10_1_0f3a9c21 --table trades\n  \
-    commonwatt export runs/2026-06-21_street-10_1_0f3a9c21 --table deliveries --from 2026-06-22T00:00:00Z --to 2026-06-23T00:00:00Z --anonymise\n\n\
+    commonwatt export runs/2026-06-21_street-10_1_0f3a9c21 --table deliveries --from 2026-06-22T00:00:00Z --to 2026-06-23T00:00:00Z --anonymise\n  \
+    commonwatt export runs/2026-06-21_street-10_1_0f3a9c21 --table trades --anonymise --file-format parquet --out trades.parquet\n\n\
     A table that is not in the folder is made by running it again. --anonymise gives homes and orders names that hold within this export only."
 )]
 pub(super) struct Args {
@@ -69,14 +70,17 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             )));
         }
     };
-    if !tables::ALL.iter().any(|table| table.name == args.table) {
+    let Some(table) = tables::ALL
+        .into_iter()
+        .find(|table| table.name == args.table)
+    else {
         let names: Vec<&str> = tables::ALL.iter().map(|t| t.name).collect();
         return Err(bad(format!(
             "--table {}: expected {}",
             args.table,
             names.join(", ")
         )));
-    }
+    };
     let instant = |option: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => {
@@ -87,30 +91,53 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     };
     let (from, to) = (instant("--from", &args.from)?, instant("--to", &args.to)?);
     let changes = from.is_some() || to.is_some() || args.anonymise;
-    if kind == FileKind::Parquet && (changes || args.out.is_none()) {
+    if kind == FileKind::Parquet && FileKind::best() == FileKind::Csv {
         return Err(bad(
-            "--file-format parquet: a whole table to a file (--out FILE); for a part, or other names, take csv".to_owned(),
+            "--file-format parquet: this program was built without it: build it with `--features tables`, or take csv".to_owned(),
         ));
     }
-    let scratch = Scratch::new()?;
-    let source = source(args, kind, &scratch)?;
-    if kind == FileKind::Parquet {
-        let out = args.out.as_deref().unwrap_or(Path::new(""));
-        std::fs::copy(&source, out).map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
-        return Ok(());
-    }
-    let text = std::fs::read_to_string(&source).map_err(anyhow::Error::from)?;
-    let text = if changes {
-        part(&text, from, to, args.anonymise)?
-    } else {
-        text
-    };
-    match &args.out {
-        None => print_data(&text),
-        Some(out) => {
-            std::fs::write(out, text).map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
-            Ok(())
+    let Some(out) = args.out.as_deref().filter(|_| kind == FileKind::Parquet) else {
+        if kind == FileKind::Parquet {
+            return Err(bad(
+                "--file-format parquet: name a file for it with --out FILE".to_owned(),
+            ));
         }
+        let scratch = Scratch::new()?;
+        let text = text(args, (from, to), &scratch)?;
+        return match &args.out {
+            None => print_data(&text),
+            Some(out) => {
+                Ok(std::fs::write(out, text)
+                    .map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?)
+            }
+        };
+    };
+    let scratch = Scratch::new()?;
+    let made = if changes {
+        let text = text(args, (from, to), &scratch)?;
+        let manifest = folder::manifest(&args.run).map_err(failed)?;
+        let whose = (manifest.run_id.as_str(), manifest.zone.as_str());
+        let written = rewrite(&text, table, kind, &scratch.0, whose).map_err(failed)?;
+        scratch.0.join(written.file)
+    } else {
+        source(args, kind, &scratch)?
+    };
+    std::fs::copy(&made, out).map_err(|e| anyhow::anyhow!("{}: {e}", out.display()))?;
+    Ok(())
+}
+
+/// What is exported, as CSV.
+fn text(
+    args: &Args,
+    (from, to): (Option<Timestamp>, Option<Timestamp>),
+    scratch: &Scratch,
+) -> Result<String, CliError> {
+    let source = source(args, FileKind::Csv, scratch)?;
+    let text = std::fs::read_to_string(&source).map_err(anyhow::Error::from)?;
+    if from.is_some() || to.is_some() || args.anonymise {
+        part(&text, from, to, args.anonymise)
+    } else {
+        Ok(text)
     }
 }
 

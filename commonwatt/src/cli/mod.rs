@@ -28,6 +28,8 @@ mod judge;
 #[cfg(feature = "platform")]
 mod keys;
 #[cfg(feature = "platform")]
+mod live_replay;
+#[cfg(feature = "platform")]
 mod operator;
 #[cfg(feature = "platform")]
 mod order;
@@ -121,7 +123,7 @@ enum Command {
     /// Run a run folder again and compare every file: the same bytes, or which table differs.
     #[cfg(feature = "platform")]
     Rerun(runs::RerunArgs),
-    /// Run the homes of a run folder under another market.
+    /// Run the homes of a run folder, or clear the orders of a live street, under another market.
     #[cfg(feature = "platform")]
     Replay(runs::ReplayArgs),
     /// Draw a figure of a run folder as SVG.

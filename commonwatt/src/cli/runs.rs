@@ -9,7 +9,7 @@ use simulator::run::table::FileKind;
 use simulator::run::{TableChoice, engine::Job};
 
 use super::simulate::{Changes, Output, cores, failed, with_progress};
-use super::{CliError, Format, print_data};
+use super::{CliError, Format, live_replay, print_data};
 
 /// Run a run folder again.
 #[derive(clap::Args)]
@@ -22,15 +22,25 @@ pub(super) struct RerunArgs {
     run: PathBuf,
 }
 
-/// Run the homes of a run folder under another market.
+/// Run the homes of a run folder, or the orders of a live street, under another market.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  commonwatt replay runs/2026-06-21_street-10_1_0f3a9c21 --mechanism pay-as-bid\n\n\
-    The same homes, weather, seed and forecasts; only what is said on the command line differs."
+    after_help = "Examples:\n  commonwatt replay runs/2026-06-21_street-10_1_0f3a9c21 --mechanism pay-as-bid\n  \
+    commonwatt replay data --mechanism trade-reduction            (a platform's data folder)\n  \
+    commonwatt replay http://127.0.0.1:8080 --mechanism huang --from 2026-06-21T00:00:00Z\n\n\
+    A run: the same homes, weather, seed and forecasts; only what is said on the command line differs.\n\
+    Live data: the public book of each cleared interval, cleared once more by the mechanism; nothing is written. A folder\n\
+    that `commonwatt audit --mirror` filled does too."
 )]
 pub(super) struct ReplayArgs {
-    /// The run folder.
+    /// A run folder, a platform's data folder, a mirror of its log, or its address.
     run: PathBuf,
+    /// Live data: only intervals that start at this instant or later, like 2026-06-21T12:00:00Z.
+    #[arg(long)]
+    from: Option<String>,
+    /// Live data: only intervals that start before this instant.
+    #[arg(long)]
+    to: Option<String>,
     #[command(flatten)]
     changes: Changes,
     #[command(flatten)]
@@ -195,6 +205,13 @@ pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
             before.version
         )));
     }
+    let here = simulator::run::behaviour::behaviour();
+    if before.behaviour != here {
+        return Err(CliError::CheckFailed(format!(
+            "the run is of a program that simulates otherwise (behaviour {}, this program's is {here}): take that program",
+            before.behaviour
+        )));
+    }
     let scratch = Scratch::new()?;
     let request = Request {
         job,
@@ -242,6 +259,15 @@ pub(super) fn rerun(args: &RerunArgs) -> Result<(), CliError> {
 }
 
 pub(super) fn replay(args: &ReplayArgs) -> Result<(), CliError> {
+    if let Some(place) = live_replay::place(&args.run) {
+        let span = (args.from.as_deref(), args.to.as_deref());
+        return live_replay::run(place, &args.changes, span, args.output.format());
+    }
+    if args.from.is_some() || args.to.is_some() {
+        return Err(CliError::BadInput(
+            "--from and --to: for live data only; a run is replayed whole".to_owned(),
+        ));
+    }
     let (mut job, _) = folder::job(&args.run).map_err(failed)?;
     args.changes.apply(&mut job.scenario)?;
     args.output.run(job)

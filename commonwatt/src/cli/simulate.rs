@@ -56,10 +56,10 @@ pub(super) struct Changes {
     /// uniform-price, pay-as-bid, trade-reduction, continuous, huang, muda, vcg, mid-market-rate,
     /// supply-demand-ratio, bill-sharing or none.
     #[arg(long)]
-    mechanism: Option<String>,
+    pub(super) mechanism: Option<String>,
     /// The price policy of the mechanism, as `clear` takes it.
     #[arg(long, requires = "mechanism")]
-    price_policy: Option<String>,
+    pub(super) price_policy: Option<String>,
     /// The strategy of homes that name none: grid-only, truthful, zero-intelligence,
     /// zero-intelligence-unconstrained, linear-ramp, tariff-follower, zip, roth-erev, battery-threshold or
     /// battery-look-ahead.
@@ -135,12 +135,9 @@ pub(super) fn job(name: &str, seed: u64) -> Result<Job, CliError> {
         }
         _ => RunScenario::parse(name, &read_input(path)?).map_err(failed)?,
     };
-    let beside = |file: &str| read_input(&path.parent().unwrap_or(Path::new("")).join(file));
-    if let Some(network) = &mut scenario.network {
-        network.take_file(beside)?;
-    }
     let folder = path.parent().unwrap_or(Path::new(""));
-    scenario.read_weather(folder).map_err(failed)?;
+    let beside = |file: &str| read_input(&folder.join(file));
+    scenario.read_files(folder).map_err(failed)?;
     let prices = match &scenario.tariff.prices {
         None => None,
         Some(file) => Some((file.clone(), beside(file)?)),
@@ -153,6 +150,20 @@ pub(super) fn job(name: &str, seed: u64) -> Result<Job, CliError> {
 }
 
 impl Changes {
+    /// An option that was given and says nothing of what people have ordered.
+    pub(super) fn not_of_live_data(&self) -> Option<&'static str> {
+        let given = [
+            (self.days.is_some(), "--days"),
+            (self.start.is_some(), "--start"),
+            (self.strategy.is_some(), "--strategy"),
+            (self.evidence.is_some(), "--evidence"),
+        ];
+        given
+            .into_iter()
+            .find(|(given, _)| *given)
+            .map(|(_, option)| option)
+    }
+
     /// Changes a scenario.
     pub(super) fn apply(&self, scenario: &mut RunScenario) -> Result<(), CliError> {
         let bad = |text: String| CliError::BadInput(text);
@@ -191,6 +202,11 @@ impl Changes {
 }
 
 impl Output {
+    /// How figures are printed.
+    pub(super) const fn format(&self) -> Format {
+        self.format
+    }
+
     /// Runs a job, writes its folder and prints its figures.
     pub(super) fn run(&self, job: Job) -> Result<(), CliError> {
         let tables = match &self.tables {

@@ -70,12 +70,74 @@ fn a_run_is_repeated_compared_drawn_and_exported() {
         String::from_utf8_lossy(&replayed.stderr).contains(&two),
         "the same run, the same folder"
     );
-    // A table that was changed is named.
-    let changed = at.join(&one).join("trades.csv");
-    std::fs::write(&changed, trades.replacen("house", "horse", 1)).unwrap();
-    let out = run(at, &["rerun", &one]);
+    falsified_files_are_named(at, &one);
+}
+
+/// One bit of one byte in the middle of every file is turned: every file is named, and none that is as it was.
+fn falsified_files_are_named(at: &Path, run_folder: &str) {
+    let place = at.join(run_folder);
+    let manifest = std::fs::read_to_string(place.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let files = manifest["files"].as_array().unwrap().iter();
+    let files: Vec<&str> = files.map(|file| file["file"].as_str().unwrap()).collect();
+    assert!(
+        files.iter().filter(|file| file.ends_with(".csv")).count() >= 8,
+        "{files:?}"
+    );
+    // The scenario is held against the manifest before anything runs.
+    let (kept, turned): (Vec<&str>, Vec<&str>) =
+        files.iter().partition(|file| **file == "scenario.toml");
+    for file in &turned {
+        let path = place.join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let out = run(at, &["rerun", run_folder]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&out.stderr).contains("trades.csv"));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    for file in &turned {
+        let line = format!("{file} is not the file that the manifest names");
+        assert!(said.contains(&line), "{file} is missing in: {said}");
+    }
+    assert!(
+        !said.contains("when it is run again") && !said.contains(kept[0]),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_part_of_a_table_is_exported_with_other_names_as_parquet_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let one = simulated(at, &["--seed", "4"]);
+    let part = ["export", &one, "--table", "deliveries", "--anonymise"];
+    let span = [
+        "--from",
+        "2026-07-04T10:00:00Z",
+        "--to",
+        "2026-07-04T12:00:00Z",
+    ];
+    let csv = stdout(&run(at, &[&part[..], &span].concat()));
+    assert_eq!(csv.lines().count(), 1 + 8 * 30);
+    assert!(!csv.contains("house-"), "{csv}");
+    let parquet = ["--file-format", "parquet", "--out", "part.parquet"];
+    let out = run(at, &[&part[..], &span, &parquet].concat());
+    if cfg!(feature = "tables") {
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        let bytes = std::fs::read(at.join("part.parquet")).unwrap();
+        assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+        let name = b"house-";
+        assert!(!bytes.windows(name.len()).any(|window| window == name));
+    } else {
+        assert_eq!(out.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&out.stderr).contains("--features tables"));
+    }
 }
 
 #[test]

@@ -256,6 +256,21 @@ fn files_of_three_phases_say_what_is_wrong_with_them() {
             "\"base_v_ln\":230,\"slack_bus\":5",
             "bus 1 has no way to the slack",
         ),
+        (
+            "\"base_v_ln\":230",
+            "\"base_v_ln\":230,\"power_facto\":1",
+            "the network: unknown key `power_facto`",
+        ),
+        (
+            "\"x_ohm_per_m\":",
+            "\"max_i\":1,\"x_ohm_per_m\":",
+            "line code c: unknown key `max_i`",
+        ),
+        (
+            "\"loads_kw\":[1]",
+            "\"loads_kw\":[1],\"load_kvar\":[1]",
+            "unknown key `load_kvar`",
+        ),
     ] {
         let said = file(&THREE.replacen(from, to, 1));
         assert!(said.contains(expected), "{to}: {said}");

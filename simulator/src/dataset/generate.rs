@@ -9,11 +9,12 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike, Weekday};
 use chrono_tz::Tz;
 
 use crate::import::stamp::LocalClock;
-use crate::import::{Column, Quantity, Table};
+use crate::import::{Column, Quantity, Session, Table};
 use crate::model::Carry;
 use crate::model::bdew::dynamic_factor;
 use crate::model::clear_sky::{erbs, haurwitz_w_per_m2};
 use crate::model::clouds::{Climate, Clouds, Transparency};
+use crate::model::ev::sessions::{Site, of_day, without_overlaps};
 use crate::model::load::{Day, Household, LoadNow, LoadState, yearly_kwh};
 use crate::model::plane::{ALBEDO, Plane, SkyModel};
 use crate::model::pv::{Cooling, Inverter, Plant, energy_wh};
@@ -31,6 +32,9 @@ const INTERVAL_S: u32 = 900;
 /// Share of the clouds' variance that is each roof's own.
 const OWN_CLOUDS: f64 = 0.1;
 const WIND_MS: f64 = 2.0;
+/// What a charging point of a generated set gives, and what a car's battery holds.
+const CHARGE_W: i64 = 11_000;
+const CAR_WH: i64 = 60_000;
 
 /// What is wanted.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -111,6 +115,47 @@ pub fn generate(request: &Request) -> Result<Table, String> {
         columns,
         notes: Vec::new(),
     })
+}
+
+/// Makes the visits of cars instead: as many charging points as there are homes, one car at each, from the mixture of
+/// real sessions at such a site.
+///
+/// # Errors
+/// See [`generate`].
+pub fn sessions(request: &Request, site: Site) -> Result<Vec<Session>, String> {
+    if !(1..=HOMES_MAX).contains(&request.homes) || !(1..=DAYS_MAX).contains(&request.days) {
+        return Err(format!(
+            "{} charging points and {} days: 1 to {HOMES_MAX} and 1 to {DAYS_MAX} can be made",
+            request.homes, request.days
+        ));
+    }
+    let stream = Stream::new(request.seed, "sessions");
+    let mut all = Vec::new();
+    for point in 0..request.homes {
+        let mut visits = Vec::new();
+        for day in 0..request.days {
+            let date = request.first_day + chrono::Days::new(u64::from(day));
+            let free = matches!(date.weekday(), Weekday::Sat | Weekday::Sun);
+            let start_s = midnight_s(date, request.zone)?;
+            let draws = &mut stream.at(point, i64::from(day));
+            visits.extend(of_day(site, free, start_s, CHARGE_W, CAR_WH, draws));
+        }
+        all.extend(without_overlaps(visits).into_iter().map(|visit| Session {
+            id: String::new(),
+            station: format!("point-{:02}", point + 1),
+            connected_s: visit.arrival_unix_s,
+            disconnected_s: visit.departure_unix_s,
+            done_s: None,
+            energy_wh: visit.energy_wh,
+            requested_wh: None,
+            requested_departure_s: None,
+        }));
+    }
+    all.sort_by(|a, b| (a.connected_s, &a.station).cmp(&(b.connected_s, &b.station)));
+    for (number, session) in (1..).zip(&mut all) {
+        session.id = format!("session-{number:04}");
+    }
+    Ok(all)
 }
 
 /// The first instant of a local day. Where midnight was left out, the day begins when clocks went on.
@@ -323,5 +368,20 @@ mod tests {
             ..request(1, "2024-06-10", 1)
         };
         assert!(generate(&wrong).unwrap_err().contains("101 %"));
+    }
+
+    #[test]
+    fn visits_of_cars_do_not_overlap_and_are_the_same_again() {
+        let request = request(6, "2024-06-10", 21);
+        let made = sessions(&request, Site::Home).unwrap();
+        assert_eq!(made, sessions(&request, Site::Home).unwrap());
+        assert!((40..120).contains(&made.len()), "{}", made.len());
+        for point in 1..=6 {
+            let station = format!("point-{point:02}");
+            let visits: Vec<_> = made.iter().filter(|s| s.station == station).collect();
+            assert!(visits.len() > 4, "{station}: {}", visits.len());
+            let apart = |pair: &[&Session]| pair[0].disconnected_s <= pair[1].connected_s;
+            assert!(visits.windows(2).all(apart), "{station}");
+        }
     }
 }

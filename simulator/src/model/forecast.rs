@@ -8,7 +8,8 @@ use super::random::Draws;
 pub const HORIZON_MAX: usize = 672;
 
 /// How wrong forecasts are.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct ForecastError {
     /// Standard deviation far ahead: a share of the value where errors multiply, in the value's unit
     /// where they add.

@@ -215,7 +215,12 @@ impl Household {
     /// The energy of one interval, in whole Wh.
     #[inline]
     pub fn step_wh(&self, state: &mut LoadState, now: &LoadNow, stream: Stream) -> i32 {
-        let mut draws = stream.at(self.home, now.interval);
+        self.step_by(state, now, stream.at(self.home, now.interval))
+    }
+
+    /// The same with the random numbers of this home and interval at hand.
+    #[inline]
+    pub fn step_by(&self, state: &mut LoadState, now: &LoadNow, mut draws: Draws) -> i32 {
         state.small = state.small * now.memory + draws.quick_normal() * now.noise;
         state.until_change -= now.length_s / STAY_S;
         if state.until_change <= 0.0 {

@@ -4,33 +4,28 @@
 use domain::ids::digest_parts;
 
 use super::RunError;
-use super::calendar::{Calendar, Moment};
+use super::calendar::Moment;
 use super::cars::Car;
 use super::counter::Counter;
-use super::scenario::{ForecastKind, ForecastScenario, RunHeatPump, RunHome, RunScenario};
-use super::weather_file::WeatherScenario;
+use super::household::Mix;
+use super::scenario::{ForecastKind, ForecastScenario, RunHeatPump, RunHome, RunPv, RunScenario};
+use super::sky::{Now, Window};
+use super::sources::{Library, MICRO, Series};
 use crate::model::Carry;
 use crate::model::battery::{Battery, BatterySpec, BatteryState};
-use crate::model::clear_sky::{Light, erbs, haurwitz_w_per_m2};
-use crate::model::clouds::{Climate, Clouds, SharedSky, Transparency};
+use crate::model::forecast::ForecastError;
 use crate::model::heat_pump::{HeatNow, HeatState, HeatedHouse, hot_water_wh};
-use crate::model::load::{Day, Household, LoadNow, LoadState};
-use crate::model::plane::{ALBEDO, Plane, SkyModel};
-use crate::model::pv::{Cooling, Inverter, Plant, energy_wh};
-use crate::model::random::Stream;
-use crate::model::sun::{Place, Sun};
+use crate::model::load::{Household, LoadState};
+use crate::model::plane::{ALBEDO, Plane};
+use crate::model::pv::{Inverter, Plant, energy_wh};
+use crate::model::random::{Draws, Stream};
 use crate::number::{bounded, float};
 use crate::strategy::{BatteryPlan, Kind, OwnBattery};
-use crate::weather::Weather;
 
 /// Homes of one chunk: what one thread works on at a time.
 const CHUNK_HOMES: usize = 64;
-/// Wind where no file says otherwise.
-const WIND_MS: f64 = 2.0;
 /// Nominal efficiency of inverters.
 const INVERTER_EFFICIENCY: f64 = 0.96;
-/// What of the clouds' variance is each roof's own.
-const OWN_CLOUDS: f64 = 0.1;
 /// Heat of people and sun in a heated house.
 const GAINS_W: f64 = 350.0;
 /// Share of Carnot that heat pumps reach.
@@ -40,160 +35,22 @@ const TANK_WH: f64 = 8000.0;
 /// How far below the set point is still comfortable.
 const COMFORT_K: f64 = 1.0;
 
-/// What all homes share in one interval.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    pub(super) moment: Moment,
-    number: i64,
-    load: LoadNow,
-    sun: Sun,
-    light: Light,
-    /// The clouds' normal value, and the share of the clear sky's light that it stands for; no light, no share.
-    clouds: Option<(f64, f64)>,
-    sky: SkyModel,
-    air_c: f64,
-    cooling: Cooling,
-}
-
-/// Intervals that are worked through together, and what the utility takes from then on.
-pub(super) struct Window {
-    pub(super) steps: Vec<Now>,
-    /// Retail prices of the window's intervals and of those after it, in micro-token per kWh.
-    pub(super) retail_micro: Vec<i64>,
-    transparency: Transparency,
-    clouds: Clouds,
-}
-
-/// Where clouds come from.
-enum Cover {
-    /// A mean cover that a scenario names.
-    Plain(Box<Weather>),
-    /// The season's, fitted to measured skies.
-    Season(SharedSky),
-    /// A file's; it has air and wind too.
-    File(Box<WeatherScenario>),
-}
-
-/// The sky and the rhythm of a run.
-pub(super) struct Sky {
-    place: Place,
-    cover: Cover,
-    clouds: Clouds,
-    stream: Stream,
-    length_s: u32,
-}
-
-impl Sky {
-    pub(super) fn new(scenario: &RunScenario, seed: u64) -> Self {
-        let site = &scenario.site;
-        let stream = Stream::new(seed, "clouds");
-        Sky {
-            place: Place {
-                latitude_deg: site.latitude,
-                longitude_deg: site.longitude,
-                altitude_m: 0.0,
-            },
-            cover: match (&scenario.weather, site.cloudiness) {
-                (Some(weather), _) => Cover::File(Box::new(weather.clone())),
-                (None, Some(cloudiness)) => Cover::Plain(Box::new(Weather::new(seed, cloudiness))),
-                (None, None) => Cover::Season(Clouds::begin(&mut stream.shared(-1))),
-            },
-            clouds: Clouds::new(site.interval_s, OWN_CLOUDS),
-            stream,
-            length_s: site.interval_s,
-        }
-    }
-
-    /// What holds in some intervals of one day.
-    pub(super) fn window(
-        &mut self,
-        calendar: &Calendar,
-        moments: &[Moment],
-        retail_micro: Vec<i64>,
-    ) -> Result<Window, RunError> {
-        let day = moments.first().map_or(1, |m| calendar.day_of_year(m.day));
-        let transparency = Transparency::new(&Climate::of_day(day));
-        let steps = moments
-            .iter()
-            .map(|m| self.now(calendar, &transparency, *m));
-        Ok(Window {
-            steps: steps.collect::<Result<_, _>>()?,
-            retail_micro,
-            transparency,
-            clouds: self.clouds,
-        })
-    }
-
-    fn now(
-        &mut self,
-        calendar: &Calendar,
-        transparency: &Transparency,
-        moment: Moment,
-    ) -> Result<Now, RunError> {
-        let interval = moment.interval;
-        // The sun of an interval is that of its middle.
-        let middle_s = interval.start_s() + i64::from(interval.length_s()) / 2;
-        let sun = Sun::at(middle_s, self.place)
-            .ok_or_else(|| RunError::bad(format!("{interval}: the sun's place is not known")))?;
-        let day = calendar.day_of_year(moment.day);
-        let number = interval.start_s() / i64::from(self.length_s);
-        let second = u32::from(moment.day_minute) * 60;
-        let made_c = air_c(day, second);
-        let (mut sun, mut sky) = (sun, SkyModel::Isotropic);
-        let made = |share: f64| erbs(haurwitz_w_per_m2(sun) * share, sun);
-        let (light, clouds, air_c, wind_ms) = match &mut self.cover {
-            Cover::Plain(weather) => (made(weather.sky(middle_s).clearness), None, made_c, WIND_MS),
-            Cover::Season(shared) => {
-                let z = self.clouds.step(shared, &mut self.stream.shared(number));
-                let share = transparency.share(z);
-                (made(share), Some((z, share)), made_c, WIND_MS)
-            }
-            Cover::File(weather) => {
-                sun = sun.unrefracted();
-                sky = weather.sky;
-                let (row, light) = weather.of(interval, self.place, sun)?;
-                (light, None, row.air_c, row.wind_ms)
-            }
-        };
-        let weekend = matches!(
-            chrono::Datelike::weekday(&calendar.date(moment.day)),
-            chrono::Weekday::Sat | chrono::Weekday::Sun
-        );
-        let kind = if weekend { Day::Free } else { Day::Work };
-        let lit = light.global > 0.0;
-        Ok(Now {
-            moment,
-            number,
-            load: LoadNow::new(number, second, kind, season(day), self.length_s),
-            sun,
-            light,
-            clouds: clouds.filter(|_| lit),
-            sky,
-            air_c,
-            cooling: Cooling::new(air_c, wind_ms),
-        })
-    }
-}
-
-/// The year's rhythm of household use around 1: the polynomial of the German standard profile H0.
-fn season(day_of_year: u32) -> f64 {
-    crate::model::bdew::dynamic_factor(f64::from(day_of_year))
-}
-
-/// A plain year: warmest in late July, warmest of the day in mid-afternoon.
-fn air_c(day_of_year: u32, second_of_day: u32) -> f64 {
-    let year = std::f64::consts::TAU * (f64::from(day_of_year) - 205.0) / 365.25;
-    let day = std::f64::consts::TAU * (f64::from(second_of_day) / 3600.0 - 15.0) / 24.0;
-    9.5 + 9.0 * libm::cos(year) + 4.0 * libm::cos(day)
-}
-
 /// Solar panels of a home.
 struct Roof {
     plant: Plant,
     plane: Plane,
+    /// The first plane's share of the panels, and the others with theirs; nothing where there is one plane.
+    planes: Vec<(f64, Plane)>,
     /// The home's own part of the clouds.
     own_clouds: f64,
     carry: Carry,
+}
+
+/// What panels gave, from a file.
+struct Measured {
+    series: Series,
+    /// µWh that are not a watt-hour yet.
+    carry: i64,
 }
 
 /// A heat pump and its house.
@@ -217,11 +74,17 @@ struct HomeDevices {
     number: u32,
     household: Household,
     load: LoadState,
+    /// None where its load is the generator's.
+    mix: Option<Box<Mix>>,
     roof: Option<Box<Roof>>,
+    measured: Option<Box<Measured>>,
+    /// The most that may be fed in, in an interval; beyond all measure where nothing limits it.
+    export_limit_wh: i32,
     store: Option<Box<Store>>,
     car: Option<Box<Car>>,
     heating: Option<Box<Heating>>,
     error: Counter,
+    forecast: Option<Box<Growing>>,
     /// Whether its battery waits for what its strategy says.
     waits: bool,
 }
@@ -230,7 +93,9 @@ struct HomeDevices {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Flow {
     pub(super) load: i32,
+    /// Of its panels, less what was curtailed.
     pub(super) pv: i32,
+    pub(super) curtailed: i32,
     pub(super) ev: i32,
     pub(super) heat: i32,
     pub(super) charged: i32,
@@ -243,6 +108,7 @@ pub(super) struct Flow {
 pub(super) struct DeviceSums {
     pub(super) load: i64,
     pub(super) pv: i64,
+    pub(super) curtailed: i64,
     pub(super) ev: i64,
     pub(super) heat: i64,
     pub(super) charged: i64,
@@ -260,6 +126,7 @@ pub(super) struct DeviceSums {
 pub(super) struct StepSums {
     pub(super) load: i64,
     pub(super) pv: i64,
+    pub(super) curtailed: i64,
     pub(super) ev: i64,
     pub(super) heat: i64,
     pub(super) charged: i64,
@@ -272,6 +139,7 @@ impl StepSums {
     pub(super) fn add(&mut self, other: &StepSums) {
         self.load += other.load;
         self.pv += other.pv;
+        self.curtailed += other.curtailed;
         self.ev += other.ev;
         self.heat += other.heat;
         self.charged += other.charged;
@@ -282,6 +150,7 @@ impl StepSums {
     fn count(&mut self, flow: &Flow) {
         self.load += i64::from(flow.load);
         self.pv += i64::from(flow.pv);
+        self.curtailed += i64::from(flow.curtailed);
         self.ev += i64::from(flow.ev);
         self.heat += i64::from(flow.heat);
         self.charged += i64::from(flow.charged);
@@ -294,12 +163,17 @@ impl StepSums {
 pub(super) struct Chunk {
     first: usize,
     homes: Vec<HomeDevices>,
+    /// The numbers that the homes' random numbers are looked up by, and what was looked up for the interval at hand.
+    numbers: Vec<u32>,
+    looked_up: LookedUp,
     pub(super) sums: Vec<DeviceSums>,
     /// Net energy from the street, and what the home had expected of it.
     net: Vec<i32>,
     expected: Vec<i32>,
     /// Where batteries wait for a strategy: the net energy if they followed their own home, less `net`.
     own_shift: Vec<i32>,
+    /// Where batteries wait and exports are limited: what panels gave before that.
+    made: Vec<i32>,
     flows: Vec<Flow>,
     steps: Vec<StepSums>,
     /// The net energy of the day before, for who takes that as a forecast.
@@ -313,6 +187,8 @@ pub(super) struct Streams {
     clouds: Stream,
     pub(super) cars: Stream,
     taps: Stream,
+    load_error: Stream,
+    pv_error: Stream,
 }
 
 impl Streams {
@@ -322,6 +198,8 @@ impl Streams {
             clouds: Stream::new(seed, "own clouds"),
             cars: Stream::new(seed, "cars"),
             taps: Stream::new(seed, "taps"),
+            load_error: Stream::new(seed, "load forecast"),
+            pv_error: Stream::new(seed, "pv forecast"),
         }
     }
 }
@@ -335,6 +213,23 @@ pub(super) struct Manner {
     pub(super) detail: bool,
 }
 
+/// First blocks of random numbers of all homes in an interval; none where nobody needs them.
+#[derive(Default)]
+struct LookedUp {
+    load: Vec<[u64; 2]>,
+    clouds: Vec<[u64; 2]>,
+}
+
+impl LookedUp {
+    fn fill(&mut self, homes: &[u32], now: &Now, streams: &Streams) {
+        streams.load.blocks(homes, now.number, &mut self.load);
+        self.clouds.clear();
+        if now.clouds.is_some() {
+            streams.clouds.blocks(homes, now.number, &mut self.clouds);
+        }
+    }
+}
+
 impl Chunk {
     /// All homes, in chunks.
     pub(super) fn all(
@@ -342,11 +237,13 @@ impl Chunk {
         homes: &[RunHome],
         seed: u64,
         streams: &Streams,
+        moments: &[Moment],
     ) -> Result<Vec<Chunk>, RunError> {
+        let mut library = Library::new(&scenario.data, moments);
         let chunk = |(place, homes): (usize, &[RunHome])| {
             let devices = homes
                 .iter()
-                .map(|home| HomeDevices::new(scenario, home, seed, streams));
+                .map(|home| HomeDevices::new(scenario, home, seed, streams, &mut library));
             let homes: Vec<HomeDevices> = devices.collect::<Result<_, _>>()?;
             let sums = homes.iter().map(HomeDevices::first_sums).collect();
             Ok(Chunk {
@@ -355,11 +252,14 @@ impl Chunk {
                     ForecastKind::Persistence => vec![Vec::new(); homes.len()],
                     _ => Vec::new(),
                 },
+                numbers: homes.iter().map(|home| home.number).collect(),
+                looked_up: LookedUp::default(),
                 homes,
                 sums,
                 net: Vec::new(),
                 expected: Vec::new(),
                 own_shift: Vec::new(),
+                made: Vec::new(),
                 flows: Vec::new(),
                 steps: Vec::new(),
             })
@@ -418,6 +318,10 @@ impl Chunk {
         if self.homes.iter().any(|home| home.waits) {
             self.own_shift.resize(steps * count, 0);
         }
+        self.made.clear();
+        if (self.homes.iter()).any(|home| home.waits && home.export_limit_wh < i32::MAX) {
+            self.made.resize(steps * count, 0);
+        }
         self.steps.clear();
         self.steps.resize(steps, StepSums::default());
         self.flows.clear();
@@ -425,9 +329,11 @@ impl Chunk {
             self.flows.resize(steps * count, Flow::default());
         }
         for step in 0..steps {
+            let now = &window.steps[step];
+            self.looked_up.fill(&self.numbers, now, &manner.streams);
             for place in 0..count {
                 let home = &mut self.homes[place];
-                let (flow, net, guess) = home.step(window, step, manner);
+                let (flow, net, guess) = home.step(window, step, manner, (&self.looked_up, place));
                 let at = step * count + place;
                 self.net[at] = net;
                 self.expected[at] = guess;
@@ -435,6 +341,9 @@ impl Chunk {
                 self.steps[step].count(&flow);
                 if let Some(kept) = self.flows.get_mut(at) {
                     *kept = flow;
+                }
+                if let Some(made) = self.made.get_mut(at) {
+                    *made = flow.pv;
                 }
                 if let Some(before) = self.before.get_mut(place) {
                     self.expected[at] = yesterday(before, &window.steps[step].moment, net);
@@ -478,15 +387,24 @@ impl Chunk {
         };
         let own = store.battery.follow(&mut store.own_state, need);
         let own_wh = small(own.charged_wh + own.standby_wh - own.discharged_wh);
-        let change = Flow {
+        let stored = small(store.state.stored_uwh / 1_000_000);
+        let mut change = Flow {
             charged: small(done.charged_wh + done.standby_wh),
             discharged: small(done.discharged_wh),
-            stored: small(store.state.stored_uwh / 1_000_000),
+            stored,
             ..Flow::default()
         };
+        let own_net = self.net[at].saturating_add(own_wh);
         self.net[at] += change.charged - change.discharged;
+        let (limit_wh, made) = (
+            self.homes[place].export_limit_wh,
+            self.made.get(at).copied().unwrap_or(0),
+        );
+        let cut = over_limit(self.net[at], limit_wh, made);
+        self.net[at] += cut;
+        (change.pv, change.curtailed) = (-cut, cut);
         if let Some(shift) = self.own_shift.get_mut(at) {
-            *shift = own_wh - (change.charged - change.discharged);
+            *shift = own_net + over_limit(own_net, limit_wh, made) - self.net[at];
         }
         self.steps[step].count(&change);
         self.sums[place].add(&change);
@@ -494,6 +412,8 @@ impl Chunk {
             kept.charged = change.charged;
             kept.discharged = change.discharged;
             kept.stored = change.stored;
+            kept.pv -= cut;
+            kept.curtailed = cut;
         }
     }
 
@@ -528,66 +448,77 @@ const fn plans_battery(kind: Kind) -> bool {
     )
 }
 
+/// What has to be cut from the panels' `made_wh` so that no more than the limit is fed in.
+fn over_limit(net_wh: i32, limit_wh: i32, made_wh: i32) -> i32 {
+    (-limit_wh).saturating_sub(net_wh).clamp(0, made_wh.max(0))
+}
+
+fn store(home: &RunHome, length_s: u32) -> Result<Option<Box<Store>>, RunError> {
+    let Some(b) = &home.battery else {
+        return Ok(None);
+    };
+    let one_way = libm::sqrt(b.efficiency);
+    let spec = BatterySpec {
+        charge_efficiency: one_way,
+        discharge_efficiency: one_way,
+        ..BatterySpec::simple(b.capacity_wh, b.power_w)
+    };
+    let battery = Battery::new(&spec, length_s)
+        .map_err(|e| RunError::bad(format!("{}: battery: {e}", home.id)))?;
+    let state = battery.filled(super::optimum::FIRST_CONTENT);
+    Ok(Some(Box::new(Store {
+        battery,
+        state,
+        own_state: state,
+        spec,
+    })))
+}
+
 impl HomeDevices {
     fn new(
         scenario: &RunScenario,
         home: &RunHome,
         seed: u64,
         streams: &Streams,
+        library: &mut Library<'_>,
     ) -> Result<Self, RunError> {
         let name = home.id.as_str();
         let number = number_of(name);
         let length_s = scenario.site.interval_s;
         let (household, load) = Household::new(streams.load, number, float(home.yearly_load_kwh));
-        let roof = home.pv.as_ref().map(|pv| {
-            Box::new(Roof {
-                plant: Plant::new(
-                    float(pv.peak_w),
-                    Inverter::new(float(pv.inverter_w), INVERTER_EFFICIENCY),
-                ),
-                plane: Plane::new(pv.tilt_deg, pv.azimuth_deg, ALBEDO),
-                own_clouds: streams.clouds.at(number, -1).normal(),
-                carry: Carry::default(),
-            })
-        });
-        let store = match &home.battery {
+        let store = store(home, length_s)?;
+        let car = match &home.ev {
             None => None,
-            Some(b) => {
-                let one_way = libm::sqrt(b.efficiency);
-                let spec = BatterySpec {
-                    charge_efficiency: one_way,
-                    discharge_efficiency: one_way,
-                    ..BatterySpec::simple(b.capacity_wh, b.power_w)
-                };
-                let battery = Battery::new(&spec, length_s)
-                    .map_err(|e| RunError::bad(format!("{name}: battery: {e}")))?;
-                let state = battery.filled(super::optimum::FIRST_CONTENT);
-                Some(Box::new(Store {
-                    battery,
-                    state,
-                    own_state: state,
-                    spec,
-                }))
+            Some(ev) => {
+                let sessions = ev.sessions.as_ref().map(|source| library.sessions(source));
+                let sessions = sessions.transpose()?.unwrap_or_default();
+                Some(Box::new(Car::new(ev, number, length_s, sessions)))
             }
         };
-        let car = home
-            .ev
-            .as_ref()
-            .map(|ev| Box::new(Car::new(ev, number, length_s)));
+        let measured = match &home.generation {
+            None => None,
+            Some(source) => Some(Box::new(Measured {
+                series: library.series(source, "generation", false)?,
+                carry: 0,
+            })),
+        };
         let kind = home.strategy.unwrap_or(scenario.market.strategy);
+        let grows = scenario.forecast.kind == ForecastKind::Growing;
+        let limit_wh = |limit_w: i64| small(limit_w * i64::from(length_s) / 3600);
         Ok(HomeDevices {
             number,
             household,
             load,
-            roof,
+            mix: Mix::new(home, library)?,
+            roof: (home.pv.as_ref()).map(|pv| Box::new(Roof::new(pv, number, streams))),
+            measured,
+            export_limit_wh: home.export_limit_w.map_or(i32::MAX, limit_wh),
             waits: plans_battery(kind) && store.is_some(),
             store,
             car,
-            heating: home
-                .heat_pump
-                .as_ref()
-                .map(|pump| Box::new(Heating::new(pump))),
+            heating: (home.heat_pump.as_ref()).map(|pump| Box::new(Heating::new(pump))),
             error: Counter::new(seed, "forecast", name),
+            forecast: grows.then(|| Box::new(Growing::new(&scenario.forecast))),
         })
     }
 
@@ -605,16 +536,32 @@ impl HomeDevices {
 
     /// One interval: what flowed, the net energy from the street, and what had been expected of it. Where
     /// the battery waits for a strategy, both are without it.
-    fn step(&mut self, window: &Window, step: usize, manner: &Manner) -> (Flow, i32, i32) {
+    fn step(
+        &mut self,
+        window: &Window,
+        step: usize,
+        manner: &Manner,
+        (looked_up, place): (&LookedUp, usize),
+    ) -> (Flow, i32, i32) {
         let now = &window.steps[step];
+        let (household, stream) = (&self.household, manner.streams.load);
         let mut flow = Flow {
-            load: self
-                .household
-                .step_wh(&mut self.load, &now.load, manner.streams.load),
+            load: match self.mix.as_deref_mut() {
+                None => {
+                    let draws = stream.with(self.number, now.number, looked_up.load[place]);
+                    household.step_by(&mut self.load, &now.load, draws)
+                }
+                Some(mix) => mix.step_wh(household, &mut self.load, now, stream),
+            },
             ..Flow::default()
         };
         if let Some(roof) = self.roof.as_deref_mut() {
-            flow.pv = roof.step(self.number, now, window, manner);
+            let block = looked_up.clouds.get(place).copied().unwrap_or_default();
+            let draws = manner.streams.clouds.with(self.number, now.number, block);
+            flow.pv = roof.step(now, window, draws);
+        }
+        if let Some(measured) = self.measured.as_deref_mut() {
+            flow.pv = measured.step(now);
         }
         if let Some(heating) = self.heating.as_deref_mut() {
             let draws = &mut manner.streams.taps.at(self.number, now.number);
@@ -628,10 +575,14 @@ impl HomeDevices {
         let need = flow.load + flow.heat + flow.ev - flow.pv;
         let guess = match manner.forecast.kind {
             ForecastKind::Noisy => self.guess(now, &flow, manner.forecast.error_permille),
-            _ => need,
+            ForecastKind::Growing => match self.forecast.as_deref_mut() {
+                Some(forecast) => forecast.guess(self.number, now.number, &flow, &manner.streams),
+                None => need,
+            },
+            ForecastKind::Perfect | ForecastKind::Persistence => need,
         };
         if self.waits {
-            return (flow, need, guess);
+            return (flow, need, guess.max(-self.export_limit_wh));
         }
         let mut planned = guess;
         if let Some(store) = self.store.as_deref_mut() {
@@ -647,8 +598,11 @@ impl HomeDevices {
             flow.stored = small(store.state.stored_uwh / 1_000_000);
         }
         let net = need + flow.charged - flow.discharged;
+        flow.curtailed = over_limit(net, self.export_limit_wh, flow.pv);
+        flow.pv -= flow.curtailed;
+        let net = net + flow.curtailed;
         let expected = if guess == need { net } else { planned };
-        (flow, net, expected)
+        (flow, net, expected.max(-self.export_limit_wh))
     }
 
     /// Load, car and sun with an error of each.
@@ -665,19 +619,116 @@ impl HomeDevices {
 }
 
 impl Roof {
-    fn step(&mut self, number: u32, now: &Now, window: &Window, manner: &Manner) -> i32 {
+    fn new(pv: &RunPv, number: u32, streams: &Streams) -> Self {
+        let peak_w = float(pv.peak_of_all_w());
+        let share = |plane_w: i64| float(plane_w) / peak_w;
+        let first = Plane::new(pv.tilt_deg, pv.azimuth_deg, ALBEDO);
+        let mut planes = Vec::new();
+        if !pv.planes.is_empty() {
+            planes.push((share(pv.peak_w), first));
+        }
+        planes.extend(pv.planes.iter().map(|more| {
+            let plane = Plane::new(more.tilt_deg, more.azimuth_deg, ALBEDO);
+            (share(more.peak_w), plane)
+        }));
+        Roof {
+            plant: Plant::new(
+                peak_w,
+                Inverter::new(float(pv.inverter_w), INVERTER_EFFICIENCY),
+            ),
+            plane: first,
+            planes,
+            own_clouds: streams.clouds.at(number, -1).normal(),
+            carry: Carry::default(),
+        }
+    }
+
+    /// One interval; `draws` are those of the clouds.
+    fn step(&mut self, now: &Now, window: &Window, mut draws: Draws) -> i32 {
         if now.light.global <= 0.0 {
             return 0;
         }
-        let plane = self.plane.now(now.sky, now.sun, now.light.beam);
-        let mut light = plane.light_w_per_m2(now.light);
+        let mut clear = 1.0;
         if let Some((shared, share)) = now.clouds {
-            let draws = &mut manner.streams.clouds.at(number, now.number);
-            let z = window.clouds.at_home(shared, &mut self.own_clouds, draws);
-            light *= window.transparency.share(z) / share;
+            let z = window
+                .clouds
+                .at_home(shared, &mut self.own_clouds, &mut draws);
+            clear = window.transparency.share(z) / share;
         }
-        let power_w = self.plant.ac_w(light, now.cooling);
+        let on = |plane: &Plane| {
+            let plane = plane.now(now.sky, now.sun, now.light.beam);
+            plane.light_w_per_m2(now.light) * clear
+        };
+        let power_w = if self.planes.is_empty() {
+            self.plant.ac_w(on(&self.plane), now.cooling)
+        } else {
+            let planes = self.planes.iter().map(|(share, plane)| (*share, on(plane)));
+            self.plant.ac_of_planes_w(planes, now.cooling)
+        };
         energy_wh(&mut self.carry, power_w, now.moment.interval.length_s())
+    }
+}
+
+impl Measured {
+    fn step(&mut self, now: &Now) -> i32 {
+        let found = self.series.micro_wh(now.moment.interval.start_s());
+        let micro = self.carry + found.unwrap_or(0);
+        self.carry = micro.rem_euclid(MICRO);
+        small(micro.div_euclid(MICRO))
+    }
+}
+
+/// Forecasts whose error grows with the horizon: what a first-order autoregressive error came to that started at
+/// nothing when the order was made. It is kept from interval to interval by what enters and what leaves it.
+struct Growing {
+    load: Lead,
+    pv: Lead,
+}
+
+struct Lead {
+    error: ForecastError,
+    horizon: i64,
+    /// Of the last interval; none before the first.
+    last: Option<f64>,
+}
+
+impl Growing {
+    fn new(scenario: &ForecastScenario) -> Self {
+        let lead = |error| Lead {
+            error,
+            horizon: i64::from(scenario.horizon),
+            last: None,
+        };
+        Growing {
+            load: lead(scenario.load),
+            pv: lead(scenario.pv),
+        }
+    }
+
+    fn guess(&mut self, home: u32, interval: i64, flow: &Flow, streams: &Streams) -> i32 {
+        let used = float(i64::from(flow.load + flow.heat + flow.ev));
+        let made = float(i64::from(flow.pv));
+        let used = used * (1.0 + self.load.step(home, interval, streams.load_error)).max(0.0);
+        let made = made * (1.0 + self.pv.step(home, interval, streams.pv_error)).max(0.0);
+        small(bounded(used - made, i64::from(i32::MAX)))
+    }
+}
+
+impl Lead {
+    fn step(&mut self, home: u32, interval: i64, stream: Stream) -> f64 {
+        let ForecastError { sigma_far, rho } = self.error;
+        let noise = |ago: i64| stream.at(home, interval - ago).normal();
+        let sum = match self.last {
+            Some(last) => {
+                let leaves = libm::pow(rho, float(self.horizon)) * noise(self.horizon);
+                last * rho + noise(0) - leaves
+            }
+            None => (0..self.horizon)
+                .map(|ago| libm::pow(rho, float(ago)) * noise(ago))
+                .sum(),
+        };
+        self.last = Some(sum);
+        sum * sigma_far * libm::sqrt((1.0 - rho * rho).max(0.0))
     }
 }
 
@@ -700,7 +751,7 @@ impl Heating {
         }
     }
 
-    fn step(&mut self, now: &Now, draws: &mut crate::model::random::Draws) -> i32 {
+    fn step(&mut self, now: &Now, draws: &mut Draws) -> i32 {
         let length_s = now.moment.interval.length_s();
         let second = u32::from(now.moment.day_minute) * 60;
         let outside = HeatNow {
@@ -718,6 +769,7 @@ impl DeviceSums {
     fn add(&mut self, flow: &Flow) {
         self.load += i64::from(flow.load);
         self.pv += i64::from(flow.pv);
+        self.curtailed += i64::from(flow.curtailed);
         self.ev += i64::from(flow.ev);
         self.heat += i64::from(flow.heat);
         self.charged += i64::from(flow.charged);

@@ -13,15 +13,14 @@ use super::RunError;
 use super::calendar::{Calendar, Moment};
 use super::cars::intervals_ahead;
 use super::detail::Detail;
-use super::devices::{
-    Chunk, DeviceSums, Manner, Sky, StepSums, Streams, number_of, run_all, yesterday,
-};
+use super::devices::{Chunk, DeviceSums, Manner, StepSums, Streams, number_of, run_all, yesterday};
 use super::grid::{Grid, GridOutcome};
 use super::homes::homes;
 use super::market::{Cleared, Market, MindStreams, Rule, Trader};
 use super::meters::Meters;
 use super::scenario::{RunHome, RunScenario};
 use super::settling::{Flows, Settled, Settling};
+use super::sky::Sky;
 use super::tariffs::Tariffs;
 use crate::strategy::{AHEAD_MAX, Fate, Own, Public, Wish};
 
@@ -50,6 +49,8 @@ pub struct HomeSums {
     pub ev_wh: i64,
     /// See `load_wh`.
     pub pv_wh: i64,
+    /// What its panels could have given beyond the limit of what may be fed in.
+    pub curtailed_wh: i64,
     /// Battery, at the AC side.
     pub charged_wh: i64,
     /// See `charged_wh`.
@@ -109,8 +110,10 @@ pub struct IntervalRow {
     pub ev_wh: i64,
     /// See `load_wh`.
     pub heat_wh: i64,
-    /// See `load_wh`.
+    /// See `load_wh`; less what was curtailed.
     pub pv_wh: i64,
+    /// See `load_wh`.
+    pub curtailed_wh: i64,
     /// See `load_wh`.
     pub charged_wh: i64,
     /// See `load_wh`.
@@ -210,7 +213,8 @@ pub(super) fn run(
         let end_s = last.interval.start_s() + i64::from(last.interval.length_s());
         engine.tariffs.cover(first.interval.start_s(), end_s)?;
     }
-    let mut chunks = Chunk::all(&job.scenario, &homes, job.seed, &streams)?;
+    let moments = calendar.moments();
+    let mut chunks = Chunk::all(&job.scenario, &homes, job.seed, &streams, moments)?;
     let mut sky = Sky::new(&job.scenario, job.seed);
     let manner = Manner {
         streams,
@@ -263,6 +267,7 @@ impl HomeSums {
         self.heat_wh = devices.heat;
         self.unserved_wh = devices.unserved;
         self.pv_wh = devices.pv;
+        self.curtailed_wh = devices.curtailed;
         self.charged_wh = devices.charged;
         self.discharged_wh = devices.discharged;
         self.stored_more_wh = devices.stored_last - devices.stored_first;
@@ -583,6 +588,7 @@ impl<'r> Engine<'r> {
             ev_wh: devices.ev,
             heat_wh: devices.heat,
             pv_wh: devices.pv,
+            curtailed_wh: devices.curtailed,
             charged_wh: devices.charged,
             discharged_wh: devices.discharged,
             stored_wh: devices.stored,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::RunError;
+use super::behaviour::behaviour;
 use super::calendar::Calendar;
 use super::detail::{Detail, Place, TableChoice};
 use super::engine::{self, HomeSums, IntervalRow, Job, Outcome};
@@ -16,7 +17,8 @@ use super::evidence::{Counts, Evidence as Keys};
 use super::homes::homes;
 use super::kpis::{Kpi, kpis};
 use super::market::Rule;
-use super::scenario::{AUTO_EVIDENCE_MAX, Evidence, RunHome};
+use super::scenario::{AUTO_EVIDENCE_MAX, Evidence, RunHome, RunPv};
+use super::sources::kept_name;
 use super::table::{Cell, FileKind, TableWriter, Written};
 use super::{report, summary, tables};
 
@@ -63,12 +65,15 @@ pub struct Finished {
 pub struct Manifest {
     /// [`FORMAT`].
     pub format: String,
-    /// Hash of scenario, data, seed and version.
+    /// Hash of scenario, data, seed, version and behaviour.
     pub run_id: String,
     /// The scenario's name.
     pub name: String,
     /// The program's version.
     pub version: String,
+    /// A hash of how the program simulates: see [`super::behaviour`]. Empty in runs from before there was one.
+    #[serde(default)]
+    pub behaviour: String,
     /// The seed.
     pub seed: u64,
     /// SHA-256 of the resolved scenario.
@@ -193,13 +198,14 @@ struct Prepared {
     folder: String,
 }
 
-/// The id of a run.
+/// The id of a run: a hash of version, behaviour, scenario, data and seed.
 #[must_use]
 pub fn run_id(scenario: &str, data: Option<&str>, seed: u64) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let data = data.map_or([0; 32], |data| Digest32::of(data.as_bytes()).0);
-    let parts: [&[u8]; 4] = [
+    let parts: [&[u8]; 5] = [
         version.as_bytes(),
+        behaviour().as_bytes(),
         scenario.as_bytes(),
         &data,
         &seed.to_be_bytes(),
@@ -338,16 +344,20 @@ impl Ran {
             .weather
             .iter()
             .filter_map(|w| Some((&w.file, w.text()?)));
+        let read = scenario.data.all();
+        let data = read.map(|(name, sha256, _)| (name.to_owned(), sha256.to_owned()));
         Manifest {
             format: FORMAT.to_owned(),
             run_id: prepared.run_id.clone(),
             name: scenario.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            behaviour: behaviour().to_owned(),
             seed: prepared.job.seed,
             scenario_sha256: to_hex(&Digest32::of(prepared.text.as_bytes()).0),
             data_sha256: prices
                 .chain(weather)
                 .map(|(name, text)| (name.clone(), to_hex(&Digest32::of(text.as_bytes()).0)))
+                .chain(data)
                 .collect(),
             mechanism: prepared.rule.name().to_owned(),
             start: scenario.site.start.to_string(),
@@ -422,6 +432,9 @@ fn write(
     let weather = prepared.job.scenario.weather.as_ref();
     if let Some(weather) = weather.and_then(|weather| weather.text()) {
         text(WEATHER_FILE, weather)?;
+    }
+    for (_, sha256, data) in prepared.job.scenario.data.all() {
+        text(&kept_name(sha256), data)?;
     }
     if let Some(checkpoint) = &ran.checkpoint {
         text("ledger.checkpoint", checkpoint)?;
@@ -501,7 +514,7 @@ fn participants(
             Cell::Text(home.id.as_str()),
             Cell::Text(strategy),
             Cell::Int(home.yearly_load_kwh),
-            some(home.pv.as_ref().map(|pv| pv.peak_w)),
+            some(home.pv.as_ref().map(RunPv::peak_of_all_w)),
             some(home.pv.as_ref().map(|pv| pv.inverter_w)),
             some(home.battery.as_ref().map(|b| b.capacity_wh)),
             some(home.battery.as_ref().map(|b| b.power_w)),
@@ -587,7 +600,7 @@ fn numbers_of(row: &IntervalRow) -> ([i64; ENERGIES], [i128; 7]) {
     // All fields by name: one that is added and not hashed does not compile.
     let IntervalRow {
         moment, retail, feed_in, price, bids, offers, missing,
-        bid_wh, offer_wh, volume_wh, load_wh, ev_wh, heat_wh, pv_wh,
+        bid_wh, offer_wh, volume_wh, load_wh, ev_wh, heat_wh, pv_wh, curtailed_wh,
         charged_wh, discharged_wh, stored_wh, import_wh, export_wh, own_import_wh, own_export_wh,
         unmetered_wh, pooled_wh, supplied_wh, taken_wh, deviated_wh, loss_wh,
         welfare_nano, welfare_max_nano, surplus_nano, cost_nano, alone_nano, netting_nano, network_nano,
@@ -596,7 +609,7 @@ fn numbers_of(row: &IntervalRow) -> ([i64; ENERGIES], [i128; 7]) {
         moment.interval.start_s(), retail.micro_per_kwh(), feed_in.micro_per_kwh(),
         price.map_or(i64::MIN, |p| p.micro_per_kwh()),
         i64::from(bids), i64::from(offers), i64::from(missing),
-        bid_wh, offer_wh, volume_wh, load_wh, ev_wh, heat_wh, pv_wh,
+        bid_wh, offer_wh, volume_wh, load_wh, ev_wh, heat_wh, pv_wh, curtailed_wh,
         charged_wh, discharged_wh, stored_wh, import_wh, export_wh, own_import_wh, own_export_wh,
         unmetered_wh, pooled_wh, supplied_wh, taken_wh, deviated_wh, loss_wh,
     ];
@@ -607,7 +620,7 @@ fn numbers_of(row: &IntervalRow) -> ([i64; ENERGIES], [i128; 7]) {
 }
 
 /// Numbers of a row that are no money.
-const ENERGIES: usize = 27;
+const ENERGIES: usize = 28;
 
 fn hash_row(hash: &mut Sha256, row: &IntervalRow) {
     let (numbers, money) = numbers_of(row);
@@ -620,7 +633,7 @@ fn hash_row(hash: &mut Sha256, row: &IntervalRow) {
 }
 
 /// A hash of everything that a run came to, rows and sums, that no thread and no computer changes.
-fn outcome_sha256(outcome: &Outcome) -> String {
+pub(super) fn outcome_sha256(outcome: &Outcome) -> String {
     let mut hash = Sha256::new();
     for row in &outcome.rows {
         hash_row(&mut hash, row);
@@ -632,6 +645,7 @@ fn outcome_sha256(outcome: &Outcome) -> String {
             load_wh,
             ev_wh,
             pv_wh,
+            curtailed_wh,
             charged_wh,
             discharged_wh,
             heat_wh,
@@ -649,6 +663,7 @@ fn outcome_sha256(outcome: &Outcome) -> String {
             load_wh,
             ev_wh,
             pv_wh,
+            curtailed_wh,
             charged_wh,
             discharged_wh,
             heat_wh,
@@ -724,6 +739,7 @@ pub fn job(folder: &Path) -> Result<(Job, Manifest), RunError> {
     if let Some(weather) = &mut scenario.weather {
         weather.take(read(WEATHER_FILE)?)?;
     }
+    scenario.data.read_kept(folder)?;
     let seed = manifest.seed;
     Ok((
         Job {

@@ -6,9 +6,9 @@ use domain::ids::ParticipantId;
 
 use super::RunError;
 use super::counter::Counter;
-use super::scenario::{Group, RunEv, RunHeatPump, RunHome, RunScenario};
+use super::scenario::{Group, RunEv, RunHeatPump, RunHome, RunPv, RunScenario};
 use crate::number::float;
-use crate::scenario::{BatteryScenario, PvScenario};
+use crate::scenario::BatteryScenario;
 
 /// Batteries of groups charge within so many hours, in halves of an hour.
 const BATTERY_HALF_HOURS: i64 = 5;
@@ -57,11 +57,12 @@ fn draw(group: &Group, number: u32, digits: usize) -> Result<RunHome, RunError> 
     let peak_w = whole(low, high) / 100 * 100;
     let (tilt, azimuth) = (whole(15, 45), whole(90, 180) + whole(0, 90));
     if sunny {
-        home.pv = Some(PvScenario {
+        home.pv = Some(RunPv {
             peak_w: peak_w.max(low),
             inverter_w: (peak_w * 9 / 10).max(100),
             tilt_deg: float(tilt),
             azimuth_deg: float(azimuth),
+            planes: Vec::new(),
         });
     }
     let [low, high] = group.battery_wh;
@@ -76,12 +77,15 @@ fn draw(group: &Group, number: u32, digits: usize) -> Result<RunHome, RunError> 
     }
     let (arrival, departure, need_wh) = (whole(150, 200), whole(60, 80), whole(4000, 14_000));
     if drives {
+        let drawn = group.ev_visits.is_none() && group.ev_sessions.is_none();
         home.ev = Some(RunEv {
             battery_wh: 58_000,
             max_power_w: 11_000,
-            arrival_hour: float(arrival) / 10.0,
-            departure_hour: float(departure) / 10.0,
-            daily_need_wh: need_wh,
+            arrival_hour: drawn.then(|| float(arrival) / 10.0),
+            departure_hour: drawn.then(|| float(departure) / 10.0),
+            daily_need_wh: drawn.then_some(need_wh),
+            visits: group.ev_visits,
+            sessions: group.ev_sessions.clone(),
             policy: group.ev_policy,
         });
     }
@@ -97,7 +101,25 @@ fn draw(group: &Group, number: u32, digits: usize) -> Result<RunHome, RunError> 
             hot_water_wh: 6000.0,
         });
     }
+    take_files(&mut home, group, number);
     Ok(home)
+}
+
+/// What a home of a group has from files: the nth home the nth column or charging point.
+fn take_files(home: &mut RunHome, group: &Group, number: u32) {
+    home.load.clone_from(&group.load);
+    home.generation.clone_from(&group.generation);
+    let load = home.load.iter_mut().filter_map(|part| part.series.as_mut());
+    for series in load.chain(&mut home.generation) {
+        series.number = series.number.saturating_add(number - 1);
+    }
+    if let Some(sessions) = home.ev.as_mut().and_then(|ev| ev.sessions.as_mut()) {
+        sessions.number = sessions.number.saturating_add(number - 1);
+    }
+    let peak_w = home.pv.as_ref().map(RunPv::peak_of_all_w);
+    if let (Some(percent), Some(peak_w)) = (group.export_limit_percent, peak_w) {
+        home.export_limit_w = Some(peak_w * i64::from(percent) / 100);
+    }
 }
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ struct Totals {
     ev: i64,
     heat: i64,
     pv: i64,
+    curtailed: i64,
     charged: i64,
     discharged: i64,
     stored_more: i64,
@@ -135,6 +136,7 @@ impl Totals {
             total.ev += row.ev_wh;
             total.heat += row.heat_wh;
             total.pv += row.pv_wh;
+            total.curtailed += row.curtailed_wh;
             total.charged += row.charged_wh;
             total.discharged += row.discharged_wh;
             total.import += row.import_wh;
@@ -230,6 +232,12 @@ fn energy(list: &mut List, total: &Totals) {
         "household use, cars and heat pumps; battery losses are not in it",
     );
     list.one("generation", "kWh", kwh(total.pv), "panels, at the AC side");
+    list.one(
+        "curtailed",
+        "kWh",
+        kwh(total.curtailed),
+        "what panels could have given beyond export_limit_w; not in generation",
+    );
     let drawn = [total.from_grid, total.own_from_grid, total.own_import];
     let fed = [total.to_grid, total.own_to_grid, total.own_export];
     list.add(
@@ -262,6 +270,10 @@ fn energy(list: &mut List, total: &Totals) {
         ratio(kwh(total.import - total.from_grid), used),
         "(sum of the homes' imports - import of the community) / consumption: what netting gives at the flows of this run",
     );
+    storage(list, total);
+}
+
+fn storage(list: &mut List, total: &Totals) {
     list.one(
         "battery_charged",
         "kWh",

@@ -55,7 +55,7 @@ pub fn cost_nano(outcome: &Outcome) -> Option<i64> {
         return None;
     }
     let expected = |row: &super::engine::IntervalRow| Expected {
-        net_wh: row.load_wh + row.ev_wh + row.heat_wh - row.pv_wh,
+        net_wh: row.load_wh + row.ev_wh + row.heat_wh - row.pv_wh - row.curtailed_wh,
         draw_micro: row.retail.micro_per_kwh(),
         feed_micro: row.feed_in.micro_per_kwh(),
     };

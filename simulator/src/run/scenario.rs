@@ -11,9 +11,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::de::{DeTable, DeValue};
 
 use super::RunError;
+use super::household::LoadPart;
 use super::network::NetworkScenario;
+use super::sources::{DataFiles, SeriesSource, SessionsSource};
 use super::weather_file::WeatherScenario;
 use crate::model::ev::ChargePolicy;
+use crate::model::ev::sessions::Site as VisitSite;
+use crate::model::forecast::ForecastError;
+use crate::model::plane::SkyModel;
 use crate::scenario::{BatteryScenario, EvScenario, PvScenario};
 
 /// Most homes of one run, groups included.
@@ -59,6 +64,10 @@ pub struct RunScenario {
     /// The wires; without it no power flow is solved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkScenario>,
+    /// SHA-256 of each file that homes and groups name; filled in when they are read, and held against them where it is
+    /// given.
+    #[serde(default, skip_serializing_if = "DataFiles::is_empty")]
+    pub data: DataFiles,
     /// Homes one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub homes: Vec<RunHome>,
@@ -90,10 +99,46 @@ pub struct RunSite {
     /// Mean cloud cover, 0 (clear) to 1 (overcast); where absent, skies are those of the season in central Europe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloudiness: Option<f64>,
+    /// Metres above the sea.
+    #[serde(default)]
+    pub altitude_m: f64,
+    /// The clear sky that clouds take their share of; a weather file has its own light.
+    #[serde(default)]
+    pub clear_sky: ClearSky,
+    /// Linke turbidity for `ineichen`: a number, or one for each month; 3 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linke_turbidity: Option<Turbidity>,
+    /// How the sky's light falls on tilted planes where skies are made: `isotropic` or `hay-davies`.
+    #[serde(default)]
+    pub sky: SkyModel,
     /// For the demo's street of devices only; a run goes by `zone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     utc_offset_minutes: Option<i64>,
 }
+
+/// A model of the light under a clear sky.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClearSky {
+    /// Haurwitz, split by Erbs.
+    #[default]
+    Haurwitz,
+    /// Ineichen and Perez, with Linke turbidity and altitude.
+    Ineichen,
+}
+
+/// Linke turbidity over the year.
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(untagged, expecting = "a number, or a list of 12 for the months")]
+pub enum Turbidity {
+    /// The same all year.
+    Year(f64),
+    /// From January on.
+    Months([f64; 12]),
+}
+
+/// Linke turbidity where none is named.
+const TURBIDITY: f64 = 3.0;
 
 /// Losses between the homes' meters and the transformer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
@@ -211,13 +256,19 @@ pub fn strategy_names() -> String {
 }
 
 /// What homes know of the interval when they order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ForecastScenario {
-    /// `perfect`, `noisy` or `persistence`.
+    /// `perfect`, `noisy`, `growing` or `persistence`.
     pub kind: ForecastKind,
     /// For `noisy`: the error of load and of generation is even within ± so many thousandths of them.
     pub error_permille: u32,
+    /// For `growing`: how many intervals ahead orders are made; the next one is 1.
+    pub horizon: u32,
+    /// For `growing`: the error of what is used, cars and heat pumps among it.
+    pub load: ForecastError,
+    /// For `growing`: the error of what panels give.
+    pub pv: ForecastError,
 }
 
 impl Default for ForecastScenario {
@@ -225,6 +276,9 @@ impl Default for ForecastScenario {
         ForecastScenario {
             kind: ForecastKind::Noisy,
             error_permille: 250,
+            horizon: 4,
+            load: ForecastError::LOAD,
+            pv: ForecastError::PV,
         }
     }
 }
@@ -237,8 +291,29 @@ pub enum ForecastKind {
     Perfect,
     /// What will be, with an error.
     Noisy,
+    /// What will be, with an error that grows with the horizon and is remembered from interval to interval.
+    Growing,
     /// What was at the same time of the day before.
     Persistence,
+}
+
+/// Longest horizon of an order.
+const HORIZON_MAX: u32 = 672;
+
+impl ForecastScenario {
+    fn check(&self) -> Result<(), Wrong> {
+        let permille = self.error_permille <= 1000;
+        rule(permille, &["forecast", "error_permille"], "0 to 1000")?;
+        let near = (1..=HORIZON_MAX).contains(&self.horizon);
+        rule(near, &["forecast", "horizon"], "1 to 672")?;
+        for (key, error) in [("load", self.load), ("pv", self.pv)] {
+            let sigma = (0.0..=10.0).contains(&error.sigma_far);
+            rule(sigma, &["forecast", key, "sigma_far"], "0 to 10")?;
+            let rho = (0.0..1.0).contains(&error.rho);
+            rule(rho, &["forecast", key, "rho"], "0 to below 1")?;
+        }
+        Ok(())
+    }
 }
 
 /// What goes wrong with meters. Shares are of all readings, in thousandths.
@@ -337,9 +412,18 @@ pub struct RunHome {
     /// For the demo's street of devices only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     meter: Option<String>,
+    /// Where its load comes from, as a sum of parts; the generator where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<LoadPart>,
     /// Solar panels with their inverter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pv: Option<PvScenario>,
+    pub pv: Option<RunPv>,
+    /// What its panels gave, from a file, in place of `pv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<SeriesSource>,
+    /// The most that may be fed into the street; panels that would give more are curtailed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_limit_w: Option<i64>,
     /// A battery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub battery: Option<BatteryScenario>,
@@ -360,27 +444,135 @@ pub struct RunEv {
     /// Largest charging power.
     pub max_power_w: i64,
     /// Usual hour of coming home, on the street's clock.
-    pub arrival_hour: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival_hour: Option<f64>,
     /// Usual hour of leaving on the next day.
-    pub departure_hour: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departure_hour: Option<f64>,
     /// Mean energy charged on a day with a drive.
-    pub daily_need_wh: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daily_need_wh: Option<i64>,
+    /// In place of the three: visits of the mixture that was fitted to real ones, `home` or `work`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visits: Option<VisitSite>,
+    /// In place of them: visits of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionsSource>,
     /// `uncontrolled`, `surplus`, `tariff` or `deadline`.
     #[serde(default)]
     pub policy: ChargePolicy,
 }
 
+/// Solar panels of one or several planes on one inverter.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPv {
+    /// Power of the first plane's panels under standard test conditions.
+    pub peak_w: i64,
+    /// Largest AC power of the inverter.
+    pub inverter_w: i64,
+    /// The first plane's angle from the horizontal.
+    pub tilt_deg: f64,
+    /// Direction that it faces, clockwise from north.
+    pub azimuth_deg: f64,
+    /// Further planes on the same inverter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planes: Vec<RunPlane>,
+}
+
+/// A further plane of panels.
+#[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlane {
+    /// Power of its panels under standard test conditions.
+    pub peak_w: i64,
+    /// Angle from the horizontal.
+    pub tilt_deg: f64,
+    /// Direction that it faces, clockwise from north.
+    pub azimuth_deg: f64,
+}
+
+/// Most planes on one inverter.
+const PLANES_MAX: usize = 16;
+
+impl RunPv {
+    /// Power of all its panels.
+    #[must_use]
+    pub fn peak_of_all_w(&self) -> i64 {
+        self.peak_w + self.planes.iter().map(|plane| plane.peak_w).sum::<i64>()
+    }
+
+    fn check(&self, table: &str) -> Result<(), Wrong> {
+        let plane = |peak_w, tilt_deg, azimuth_deg| PvScenario {
+            peak_w,
+            inverter_w: self.inverter_w,
+            tilt_deg,
+            azimuth_deg,
+        };
+        let first = plane(self.peak_w, self.tilt_deg, self.azimuth_deg).check();
+        first.map_err(|what| placed(table, what))?;
+        let few = self.planes.len() < PLANES_MAX;
+        rule(few, &[table, "pv", "planes"], "at most 15 further planes")?;
+        for (place, more) in self.planes.iter().enumerate() {
+            let checked = plane(more.peak_w, more.tilt_deg, more.azimuth_deg).check();
+            checked.map_err(|what| {
+                let what = what.replacen("pv.", &format!("pv.planes[{place}]."), 1);
+                placed(table, &what)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A sentence that begins with a key, as a place and what is left of it.
+fn placed(table: &str, what: &str) -> Wrong {
+    let (path, what) = what.split_once(' ').unwrap_or((what, ""));
+    let path = std::iter::once(table).chain(path.split('.'));
+    (path.map(str::to_owned).collect(), what.to_owned())
+}
+
+/// The least daily need that a car may have.
+const NEED_MIN_WH: i64 = 1_000;
+
 impl RunEv {
-    fn check(&self) -> Result<(), &'static str> {
+    fn check(&self, table: &str) -> Result<(), Wrong> {
+        let habits = [
+            self.arrival_hour.is_some(),
+            self.departure_hour.is_some(),
+            self.daily_need_wh.is_some(),
+        ];
+        let ways = usize::from(habits.contains(&true))
+            + usize::from(self.visits.is_some())
+            + usize::from(self.sessions.is_some());
+        rule(
+            ways == 1,
+            &[table, "ev"],
+            "its visits are either arrival_hour, departure_hour and daily_need_wh, or `visits`, or `sessions`",
+        )?;
+        rule(
+            ways == 1 && !(habits.contains(&true) && habits.contains(&false)),
+            &[table, "ev"],
+            "arrival_hour, departure_hour and daily_need_wh belong together",
+        )?;
         let plain = EvScenario {
             battery_wh: self.battery_wh,
             max_power_w: self.max_power_w,
-            arrival_hour: self.arrival_hour,
-            departure_hour: self.departure_hour,
-            daily_need_wh: self.daily_need_wh,
+            arrival_hour: self.arrival_hour.unwrap_or(18.0),
+            departure_hour: self.departure_hour.unwrap_or(7.0),
+            daily_need_wh: self.daily_need_wh.unwrap_or(NEED_MIN_WH),
         };
-        plain.check()
+        plain.check().map_err(|what| placed(table, what))?;
+        if let Some(sessions) = &self.sessions {
+            let checked = sessions.check();
+            checked.map_err(|(key, what)| under(&[table, "ev", "sessions", key], what))?;
+        }
+        Ok(())
     }
+}
+
+fn under(path: &[&str], what: &str) -> Wrong {
+    let path = path.iter().map(|s| (*s).to_owned()).collect();
+    (path, what.to_owned())
 }
 
 /// A heat pump and the house it heats.
@@ -444,6 +636,16 @@ pub struct Group {
     pub draw: u64,
     /// Least and most yearly use.
     pub yearly_load_kwh: [i64; 2],
+    /// Where their load comes from, as a sum of parts; the nth home takes the nth column of a file whose column is not
+    /// named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<LoadPart>,
+    /// What their panels gave, from a file, in place of `pv_percent`; columns as for `load`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<SeriesSource>,
+    /// The most that a home may feed in, in per cent of its panels' power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_limit_percent: Option<u32>,
     /// Homes with panels, in per cent.
     #[serde(default)]
     pub pv_percent: u32,
@@ -462,6 +664,12 @@ pub struct Group {
     /// How cars are charged.
     #[serde(default)]
     pub ev_policy: ChargePolicy,
+    /// Their visits from the mixture that was fitted to real ones, `home` or `work`, rather than drawn habits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ev_visits: Option<VisitSite>,
+    /// Their visits from a file; the nth home takes the nth charging point of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ev_sessions: Option<SessionsSource>,
     /// Homes with a heat pump, in per cent.
     #[serde(default)]
     pub heat_pump_percent: u32,
@@ -575,14 +783,38 @@ impl RunScenario {
         Ok(scenario)
     }
 
-    /// Reads the weather file that the scenario names, if any; it lies in `place`.
+    /// Reads the files that the scenario names, which lie in `place`: weather, network, series and sessions.
     ///
     /// # Errors
-    /// See [`WeatherScenario::read`].
-    pub fn read_weather(&mut self, place: &std::path::Path) -> Result<(), RunError> {
-        self.weather
-            .as_mut()
-            .map_or(Ok(()), |weather| weather.read(place))
+    /// One cannot be read, or is not the one whose SHA-256 the scenario names.
+    pub fn read_files(&mut self, place: &std::path::Path) -> Result<(), RunError> {
+        if let Some(weather) = &mut self.weather {
+            weather.read(place)?;
+        }
+        if let Some(network) = &mut self.network {
+            network.take_file(|name| {
+                RunError::read(&place.join(name)).map_err(|e| RunError::bad(e.to_string()))
+            })?;
+        }
+        let names: Vec<String> = self.named_files().map(str::to_owned).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.data.read(&names, place)
+    }
+
+    /// The files of series and sessions that homes and groups name.
+    fn named_files(&self) -> impl Iterator<Item = &str> {
+        let homes = self.homes.iter().flat_map(|home| {
+            let load = home.load.iter().filter_map(|part| part.series.as_ref());
+            let sessions = home.ev.iter().filter_map(|ev| ev.sessions.as_ref());
+            (load.chain(&home.generation).map(|s| s.file.as_str()))
+                .chain(sessions.map(|s| s.file.as_str()))
+        });
+        let groups = self.groups.iter().flat_map(|group| {
+            let load = group.load.iter().filter_map(|part| part.series.as_ref());
+            (load.chain(&group.generation).map(|s| s.file.as_str()))
+                .chain(group.ev_sessions.iter().map(|s| s.file.as_str()))
+        });
+        homes.chain(groups)
     }
 
     /// The scenario as a file, with all defaults filled in.
@@ -615,6 +847,16 @@ impl RunScenario {
             &["site", "cloudiness"],
             "skies are either made with a cloudiness or those of the file in [weather]",
         )?;
+        rule(
+            self.weather.is_none() || self.site.clear_sky == ClearSky::Haurwitz,
+            &["site", "clear_sky"],
+            "the light is that of the file in [weather]",
+        )?;
+        rule(
+            self.weather.is_none() || self.site.sky == SkyModel::Isotropic,
+            &["site", "sky"],
+            "with a weather file, say `sky` in [weather]",
+        )?;
         self.tariff.check()?;
         if let Some(network) = &self.network {
             let place = |key: &str| vec!["network".to_owned(), key.to_owned()];
@@ -631,11 +873,7 @@ impl RunScenario {
             &["feeder", "standing_loss_w"],
             "0 to 10000000",
         )?;
-        rule(
-            self.forecast.error_permille <= 1000,
-            &["forecast", "error_permille"],
-            "0 to 1000",
-        )?;
+        self.forecast.check()?;
         let homes = self.count_homes();
         rule(
             (1..=HOMES_MAX).contains(&homes),
@@ -663,16 +901,33 @@ impl RunScenario {
 }
 
 impl RunSite {
+    /// Linke turbidity of the months.
+    pub(super) fn turbidity(&self) -> [f64; 12] {
+        match self.linke_turbidity {
+            None => [TURBIDITY; 12],
+            Some(Turbidity::Year(value)) => [value; 12],
+            Some(Turbidity::Months(values)) => values,
+        }
+    }
+
     fn check(&self) -> Result<(), Wrong> {
         let ranges = [
             ("latitude", self.latitude, -90.0, 90.0),
             ("longitude", self.longitude, -180.0, 180.0),
             ("cloudiness", self.cloudiness.unwrap_or(0.0), 0.0, 1.0),
+            ("altitude_m", self.altitude_m, -450.0, 6000.0),
         ];
         for (key, value, low, high) in ranges {
             let fits = (low..=high).contains(&value);
             rule(fits, &["site", key], &format!("{low} to {high}"))?;
         }
+        let hazy = self.turbidity().iter().all(|t| (1.0..=10.0).contains(t));
+        rule(hazy, &["site", "linke_turbidity"], "1 to 10")?;
+        rule(
+            self.clear_sky == ClearSky::Ineichen || self.linke_turbidity.is_none(),
+            &["site", "linke_turbidity"],
+            "only where clear_sky is \"ineichen\"",
+        )?;
         rule(
             (1..=super::calendar::DAYS_MAX).contains(&self.days),
             &["site", "days"],
@@ -736,7 +991,10 @@ impl RunHome {
             yearly_load_kwh,
             strategy,
             meter: None,
+            load: Vec::new(),
             pv: None,
+            generation: None,
+            export_limit_w: None,
             battery: None,
             ev: None,
             heat_pump: None,
@@ -749,28 +1007,58 @@ impl RunHome {
             &[table, "yearly_load_kwh"],
             "1 to 1000000",
         )?;
-        let within = |what: Result<(), String>| {
-            what.map_err(|what| {
-                let (path, what) = what.split_once(' ').unwrap_or((&what, ""));
-                let path = std::iter::once(table).chain(path.split('.'));
-                (path.map(str::to_owned).collect(), what.to_owned())
-            })
-        };
+        check_load(&self.load, table)?;
+        check_series(self.generation.as_ref(), table)?;
+        rule(
+            self.pv.is_none() || self.generation.is_none(),
+            &[table, "generation"],
+            "in place of `pv`, not beside it",
+        )?;
+        rule(
+            (0..=1_000_000).contains(&self.export_limit_w.unwrap_or(0)),
+            &[table, "export_limit_w"],
+            "0 to 1000000",
+        )?;
         if let Some(pv) = &self.pv {
-            within(pv.check().map_err(str::to_owned))?;
+            pv.check(table)?;
         }
         if let Some(battery) = &self.battery {
-            within(battery.check().map_err(str::to_owned))?;
+            battery.check().map_err(|what| placed(table, what))?;
         }
         if let Some(ev) = &self.ev {
-            within(ev.check().map_err(str::to_owned))?;
+            ev.check(table)?;
         }
         if let Some(heat_pump) = &self.heat_pump {
-            within(heat_pump.check())?;
+            heat_pump.check().map_err(|what| placed(table, &what))?;
         }
         Ok(())
     }
 }
+
+fn check_load(parts: &[LoadPart], table: &str) -> Result<(), Wrong> {
+    rule(
+        parts.len() <= PARTS_MAX,
+        &[table, "load"],
+        "at most 16 parts",
+    )?;
+    for (place, part) in parts.iter().enumerate() {
+        let name = format!("load[{place}]");
+        part.check()
+            .map_err(|(key, what)| under(&[table, &name, key], what))?;
+    }
+    Ok(())
+}
+
+fn check_series(series: Option<&SeriesSource>, table: &str) -> Result<(), Wrong> {
+    series.map_or(Ok(()), |series| {
+        series
+            .check()
+            .map_err(|(key, what)| under(&[table, "generation", key], what))
+    })
+}
+
+/// Most parts of a load.
+const PARTS_MAX: usize = 16;
 
 impl Group {
     fn check(&self, table: &str) -> Result<(), Wrong> {
@@ -802,7 +1090,28 @@ impl Group {
         ] {
             rule(percent <= 100, &[table, key], "0 to 100")?;
         }
-        Ok(())
+        check_load(&self.load, table)?;
+        check_series(self.generation.as_ref(), table)?;
+        rule(
+            self.pv_percent == 0 || self.generation.is_none(),
+            &[table, "generation"],
+            "in place of `pv_percent`, not beside it",
+        )?;
+        rule(
+            self.ev_visits.is_none() || self.ev_sessions.is_none(),
+            &[table, "ev_sessions"],
+            "in place of `ev_visits`, not beside it",
+        )?;
+        let sessions = self
+            .ev_sessions
+            .as_ref()
+            .map_or(Ok(()), SessionsSource::check);
+        sessions.map_err(|(key, what)| under(&[table, "ev_sessions", key], what))?;
+        rule(
+            self.export_limit_percent.unwrap_or(0) <= 1000,
+            &[table, "export_limit_percent"],
+            "0 to 1000",
+        )
     }
 }
 

@@ -378,10 +378,7 @@ fn point(
     if scenario.evidence == Evidence::Auto {
         scenario.evidence = Evidence::None;
     }
-    if let Some(network) = &mut scenario.network {
-        network.take_file(|name| RunError::read(&place.join(name)))?;
-    }
-    scenario.read_weather(place)?;
+    scenario.read_files(place)?;
     let prices = match &scenario.tariff.prices {
         None => None,
         Some(name) => {

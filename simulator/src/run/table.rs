@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use domain::ids::to_hex;
 use domain::time::Timestamp;
@@ -130,18 +132,6 @@ impl Data {
         true
     }
 
-    fn clear(&mut self) {
-        match self {
-            Data::Int(list) => list.clear(),
-            Data::Real(list) => list.clear(),
-            Data::Text(all, ends) => {
-                all.clear();
-                ends.clear();
-            }
-            Data::Time(list) => list.clear(),
-        }
-    }
-
     /// The text of a row.
     pub(super) fn text<'d>(all: &'d str, ends: &[usize], row: usize) -> &'d str {
         let from = row.checked_sub(1).map_or(0, |before| ends[before]);
@@ -219,7 +209,35 @@ pub(super) struct TableWriter {
     rows: u64,
     file: HashedFile,
     name: String,
-    sink: Box<dyn Sink>,
+    /// None once it has failed.
+    sink: Option<Background>,
+}
+
+/// What writes a table, on a thread of its own: encoding and compressing takes as long as making the rows does. Rows
+/// come in order, one group waits and one is written, so the bytes are the same and memory has a bound.
+struct Background {
+    groups: SyncSender<(Vec<Data>, usize)>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Background {
+    fn new(mut sink: Box<dyn Sink>) -> Self {
+        let (groups, next) = sync_channel::<(Vec<Data>, usize)>(1);
+        let thread = std::thread::spawn(move || {
+            while let Ok((columns, count)) = next.recv() {
+                sink.write(&columns, count)?;
+            }
+            sink.finish()
+        });
+        Background { groups, thread }
+    }
+
+    /// What it said when it ended.
+    fn join(self) -> Result<(), String> {
+        drop(self.groups);
+        let ended = self.thread.join();
+        ended.unwrap_or_else(|_| Err("the thread that writes it has panicked".to_owned()))
+    }
 }
 
 impl TableWriter {
@@ -256,7 +274,7 @@ impl TableWriter {
             rows: 0,
             file,
             name,
-            sink,
+            sink: Some(Background::new(sink)),
         })
     }
 
@@ -278,20 +296,33 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Hands the rows at hand to the writer.
     fn write(&mut self) -> Result<(), RunError> {
-        let written = self.sink.write(&self.columns, self.held);
-        written.map_err(|e| RunError::Write(format!("{}: {e}", self.name)))?;
+        let kinds = std::iter::once(Kind::Text).chain(self.table.columns.iter().map(|c| c.kind));
+        let fresh = kinds.map(Data::new).collect();
+        let group = (std::mem::replace(&mut self.columns, fresh), self.held);
         self.rows += self.held as u64;
         self.held = 0;
-        self.columns.iter_mut().for_each(Data::clear);
-        Ok(())
+        let sent = self.sink.as_ref().map(|sink| sink.groups.send(group));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => self.join(),
+        }
+    }
+
+    /// Waits for the writer to end.
+    fn join(&mut self) -> Result<(), RunError> {
+        let ended = match self.sink.take() {
+            Some(sink) => sink.join(),
+            None => Err("it has failed before".to_owned()),
+        };
+        ended.map_err(|e| RunError::Write(format!("{}: {e}", self.name)))
     }
 
     /// Ends the table.
     pub(super) fn finish(mut self) -> Result<Written, RunError> {
         self.write()?;
-        let done = self.sink.finish();
-        done.map_err(|e| RunError::Write(format!("{}: {e}", self.name)))?;
+        self.join()?;
         let (sha256, bytes) = self
             .file
             .finish()
@@ -302,6 +333,47 @@ impl TableWriter {
             bytes,
             rows: self.rows,
         })
+    }
+}
+
+/// Writes a table's CSV once more, as another kind of file in a folder: what an export kept of it, say.
+///
+/// # Errors
+/// The text is not of this table, or the file cannot be written.
+pub fn rewrite(
+    csv: &str,
+    table: &'static Table,
+    kind: FileKind,
+    folder: &Path,
+    (run_id, zone): (&str, &str),
+) -> Result<Written, RunError> {
+    let mut writer = TableWriter::create(folder, table, kind, run_id, zone)?;
+    let wrong = |what: String| RunError::Write(format!("{}.csv: {what}", table.name));
+    for (number, record) in csv::Reader::from_reader(csv.as_bytes())
+        .records()
+        .enumerate()
+    {
+        let record = record.map_err(|e| wrong(e.to_string()))?;
+        let mut cells = Vec::with_capacity(table.columns.len());
+        // The first field is the run's id.
+        for (column, text) in table.columns.iter().zip(record.iter().skip(1)) {
+            let cell = cell_of(column.kind, text);
+            let what = || wrong(format!("row {}: {} is `{text}`", number + 1, column.name));
+            cells.push(cell.ok_or_else(what)?);
+        }
+        writer.push(&cells)?;
+    }
+    writer.finish()
+}
+
+/// A field as what its column holds.
+fn cell_of(kind: Kind, text: &str) -> Option<Cell<'_>> {
+    match kind {
+        Kind::Text => Some(Cell::Text(text)),
+        Kind::Time => Some(Cell::Time(text.parse::<Timestamp>().ok()?.unix_s())),
+        _ if text.is_empty() => Some(Cell::Missing),
+        Kind::Int => text.parse().ok().map(Cell::Int),
+        Kind::Real => text.parse().ok().map(Cell::Real),
     }
 }
 
@@ -459,6 +531,17 @@ mod tests {
              r1,1970-01-01T00:00:00Z,\"a, \"\"b\"\"\",-5,0.25\n\
              r1,1970-01-01T00:15:00Z,c,,\n"
         );
+        std::fs::create_dir_all(&folder).unwrap();
+        let again = rewrite(&text, &TABLE, FileKind::Csv, &folder, ("r1", "UTC")).unwrap();
+        assert_eq!(again, written, "read and written again it is the same");
+        let strange = text.replace("-5", "five");
+        let said = rewrite(&strange, &TABLE, FileKind::Csv, &folder, ("r1", "UTC"));
+        assert!(
+            said.unwrap_err()
+                .to_string()
+                .contains("row 1: energy_wh is `five`")
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!((written.rows, written.bytes), (2, text.len() as u64));
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         assert_eq!(written.sha256, to_hex(&digest));

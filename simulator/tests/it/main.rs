@@ -15,5 +15,7 @@ mod models;
 mod mqtt;
 mod realism;
 mod run;
+mod sources;
 mod support;
+mod visits;
 mod weather_run;

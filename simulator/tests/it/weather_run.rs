@@ -58,7 +58,7 @@ fn a_run_keeps_its_weather_and_can_be_made_again_from_its_folder() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("w.csv"), two_days()).unwrap();
     let mut first = scenario("file = \"w.csv\"", "2021-06-21", 2);
-    first.read_weather(place.path()).unwrap();
+    first.read_files(place.path()).unwrap();
     let done = run(first, TableChoice::None, Some(&place.path().join("runs")));
     let pv_wh = done.outcome.sums[0].pv_wh;
     assert!((20_000..60_000).contains(&pv_wh), "{pv_wh} Wh in two days");
@@ -77,7 +77,7 @@ fn a_run_beyond_its_weather_says_so() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("w.csv"), two_days()).unwrap();
     let mut long = scenario("file = \"w.csv\"", "2021-06-21", 3);
-    long.read_weather(place.path()).unwrap();
+    long.read_files(place.path()).unwrap();
     let request = Request {
         job: Job {
             scenario: long,
@@ -98,7 +98,7 @@ fn a_run_beyond_its_weather_says_so() {
         "{error}"
     );
     let mut lacking = scenario("file = \"nowhere.csv\"", "2021-06-21", 1);
-    let error = lacking.read_weather(place.path()).unwrap_err().to_string();
+    let error = lacking.read_files(place.path()).unwrap_err().to_string();
     assert!(error.contains("nowhere.csv"), "{error}");
 }
 
@@ -121,7 +121,7 @@ fn a_roof_in_aachen_yields_what_pvlib_says() {
         for (start, month, days) in [("2021-01-01", "2021-01", 31), ("2021-06-01", "2021-06", 30)] {
             let weather = format!("file = \"weather_dwd_aachen_2021_10min.csv\"\nsky = \"{sky}\"");
             let mut scenario = scenario(&weather, start, days);
-            scenario.read_weather(&data).unwrap();
+            scenario.read_files(&data).unwrap();
             let found_wh = run(scenario, TableChoice::None, None).outcome.sums[0].pv_wh as f64;
             let month = rows.iter().filter(|row| row[0].starts_with(month));
             let known_wh: f64 = month

@@ -201,7 +201,7 @@ const fn what(imported: &Imported) -> &'static str {
     }
 }
 
-fn session_columns() -> Vec<ColumnMeaning> {
+pub(super) fn session_columns() -> Vec<ColumnMeaning> {
     let time = "RFC 3339, UTC";
     [
         ("session", "text", "id in the source"),

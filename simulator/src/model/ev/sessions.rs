@@ -207,12 +207,48 @@ pub struct SessionsError {
 pub struct SessionsRead {
     /// In the order of the file.
     pub sessions: Vec<Session>,
+    /// The charging point of each session, or the car; empty where the file names none.
+    pub points: Vec<String>,
     /// Rows left out: departure not after arrival, longer than 100 h, or no energy.
     pub left_out: usize,
 }
 
-/// Reads sessions: a header with one of (`plug_in`, `arrival`), (`plug_out`, `departure`) and (`kwh`, `requested_kwh`,
-/// `delivered_kwh`, `energy_kwh`). Times without an offset are UTC plus `utc_offset_s`.
+/// Columns of a file of sessions, and what its energies are in.
+struct Columns {
+    arrival: usize,
+    departure: usize,
+    energy: usize,
+    /// kWh in a unit of the energy column.
+    kwh: f64,
+    point: Option<usize>,
+}
+
+impl Columns {
+    fn of(names: &[&str]) -> Result<Columns, String> {
+        let find = |known: &[&str]| {
+            let place = |name: &&str| names.iter().position(|cell| cell.trim() == *name);
+            known.iter().find_map(place)
+        };
+        let need =
+            |known: &[&str]| find(known).ok_or_else(|| format!("no column {}", known.join(" or ")));
+        // What was delivered goes before what was asked for, which is often more than the car can take.
+        let in_kwh = ["kwh", "delivered_kwh", "energy_kwh", "requested_kwh"];
+        Ok(Columns {
+            arrival: need(&["plug_in", "arrival", "connected_utc"])?,
+            departure: need(&["plug_out", "departure", "disconnected_utc"])?,
+            energy: match find(&in_kwh) {
+                Some(place) => place,
+                None => need(&["energy_wh", "kwh"])?,
+            },
+            kwh: if find(&in_kwh).is_some() { 1.0 } else { 1e-3 },
+            point: find(&["station", "station_id", "user", "user_id", "car"]),
+        })
+    }
+}
+
+/// Reads sessions: a header with one of (`plug_in`, `arrival`, `connected_utc`), (`plug_out`, `departure`,
+/// `disconnected_utc`) and (`kwh`, `delivered_kwh`, `energy_kwh`, `requested_kwh`, `energy_wh`), and perhaps `station`,
+/// `user` or `car`. Times without an offset are UTC plus `utc_offset_s`.
 ///
 /// # Errors
 /// The line, and what is wrong with it.
@@ -227,15 +263,7 @@ pub fn read(text: &str, file: &str, utc_offset_s: i64) -> Result<SessionsRead, S
         .next()
         .map(|(_, line)| line.split(',').collect())
         .unwrap_or_default();
-    let column = |known: &[&str]| {
-        known
-            .iter()
-            .find_map(|name| names.iter().position(|cell| cell.trim() == *name))
-            .ok_or_else(|| error(1, format!("no column {}", known.join(" or "))))
-    };
-    let arrival = column(&["plug_in", "arrival"])?;
-    let departure = column(&["plug_out", "departure"])?;
-    let energy = column(&["kwh", "requested_kwh", "delivered_kwh", "energy_kwh"])?;
+    let columns = Columns::of(&names).map_err(|what| error(1, what))?;
     let mut read = SessionsRead::default();
     for (index, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
@@ -244,13 +272,15 @@ pub fn read(text: &str, file: &str, utc_offset_s: i64) -> Result<SessionsRead, S
             instant(cell(place), utc_offset_s)
                 .ok_or_else(|| error(index + 1, format!("`{}` is not a time", cell(place))))
         };
-        let kwh: f64 = cell(energy).parse().map_err(|_| {
+        let energy = cell(columns.energy);
+        let kwh: f64 = energy.parse().map_err(|_| {
             error(
                 index + 1,
-                format!("`{}` is not a number of kWh", cell(energy)),
+                format!("`{energy}` is not a number of kWh or Wh"),
             )
         })?;
-        let (from, to) = (time(arrival)?, time(departure)?);
+        let kwh = kwh * columns.kwh;
+        let (from, to) = (time(columns.arrival)?, time(columns.departure)?);
         let hours = (to - from) as f64 / 3600.0;
         if !(hours > 0.0 && hours <= HOURS_MAX && kwh > 0.0 && kwh < 1000.0) {
             read.left_out += 1;
@@ -261,6 +291,9 @@ pub fn read(text: &str, file: &str, utc_offset_s: i64) -> Result<SessionsRead, S
                 index + 1,
                 format!("more than {SESSIONS_MAX} sessions"),
             ));
+        }
+        if let Some(point) = columns.point {
+            read.points.push(cell(point).to_owned());
         }
         read.sessions.push(Session {
             arrival_unix_s: from,
@@ -274,6 +307,9 @@ pub fn read(text: &str, file: &str, utc_offset_s: i64) -> Result<SessionsRead, S
 /// An instant with its own offset, or local.
 fn instant(text: &str, utc_offset_s: i64) -> Option<i64> {
     let zoned = ["%Y-%m-%d %H:%M:%S%:z", "%Y-%m-%dT%H:%M:%S%:z"];
+    // A `Z` is an offset too, which no pattern with `%:z` takes.
+    let utc = text.strip_suffix('Z').map(|text| format!("{text}+00:00"));
+    let text = utc.as_deref().unwrap_or(text);
     if let Some(time) = zoned
         .iter()
         .find_map(|format| DateTime::parse_from_str(text, format).ok())
@@ -282,7 +318,7 @@ fn instant(text: &str, utc_offset_s: i64) -> Option<i64> {
     }
     ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"]
         .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), format).ok())
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
         .map(|time| time.and_utc().timestamp() - utc_offset_s)
 }
 
@@ -385,6 +421,16 @@ mod tests {
         assert_eq!(
             read(zoned, "acn.csv", 0).unwrap().sessions[0].arrival_unix_s,
             1_556_698_725
+        );
+        // What `datasets import --from acn` writes; Z is UTC wherever the other times are.
+        let imported = "session,station,connected_utc,disconnected_utc,done_charging_utc,energy_wh\n\
+            a,P1,2018-04-25T11:08:04Z,2018-04-25T13:20:10Z,,7932\n";
+        let imported = read(imported, "s.csv", 3600).unwrap();
+        assert_eq!(imported.points, ["P1"]);
+        let session = imported.sessions[0];
+        assert_eq!(
+            (session.arrival_unix_s, session.energy_wh),
+            (1_524_654_484, 7932)
         );
         for (text, needle) in [
             ("a,b\n", "plug_in"),
