@@ -7,9 +7,10 @@ use chrono::{Months, NaiveDate, Timelike};
 use domain::energy::Energy;
 use domain::money::Money;
 use maud::{Markup, html};
+use settlement::calendar::{LocalMonth, Zone};
+use settlement::service::statement;
 
 use super::Ask;
-use crate::platform::utility_alone;
 use crate::view::calendar;
 use crate::view::energy::{self, Flows, HomeEnergy};
 use crate::web::chart;
@@ -62,18 +63,19 @@ async fn read(
 ) -> anyhow::Result<Data> {
     let (shared, words, now) = (&ask.web.shared, &ask.words, ask.street.now);
     let span = calendar::month(words.zone, month);
-    let money = settlement::service::money_of(&shared.db, home, span.from, span.to).await?;
-    let lines = settlement::service::lines_of(&shared.db, home, span.from, span.to).await?;
-    let flows = lines.iter().map(|line| {
-        let delivery = &line.delivery;
-        (line.interval, delivery.imported, delivery.exported)
+    let length_s = shared.site.interval_length_s;
+    let local = LocalMonth::parse(&month.format("%Y-%m").to_string(), Zone::from(words.zone))?;
+    // The very statement of the month, so that the letter's money is the bill's.
+    let community = &shared.site.community;
+    let made = statement(&shared.db, community, length_s, home, local, now).await?;
+    let (net, better) = made.map_or((Money::ZERO, Money::ZERO), |made| {
+        (made.total.net, made.alone.better_by)
     });
-    let alone = utility_alone(shared, flows).unwrap_or(Money::ZERO);
     Ok(Data {
         month,
         this_month: calendar::date(words.zone, now),
-        net: money.net,
-        better: money.net.checked_sub(alone).unwrap_or(Money::ZERO),
+        net,
+        better,
         energy: energy::read(shared, home, span).await?,
         span,
         now,
