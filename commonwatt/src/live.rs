@@ -89,6 +89,17 @@ impl Live {
         named
     }
 
+    /// When each device behind a gateway was read last, by its name.
+    pub(crate) fn heard(&self, gateway: &GatewayId) -> Vec<(String, Timestamp)> {
+        let gateways = self
+            .devices
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let devices = gateways.get(gateway).into_iter().flatten();
+        let heard = devices.filter_map(|(name, d)| Some((name.clone(), d.power_w?.read_at)));
+        heard.collect()
+    }
+
     /// The devices behind a gateway.
     pub(crate) fn of(&self, gateway: &GatewayId) -> Vec<Device> {
         let gateways = self

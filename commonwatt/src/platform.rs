@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) control: control::Desk,
     /// Offers and sessions of charging.
     pub(crate) charging: charging::Desk,
-    /// The participants' keys: the platform runs their autopilots.
+    /// The keys of homes and stations: the platform orders for them.
     participants: Vec<(ParticipantId, SigningKey)>,
     /// The same by the keys' names, for what comes in.
     orderers: orders::Orderers,
@@ -172,11 +172,11 @@ pub(crate) async fn open(
     write_public_key(&data.join("operator.pub"), &operator)?;
     let community = community(&site, operator);
     let mut participants = Vec::with_capacity(site.participants.len());
-    for participant in &site.participants {
-        let file = data
-            .join("participants")
-            .join(format!("{}.key", participant.id));
-        participants.push((participant.id.clone(), key_file::open(&file)?));
+    let homes = site.participants.iter().map(|p| &p.id);
+    // The autopilots' homes first, in their order; then the stations that buy by themselves.
+    for id in homes.chain(site.stations.iter().filter_map(|s| s.buyer.as_ref())) {
+        let file = data.join("participants").join(format!("{id}.key"));
+        participants.push((id.clone(), key_file::open(&file)?));
     }
     let rules = site.market.rules(Rules {
         interval_length_s: site.interval_length_s,

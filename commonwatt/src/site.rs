@@ -6,6 +6,7 @@ mod grid;
 mod market;
 pub(crate) mod mqtt;
 pub(crate) mod settlement;
+mod stations;
 mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,8 @@ pub(crate) use market::MarketFile;
 pub(crate) use mqtt::Mqtt;
 pub(crate) use settlement::SettlementRules;
 use settlement::{SettlementFile, TariffFile};
+pub(crate) use stations::Station;
+use stations::StationFile;
 pub(crate) use witnesses::Witness;
 use witnesses::WitnessFile;
 
@@ -71,6 +74,8 @@ pub(crate) struct SiteFile {
     participants: Vec<ParticipantFile>,
     #[serde(default)]
     gateways: Vec<GatewayFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stations: Vec<toml::Spanned<StationFile>>,
 }
 
 /// `[charging]`: how people pay at the chargers.
@@ -210,6 +215,8 @@ pub(crate) struct Site {
     pub(crate) currency: String,
     pub(crate) participants: Vec<Participant>,
     pub(crate) gateways: Vec<Gateway>,
+    /// Where cars charge.
+    pub(crate) stations: Vec<Station>,
 }
 
 /// A participant whose autopilot the platform runs.
@@ -240,6 +247,11 @@ impl Site {
         self.points().find(|p| {
             p.role == PointRole::Connection && p.participant.as_ref() == Some(participant)
         })
+    }
+
+    /// The station at this point.
+    pub(crate) fn station(&self, point: &str) -> Option<&Station> {
+        self.stations.iter().find(|s| s.asks.id == point)
     }
 
     /// Every point of every gateway.
@@ -368,12 +380,14 @@ impl Site {
     /// Fees by zone as the market takes them.
     pub(crate) fn zone_fees(&self) -> Option<ZoneFees> {
         let matrix = self.fees.clone()?;
-        let zone = |participant: &Participant| {
-            let point = self.connection_of(&participant.id)?;
+        let zone = |participant: &ParticipantId| {
+            let point = self.connection_of(participant)?;
             let zone = matrix.zone(self.zones.get(&point.point)?)?;
-            Some((participant.id.clone(), zone))
+            Some((participant.clone(), zone))
         };
-        let zone_of = self.participants.iter().filter_map(zone).collect();
+        let stations = self.stations.iter().filter_map(|s| s.buyer.as_ref());
+        let homes = self.participants.iter().map(|p| &p.id);
+        let zone_of = homes.chain(stations).filter_map(zone).collect();
         Some(ZoneFees {
             matrix,
             zone_of,
@@ -412,7 +426,7 @@ impl Site {
         let raw: SiteFile = toml::from_str(text)
             .with_context(|| format!("{} is not a valid site", file.display()))?;
         let mut site = raw
-            .check(file.parent().unwrap_or(Path::new("")))
+            .check(file.parent().unwrap_or(Path::new("")), text)
             .with_context(|| format!("{} is not a valid site", file.display()))?;
         site.mqtt.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(site)
@@ -451,7 +465,7 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> anyhow::Resul
 }
 
 impl SiteFile {
-    fn check(self, folder: &Path) -> anyhow::Result<Site> {
+    fn check(self, folder: &Path, text: &str) -> anyhow::Result<Site> {
         if self.participants.len() > MEMBERS_MAX || self.gateways.len() > MEMBERS_MAX {
             bail!("a site has at most {MEMBERS_MAX} participants and as many gateways");
         }
@@ -462,7 +476,7 @@ impl SiteFile {
         let zones = zones
             .map(|(point, zone)| Ok((PointId::new(point)?, zone)))
             .collect::<anyhow::Result<_>>()?;
-        let site = Site {
+        let mut site = Site {
             fees: self.network_fees.map(FeesFile::check).transpose()?,
             wires: self.grid.map(|grid| grid.check(folder)).transpose()?,
             zones,
@@ -493,8 +507,19 @@ impl SiteFile {
                 .into_iter()
                 .map(GatewayFile::check)
                 .collect::<anyhow::Result<_>>()?,
+            stations: Vec::new(),
         };
         site.fits_together()?;
+        site.stations = stations::check(
+            self.stations,
+            &stations::Against {
+                points: site.points().collect(),
+                participants: site.participants.iter().map(|p| &p.id).collect(),
+                folder,
+                zone: site.time_zone,
+                text,
+            },
+        )?;
         Ok(site)
     }
 
@@ -524,6 +549,7 @@ impl SiteFile {
                 .iter()
                 .map(|g| GatewayFile::of(g, &site.zones))
                 .collect(),
+            stations: stations::files(&site.stations),
         }
     }
 }

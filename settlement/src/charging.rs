@@ -2,7 +2,7 @@
 //!
 //! In flow order: [`tariff`] (what is charged when, read from OCPI 2.2.1 or 2.3), [`record`] (what happened, read
 //! from an OCPI charging record), [`rate`] (the bill). Around it: [`terms`] (what a driver was promised, as [`promise`] keeps it, of what [`offer`] puts
-//! forward), [`session`] (from the offer to the payment), [`split`] (who gets what of it), [`receipt`] (what the driver
+//! forward for a [`station`]), [`session`] (from the offer to the payment), [`split`] (who gets what of it), [`receipt`] (what the driver
 //! keeps), [`ocmf`] (signed readings in the form that transparency software reads). All of it is pure and in integers: nano-units of the
 //! currency, nano-kWh and nanoseconds, so that a price per hour needs no rounding before the end of its line.
 
@@ -15,6 +15,7 @@ pub mod receipt;
 pub mod record;
 pub mod session;
 pub mod split;
+pub mod station;
 pub mod tariff;
 pub mod terms;
 

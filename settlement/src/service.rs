@@ -25,10 +25,12 @@ mod overview;
 mod pages;
 mod proof;
 mod readings;
+mod receipts;
 mod registry;
 mod rules;
 mod signatures;
 mod statement;
+mod station;
 mod witnesses;
 
 use std::collections::BTreeMap;
@@ -48,8 +50,9 @@ pub use cases::{
     reading_cases_count, refusal_cases, set_back,
 };
 pub use charging::{
-    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_open,
-    charging_readings, charging_session, charging_sessions, charging_settle, charging_unfinished,
+    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_list,
+    charging_newest, charging_open, charging_readings, charging_session, charging_sessions,
+    charging_settle, charging_unfinished,
 };
 pub use contract::contract;
 pub use error::ServiceError;
@@ -76,12 +79,20 @@ pub use pages::{
 };
 pub use proof::{clearing_record, receipt, run_proof};
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading, accept_readings};
+pub use receipts::{
+    CORRECTIONS_MAX, charging_change, charging_changed, charging_credit, charging_credits,
+    key_record, reading_proof, station_settled,
+};
 pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,
     registered_points,
 };
 pub use signatures::{Arrived, check_signatures, claimed_keys};
 pub use statement::statement;
+pub use station::{
+    Carrier, carried, charging_advance, charging_advanced, charging_energy_cost, charging_lines,
+    charging_to_advance, net_of, station_carried, station_carry, station_line, station_sweep,
+};
 pub use witnesses::{
     checkpoint_at, cosigned_size, folded, keep_cosignature, ledger_head, log_proof,
     published_checkpoint, root_at,

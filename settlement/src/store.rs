@@ -140,6 +140,20 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_set_back")
         ),
     },
+    Migration {
+        version: 3160,
+        description: "stations that buy their own energy; corrections and changes of sessions",
+        sqlite: concat!(
+            include_str!("store/station_sqlite.sql"),
+            append_only!(sqlite: "settle_charging_advances", "settle_station_lines",
+                "settle_charging_credits", "settle_charging_changes")
+        ),
+        postgres: concat!(
+            include_str!("store/station_postgres.sql"),
+            append_only!(postgres triggers: "settle_charging_advances", "settle_station_lines",
+                "settle_charging_credits", "settle_charging_changes")
+        ),
+    },
 ];
 
 const POINTS_INDEXES: &str =

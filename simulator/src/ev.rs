@@ -152,6 +152,7 @@ mod tests {
             arrival_hour: 17.5,
             departure_hour: 7.5,
             daily_need_wh: 10_000,
+            own_connection: false,
         };
         Charger::new(
             seed,

@@ -1,5 +1,5 @@
-//! One home: household, panels, battery and car behind one connection point, and the registers of its
-//! meters in whole watt-seconds. Nothing is created or lost: what the meter counts is what the assets do.
+//! One home: household, panels, battery and car behind one connection point (the charger may have one of its own),
+//! and the registers of its meters in whole watt-seconds. Nothing is created or lost: what the meter counts is what the assets do.
 
 use domain::ids::ParticipantId;
 
@@ -75,6 +75,8 @@ pub struct HomeState {
     pub battery: Option<BatteryState>,
     /// Its charger.
     pub charger: Option<ChargerState>,
+    /// Whether the charger is connected to the street by itself: then the home's meter does not count it.
+    pub charger_apart: bool,
     /// What its devices were told from outside.
     pub settings: Settings,
 }
@@ -132,6 +134,7 @@ impl Home {
                 pv,
                 battery,
                 charger: charger.as_ref().map(|c| c.state.clone()),
+                charger_apart: scenario.ev.as_ref().is_some_and(|ev| ev.own_connection),
                 settings: Settings::default(),
             },
             charger,
@@ -151,7 +154,7 @@ impl Home {
         }
     }
 
-    /// One step that begins at `now_s` of unix time; gives the power at the connection point, import positive.
+    /// One step that begins at `now_s` of unix time; gives the power that the street sees of it, import positive.
     pub(crate) fn step(&mut self, now_s: i64, local_s: i64, step_of_minute: i64) -> i64 {
         let state = &mut self.state;
         let settings = state.settings;
@@ -170,13 +173,17 @@ impl Home {
             ev_w = charger.step(local_s, settings.charger.limit_ma(now_s));
             shown.clone_from(&charger.state);
         }
+        let (behind_w, beside_w) = match state.charger_apart {
+            true => (0, ev_w),
+            false => (ev_w, 0),
+        };
         let battery_w = state.battery.as_mut().map_or(0, |b| {
             let window_w = settings.battery.window_w(b.power_max_w, now_s);
-            b.step(load_w - pv_w, ev_w, window_w)
+            b.step(load_w - pv_w, behind_w, window_w)
         });
-        let net_w = load_w + ev_w - pv_w - battery_w;
+        let net_w = load_w + behind_w - pv_w - battery_w;
         state.meter.count(net_w);
-        net_w
+        net_w + beside_w
     }
 }
 

@@ -134,6 +134,9 @@ pub struct EvScenario {
     pub departure_hour: f64,
     /// Mean energy charged on a day with a drive.
     pub daily_need_wh: i64,
+    /// Whether the charger has a connection to the street of its own, beside the home's.
+    #[serde(default)]
+    pub own_connection: bool,
 }
 
 /// Why a scenario was refused.

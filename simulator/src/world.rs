@@ -190,6 +190,9 @@ mod tests {
     fn street() -> Scenario {
         let mut street = Scenario::street_10().unwrap();
         street.site.start = "2026-06-21T07:00:00Z".parse().unwrap();
+        // One of the chargers is connected by itself.
+        let mut cars = street.homes.iter_mut().filter_map(|home| home.ev.as_mut());
+        cars.next().unwrap().own_connection = true;
         street
     }
 
@@ -206,11 +209,13 @@ mod tests {
         for (b, a) in before.0.iter().zip(&after.0) {
             let meter = |s: &HomeState| s.meter.import_ws - s.meter.export_ws;
             let pv = |s: &HomeState| s.pv.as_ref().map_or(0, |p| p.energy_ws);
-            let ev = |s: &HomeState| s.charger.as_ref().map_or(0, |c| c.energy_ws);
+            let car = |s: &HomeState| s.charger.as_ref().map_or(0, |c| c.energy_ws);
+            let ev = |s: &HomeState| if s.charger_apart { 0 } else { car(s) };
+            let beside = |s: &HomeState| car(s) - ev(s);
             let into = |s: &HomeState| s.battery.as_ref().map_or(0, |b| b.in_ws - b.out_ws);
             let assets = |s: &HomeState| s.load_ws + ev(s) + into(s) - pv(s);
             assert_eq!(meter(a) - meter(b), assets(a) - assets(b), "{}", a.id);
-            street_ws += meter(a) - meter(b);
+            street_ws += meter(a) - meter(b) + beside(a) - beside(b);
         }
         let feeder = |f: &FeederState| f.meter.import_ws - f.meter.export_ws - f.loss_ws;
         assert_eq!(feeder(&after.1) - feeder(&before.1), street_ws);

@@ -1,6 +1,7 @@
 //! `/api/v1/chargers` and `/api/v1/sessions`: prices and offers before the plug, sessions, and what a station brings.
 //!
-//! A session's name cannot be guessed: whoever has it may look at the session and stop it, with no account.
+//! A session's name cannot be guessed: whoever has it may look at the session, change and stop it, with no account. A
+//! household lists the sessions that it pays, an operator all; a correction of what was paid is the operator's.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -8,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use domain::energy::Energy;
 use domain::ids::ParticipantId;
+use domain::money::Money;
 use domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,19 +19,20 @@ use settlement::charging::offer::Expected;
 use settlement::charging::promise::Payer;
 use settlement::charging::receipt::word;
 use settlement::charging::session::State as Stands;
+use settlement::charging::split::Credit;
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Answer, Refused, home};
-use crate::auth::{Viewer, may_write};
+use super::answer::{Answer, Range, Refused, home, only};
+use crate::auth::{Role, Viewer, may_write};
 use crate::platform::Shared;
-use crate::platform::charging::{self, Offered, Place, Running};
+use crate::platform::charging::{self, Amended, Corrected, Offered, Place, Running, Wanted};
 use crate::web::Web;
 
 /// Energy where none is asked for, and the most that can be.
 pub(crate) const ENERGY_WH: i64 = 10_000;
 pub(crate) const ENERGY_MAX_WH: i64 = 200_000;
 
-fn money(amount: domain::money::Money) -> String {
+fn money(amount: Money) -> String {
     decimal(i128::from(amount.nano()), 2)
 }
 
@@ -58,6 +61,7 @@ fn shown(place: &Place, now: Option<&Expected>) -> anyhow::Result<Value> {
         "price_per_kwh": price.map(|p| p.to_string()),
         "currency": station.currency,
         "start_fee_before_tax": money(station.start_fee),
+        "time_per_hour_before_tax": money(station.time_per_hour),
         "parking_per_hour_before_tax": money(station.parking_per_hour),
         "parking_grace_s": station.parking_grace_s,
         "tax_percent": decimal(i128::from(station.tax_ppm) * 100_000, 0),
@@ -250,6 +254,198 @@ pub(super) async fn look(State(web): State<Web>, Path(id): Path<String>) -> Answ
     Ok(Json(session(&one, web.shared.clock.now())).into_response())
 }
 
+/// Which sessions.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Sessions {
+    /// Only what was offered at this time or later.
+    #[param(format = DateTime)]
+    from: Option<String>,
+    /// Only what was offered before this time.
+    #[param(format = DateTime)]
+    to: Option<String>,
+    /// Only what comes behind the last row of the page before: its `next`.
+    after: Option<String>,
+    /// Most rows on the page.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// The sessions that the household pays, for operators those of all, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/sessions", tag = "charging", params(Sessions),
+    responses((status = 200, body = Object))
+)]
+pub(super) async fn sessions(
+    State(web): State<Web>,
+    viewer: Viewer,
+    Query(asked): Query<Sessions>,
+) -> Answer {
+    let payer = match viewer.is(Role::Operator) {
+        true => None,
+        false => Some(home(&viewer)?),
+    };
+    let span = Range::new((asked.from, asked.to), asked.after, asked.limit).read()?;
+    let after = match &span.after {
+        None => None,
+        Some(name) => {
+            let before = charging::find(&web.shared, name).await?;
+            let quote = before.ok_or_else(Refused::no_page)?.promise.quote;
+            Some((quote.offered_at, quote.session))
+        }
+    };
+    let now = web.shared.clock.now();
+    let span_of = (span.from, span.to);
+    let found = charging::listed(&web.shared, payer, span_of, after.as_ref(), span.limit).await?;
+    let last = found.last().map(|one| one.promise.quote.session.clone());
+    let full = found.len() == usize::try_from(span.limit).unwrap_or(usize::MAX);
+    let items: Vec<Value> = found.iter().map(|one| session(one, now)).collect();
+    Ok(Json(json!({ "items": items, "next": last.filter(|_| full) })).into_response())
+}
+
+/// What a driver wants instead.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    /// How much energy in all.
+    #[schema(minimum = 1, maximum = 200_000)]
+    energy_wh: Option<i64>,
+    /// When the car leaves: until then prices have to be promised.
+    #[schema(format = DateTime)]
+    by: Option<String>,
+    /// Where the ceiling has to rise: the one that the driver agrees to.
+    ceiling: Option<String>,
+}
+
+/// Changes energy and time of a session that runs. Prices stay as promised; where it may cost more than the ceiling
+/// that was accepted, it is refused with what it may cost, until `ceiling` agrees to that and the difference is held.
+#[utoipa::path(
+    patch, path = "/api/v1/sessions/{id}", tag = "charging", params(("id" = String, Path)), request_body = Change,
+    responses((status = 200, body = Object))
+)]
+pub(super) async fn change(
+    State(web): State<Web>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Json(change): Json<Change>,
+) -> Answer {
+    may_write(&viewer, &headers, &web)?;
+    let now = web.shared.clock.now();
+    let energy = match change.energy_wh {
+        None => None,
+        Some(wh @ 1..=ENERGY_MAX_WH) => Some(Energy::from_wh(wh)),
+        Some(_) => return Err(Refused::bad(&format!("energy_wh: 1 to {ENERGY_MAX_WH}."))),
+    };
+    let by = change.by.map(|text| text.parse::<Timestamp>()).transpose();
+    let ceiling = change.ceiling.map(|text| text.parse::<Money>()).transpose();
+    let wanted = Wanted {
+        energy,
+        by: by.map_err(|e| Refused::bad(&format!("by: {e}.")))?,
+        ceiling: ceiling.map_err(|e| Refused::bad(&format!("ceiling: {e}.")))?,
+    };
+    let conflict = |detail: &str| Err(Refused::new(StatusCode::CONFLICT, detail));
+    match charging::change(&web.shared, &id, wanted, now).await? {
+        Amended::Changed(one) => Ok(Json(session(&one, now)).into_response()),
+        Amended::NotRunning => match charging::find(&web.shared, &id).await? {
+            Some(_) => conflict("This session has ended: nothing in it changes any more."),
+            None => Err(Refused::nothing()),
+        },
+        Amended::DoesNotFit(why) => Err(Refused::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &format!("It does not fit: {why}"),
+        )),
+        Amended::NeedsConsent(ceiling) => conflict(&format!(
+            "It may cost up to {0} with this, more than was agreed to: send `ceiling` \"{0}\" to agree. Until then \
+             nothing is changed.",
+            money(ceiling)
+        )),
+        Amended::NoFunds => Err(Refused::new(
+            StatusCode::PAYMENT_REQUIRED,
+            "There are not enough tokens for the higher ceiling. Nothing was changed.",
+        )),
+    }
+}
+
+/// An operator's correction.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewCredit {
+    /// Why; the driver reads it on the receipt.
+    #[schema(min_length = 1, max_length = 200)]
+    reason: String,
+    /// What the session costs instead; without it, what the readings come to that are in the books by now.
+    total: Option<String>,
+}
+
+/// Most characters of a correction's reason.
+const REASON_MAX_CHARS: usize = 200;
+
+/// Corrects what was paid for a session that has ended: the old record is taken back whole and a new one stands in its
+/// place. It only ever becomes less.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/{id}/credits", tag = "charging", params(("id" = String, Path)),
+    request_body = NewCredit, responses((status = 201, body = Object))
+)]
+pub(super) async fn credit(
+    State(web): State<Web>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Json(new): Json<NewCredit>,
+) -> Answer {
+    only(&viewer, Role::Operator)?;
+    may_write(&viewer, &headers, &web)?;
+    let reason = new.reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_MAX_CHARS {
+        let detail = format!("reason: 1 to {REASON_MAX_CHARS} characters.");
+        return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, &detail));
+    }
+    let total = new.total.map(|text| text.parse::<Money>()).transpose();
+    let total = total.map_err(|e| Refused::bad(&format!("total: {e}.")))?;
+    let now = web.shared.clock.now();
+    match charging::correct(&web.shared, &id, (total, reason), now).await? {
+        Corrected::Booked(credit) => {
+            let answer = Json(credited(&credit));
+            Ok((StatusCode::CREATED, answer).into_response())
+        }
+        Corrected::Nothing => Err(Refused::nothing()),
+        Corrected::NotLess(stands) => {
+            let detail = format!(
+                "The session stands at {}, and nothing is collected after its end: a correction has to be less.",
+                money(stands)
+            );
+            Err(Refused::new(StatusCode::CONFLICT, &detail))
+        }
+        Corrected::TooOften => {
+            let detail = "This session was corrected as often as one can be.";
+            Err(Refused::new(StatusCode::CONFLICT, detail))
+        }
+    }
+}
+
+fn credited(credit: &Credit) -> Value {
+    json!({
+        "at": Timestamp::from_unix_ms(credit.at_ms).to_string(),
+        "reason": credit.reason,
+        "credit_total": decimal(-i128::from(credit.old_total_nano), 2),
+        "new_total": decimal(i128::from(credit.new_total_nano), 2),
+        "refund": money(credit.refund()),
+    })
+}
+
+/// The corrections of a session, in their order.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{id}/credits", tag = "charging", params(("id" = String, Path)),
+    responses((status = 200, body = Object))
+)]
+pub(super) async fn credits(State(web): State<Web>, Path(id): Path<String>) -> Answer {
+    let found = charging::credits(&web.shared, &id).await?;
+    let items: Vec<Value> = found.iter().map(credited).collect();
+    Ok(Json(json!({ "items": items })).into_response())
+}
+
 /// Ends a session. One that has ended stays as it is.
 #[utoipa::path(
     delete, path = "/api/v1/sessions/{id}", tag = "charging", params(("id" = String, Path)),
@@ -296,6 +492,7 @@ fn session(one: &Running, now: Timestamp) -> Value {
         "held": money(session.held()),
         "debt": money(session.debt()),
         "currency": quote.currency,
+        "ready_by": quote.ready_by.to_string(),
         "expected_end": session.expected_end(now).map(|at| at.to_string()),
         "receipt": format!("/sessions/{}/receipt.json", quote.session),
     })

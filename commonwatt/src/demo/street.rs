@@ -12,13 +12,14 @@ use market_engine::bid::Level;
 use market_engine::grid::Network;
 use meter_gateway::config::Config;
 use runtime::broker::{Access, AccessList};
+use settlement::service::COMMUNITY_OWNER;
 use settlement::tariff::Tariff;
 use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
 use crate::site::{
-    ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, Wires,
-    write_private,
+    ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, Station,
+    Wires, write_private,
 };
 
 /// The user that the street's own MQTT meters have at the broker.
@@ -105,8 +106,17 @@ fn member(home: Option<&HomeScenario>, data: &DataDir) -> anyhow::Result<Gateway
     if home.is_some_and(|h| h.pv.is_some()) {
         points.push(point("inverter", PointRole::Submeter, HOME_RATING_W)?);
     }
-    if home.is_some_and(|h| h.ev.is_some()) {
-        points.push(point("charger", PointRole::Submeter, HOME_RATING_W)?);
+    if let Some(ev) = home.and_then(|h| h.ev.as_ref()) {
+        points.push(match ev.own_connection {
+            false => point("charger", PointRole::Submeter, HOME_RATING_W)?,
+            // A participant of its own, which buys its energy itself.
+            true => PointRecord {
+                point: PointId::new(format!("station-{place}.charger"))?,
+                role: PointRole::Connection,
+                participant: Some(ParticipantId::new(format!("station-{place}"))?),
+                rating_w: HOME_RATING_W,
+            },
+        });
     }
     let device_topics = home
         .filter(|h| h.meter == simulator::scenario::MeterKind::ShellyPro3em)
@@ -138,6 +148,7 @@ pub(super) fn site(
         .map(|(n, home)| wishes(n, home))
         .collect();
     let tariff = Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?;
+    let time_zone = chrono_tz::Europe::Berlin;
     Ok(Site {
         community: CommunityId::new(scenario.name.clone())?,
         interval_length_s: domain::time::DEFAULT_INTERVAL_S,
@@ -155,7 +166,7 @@ pub(super) fn site(
         web_listen,
         public_url: None,
         witnesses: Vec::new(),
-        time_zone: chrono_tz::Europe::Berlin,
+        time_zone,
         currency: "€".to_owned(),
         participants,
         gateways: members
@@ -169,20 +180,38 @@ pub(super) fn site(
                 points: g.points.clone(),
             })
             .collect(),
+        stations: stations(members, time_zone)?,
     })
 }
 
 /// The demo's street as wires: a transformer and one cable from house to house, 30 m each.
 fn wires(members: &Members) -> anyhow::Result<Wires> {
     let network = Network::from_json(NETWORK.as_bytes()).context("the demo's network")?;
-    let connections = members
-        .gateways
-        .iter()
-        .flat_map(|gateway| &gateway.points)
-        .filter(|point| point.role == PointRole::Connection);
-    let nodes = (FIRST_HOUSE_NODE..).zip(connections);
-    let nodes = nodes.map(|(node, point)| (point.point.to_string(), node));
+    // A station of its own hangs where its home does.
+    let homes = members.gateways.iter().filter(|g| g.home.is_some());
+    let nodes = (FIRST_HOUSE_NODE..).zip(homes).flat_map(|(node, gateway)| {
+        let connections = gateway
+            .points
+            .iter()
+            .filter(|p| p.role == PointRole::Connection);
+        connections.map(move |point| (point.point.to_string(), node))
+    });
     Wires::new("network.json".into(), network, nodes.collect())
+}
+
+/// The street's chargers, each with the built-in tariff; the community has a share.
+fn stations(members: &Members, zone: chrono_tz::Tz) -> anyhow::Result<Vec<Station>> {
+    let feeder = PointId::new(format!("{FEEDER}.meter"))?;
+    let mut stations = Vec::new();
+    for gateway in &members.gateways {
+        let Some(home) = &gateway.home else { continue };
+        let is_charger = |p: &&PointRecord| p.point.as_str().ends_with(".charger");
+        for point in gateway.points.iter().filter(is_charger) {
+            let shares = [(home.as_str(), 9_500), (COMMUNITY_OWNER, 500)];
+            stations.push(Station::example(point, home, &feeder, &shares, zone)?);
+        }
+    }
+    Ok(stations)
 }
 
 /// Homes differ in what local energy is worth to them: some pay a little more for it, some want more.
@@ -253,8 +282,15 @@ fn device_table(gateway: &GatewayMember, device: &DeviceEndpoint) -> toml::Table
     let text = |value: &str| toml::Value::String(value.to_owned());
     table.insert("name".into(), text(device.name));
     table.insert("profile".into(), text(profile_of(device.kind)));
-    let point = format!("{}.{}", gateway.place(), device.name);
-    let record = gateway.points.iter().find(|p| p.point.as_str() == point);
+    let named = |p: &&PointRecord| {
+        let name = p.point.as_str().rsplit_once('.');
+        name.is_some_and(|(_, name)| name == device.name)
+    };
+    let record = gateway.points.iter().find(named);
+    let point = record.map_or_else(
+        || format!("{}.{}", gateway.place(), device.name),
+        |record| record.point.to_string(),
+    );
     let role = match record.map(|r| r.role) {
         Some(PointRole::Connection) => "connection",
         Some(PointRole::Feeder) => "feeder",

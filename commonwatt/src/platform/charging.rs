@@ -5,7 +5,9 @@
 //! interval in which it was taken, and ends at the last interval that was metered. Every event is stored before its
 //! effects count, in one transaction with them; after a restart the sessions are their events again.
 
+mod amend;
 pub(crate) mod drivers;
+mod energy;
 mod offers;
 mod plan;
 mod shown;
@@ -20,7 +22,7 @@ use domain::energy::Energy;
 use domain::ids::{GatewayId, ParticipantId, PointId};
 use domain::money::Money;
 use domain::reading::{Obis, Reading};
-use domain::time::Timestamp;
+use domain::time::{Interval, Timestamp};
 use runtime::db::Tx;
 use settlement::charging::ocmf::Signer;
 use settlement::charging::promise::Promise;
@@ -31,6 +33,9 @@ use settlement::service::{self as books, StoredSession};
 
 use super::Shared;
 
+pub(crate) use amend::{Amended, Corrected, Wanted, change, correct, credits};
+pub(super) use energy::carry;
+use offers::PLAN_POWER_MAX_W;
 pub(crate) use offers::{AHEAD_S, Choice, Offered, Place, expected, offers, place, places, take};
 pub(crate) use shown::{income, ocmf, receipt};
 pub(crate) use story::{Story, story};
@@ -40,11 +45,16 @@ const RUNNING_MAX: usize = 1_000;
 /// Offers that stand at the same time; the oldest is forgotten.
 const OFFERS_MAX: usize = 4_096;
 
+/// Later than any reading.
+const END: Timestamp = Timestamp::from_unix_ms(i64::MAX);
+
 /// What is kept in memory of charging.
 pub(crate) struct Desk {
     offers: Mutex<BTreeMap<(Timestamp, String), Offered>>,
     running: tokio::sync::Mutex<BTreeMap<String, Running>>,
     signer: Signer,
+    /// The last command to each station that was a session's own, by its sequence.
+    own: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A session that has not ended.
@@ -55,6 +65,8 @@ pub(crate) struct Running {
     seq: u64,
     /// Until when the station was told to wait.
     told_until: Option<Timestamp>,
+    /// The interval for which its energy was ordered last.
+    ordered: Option<Interval>,
 }
 
 impl Desk {
@@ -77,6 +89,7 @@ impl Desk {
             offers: Mutex::default(),
             running: tokio::sync::Mutex::default(),
             signer,
+            own: Mutex::default(),
         })
     }
 
@@ -99,11 +112,15 @@ fn replayed(stored: StoredSession) -> anyhow::Result<Running> {
         session.apply(at, event);
         seq += 1;
     }
+    let mut promise = stored.promise;
+    // The driver may have changed it since.
+    promise.quote.clone_from(&session.terms().quote);
     Ok(Running {
-        promise: stored.promise,
+        promise,
         session,
         seq,
         told_until: None,
+        ordered: None,
     })
 }
 
@@ -140,6 +157,18 @@ pub(crate) async fn find(shared: &Shared, session: &str) -> anyhow::Result<Optio
     stored.map(replayed).transpose()
 }
 
+/// Sessions that were offered in `[from, to)`, newest first: those that a household pays, or all.
+pub(crate) async fn listed(
+    shared: &Shared,
+    payer: Option<&ParticipantId>,
+    span: (Timestamp, Timestamp),
+    after: Option<&(Timestamp, String)>,
+    limit: u32,
+) -> anyhow::Result<Vec<Running>> {
+    let stored = books::charging_list(&shared.db, payer, span, after, limit).await?;
+    stored.into_iter().map(replayed).collect()
+}
+
 /// What time and readings do to every session that runs. One that fails holds up no other.
 pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
     offers::forget_old(shared, now);
@@ -166,6 +195,11 @@ pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> 
             }
         }
     }
+    let busy: Vec<_> = running
+        .values()
+        .map(|one| one.promise.host.clone())
+        .collect();
+    energy::sweep(shared, &busy, now).await?;
     anyhow::ensure!(!failed, "not every charging session went on");
     Ok(())
 }
@@ -175,12 +209,18 @@ async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::R
     for (at, event) in metered(shared, &one).await? {
         step(&mut tx, shared, &mut one, at, event).await?;
     }
-    for event in plan::due(&one, now) {
+    let standing = plan::standing(shared, &one, now).await?;
+    for event in plan::due(&one, now, standing) {
         step(&mut tx, shared, &mut one, now, event).await?;
     }
     step(&mut tx, shared, &mut one, now, Event::Tick).await?;
     tx.commit().await?;
     plan::tell(shared, &mut one, now).await;
+    // The session's own steps are kept by now; an order that fails is tried again at the next beat.
+    if let Err(error) = energy::order(shared, &mut one, now).await {
+        let session = &one.promise.quote.session;
+        tracing::error!(session, "its energy could not be ordered: {error:#}");
+    }
     Ok(one)
 }
 
@@ -195,7 +235,7 @@ async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestam
     let from = last.plus_s(-i64::from(shared.market.rules.interval_length_s));
     let mut events = Vec::new();
     let waits = plan::waits(one);
-    for (_, reading) in books::charging_readings(&mut &shared.db, &point, from).await? {
+    for (_, reading) in books::charging_readings(&mut &shared.db, &point, (from, END)).await? {
         let (end, register) = (reading.interval.end(), import_end(&reading));
         let Some(register_wh) = register.filter(|_| end > last) else {
             continue;
@@ -214,6 +254,16 @@ async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestam
         events.push((end, event));
     }
     Ok(events)
+}
+
+/// The readings of the intervals from a session's beginning to its end that are in the books.
+async fn readings_of(shared: &Shared, one: &Running) -> anyhow::Result<Vec<Reading>> {
+    let Some([first, last]) = one.session.readings() else {
+        return Ok(Vec::new());
+    };
+    let point = PointId::new(&one.promise.quote.station)?;
+    let found = books::charging_readings(&mut &shared.db, &point, (first.0, last.0)).await?;
+    Ok(found.into_iter().map(|(_, reading)| reading).collect())
 }
 
 fn import_end(reading: &Reading) -> Option<i64> {
@@ -236,9 +286,10 @@ async fn step(
         if effects.is_empty() && one.session == before {
             continue;
         }
-        let session = &one.promise.quote.session;
-        books::charging_event(tx, session, one.seq, at, event).await?;
+        let session = one.promise.quote.session.clone();
+        books::charging_event(tx, &session, one.seq, at, event).await?;
         one.seq += 1;
+        one.promise.quote.clone_from(&one.session.terms().quote);
         for effect in effects {
             match effect {
                 Effect::PlaceHold(amount) => {
@@ -276,10 +327,13 @@ async fn pay(
     let parts = match one.session.bill().filter(|_| capture > Money::ZERO) {
         None => None,
         Some(bill) => {
-            let pass_through = PassThrough {
-                energy: energy_cost(shared, one).await?,
-                tax: bill.tax,
+            // What a station buys by itself is carried to the owners run by run, as it is settled.
+            let energy = match one.promise.buys {
+                true => Money::ZERO,
+                false => energy_cost(shared, one).await?,
             };
+            let tax = bill.tax;
+            let pass_through = PassThrough { energy, tax };
             let salt = &one.promise.quote.session;
             Some(split(capture, pass_through, &one.promise.owners, salt)?)
         }
@@ -287,15 +341,19 @@ async fn pay(
     Ok(books::charging_settle(tx, at, &one.promise, parts.as_ref(), release).await?)
 }
 
-/// What the energy of a session cost its host: in each interval the local price with the network fee where there
+/// What the energy of a session cost: what the runs came to so far for a station that buys by itself; behind its host's
+/// meter, in each interval the local price with the network fee where there
 /// was one, and never more than the utility's.
 async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Money> {
+    if one.promise.buys {
+        let session = &one.promise.quote.session;
+        return Ok(books::charging_energy_cost(&shared.db, session).await?);
+    }
     let Some([first, last]) = one.session.readings() else {
         return Ok(Money::ZERO);
     };
-    let point = PointId::new(&one.promise.quote.station)?;
     let (mut cost, mut before_wh) = (Money::ZERO, first.1);
-    for (_, reading) in books::charging_readings(&mut &shared.db, &point, first.0).await? {
+    for reading in readings_of(shared, one).await? {
         let Some(end_wh) = import_end(&reading).filter(|_| reading.interval.end() <= last.0) else {
             continue;
         };
@@ -337,6 +395,8 @@ pub(crate) async fn open(
     step(&mut tx, shared, &mut one, now, Event::Accepted).await?;
     tx.commit().await?;
     if !matches!(one.session.state(), State::Closed(_)) {
+        // The session before may have kept the station from charging for a while.
+        plan::allow(shared, &one, now).await;
         running.insert(name, one.clone());
     }
     Ok(Some(one))
@@ -374,13 +434,4 @@ fn device_of(shared: &Shared, station: &str) -> Option<(GatewayId, String)> {
     let gateway = found.next()?;
     let (_, device) = station.rsplit_once('.')?;
     Some((gateway.id.clone(), device.to_owned()))
-}
-
-/// The household behind whose meter a station is.
-fn host_of(shared: &Shared, station: &str) -> Option<ParticipantId> {
-    let mut points = shared.site.points();
-    points
-        .find(|p| p.point.as_str() == station)?
-        .participant
-        .clone()
 }

@@ -2,7 +2,7 @@
 //! were signed, and every one of both kept.
 
 use anyhow::Context;
-use domain::command::{Ack, Command};
+use domain::command::{Ack, Act, Command, SetPoint};
 use domain::ids::{Digest32, GatewayId};
 use domain::signed::{PublicKey, Signed, Verified};
 use domain::time::Timestamp;
@@ -18,13 +18,20 @@ pub(crate) const FORWARDS_MAX: usize = 64;
 const ACKS_MAX: i64 = 256;
 
 /// The tables of commands and answers.
-pub(super) const MIGRATIONS: &[Migration] = &[COMMANDS, BY_TIME];
+pub(super) const MIGRATIONS: &[Migration] = &[COMMANDS, BY_TIME, NEWEST_FIRST];
 
 const BY_TIME: Migration = Migration {
     version: 4002,
     description: "commands by the time at which they were taken",
     sqlite: "CREATE INDEX control_command_taken ON control_command (taken_ms)",
     postgres: "CREATE INDEX control_command_taken ON control_command (taken_ms)",
+};
+
+const NEWEST_FIRST: Migration = Migration {
+    version: 4003,
+    description: "a gateway's newest commands are found by their time",
+    sqlite: "CREATE INDEX control_command_newest ON control_command (gateway, taken_ms)",
+    postgres: "CREATE INDEX control_command_newest ON control_command (gateway, taken_ms)",
 };
 
 const COMMANDS: Migration = Migration {
@@ -72,6 +79,10 @@ CREATE TRIGGER control_ack_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON co
     FOR EACH STATEMENT EXECUTE FUNCTION control_append_only();",
 };
 
+/// Commands to one gateway that are looked through for the newest to a device.
+const NEWEST_MAX: i64 = 256;
+const NEWEST: &str = "SELECT message FROM control_command WHERE gateway = $1 AND taken_ms >= $2
+    ORDER BY taken_ms DESC LIMIT $3";
 const KEEP: &str = "INSERT INTO control_command (digest, gateway, message, taken_ms)
     VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING";
 const GATEWAY: &str = "SELECT gateway FROM control_command WHERE digest = $1";
@@ -189,6 +200,33 @@ pub(super) async fn hear(
     tracing::info!(%gateway, command = %ack.command, outcome, why, "answer to a command");
     shared.control.heard.notify_waiters();
     Ok(())
+}
+
+/// The command about a set-point of a device that has the last word, of those taken since then.
+pub(super) async fn newest(
+    db: &Db,
+    gateway: &GatewayId,
+    (device, set_point): (&str, SetPoint),
+    since: Timestamp,
+) -> anyhow::Result<Option<Command>> {
+    let rows: Vec<(Vec<u8>,)> = db
+        .fetch_all(NEWEST, args![gateway.as_str(), since.unix_ms(), NEWEST_MAX])
+        .await?;
+    let mut newest: Option<Command> = None;
+    for (bytes,) in rows {
+        let command = Signed::<Command>::from_bytes(bytes).stored();
+        let command = command.context("a stored command is damaged")?;
+        let about = match command.act {
+            Act::Set { set_point, .. } | Act::Release { set_point } => set_point,
+        };
+        let later = newest
+            .as_ref()
+            .is_none_or(|known| known.sequence < command.sequence);
+        if command.device == device && about == set_point && later {
+            newest = Some(command);
+        }
+    }
+    Ok(newest)
 }
 
 /// The answers to a command, oldest first; `None` where there was no such command.

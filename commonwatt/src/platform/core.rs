@@ -320,8 +320,9 @@ impl Core {
                 standing::beat(&self.shared, &mut self.standing, now).await,
             ),
             ("orders", self.place_orders(now).await),
-            ("settlement", self.settle(now).await),
+            // Before settlement, which asks whose session an interval was.
             ("charging", super::charging::beat(&self.shared, now).await),
+            ("settlement", self.settle(now).await),
             ("the pages' picture", self.picture().await),
         ];
         let failed = done
@@ -429,6 +430,9 @@ impl Core {
             &mut tx, community, now, interval, run, clearing, trades,
         )
         .await?;
+        if !summary.again {
+            super::charging::carry(&mut tx, &self.shared, now, (interval, run)).await?;
+        }
         witnesses::sign_heads(&mut tx, &self.shared, now).await?;
         tx.commit().await?;
         let inputs = summary.inputs.map(|digest| digest.to_string());
@@ -505,5 +509,7 @@ pub(crate) fn next_to_close(shared: &Shared, now: Timestamp) -> anyhow::Result<I
 
 #[cfg(test)]
 mod autopilot_tests;
+#[cfg(test)]
+mod charging_tests;
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,7 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
     assert!(page == 200 && text.contains("Another car"), "{text}");
 
     let path = format!("/api/v1/sessions/{}", session["id"].as_str().unwrap());
+    changed(&demo, &path, &session);
     wait_for("energy in the car", || {
         (json(&demo, &path)["energy_wh"].as_i64() > Some(0)).then_some(())
     });
@@ -184,6 +185,50 @@ fn as_people_read_it(demo: &Demo, charger: &str, session: &str) {
     assert_eq!(demo.send("POST", &stop, &form, b"").status, 303);
 }
 
+/// The driver wants more, and agrees to what it may cost.
+fn changed(demo: &Demo, path: &str, session: &Value) {
+    let kind = "Content-Type: application/json\r\n";
+    let patch = |body: &str| {
+        let answer = demo.send("PATCH", path, kind, body.as_bytes());
+        (
+            answer.status,
+            serde_json::from_str::<Value>(&answer.body).unwrap(),
+        )
+    };
+    assert_eq!(patch(r#"{"energy_wh": 0}"#).0, 400);
+    assert_eq!(patch(r#"{"by": "2026-01-01T00:00:00Z"}"#).0, 422);
+    // What does not fit until the time that was told needs another one.
+    assert_eq!(patch(r#"{"energy_wh": 60000}"#).0, 422);
+    let by = json(demo, path)["ready_by"].as_str().unwrap().to_owned();
+    let first: domain::time::Timestamp = by.parse().unwrap();
+    let by = first.plus_s(3 * 3_600);
+    let (status, told) = patch(&format!(r#"{{"energy_wh": 30000, "by": "{by}"}}"#));
+    assert_eq!(status, 409, "{told}");
+    let detail = told["detail"].as_str().unwrap();
+    let (_, agreed) = detail.split_once("send `ceiling` \"").unwrap();
+    let (agreed, _) = agreed.split_once('"').unwrap();
+    let before = json(demo, path);
+    assert_eq!(
+        (&before["held"], &before["wanted_wh"]),
+        (&session["ceiling"], &20_000.into())
+    );
+    // A cent more, since time goes on between the two.
+    let more = agreed.parse::<domain::money::Money>().unwrap().nano() + 1_000_000_000;
+    let more = domain::money::Money::from_nano(more);
+    let (status, now) = patch(&format!(
+        r#"{{"energy_wh": 30000, "by": "{by}", "ceiling": "{more}"}}"#
+    ));
+    assert_eq!(status, 200, "{now}");
+    assert_eq!(
+        (&now["held"], &now["wanted_wh"]),
+        (&now["ceiling"], &30_000.into())
+    );
+    assert!(nano(&now["ceiling"]) > nano(&session["ceiling"]));
+    // Less is wanted: the ceiling stays.
+    let (status, less) = patch(&format!(r#"{{"energy_wh": 10000, "by": "{first}"}}"#));
+    assert_eq!((status, &less["ceiling"]), (200, &now["ceiling"]), "{less}");
+}
+
 /// The receipt and the OCMF text, as they are and changed.
 fn checked(demo: &Demo, data: &std::path::Path, page: &str) {
     let verify = |name: &str, text: &str, key: &str| {
@@ -199,6 +244,16 @@ fn checked(demo: &Demo, data: &std::path::Path, page: &str) {
     let receipt = demo.get(&format!("{page}/receipt.json")).1;
     let (code, told) = verify("charged.json", &receipt, &operator);
     assert_eq!(code, Some(0), "{told}");
+    // Once a checkpoint reaches them: both readings in the log, by a key that the operator let sign for the station.
+    let receipt = wait_for("a checkpoint over the session's readings", || {
+        let receipt = demo.get(&format!("{page}/receipt.json")).1;
+        (receipt.matches("\"log\":").count() == 2).then_some(receipt)
+    });
+    let (code, told) = verify("charged.json", &receipt, &operator);
+    assert_eq!(code, Some(0), "{told}");
+    for step in ["which the operator let sign", "readings log"] {
+        assert!(told.contains(step), "{step}: {told}");
+    }
     let forged = receipt.replacen("\"ended\":\"stopped\"", "\"ended\":\"expired\"", 1);
     let (code, told) = verify("forged.json", &forged, &operator);
     assert_eq!(code, Some(1), "{told}");

@@ -21,6 +21,41 @@ pub struct FileError {
     pub message: String,
 }
 
+impl FileError {
+    /// The line, counted from 1, on which a path's value begins in a text, or the nearest that is there above it.
+    #[must_use]
+    pub fn line_of(text: &str, path: &str) -> Option<usize> {
+        let mut node = Node::root(text).ok()?;
+        let mut steps = path.strip_prefix('$')?.split(['.', '[']);
+        steps.next();
+        for step in steps {
+            let below = match step.strip_suffix(']').map(str::parse::<usize>) {
+                Some(Ok(place)) => node
+                    .list()
+                    .ok()
+                    .and_then(|list| list.into_iter().nth(place)),
+                Some(Err(_)) => None,
+                None => node
+                    .members()
+                    .ok()
+                    .and_then(|mut members| members.remove(step)),
+            };
+            match below {
+                Some(below) => node = below,
+                None => break,
+            }
+        }
+        // A value borrows its text, so its place is the distance between the two.
+        let place = node
+            .raw
+            .get()
+            .as_ptr()
+            .addr()
+            .checked_sub(text.as_ptr().addr())?;
+        Some(text.get(..place)?.matches('\n').count() + 1)
+    }
+}
+
 /// A place in a JSON text.
 pub(super) struct Node<'a> {
     pub(super) path: String,

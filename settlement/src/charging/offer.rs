@@ -1,7 +1,7 @@
 //! Before the plug: the price now and for the next hours, and offers with a ceiling each.
 //!
-//! A kWh costs the driver what the energy is expected to cost, never more than the utility's, and the station's
-//! margin on top. A plan says in which intervals the car charges; where the plan comes from (as soon as possible,
+//! A kWh costs the driver what the energy is expected to cost, never more than the utility's, and what the station's
+//! tariff asks on top, or what that asks alone ([`super::station`]). A plan says in which intervals the car charges; where the plan comes from (as soon as possible,
 //! the market's deadline rule, the most local intervals) is the caller's affair. The ceiling is what the bill can
 //! come to at the dearest price from the plan's first to its last interval, with the start fee and an hour of parking.
 
@@ -9,28 +9,9 @@ use domain::energy::Energy;
 use domain::money::{Money, MoneyError, Price};
 use domain::time::{Interval, Timestamp};
 
+use super::session::Session;
+use super::station::Station;
 use super::terms::{PRICES_MAX, Quote};
-
-/// What a station asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Station {
-    /// Its name.
-    pub id: String,
-    /// ISO 4217.
-    pub currency: String,
-    /// Its power.
-    pub power_max_w: u32,
-    /// On every kWh, before tax.
-    pub margin: Price,
-    /// Once a session, before tax.
-    pub start_fee: Money,
-    /// For an hour of parking after the grace time, before tax.
-    pub parking_per_hour: Money,
-    /// Free parking.
-    pub parking_grace_s: u32,
-    /// In millionths.
-    pub tax_ppm: u32,
-}
 
 /// What is expected of an interval.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,42 +32,6 @@ impl Expected {
     pub fn cost(&self) -> Price {
         self.local
             .map_or(self.utility, |local| local.min(self.utility))
-    }
-}
-
-impl Station {
-    /// What a kWh costs the driver in this interval, before tax.
-    ///
-    /// # Errors
-    /// The price does not fit.
-    pub fn price(&self, expected: &Expected) -> Result<Price, MoneyError> {
-        expected
-            .cost()
-            .checked_add(self.margin)
-            .ok_or(MoneyError::Overflow)
-    }
-
-    /// The same with tax, as it is shown: rounded up to the tick.
-    ///
-    /// # Errors
-    /// The price does not fit.
-    pub fn all_in(&self, expected: &Expected) -> Result<Price, MoneyError> {
-        let product = i128::from(self.price(expected)?.micro_per_kwh()) * i128::from(self.whole());
-        let up = -(-product).div_euclid(1_000_000);
-        let micro = i64::try_from(up).map_err(|_| MoneyError::Overflow)?;
-        Ok(Price::from_micro_per_kwh(micro))
-    }
-
-    /// One and the tax, in millionths.
-    fn whole(&self) -> i64 {
-        1_000_000 + i64::from(self.tax_ppm)
-    }
-
-    fn with_tax(&self, before_tax: Money) -> Result<Money, MoneyError> {
-        Money::from_ratio(
-            i128::from(before_tax.nano()) * i128::from(self.whole()),
-            1_000_000,
-        )
     }
 }
 
@@ -184,21 +129,106 @@ pub fn offer(
         let sum = parts.try_fold(Money::ZERO, Money::checked_add);
         station.with_tax(sum.ok_or(MoneyError::Overflow)?)
     };
+    let hours_of = |ms: i64| {
+        Money::from_ratio(
+            i128::from(station.time_per_hour.nano()) * i128::from(ms),
+            3_600_000,
+        )
+    };
+    let planned_ms = plan.iter().map(|(i, _)| i.end().ms_since(i.start())).sum();
     let most = [
         dearest.amount(energy)?,
         station.start_fee,
+        hours_of(last.end().ms_since(first.start()))?,
         station.parking_per_hour,
     ];
+    let ceiling = whole_cents_up(sum(&most)?)?;
+    let ceiling = station.most.map_or(ceiling, |most| most.min(ceiling));
+    let expected = sum(&[cost, station.start_fee, hours_of(planned_ms)?])?;
     let permille = local_wh / i128::from(energy.wh());
     Ok(Some(Offer {
         energy,
-        expected: sum(&[cost, station.start_fee])?,
-        ceiling: whole_cents_up(sum(&most)?)?,
+        expected: expected.min(ceiling),
+        ceiling,
         ready_by: last.end(),
         local_permille: u32::try_from(permille).unwrap_or(1_000).min(1_000),
         prices,
         plan,
     }))
+}
+
+/// Another plan for a session that runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replan {
+    /// When it charges from now on.
+    pub plan: Plan,
+    /// What it may cost in all, with tax: what it has come to, and the rest at the dearest price on the way.
+    pub needs: Money,
+    /// Energy that does not fit into the time.
+    pub missing: Energy,
+}
+
+/// Plans the rest of a session anew: `energy` in all until `by`, cheapest first by the prices that were promised.
+///
+/// # Errors
+/// An amount that does not fit.
+pub fn replan(
+    session: &Session,
+    now: Timestamp,
+    (by, power_w): (Timestamp, u32),
+    energy: Energy,
+) -> Result<Replan, MoneyError> {
+    let quote = &session.terms().quote;
+    let rest = energy
+        .checked_sub(session.energy())
+        .ok_or(MoneyError::Overflow)?;
+    let rest = rest.max(Energy::ZERO);
+    let last = quote.prices.last().map_or(Price::ZERO, |(_, price)| *price);
+    let length_s = quote
+        .prices
+        .first()
+        .map_or(domain::time::DEFAULT_INTERVAL_S, |(i, _)| i.length_s());
+    let mut ahead: Vec<Expected> = Vec::new();
+    let mut next = Interval::containing(now, length_s).ok();
+    while let Some(interval) = next.filter(|i| i.start() < by && ahead.len() < PRICES_MAX) {
+        let promised = quote.prices.iter().find(|(i, _)| *i == interval);
+        ahead.push(Expected {
+            interval,
+            local: None,
+            utility: promised.map_or(last, |(_, price)| *price),
+            local_permille: 0,
+        });
+        next = Some(interval.next());
+    }
+    let plan = fill(now, by, rest, power_w, &ahead, Expected::cost);
+    let planned: i64 = plan.iter().map(|(_, e)| e.wh()).sum();
+    let until = plan.last().map_or(now, |(i, _)| i.end());
+    let on_the_way = ahead.iter().filter(|e| e.interval.start() < until);
+    let dearest = on_the_way.map(Expected::cost).max().unwrap_or(last);
+    let so_far = session.bill_so_far().map_err(|_| MoneyError::Overflow)?;
+    let hours = i128::from(until.ms_since(now).max(0));
+    let mut more = vec![
+        dearest.amount(rest)?.max(Money::ZERO),
+        Money::from_ratio(i128::from(quote.time_per_hour.nano()) * hours, 3_600_000)?,
+        quote.parking_per_hour,
+    ];
+    if so_far.is_none() {
+        more.push(quote.start_fee);
+    }
+    let mut before_tax = more.into_iter();
+    let before_tax = before_tax
+        .try_fold(Money::ZERO, Money::checked_add)
+        .ok_or(MoneyError::Overflow)?;
+    let whole = 1_000_000 + i128::from(quote.tax_ppm);
+    let more = Money::from_ratio(i128::from(before_tax.nano()) * whole, 1_000_000)?;
+    let needs = so_far
+        .map_or(Money::ZERO, |bill| bill.total)
+        .checked_add(more);
+    Ok(Replan {
+        plan,
+        needs: whole_cents_up(needs.ok_or(MoneyError::Overflow)?)?,
+        missing: Energy::from_wh(rest.wh().saturating_sub(planned)),
+    })
 }
 
 /// A ceiling is a round number that people can keep in mind.
@@ -226,6 +256,7 @@ impl Offer {
             currency: station.currency.clone(),
             prices: self.prices.clone(),
             start_fee: station.start_fee,
+            time_per_hour: station.time_per_hour,
             parking_per_hour: station.parking_per_hour,
             parking_grace_s: station.parking_grace_s,
             tax_ppm: station.tax_ppm,
@@ -242,20 +273,15 @@ impl Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::charging::station::EnergyPrice;
+    use crate::charging::station::tests::{TARIFF, site};
+    use crate::charging::tariff::Tariff;
     use crate::charging::terms::Terms;
     use proptest::prelude::*;
 
     fn station() -> Station {
-        Station {
-            id: "charger-1".to_owned(),
-            currency: "EUR".to_owned(),
-            power_max_w: 11_000,
-            margin: Price::from_micro_per_kwh(40_000),
-            start_fee: Money::from_nano(300_000_000),
-            parking_per_hour: Money::from_nano(1_000_000_000),
-            parking_grace_s: 3_600,
-            tax_ppm: 190_000,
-        }
+        let site = site(EnergyPrice::PassedOn);
+        Station::new(site, &Tariff::from_json(TARIFF).unwrap()[0]).unwrap()
     }
 
     /// Local prices in thousandths, one an interval; 0 is unknown.

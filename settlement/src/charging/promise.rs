@@ -29,8 +29,10 @@ pub struct Promise {
     pub plan: Plan,
     /// Who pays.
     pub payer: Payer,
-    /// Whose meter the station is behind: who has paid for the energy.
+    /// Whose meter the energy went through: the station's own participant, or the household it is behind.
     pub host: ParticipantId,
+    /// Whether that is the station itself, which buys its energy in the auction.
+    pub buys: bool,
     /// Whose the station is.
     pub owners: Vec<Owner>,
 }
@@ -51,6 +53,8 @@ struct Stored {
     currency: String,
     prices_micro_per_kwh: Vec<Timed>,
     start_fee_nano: i64,
+    #[serde(default)]
+    time_per_hour_nano: i64,
     parking_per_hour_nano: i64,
     parking_grace_s: u32,
     tax_ppm: u32,
@@ -63,10 +67,43 @@ struct Stored {
     plan_wh: Vec<Timed>,
     payer: Payer,
     host: String,
+    #[serde(default)]
+    buys: bool,
     owners_basis_points: Vec<(String, u32)>,
 }
 
+fn planned((interval, energy): &(Interval, Energy)) -> Timed {
+    (interval.start_s(), interval.length_s(), energy.wh())
+}
+
+fn of_plan((start_s, length_s, wh): Timed) -> Result<(Interval, Energy), PromiseError> {
+    Ok((interval(start_s, length_s)?, Energy::from_wh(wh)))
+}
+
+fn interval(start_s: i64, length_s: u32) -> Result<Interval, PromiseError> {
+    Interval::new(start_s, length_s).map_err(|e| PromiseError(e.to_string()))
+}
+
 impl Promise {
+    /// A plan as it is stored.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn plan_text(plan: &Plan) -> Result<String, PromiseError> {
+        let timed: Vec<Timed> = plan.iter().map(planned).collect();
+        serde_json::to_string(&timed).map_err(|e| PromiseError(e.to_string()))
+    }
+
+    /// Reads what [`Promise::plan_text`] wrote.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn plan_of(text: &str) -> Result<Plan, PromiseError> {
+        let timed: Vec<Timed> =
+            serde_json::from_str(text).map_err(|e| PromiseError(e.to_string()))?;
+        timed.into_iter().map(of_plan).collect()
+    }
+
     /// The text that is stored.
     ///
     /// # Errors
@@ -74,13 +111,13 @@ impl Promise {
     pub fn to_text(&self) -> Result<String, PromiseError> {
         let quote = &self.quote;
         let price = |(i, p): &(Interval, Price)| (i.start_s(), i.length_s(), p.micro_per_kwh());
-        let planned = |(i, e): &(Interval, Energy)| (i.start_s(), i.length_s(), e.wh());
         let stored = Stored {
             session: quote.session.clone(),
             station: quote.station.clone(),
             currency: quote.currency.clone(),
             prices_micro_per_kwh: quote.prices.iter().map(price).collect(),
             start_fee_nano: quote.start_fee.nano(),
+            time_per_hour_nano: quote.time_per_hour.nano(),
             parking_per_hour_nano: quote.parking_per_hour.nano(),
             parking_grace_s: quote.parking_grace_s,
             tax_ppm: quote.tax_ppm,
@@ -93,6 +130,7 @@ impl Promise {
             plan_wh: self.plan.iter().map(planned).collect(),
             payer: self.payer.clone(),
             host: self.host.as_str().to_owned(),
+            buys: self.buys,
             owners_basis_points: self
                 .owners
                 .iter()
@@ -108,9 +146,6 @@ impl Promise {
     /// It is damaged.
     pub fn from_text(text: &str) -> Result<Promise, PromiseError> {
         let stored: Stored = serde_json::from_str(text).map_err(|e| PromiseError(e.to_string()))?;
-        let interval = |start_s, length_s| {
-            Interval::new(start_s, length_s).map_err(|e| PromiseError(e.to_string()))
-        };
         let mut prices = Vec::with_capacity(stored.prices_micro_per_kwh.len());
         for (start_s, length_s, micro) in stored.prices_micro_per_kwh {
             prices.push((
@@ -118,10 +153,11 @@ impl Promise {
                 Price::from_micro_per_kwh(micro),
             ));
         }
-        let mut plan = Plan::with_capacity(stored.plan_wh.len());
-        for (start_s, length_s, wh) in stored.plan_wh {
-            plan.push((interval(start_s, length_s)?, Energy::from_wh(wh)));
-        }
+        let plan = stored
+            .plan_wh
+            .into_iter()
+            .map(of_plan)
+            .collect::<Result<_, _>>()?;
         let host = ParticipantId::new(stored.host).map_err(|e| PromiseError(e.to_string()))?;
         let owner = |(name, basis_points)| Owner { name, basis_points };
         Ok(Promise {
@@ -131,6 +167,7 @@ impl Promise {
                 currency: stored.currency,
                 prices,
                 start_fee: Money::from_nano(stored.start_fee_nano),
+                time_per_hour: Money::from_nano(stored.time_per_hour_nano),
                 parking_per_hour: Money::from_nano(stored.parking_per_hour_nano),
                 parking_grace_s: stored.parking_grace_s,
                 tax_ppm: stored.tax_ppm,
@@ -144,6 +181,7 @@ impl Promise {
             plan,
             payer: stored.payer,
             host,
+            buys: stored.buys,
             owners: stored.owners_basis_points.into_iter().map(owner).collect(),
         })
     }

@@ -1,6 +1,5 @@
-//! A session's receipt: terms, record, bill, payment and the signed readings, signed by the operator; and its
-//! verifier, which needs nothing else. That the keys of the readings are a gateway's is the operator's word: the
-//! receipt carries them and no key record.
+//! A session's receipt: terms, record, bill, payment, the signed readings with the operator's record of their key and
+//! their place in the log, and where the energy came from; signed by the operator. Its verifier needs nothing else.
 //!
 //! `{"receipt": {…}, "operator_key": …, "signature": …}`: what is signed is the text of `receipt` as it stands,
 //! after the line `commonwatt/<community>/charging-receipt/v1`. The tariff and the record in it are OCPI's, and the
@@ -8,26 +7,37 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use domain::energy::Energy;
 use domain::ids::CommunityId;
 use domain::money::Money;
 use domain::reading::{Obis, Reading};
 use domain::signed::{PublicKey, Signed, SigningKey};
+use domain::time::Timestamp;
 use ed25519_dalek::Signer as _;
 
+mod proof;
+
+use self::proof::{Origins, Trust, base64};
 use super::json::{FileError, Node, needed};
 use super::rate::rate;
 use super::record::Record;
 use super::session::{Ending, Session, State};
+use super::split::Credit;
 use super::tariff::Tariff;
 use super::{NANO, decimal};
 use crate::log::checkpoint::Log;
 use crate::log::policy::Policy;
 use crate::prove::{Report, Trusted};
 
+pub use self::proof::{Origin, Settled};
+
 /// What a receipt says it is.
 pub const FORMAT: &str = "commonwatt-charging-receipt/v1";
-/// Longest receipt that is read.
+/// Longest receipt that is read: two days of quarter-hours with their proofs fit.
 pub const RECEIPT_MAX_BYTES: usize = 1 << 20;
+/// Who carries the price risk, as every receipt says it.
+pub const PRICE_RISK: &str = "The driver pays the promised prices and never more than the ceiling. What the energy costs \
+    beyond that is the loss of the station's owners, what it costs less is their gain.";
 
 /// A signed reading with the key that signed it.
 #[derive(Clone, Debug)]
@@ -36,6 +46,21 @@ pub struct Proof {
     pub reading: Signed<Reading>,
     /// The gateway's key.
     pub key: PublicKey,
+    /// The operator's signed record of that key.
+    pub record: Option<Vec<u8>>,
+    /// The proof that the readings log holds the reading, opened (a `*.tlog-proof` text).
+    pub log: Option<String>,
+}
+
+/// What a receipt is made of beside the session.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    /// The readings of the interval at whose end the session began, and of the one at whose end it ended.
+    pub proofs: &'a [Proof; 2],
+    /// Where the energy came from, for a station that buys by itself.
+    pub settled: Option<&'a [Settled]>,
+    /// Corrections since, in their order.
+    pub credits: &'a [Credit],
 }
 
 /// Why there is no receipt.
@@ -49,14 +74,13 @@ pub enum ReceiptError {
     Nothing,
 }
 
-/// Writes and signs the receipt of a session that has ended. The proofs are of the interval at whose end the
-/// session began, and of the one at whose end it ended.
+/// Writes and signs the receipt of a session that has ended.
 ///
 /// # Errors
 /// The session goes on, or nothing was metered.
 pub fn write(
     session: &Session,
-    proofs: &[Proof; 2],
+    parts: &Parts<'_>,
     community: &CommunityId,
     operator: &SigningKey,
 ) -> Result<String, ReceiptError> {
@@ -76,19 +100,11 @@ pub fn write(
     };
     let money = |amount: Money| decimal(i128::from(amount.nano()), 2);
     let released = quote.ceiling.checked_sub(paid).unwrap_or(Money::ZERO);
-    let proof = |proof: &Proof| {
-        let (reading, key) = (proof.reading.as_bytes(), proof.key.to_bytes());
-        format!(
-            "{{\"reading\":\"{}\",\"key\":\"{}\"}}",
-            STANDARD.encode(reading),
-            STANDARD.encode(key)
-        )
-    };
     let shown = bill.to_json(&record);
     let body = format!(
         "{{\"format\":\"{FORMAT}\",\"community\":{community},\"session\":{session},\"station\":{station},\"ended\":{ended},\
         \"ceiling\":\"{ceiling}\",\"paid\":\"{paid}\",\"released\":\"{released}\",\"debt\":\"{debt}\",\
-        \"tariff\":{tariff},\"record\":{record},\"bill\":{shown},\"readings\":[{first},{last}]}}",
+        \"price_risk\":{risk},\"tariff\":{tariff},\"record\":{record},\"bill\":{shown},\"readings\":[{first},{last}]{more}}}",
         community = quoted(community.as_str()),
         session = quoted(&quote.session),
         station = quoted(&quote.station),
@@ -99,8 +115,10 @@ pub fn write(
         debt = money(session.debt()),
         tariff = terms.tariff.to_ocpi(),
         record = record.to_ocpi(),
-        first = proof(&proofs[0]),
-        last = proof(&proofs[1]),
+        risk = quoted(PRICE_RISK),
+        first = written(&parts.proofs[0]),
+        last = written(&parts.proofs[1]),
+        more = more(parts, session.energy()),
     );
     let signature = operator
         .sign(&to_sign(community.as_str(), &body))
@@ -111,6 +129,44 @@ pub fn write(
         STANDARD.encode(key),
         STANDARD.encode(signature)
     ))
+}
+
+fn written(proof: &Proof) -> String {
+    let (reading, key) = (
+        base64(proof.reading.as_bytes()),
+        base64(&proof.key.to_bytes()),
+    );
+    let record = proof.record.as_ref();
+    let record = record.map_or(String::new(), |record| {
+        format!(",\"record\":{}", base64(record))
+    });
+    let log = proof.log.as_ref();
+    let log = log.map_or(String::new(), |log| format!(",\"log\":{}", quoted(log)));
+    format!("{{\"reading\":{reading},\"key\":{key}{record}{log}}}")
+}
+
+/// The members that not every receipt has.
+fn more(parts: &Parts<'_>, metered: Energy) -> String {
+    let mut more = String::new();
+    if let Some(settled) = parts.settled {
+        more += &format!(",\"energy\":{}", proof::written(settled, metered));
+    }
+    if !parts.credits.is_empty() {
+        let money = |nano: i64| decimal(i128::from(nano), 2);
+        let one = |credit: &Credit| {
+            format!(
+                "{{\"at\":\"{}\",\"reason\":{},\"credit_total\":\"{}\",\"new_total\":\"{}\",\"refund\":\"{}\"}}",
+                Timestamp::from_unix_ms(credit.at_ms),
+                quoted(&credit.reason),
+                money(credit.old_total_nano.saturating_neg()),
+                money(credit.new_total_nano),
+                money(credit.refund().nano()),
+            )
+        };
+        let list: Vec<String> = parts.credits.iter().map(one).collect();
+        more += &format!(",\"credits\":[{}]", list.join(","));
+    }
+    more
 }
 
 /// The word of an ending, as it is stored and written.
@@ -155,7 +211,7 @@ pub fn verify(text: &str, operator: Option<PublicKey>) -> Report {
 }
 
 /// Checks a receipt against what the reader trusts: the operator's key is also that of its ledger log in a policy.
-/// It carries no checkpoint, so no witness can be asked for.
+/// Witnesses can be asked for where it has the proofs of its readings.
 #[must_use]
 pub fn verify_with(text: &str, trusted: &Trusted) -> Report {
     let mut report = Report {
@@ -180,7 +236,18 @@ struct Claims {
     tariff: Tariff,
     record: Record,
     total: i128,
-    proofs: Vec<(Vec<u8>, PublicKey)>,
+    proofs: Vec<ClaimedProof>,
+    origins: Option<Origins>,
+    /// Old total, new total and refund of each correction.
+    credits: Vec<[i128; 3]>,
+}
+
+/// A reading with its key, and what the receipt has to show for them.
+struct ClaimedProof {
+    reading: Vec<u8>,
+    key: PublicKey,
+    record: Option<Vec<u8>>,
+    log: Option<String>,
 }
 
 fn verify_into(
@@ -195,7 +262,8 @@ fn verify_into(
     }
     let (claims, body, key, signature) = read(text).map_err(|e| at("format")(e.to_string()))?;
     steps.push(("format", Ok(format!("session {}", claims.session))));
-    if trusted.policy.wants_witnesses() {
+    let logged = claims.proofs.iter().all(|p| p.log.is_some());
+    if trusted.policy.wants_witnesses() && !logged {
         let why = "a charging receipt carries no checkpoint that a witness could have signed";
         return Err(("witnesses", why.to_owned()));
     }
@@ -214,8 +282,24 @@ fn verify_into(
             ends.0, ends.1, claims.station
         )),
     ));
+    let trust = Trust {
+        community: &community,
+        operator: operator.unwrap_or(key),
+        policy: &trusted.policy,
+    };
+    if let Some(told) = check_keys(&claims, &trust).map_err(at("key"))? {
+        steps.push(("key", Ok(told)));
+    }
+    if logged {
+        steps.push(("log", Ok(check_logs(&claims, &trust).map_err(at("log"))?)));
+    }
     let energy = check_energy(&claims, ends).map_err(at("energy"))?;
     steps.push(("energy", Ok(energy)));
+    if let Some(origins) = &claims.origins {
+        let span = (claims.record.start(), claims.record.end);
+        let told = trust.origins(origins, &claims.station, span, ends.1 - ends.0);
+        steps.push(("origin", Ok(told.map_err(at("origin"))?)));
+    }
     steps.push(("bill", Ok(check_bill(&claims).map_err(at("bill"))?)));
     steps.push((
         "payment",
@@ -243,23 +327,13 @@ fn read(text: &str) -> Result<(Claims, String, PublicKey, [u8; 64]), FileError> 
             .map_err(|e| node.wrong(format!("{e}")))?;
         Ok::<i128, FileError>(i128::from(amount.nano()))
     };
-    let key = |node: &Node<'_>| {
-        let bytes = STANDARD.decode(node.text()?).ok();
-        let bytes: Option<[u8; 32]> = bytes.and_then(|b| b.try_into().ok());
-        let key = bytes.and_then(|b| PublicKey::from_bytes(&b).ok());
-        key.ok_or_else(|| node.wrong("this is no public key"))
-    };
     let signature = needed(&node, &members, "signature")?;
     let bytes = STANDARD.decode(signature.text()?).ok();
     let bytes: Option<[u8; 64]> = bytes.and_then(|b| b.try_into().ok());
-    let mut proofs = Vec::new();
-    for proof in member("readings")?.list()? {
-        let fields = proof.members()?;
-        let reading = needed(&proof, &fields, "reading")?;
-        let signed = STANDARD.decode(reading.text()?);
-        let signed = signed.map_err(|_| reading.wrong("this is not base64"))?;
-        proofs.push((signed, key(needed(&proof, &fields, "key")?)?));
-    }
+    let (proofs, credits) = (
+        read_proofs(member("readings")?)?,
+        read_credits(inside.get("credits"))?,
+    );
     let bill = member("bill")?;
     let total = bill.members()?;
     let total = needed(bill, &total, "total")?;
@@ -283,10 +357,59 @@ fn read(text: &str) -> Result<(Claims, String, PublicKey, [u8; 64]), FileError> 
         record: Record::read(member("record")?)?,
         total: i128::from(amount.nano()),
         proofs,
+        origins: inside.get("energy").map(proof::read).transpose()?,
+        credits,
     };
-    let operator = key(needed(&node, &members, "operator_key")?)?;
+    let operator = public_key(needed(&node, &members, "operator_key")?)?;
     let bytes = bytes.ok_or_else(|| signature.wrong("this is no signature"))?;
     Ok((claims, body.raw_text().to_owned(), operator, bytes))
+}
+
+fn public_key(node: &Node<'_>) -> Result<PublicKey, FileError> {
+    let bytes = STANDARD.decode(node.text()?).ok();
+    let bytes: Option<[u8; 32]> = bytes.and_then(|b| b.try_into().ok());
+    let key = bytes.and_then(|b| PublicKey::from_bytes(&b).ok());
+    key.ok_or_else(|| node.wrong("this is no public key"))
+}
+
+fn bytes(node: &Node<'_>) -> Result<Vec<u8>, FileError> {
+    let decoded = STANDARD.decode(node.text()?);
+    decoded.map_err(|_| node.wrong("this is not base64"))
+}
+
+fn read_proofs(node: &Node<'_>) -> Result<Vec<ClaimedProof>, FileError> {
+    let mut proofs = Vec::new();
+    for node in node.list()? {
+        let fields = node.members()?;
+        proofs.push(ClaimedProof {
+            reading: bytes(needed(&node, &fields, "reading")?)?,
+            key: public_key(needed(&node, &fields, "key")?)?,
+            record: fields.get("record").map(bytes).transpose()?,
+            log: fields.get("log").map(Node::text).transpose()?,
+        });
+    }
+    Ok(proofs)
+}
+
+fn read_credits(node: Option<&Node<'_>>) -> Result<Vec<[i128; 3]>, FileError> {
+    let mut credits = Vec::new();
+    for node in node.map(Node::list).transpose()?.unwrap_or_default() {
+        let fields = node.members()?;
+        let money = |name: &str| {
+            let node = needed(&node, &fields, name)?;
+            let amount: Money = node
+                .text()?
+                .parse()
+                .map_err(|e| node.wrong(format!("{e}")))?;
+            Ok::<i128, FileError>(i128::from(amount.nano()))
+        };
+        credits.push([
+            -money("credit_total")?,
+            money("new_total")?,
+            money("refund")?,
+        ]);
+    }
+    Ok(credits)
 }
 
 fn check_operator(
@@ -315,9 +438,10 @@ fn check_readings(claims: &Claims) -> Result<(i64, i64), String> {
     let [first, last] = claims.proofs.as_slice() else {
         return Err("there must be two signed readings".to_owned());
     };
-    let read = |(bytes, key): &(Vec<u8>, PublicKey)| {
-        let signed = Signed::<Reading>::from_bytes(bytes.clone());
-        let verified = signed.verify(*key, &community).map_err(|e| e.to_string())?;
+    let read = |proof: &ClaimedProof| {
+        let signed = Signed::<Reading>::from_bytes(proof.reading.clone());
+        let verified = signed.verify(proof.key, &community);
+        let verified = verified.map_err(|e| e.to_string())?;
         Ok::<Reading, String>(verified.message().clone())
     };
     let (first, last) = (read(first)?, read(last)?);
@@ -351,6 +475,37 @@ fn check_readings(claims: &Claims) -> Result<(i64, i64), String> {
         ));
     }
     Ok((end(&first)?, end(&last)?))
+}
+
+/// That the operator let the readings' keys sign for the station; none where the receipt has no record of them, as the
+/// first ones had not.
+fn check_keys(claims: &Claims, trust: &Trust<'_>) -> Result<Option<String>, String> {
+    let mut holder = None;
+    for proof in &claims.proofs {
+        let Some(record) = &proof.record else {
+            continue;
+        };
+        let reading = Signed::<Reading>::from_bytes(proof.reading.clone()).claimed();
+        let reading = reading.map_err(|e| e.to_string())?;
+        holder = Some(trust.key(record, proof.key, &reading)?);
+    }
+    Ok(holder.map(|gateway| {
+        format!(
+            "of {gateway}, which the operator let sign for {}",
+            claims.station
+        )
+    }))
+}
+
+fn check_logs(claims: &Claims, trust: &Trust<'_>) -> Result<String, String> {
+    for proof in &claims.proofs {
+        let log = proof.log.as_ref().ok_or("a reading has no proof")?;
+        trust.reading(log, &proof.reading)?;
+    }
+    Ok(
+        "both readings are in the readings log under a checkpoint that the operator signed"
+            .to_owned(),
+    )
 }
 
 fn check_energy(claims: &Claims, (first, last): (i64, i64)) -> Result<String, String> {
@@ -397,8 +552,19 @@ fn check_payment(claims: &Claims) -> Result<String, String> {
             "what was paid, given back and owed does not come to bill and ceiling".to_owned(),
         );
     }
+    let mut stands = claims.paid;
+    for [old, new, refund] in &claims.credits {
+        if *old != stands || new > old || old - new != *refund || *new < 0 {
+            return Err("a correction does not take back what was charged before it".to_owned());
+        }
+        stands = *new;
+    }
+    let corrected = match claims.credits.len() {
+        0 => String::new(),
+        _ => format!(", corrected to {}", shown(stands)),
+    };
     Ok(format!(
-        "{} paid of a ceiling of {}, {} given back",
+        "{} paid of a ceiling of {}, {} given back{corrected}",
         shown(claims.paid),
         shown(claims.ceiling),
         shown(claims.released)

@@ -11,6 +11,7 @@
 //! - No energy at all costs nothing, and ends the session after [`NO_ENERGY_S`]. A car that was forgotten ends it after [`FORGOTTEN_S`].
 //! - A gateway that is silent for [`SILENT_S`] ends it at the last good reading; what comes later is the owners' loss.
 //! - A reading that cannot be (backwards, or more than the station's power) is refused; [`NONSENSE_MAX`] in a row end the session.
+//! - A driver may change energy and time while it runs. The ceiling rises only by what was held in addition, so by consent.
 //! - At the ceiling the station stops, and nothing more is charged. The hold is the ceiling; what is not captured is
 //!   released in the same step, and every state has an end in time, so that no money stays held.
 
@@ -81,6 +82,15 @@ pub enum Event {
     PowerLost,
     /// It has again.
     PowerBack,
+    /// The driver wants something else, and what it takes beyond the ceiling is held.
+    Changed {
+        /// Most energy, in Wh.
+        energy_wh: i64,
+        /// When it should be in the car, in unix milliseconds.
+        ready_by_ms: i64,
+        /// The ceiling, in nano-units: never below the one before.
+        ceiling_nano: i64,
+    },
     /// The driver, or whoever may, ends the session.
     Stop,
     /// The car was unplugged.
@@ -238,6 +248,13 @@ impl Session {
         self.meter.as_ref().map_or(Energy::ZERO, Meter::energy)
     }
 
+    /// Average power while it charged, in W; none before that is known.
+    #[must_use]
+    pub fn power_w(&self) -> Option<u32> {
+        let power_w = self.meter.as_ref()?.power_w()?;
+        u32::try_from(power_w).ok().filter(|w| *w > 0)
+    }
+
     /// The first and the last good reading: when, and the register in Wh.
     #[must_use]
     pub fn readings(&self) -> Option<[(Timestamp, i64); 2]> {
@@ -268,6 +285,9 @@ impl Session {
     pub fn apply(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match self.state {
+            State::Authorised | State::Active if matches!(event, Event::Changed { .. }) => {
+                self.changed(event, &mut effects);
+            }
             State::Offered => self.offered(now, event, &mut effects),
             State::Authorising => self.authorising(now, event, &mut effects),
             State::Authorised => self.authorised(now, event, &mut effects),
@@ -281,6 +301,37 @@ impl Session {
             State::Closed(_) => {}
         }
         effects
+    }
+
+    /// Takes other wishes in. What does not fit a promise, or lowers the ceiling, changes nothing.
+    fn changed(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        let Event::Changed {
+            energy_wh,
+            ready_by_ms,
+            ceiling_nano,
+        } = event
+        else {
+            return;
+        };
+        let ceiling = Money::from_nano(ceiling_nano);
+        let mut quote = self.terms.quote.clone();
+        if ceiling < quote.ceiling {
+            return;
+        }
+        quote.energy = Energy::from_wh(energy_wh);
+        quote.ready_by = Timestamp::from_unix_ms(ready_by_ms);
+        quote.ceiling = ceiling;
+        let Ok(terms) = Terms::new(quote) else {
+            return;
+        };
+        self.terms = terms;
+        self.held = ceiling;
+        if let Some(meter) = self.meter.as_mut()
+            && meter.energy().wh() < energy_wh
+            && meter.wish_again()
+        {
+            effects.push(Effect::Allow);
+        }
     }
 
     fn enter(&mut self, now: Timestamp, state: State) {

@@ -5,8 +5,6 @@
 
 use domain::money::{Money, MoneyError, split_largest_remainder};
 
-use super::rate::Bill;
-
 /// Ten thousand basis points are the whole.
 pub const WHOLE_BASIS_POINTS: i64 = 10_000;
 /// Most owners of a station.
@@ -92,35 +90,67 @@ pub fn split(
     })
 }
 
-/// A correction: the old bill taken back whole, and the new one in its place.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A correction of what was paid: the old record taken back whole, and a new one in its place.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Credit {
-    /// The session whose record is taken back.
-    pub reference: String,
-    /// What the record takes back: the old total, below zero.
-    pub credit_total: Money,
-    /// What the new record charges: the new total, or the old one where that is less.
-    pub new_total: Money,
-    /// What the driver gets back.
-    pub refund: Money,
-    /// What the new bill has beyond the old one; the owners carry it, since nothing is collected after the end.
-    pub carried: Money,
+    /// When it was decided, in unix milliseconds.
+    pub at_ms: i64,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// What was charged until then, which is taken back whole.
+    pub old_total_nano: i64,
+    /// What is charged instead: never more.
+    pub new_total_nano: i64,
+    /// The part of the difference that was tax.
+    pub tax_nano: i64,
 }
 
-/// The correction of a bill that was paid by a better one.
-///
-/// # Errors
-/// An amount that does not fit.
-pub fn credit(reference: &str, old: &Bill, new: &Bill) -> Result<Credit, MoneyError> {
-    let minus = |a: Money, b: Money| a.checked_sub(b).ok_or(MoneyError::Overflow);
-    let new_total = new.total.min(old.total);
-    Ok(Credit {
-        reference: reference.to_owned(),
-        credit_total: minus(Money::ZERO, old.total)?,
-        new_total,
-        refund: minus(old.total, new_total)?,
-        carried: minus(new.total, new_total)?,
-    })
+impl Credit {
+    /// A correction to `new_total` of a payment of `old_total`, of which `old_tax` was tax. None where the new one is not
+    /// less: nothing is collected after the end, so what was charged too little is the owners' loss.
+    ///
+    /// # Errors
+    /// An amount that does not fit.
+    pub fn new(
+        at: domain::time::Timestamp,
+        reason: &str,
+        (old_total, old_tax): (Money, Money),
+        new_total: Money,
+    ) -> Result<Option<Credit>, MoneyError> {
+        if new_total >= old_total || new_total < Money::ZERO {
+            return Ok(None);
+        }
+        let back = old_total
+            .checked_sub(new_total)
+            .ok_or(MoneyError::Overflow)?;
+        let tax = i128::from(old_tax.nano()) * i128::from(back.nano());
+        let tax = Money::from_ratio(tax, i128::from(old_total.nano()))?;
+        Ok(Some(Credit {
+            at_ms: at.unix_ms(),
+            reason: reason.to_owned(),
+            old_total_nano: old_total.nano(),
+            new_total_nano: new_total.nano(),
+            tax_nano: tax.nano(),
+        }))
+    }
+
+    /// What the driver gets back.
+    #[must_use]
+    pub fn refund(&self) -> Money {
+        Money::from_nano(self.old_total_nano.saturating_sub(self.new_total_nano))
+    }
+
+    /// What each owner gives back, by the same shares as they were paid.
+    ///
+    /// # Errors
+    /// Shares that are not the whole, or an amount that does not fit.
+    pub fn split(&self, owners: &[Owner], salt: &str) -> Result<Split, SplitError> {
+        let pass_through = PassThrough {
+            energy: Money::ZERO,
+            tax: Money::from_nano(self.tax_nano),
+        };
+        split(self.refund(), pass_through, owners, salt)
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +192,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_credit_gives_back_what_was_too_much_and_no_more(old in 1_i64..1_000_000_000_000, new in 0_i64..1_000_000_000_000, tax_permille in 0_i64..300) {
+            let nano = Money::from_nano;
+            let tax = nano(old * tax_permille / 1_300);
+            let at = domain::time::Timestamp::EPOCH;
+            match Credit::new(at, "meter", (nano(old), tax), nano(new)).unwrap() {
+                None => prop_assert!(new >= old),
+                Some(credit) => {
+                    prop_assert_eq!(credit.refund().nano(), old - new);
+                    let parts = credit.split(&owners(&[9_500, 500]), "s").unwrap();
+                    let owned: i64 = parts.owners.iter().map(|(_, m)| m.nano()).sum();
+                    prop_assert!(credit.tax_nano <= tax.nano() && owned >= 0);
+                    prop_assert_eq!(owned + credit.tax_nano, old - new);
+                }
+            }
+        }
+
         #[test]
         fn a_split_is_whole(paid in 0_i64..1_000_000_000_000, energy in 0_i64..1_000_000_000_000, tax in 0_i64..1_000_000_000, cut in 0_u32..=10_000, second in 0_u32..=10_000) {
             let (low, high) = (cut.min(second), cut.max(second));

@@ -31,6 +31,8 @@ pub struct Quote {
     pub prices: Vec<(Interval, Price)>,
     /// Once a session, before tax.
     pub start_fee: Money,
+    /// For an hour in which the car charges, before tax.
+    pub time_per_hour: Money,
     /// For an hour in which the car is full and still plugged in, before tax.
     pub parking_per_hour: Money,
     /// So long after the car is full parking is free.
@@ -119,12 +121,16 @@ fn tariff(quote: &Quote) -> Result<Tariff, TermsError> {
         });
     }
     // What comes after the last interval, and what is asked whatever the time.
+    let mut components = vec![
+        energy(last)?,
+        component(Dimension::Flat, quote.start_fee, 1),
+        component(Dimension::ParkingTime, quote.parking_per_hour, 1),
+    ];
+    if quote.time_per_hour != Money::ZERO {
+        components.push(component(Dimension::Time, quote.time_per_hour, 1));
+    }
     elements.push(Element {
-        components: vec![
-            energy(last)?,
-            component(Dimension::Flat, quote.start_fee, 1),
-            component(Dimension::ParkingTime, quote.parking_per_hour, 1),
-        ],
+        components,
         restrictions: Restrictions::default(),
     });
     let whole = i128::from(quote.tax_ppm) + 1_000_000;

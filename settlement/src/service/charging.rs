@@ -13,9 +13,10 @@ use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::{Db, Tx};
 
-use super::ServiceError;
 use super::error::{corrupt, stored};
 use super::money::{balance, post, token_posting};
+use super::receipts::charging_changed;
+use super::{ServiceError, station};
 use crate::charging::promise::{Payer, Promise};
 use crate::charging::session::Event;
 use crate::charging::split::Split;
@@ -23,7 +24,7 @@ use crate::store::{LOCK, Source};
 
 /// The owner's name that stands for the community as a whole.
 pub const COMMUNITY_OWNER: &str = "community";
-/// Most readings of a session that are read at a time.
+/// Readings of a session that are read at a time.
 const READINGS_MAX: i64 = 512;
 /// Most sessions in a page.
 pub const SESSIONS_MAX: i64 = 1_000;
@@ -44,9 +45,20 @@ pub struct StoredSession {
 pub async fn charging_open(tx: &mut Tx, promise: &Promise) -> Result<(), ServiceError> {
     let text = promise.to_text().map_err(|e| corrupt(&e.to_string()))?;
     let quote = &promise.quote;
+    let payer = match &promise.payer {
+        Payer::Home(home) => Some(home.clone()),
+        Payer::Card => None,
+    };
     tx.execute(
-        "INSERT INTO settle_charging (session, station, offered_ms, promise) VALUES ($1, $2, $3, $4)",
-        args![&quote.session, &quote.station, quote.offered_at.unix_ms(), text],
+        "INSERT INTO settle_charging (session, station, offered_ms, promise, payer)
+         VALUES ($1, $2, $3, $4, $5)",
+        args![
+            &quote.session,
+            &quote.station,
+            quote.offered_at.unix_ms(),
+            text,
+            payer
+        ],
     )
     .await?;
     Ok(())
@@ -155,6 +167,58 @@ pub async fn charging_session(
     }
 }
 
+/// Sessions that were offered in `[from, to)`, newest first, at most `limit`: those that a household pays, or all.
+/// With `after`, those behind that one.
+///
+/// # Errors
+/// The database failed, or a row is damaged.
+pub async fn charging_list(
+    db: &Db,
+    payer: Option<&ParticipantId>,
+    (from, to): (Timestamp, Timestamp),
+    after: Option<&(Timestamp, String)>,
+    limit: u32,
+) -> Result<Vec<StoredSession>, ServiceError> {
+    let (before_ms, behind) = after.map_or((to.unix_ms(), ""), |(at, name)| (at.unix_ms(), name));
+    let payer = payer.map_or("", ParticipantId::as_str);
+    let rows: Vec<(String, String)> = db
+        .fetch_all(
+            "SELECT session, promise FROM settle_charging
+             WHERE ($1 = '' OR payer = $1) AND offered_ms >= $2
+             AND (offered_ms < $3 OR (offered_ms = $3 AND session < $4))
+             ORDER BY offered_ms DESC, session DESC LIMIT $5",
+            args![payer, from.unix_ms(), before_ms, behind, limit],
+        )
+        .await?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for (session, promise) in rows {
+        sessions.push(session_of(db, &session, &promise).await?);
+    }
+    Ok(sessions)
+}
+
+/// The session at a station that was offered last before `before`; none where there is none.
+///
+/// # Errors
+/// The database failed, or a row is damaged.
+pub async fn charging_newest(
+    db: &Db,
+    station: &str,
+    before: Timestamp,
+) -> Result<Option<StoredSession>, ServiceError> {
+    let row: Option<(String, String)> = db
+        .fetch_optional(
+            "SELECT session, promise FROM settle_charging WHERE station = $1 AND offered_ms < $2
+             ORDER BY offered_ms DESC, session DESC LIMIT 1",
+            args![station, before.unix_ms()],
+        )
+        .await?;
+    match row {
+        Some((session, promise)) => Ok(Some(session_of(db, &session, &promise).await?)),
+        None => Ok(None),
+    }
+}
+
 async fn session_of(db: &Db, session: &str, promise: &str) -> Result<StoredSession, ServiceError> {
     let rows: Vec<(i64, String)> = db
         .fetch_all(
@@ -166,38 +230,50 @@ async fn session_of(db: &Db, session: &str, promise: &str) -> Result<StoredSessi
         let event = serde_json::from_str(&text).map_err(|e| corrupt(&e.to_string()))?;
         Ok::<_, ServiceError>((Timestamp::from_unix_ms(at_ms), event))
     };
+    let mut promise = Promise::from_text(promise).map_err(|e| corrupt(&e.to_string()))?;
+    if let (Some(plan), _) = charging_changed(db, session).await? {
+        promise.plan = plan;
+    }
     Ok(StoredSession {
-        promise: Promise::from_text(promise).map_err(|e| corrupt(&e.to_string()))?,
+        promise,
         events: rows.into_iter().map(event).collect::<Result<_, _>>()?,
     })
 }
 
-/// The accepted readings of a point whose intervals start at `from` or later, in order, as they were signed.
+/// The accepted readings of a point whose intervals start in `[from, to)`, in order, as they were signed. They are read
+/// in pages, so a session may have any number of them.
 ///
 /// # Errors
 /// The database failed, or a row is damaged.
 pub async fn charging_readings(
     source: &mut impl Source,
     point: &PointId,
-    from: Timestamp,
+    (from, to): (Timestamp, Timestamp),
 ) -> Result<Vec<(Signed<Reading>, Reading)>, ServiceError> {
-    let rows: Vec<(Vec<u8>,)> = source
-        .all(
-            "SELECT bytes FROM settle_readings WHERE point = $1 AND start_s >= $2 AND reason IS NULL
-             ORDER BY start_s LIMIT $3",
-            args![point.as_str(), from.unix_s(), READINGS_MAX],
-        )
-        .await?;
-    let reading = |(bytes,): (Vec<u8>,)| {
-        let signed = Signed::<Reading>::from_bytes(bytes);
-        let reading = signed.stored().map_err(|e| corrupt(&e.to_string()))?;
-        Ok::<_, ServiceError>((signed, reading))
-    };
-    rows.into_iter().map(reading).collect()
+    let (mut from_s, mut found) = (from.unix_s(), Vec::new());
+    loop {
+        let rows: Vec<(i64, Vec<u8>)> = source
+            .all(
+                "SELECT start_s, bytes FROM settle_readings
+                 WHERE point = $1 AND start_s >= $2 AND start_s < $3 AND reason IS NULL
+                 ORDER BY start_s LIMIT $4",
+                args![point.as_str(), from_s, to.unix_s(), READINGS_MAX],
+            )
+            .await?;
+        let Some((last_s, _)) = rows.last() else {
+            return Ok(found);
+        };
+        from_s = last_s + 1;
+        for (_, bytes) in rows {
+            let signed = Signed::<Reading>::from_bytes(bytes);
+            let reading = signed.stored().map_err(|e| corrupt(&e.to_string()))?;
+            found.push((signed, reading));
+        }
+    }
 }
 
 /// The account on which a session's money is held, and the one it comes from.
-fn purse(promise: &Promise) -> Result<(Account, Account), ServiceError> {
+pub(super) fn purse(promise: &Promise) -> Result<(Account, Account), ServiceError> {
     Ok(match &promise.payer {
         Payer::Home(home) => {
             let home = ParticipantId::new(home)?;
@@ -213,6 +289,14 @@ fn purse(promise: &Promise) -> Result<(Account, Account), ServiceError> {
                 Account::common(Chart::Bridge),
             )
         }
+    })
+}
+
+/// The account on which an owner's share is.
+pub(super) fn account_of(owner: &str) -> Result<Account, ServiceError> {
+    Ok(match owner {
+        COMMUNITY_OWNER => Account::common(Chart::Community),
+        name => Account::of(Chart::Statement, &ParticipantId::new(name)?),
     })
 }
 
@@ -267,7 +351,10 @@ pub async fn charging_settle(
 ) -> Result<(), ServiceError> {
     tx.exclusive(LOCK).await?;
     let (held, back) = purse(promise)?;
-    let mut postings = Vec::new();
+    let mut postings: Vec<Posting> = station::given_back(tx, promise)
+        .await?
+        .into_iter()
+        .collect();
     let mut add = |purpose, accounts, amount: i64, leg: &str| {
         if amount > 0 {
             postings.push(posting(promise, purpose, accounts, amount, leg));
@@ -292,10 +379,7 @@ pub async fn charging_settle(
         );
         let mut owners = Vec::new();
         for (name, amount) in &split.owners {
-            let account = match name.as_str() {
-                COMMUNITY_OWNER => Account::common(Chart::Community),
-                name => Account::of(Chart::Statement, &ParticipantId::new(name)?),
-            };
+            let account = account_of(name)?;
             let size = amount.nano().checked_abs().ok_or(MoneyError::Overflow)?;
             owners.push((
                 account,

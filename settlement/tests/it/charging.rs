@@ -28,6 +28,7 @@ fn promise(session: &str, payer: Payer) -> Promise {
             currency: "EUR".to_owned(),
             prices: vec![(interval(0), Price::from_micro_per_kwh(300_000))],
             start_fee: Money::from_nano(TOKEN / 2),
+            time_per_hour: Money::ZERO,
             parking_per_hour: Money::from_nano(TOKEN),
             parking_grace_s: 1_800,
             tax_ppm: 190_000,
@@ -41,6 +42,7 @@ fn promise(session: &str, payer: Payer) -> Promise {
         plan: vec![(interval(0), Energy::from_wh(2_500))],
         payer,
         host: ParticipantId::new("home-a").unwrap(),
+        buys: false,
         owners: vec![
             owner("home-a", 7_000),
             owner("home-b", 2_500),

@@ -19,6 +19,7 @@ mod receipts;
 mod reexecute;
 mod resettle;
 mod statements;
+mod station;
 mod terms;
 mod together;
 mod vectors;

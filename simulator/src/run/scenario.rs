@@ -560,6 +560,7 @@ impl RunEv {
             arrival_hour: self.arrival_hour.unwrap_or(18.0),
             departure_hour: self.departure_hour.unwrap_or(7.0),
             daily_need_wh: self.daily_need_wh.unwrap_or(NEED_MIN_WH),
+            own_connection: false,
         };
         plain.check().map_err(|what| placed(table, what))?;
         if let Some(sessions) = &self.sessions {

@@ -7,16 +7,14 @@ use std::sync::PoisonError;
 use anyhow::Context;
 use domain::energy::Energy;
 use domain::ids::ParticipantId;
-use domain::key_record::{PointRecord, PointRole};
-use domain::money::{Money, Price};
+use domain::money::Price;
 use domain::time::{Interval, Timestamp};
 use market_engine::standing::{self, Deadline, Outlook, Progress, Standing};
-use settlement::charging::offer::{Expected, Offer, Plan, Station, fill, offer};
+use settlement::charging::offer::{Expected, Offer, Plan, fill, offer};
 use settlement::charging::promise::{Payer, Promise};
-use settlement::charging::split::Owner;
-use settlement::service::COMMUNITY_OWNER;
+use settlement::charging::station::Station;
 
-use super::{OFFERS_MAX, host_of};
+use super::{OFFERS_MAX, device_of};
 use crate::platform::Shared;
 use crate::platform::core::gate_closes;
 use crate::view::Fresh;
@@ -27,20 +25,8 @@ pub(crate) const AHEAD_S: i64 = 12 * 3_600;
 const OFFER_LIFE_S: i64 = 300;
 /// Clearings from which prices are expected: a week of quarter-hours.
 const LOOK_BACK: u32 = 672;
-/// What a station of this community charges. Before tax: 4 cents on a kWh, 30 cents once, a unit an hour of parking
-/// after the first one.
-const MARGIN: Price = Price::from_micro_per_kwh(40_000);
-const START_FEE: Money = Money::from_nano(300_000_000);
-const PARKING_PER_HOUR: Money = Money::from_nano(1_000_000_000);
-const PARKING_GRACE_S: u32 = 3_600;
-const TAX_PPM: u32 = 190_000;
 /// What plans reckon with; most cars take no more.
-const PLAN_POWER_MAX_W: u32 = 11_000;
-/// The host's share of a station; the rest is the community's.
-const HOST_BASIS_POINTS: u32 = 9_500;
-const COMMUNITY_BASIS_POINTS: u32 = 500;
-const CURRENCY: &str = "EUR";
-
+pub(super) const PLAN_POWER_MAX_W: u32 = 11_000;
 /// A station of the community.
 pub(crate) struct Place {
     pub(crate) station: Station,
@@ -50,30 +36,22 @@ pub(crate) struct Place {
     pub(crate) is_free: bool,
 }
 
-/// Every charger of which a gateway speaks and that has a meter of its own.
+/// Every station of the site, with what its gateway says of it.
 pub(crate) async fn places(shared: &Shared) -> Vec<Place> {
     let running = shared.charging.running.lock().await;
     let mut found = Vec::new();
-    for gateway in &shared.site.gateways {
-        for (device, live) in shared.live.chargers(&gateway.id) {
-            let own = |p: &&PointRecord| {
-                let named = p.point.as_str().rsplit_once('.');
-                p.role == PointRole::Submeter && named.is_some_and(|(_, name)| name == device)
-            };
-            let Some(point) = gateway.points.iter().find(own) else {
-                continue;
-            };
-            let Some(host) = point.participant.clone() else {
-                continue;
-            };
-            let id = point.point.as_str();
-            found.push(Place {
-                station: station(id, point.rating_w),
-                host,
-                power: live.power_w,
-                is_free: !running.values().any(|one| one.promise.quote.station == id),
-            });
-        }
+    for station in &shared.site.stations {
+        let id = station.asks.id.as_str();
+        let live = device_of(shared, id).and_then(|(gateway, device)| {
+            let mut chargers = shared.live.chargers(&gateway).into_iter();
+            chargers.find(|(name, _)| *name == device)
+        });
+        found.push(Place {
+            station: station.asks.clone(),
+            host: station.host.clone(),
+            power: live.and_then(|(_, device)| device.power_w),
+            is_free: !running.values().any(|one| one.promise.quote.station == id),
+        });
     }
     found.sort_by(|a, b| a.station.id.cmp(&b.station.id));
     found
@@ -83,19 +61,6 @@ pub(crate) async fn places(shared: &Shared) -> Vec<Place> {
 pub(crate) async fn place(shared: &Shared, id: &str) -> Option<Place> {
     let all = places(shared).await;
     all.into_iter().find(|place| place.station.id == id)
-}
-
-fn station(id: &str, rating_w: u32) -> Station {
-    Station {
-        id: id.to_owned(),
-        currency: CURRENCY.to_owned(),
-        power_max_w: rating_w,
-        margin: MARGIN,
-        start_fee: START_FEE,
-        parking_per_hour: PARKING_PER_HOUR,
-        parking_grace_s: PARKING_GRACE_S,
-        tax_ppm: TAX_PPM,
-    }
 }
 
 /// Which offer it is.
@@ -290,11 +255,8 @@ pub(crate) fn take(
     let Some(taken) = taken else {
         return Ok(None);
     };
-    let host = host_of(shared, &taken.station.id).context("the station has no host any more")?;
-    let owner = |name: &str, basis_points| Owner {
-        name: name.to_owned(),
-        basis_points,
-    };
+    let station = shared.site.station(&taken.station.id);
+    let station = station.context("the station is not in the site any more")?;
     let times = (taken.offered_at, taken.valid_until);
     // The session's name is as hard to guess as the offer's was: whoever has it may see and stop the session.
     let quote = taken.offer.quote(&taken.station, taken.id.clone(), times);
@@ -302,10 +264,8 @@ pub(crate) fn take(
         quote,
         plan: taken.offer.plan,
         payer,
-        owners: vec![
-            owner(host.as_str(), HOST_BASIS_POINTS),
-            owner(COMMUNITY_OWNER, COMMUNITY_BASIS_POINTS),
-        ],
-        host,
+        owners: station.owners.clone(),
+        buys: station.buyer.is_some(),
+        host: station.buyer.as_ref().unwrap_or(&station.host).clone(),
     }))
 }

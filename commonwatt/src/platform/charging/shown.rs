@@ -30,28 +30,39 @@ pub(crate) async fn receipt(shared: &Shared, one: &Running) -> anyhow::Result<Op
         proof(shared, one, first.0).await?,
         proof(shared, one, last.0).await?,
     ];
+    let (promise, session) = (&one.promise, &one.session);
+    let settled = match promise.buys {
+        true => Some(books::station_settled(&shared.db, &promise.host, (first.0, last.0)).await?),
+        false => None,
+    };
+    let credits = books::charging_credits(&shared.db, &promise.quote.session).await?;
+    let parts = receipt::Parts {
+        proofs: &proofs,
+        settled: settled.as_deref(),
+        credits: &credits,
+    };
     let (community, operator) = (&shared.site.community, &shared.community.operator);
-    Ok(Some(receipt::write(
-        &one.session,
-        &proofs,
-        community,
-        operator,
-    )?))
+    Ok(Some(receipt::write(session, &parts, community, operator)?))
 }
 
-/// The signed reading of the interval that ends at `end`.
+/// The signed reading of the interval that ends at `end`, with what shows whose it is and that it is in the log.
 async fn proof(shared: &Shared, one: &Running, end: Timestamp) -> anyhow::Result<Proof> {
     let point = PointId::new(&one.promise.quote.station)?;
     let from = end.plus_s(-i64::from(shared.market.rules.interval_length_s));
-    let readings = books::charging_readings(&mut &shared.db, &point, from).await?;
+    let readings = books::charging_readings(&mut &shared.db, &point, (from, end)).await?;
     let found = readings.into_iter().find(|(_, r)| r.interval.end() == end);
-    let (signed, _) = found.with_context(|| format!("the reading that ends at {end} is gone"))?;
+    let (signed, reading) =
+        found.with_context(|| format!("the reading that ends at {end} is gone"))?;
     // Also a key that was revoked since: the reading was accepted before.
-    let known = books::enrolled_key(&shared.db, signed.claimed_signer()?).await?;
+    let kid = signed.claimed_signer()?;
+    let known = books::enrolled_key(&shared.db, kid).await?;
     let key = known.context("the key that signed the reading is not in the books")?;
+    let log = books::reading_proof(&shared.db, &point, reading.interval.start()).await?;
     Ok(Proof {
         reading: signed,
         key,
+        record: books::key_record(&shared.db, kid, end).await?,
+        log: log.map(|log| log.to_text()),
     })
 }
 
@@ -62,7 +73,8 @@ pub(crate) async fn ocmf(shared: &Shared, one: &Running) -> anyhow::Result<Optio
     };
     let quote = &one.promise.quote;
     let point = PointId::new(&quote.station)?;
-    let stored = books::charging_readings(&mut &shared.db, &point, readings[0].0).await?;
+    let stored =
+        books::charging_readings(&mut &shared.db, &point, (readings[0].0, readings[1].0)).await?;
     let checked = stored
         .iter()
         .all(|(_, r)| r.clock.state == ClockState::Synchronised);
@@ -139,14 +151,32 @@ impl Income {
             };
             add(part, line.before_tax)?;
         }
-        let pass_through = PassThrough {
-            energy: energy_cost(shared, one).await?,
-            tax: bill.tax,
-        };
+        let cost = energy_cost(shared, one).await?;
         add(&mut self.tax, bill.tax)?;
-        add(&mut self.energy_cost, pass_through.energy)?;
-        let salt = &one.promise.quote.session;
-        for (name, part) in split(bill.total, pass_through, &one.promise.owners, salt)?.owners {
+        add(&mut self.energy_cost, cost)?;
+        let (promise, tax) = (&one.promise, bill.tax);
+        let energy = if promise.buys { Money::ZERO } else { cost };
+        let pass_through = PassThrough { energy, tax };
+        let mut parts = split(
+            bill.total,
+            pass_through,
+            &promise.owners,
+            &promise.quote.session,
+        )?
+        .owners;
+        if promise.buys {
+            // Line by line, as it was carried: so the shares agree with the books to the last unit.
+            for line in
+                books::charging_lines(&shared.db, &promise.host, &promise.quote.session).await?
+            {
+                parts.extend(books::carried(
+                    &line,
+                    books::net_of(&line)?,
+                    &promise.owners,
+                )?);
+            }
+        }
+        for (name, part) in parts {
             add(self.owners.entry(name).or_default(), part)?;
         }
         Ok(())

@@ -9,7 +9,8 @@ use domain::money::{Money, Price};
 use domain::time::Timestamp;
 use maud::{Markup, html};
 use serde::Deserialize;
-use settlement::charging::offer::{Expected, Station};
+use settlement::charging::offer::Expected;
+use settlement::charging::station::Station;
 
 use super::Ask;
 use crate::api::charging::{ENERGY_MAX_WH, ENERGY_WH, NotTaken, take};

@@ -2,6 +2,7 @@
 
 use domain::energy::Energy;
 use domain::ids::{DeviceId, Digest32, GatewayId, PointId};
+use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
 use domain::money::Price;
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Register};
@@ -51,6 +52,36 @@ fn proof(n: i64, end_wh: i64) -> Proof {
     Proof {
         reading: Signed::sign(&key(2), &community(), &reading),
         key: PublicKey::of(&key(2)),
+        record: Some(record(&key(1), "home-03.charger")),
+        log: None,
+    }
+}
+
+/// The operator's record that gateway gw-home-03 signs for a point.
+fn record(operator: &SigningKey, point: &str) -> Vec<u8> {
+    let record = KeyRecord {
+        key: PublicKey::of(&key(2)),
+        holder: Holder::Gateway {
+            gateway: GatewayId::new("gw-home-03").unwrap(),
+            points: vec![PointRecord {
+                point: PointId::new(point).unwrap(),
+                role: PointRole::Submeter,
+                participant: None,
+                rating_w: 22_000,
+            }],
+        },
+        valid_from: interval(0).start(),
+    };
+    Signed::sign(operator, &community(), &record)
+        .as_bytes()
+        .to_vec()
+}
+
+fn plain(proofs: &[Proof; 2]) -> Parts<'_> {
+    Parts {
+        proofs,
+        settled: None,
+        credits: &[],
     }
 }
 
@@ -64,6 +95,7 @@ fn ended() -> Session {
             .map(|n| (interval(n), Price::from_micro_per_kwh(200_000 + 10_000 * n)))
             .collect(),
         start_fee: Money::from_nano(350_000_000),
+        time_per_hour: Money::ZERO,
         parking_per_hour: Money::from_nano(1_000_000_000),
         parking_grace_s: 600,
         tax_ppm: 190_000,
@@ -99,12 +131,12 @@ fn failed(text: &str, operator: Option<PublicKey>) -> Option<&'static str> {
 fn a_receipt_proves_itself_and_what_was_changed_is_found() {
     let operator = key(1);
     let proofs = [proof(0, 1_000), proof(4, 5_123)];
-    let text = write(&ended(), &proofs, &community(), &operator).unwrap();
+    let text = write(&ended(), &plain(&proofs), &community(), &operator).unwrap();
     assert!(is_one(&text));
     let known = Some(PublicKey::of(&operator));
     let report = verify(&text, known);
     assert_eq!(report.first_failure(), None, "{report:?}");
-    assert_eq!(report.steps.len(), 6);
+    assert_eq!(report.steps.len(), 7);
     assert_eq!(
         failed(&text, Some(PublicKey::of(&key(3)))),
         Some("operator")
@@ -129,7 +161,7 @@ fn an_operator_who_signs_what_is_not_so_is_found_out() {
     let proofs = [proof(0, 1_000), proof(4, 5_123)];
     let known = Some(PublicKey::of(&operator));
     let signed = |from: &str, to: &str, proofs: &[Proof; 2]| {
-        let text = write(&ended(), proofs, &community(), &operator).unwrap();
+        let text = write(&ended(), &plain(proofs), &community(), &operator).unwrap();
         let body = text.strip_prefix("{\"receipt\":").unwrap();
         let body = body.split(",\"operator_key\"").next().unwrap();
         assert!(body.contains(from), "{from}");
@@ -167,6 +199,17 @@ fn an_operator_who_signs_what_is_not_so_is_found_out() {
         signed("s-1", "s-1", &[proof(0, 1_000), proof(3, 5_123)]),
         Some("readings")
     );
+    let mut foreign = proof(4, 5_123);
+    foreign.record = Some(record(&key(1), "home-04.charger"));
+    assert_eq!(
+        signed("s-1", "s-1", &[proof(0, 1_000), foreign.clone()]),
+        Some("key")
+    );
+    foreign.record = Some(record(&key(9), "home-03.charger"));
+    assert_eq!(
+        signed("s-1", "s-1", &[proof(0, 1_000), foreign]),
+        Some("key")
+    );
     let mut forged = proof(4, 5_123);
     forged.key = PublicKey::of(&key(9));
     assert_eq!(
@@ -179,8 +222,44 @@ fn an_operator_who_signs_what_is_not_so_is_found_out() {
 fn no_receipt_before_the_end_or_without_a_bill() {
     let proofs = [proof(0, 1_000), proof(4, 5_123)];
     let mut session = Session::new(ended().terms().clone());
-    let write = |session: &Session| write(session, &proofs, &community(), &key(1));
+    let write = |session: &Session| write(session, &plain(&proofs), &community(), &key(1));
     assert_eq!(write(&session), Err(ReceiptError::Running));
     session.apply(Timestamp::from_unix_s(1_782_100_000), Event::Tick);
     assert_eq!(write(&session), Err(ReceiptError::Nothing));
+}
+
+#[test]
+fn a_correction_stands_beside_the_bill_it_corrects() {
+    let operator = key(1);
+    let proofs = [proof(0, 1_000), proof(4, 5_123)];
+    let total = ended().bill().unwrap().total;
+    let tax = ended().bill().unwrap().tax;
+    let half = Money::from_nano(total.nano() / 2);
+    let at = interval(9).start();
+    let credit = Credit::new(at, "the meter", (total, tax), half)
+        .unwrap()
+        .unwrap();
+    let parts = Parts {
+        credits: std::slice::from_ref(&credit),
+        ..plain(&proofs)
+    };
+    let text = write(&ended(), &parts, &community(), &operator).unwrap();
+    let report = verify(&text, Some(PublicKey::of(&operator)));
+    assert_eq!(report.first_failure(), None, "{report:?}");
+    let (_, told) = report.steps.last().unwrap();
+    assert!(told.as_ref().unwrap().contains("corrected to"), "{told:?}");
+    // One that takes back something else than what was charged is found out.
+    let wrong = Credit {
+        old_total_nano: credit.old_total_nano - 1,
+        ..credit
+    };
+    let parts = Parts {
+        credits: &[wrong],
+        ..plain(&proofs)
+    };
+    let text = write(&ended(), &parts, &community(), &operator).unwrap();
+    assert_eq!(
+        failed(&text, Some(PublicKey::of(&operator))),
+        Some("payment")
+    );
 }

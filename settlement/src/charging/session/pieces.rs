@@ -153,6 +153,16 @@ impl Meter {
         new
     }
 
+    /// More is wished for: whether the station was stopped because the wish was fulfilled. The car is not full then.
+    pub(super) fn wish_again(&mut self) -> bool {
+        let stopped = self.wish_done;
+        self.wish_done = false;
+        if stopped {
+            self.full_since = None;
+        }
+        stopped
+    }
+
     pub(super) fn powerless_s(&self, now: Timestamp) -> i64 {
         let since = self.powerless_since;
         since.map_or(0, |since| (now.ms_since(since) / 1_000).max(1))

@@ -25,6 +25,7 @@ fn terms(prices: &[i64], ceiling: Money) -> Terms {
             .map(|(n, milli)| (first.offset(n), Price::from_micro_per_kwh(milli * 1_000)))
             .collect(),
         start_fee: Money::from_nano(TOKEN / 2),
+        time_per_hour: Money::ZERO,
         parking_per_hour: Money::from_nano(6 * TOKEN),
         parking_grace_s: 1_800,
         tax_ppm: 190_000,
@@ -422,4 +423,242 @@ fn in_a_thousand_sessions_the_ceiling_holds_and_pauses_by_the_grid_cost_nothing(
         at_ceiling > 100 && charged == 1_000,
         "{at_ceiling} {charged}"
     );
+}
+
+#[test]
+fn a_driver_may_want_more_and_pays_what_was_promised() {
+    let mut session = begun(&[200; 40], 10);
+    for minutes in (15..=120).step_by(15) {
+        read(&mut session, minutes, (minutes * 180).min(20_000), false);
+    }
+    // Fulfilled at 20 kWh; five more are wished for, under the same ceiling.
+    let more = |energy_wh, ceiling| Event::Changed {
+        energy_wh,
+        ready_by_ms: at(300).unix_ms(),
+        ceiling_nano: ceiling,
+    };
+    assert_eq!(
+        session.apply(at(121), more(25_000, 10 * TOKEN)),
+        [Effect::Allow]
+    );
+    assert_eq!(session.terms().quote.ready_by, at(300));
+    // A lower ceiling changes nothing, a higher one is held by then.
+    session.apply(at(121), more(30_000, 9 * TOKEN));
+    assert_eq!(session.terms().quote.energy.wh(), 25_000);
+    session.apply(at(122), more(25_000, 12 * TOKEN));
+    assert_eq!(session.held().nano(), 12 * TOKEN);
+    read(&mut session, 135, 22_500, false);
+    assert!(read(&mut session, 150, 25_000, false).contains(&Effect::Forbid));
+    let (capture, release) = settled(&session.apply(at(151), Event::Stop));
+    assert_eq!(capture, (500_000_000 + 25 * 200_000_000) * 119 / 100);
+    assert_eq!(capture + release, 12 * TOKEN);
+    session.apply(at(152), Event::Captured);
+    session.apply(at(153), more(90_000, 90 * TOKEN));
+    assert_eq!(session.state(), State::Closed(Ending::Stopped));
+}
+
+/// What befalls a simulated session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fault {
+    Well,
+    HoldRefused,
+    NeverPlugged,
+    NoEnergy,
+    GatewayLost,
+    PowerLost,
+    Nonsense,
+    DriverGone,
+    CaptureRefused,
+    Forgotten,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::Well,
+    Fault::HoldRefused,
+    Fault::NeverPlugged,
+    Fault::NoEnergy,
+    Fault::GatewayLost,
+    Fault::PowerLost,
+    Fault::Nonsense,
+    Fault::DriverGone,
+    Fault::CaptureRefused,
+    Fault::Forgotten,
+];
+
+/// A session with its purse, its meter and its clock.
+struct Simulated {
+    session: Session,
+    purse: Purse,
+    now: Timestamp,
+    wh: i64,
+    /// Time in which the grid had no room, in milliseconds.
+    paused_ms: i64,
+}
+
+impl Simulated {
+    fn feed(&mut self, event: Event) {
+        feed(&mut self.session, &mut self.purse, self.now, event, false);
+    }
+
+    fn reads(&mut self, full: bool) {
+        let register_wh = self.wh;
+        self.feed(Event::Reading { register_wh, full });
+    }
+
+    /// A quarter of an hour of charging, in which the grid may have no room for some of it.
+    fn charges(&mut self, random: &mut Random) {
+        let pause_s = [0, 0, 300, 900][usize::try_from(random.below(4)).unwrap()];
+        if pause_s > 0 && self.session.state() == State::Active {
+            self.feed(Event::GridPause);
+            self.now = self.now.plus_s(pause_s);
+            self.paused_ms += pause_s * 1_000;
+            self.feed(Event::GridResume);
+        } else {
+            self.now = self.now.plus_s(pause_s);
+        }
+        self.now = self.now.plus_s(900 - pause_s);
+        self.wh += random.below(11_000 * (900 - pause_s) / 3_600 + 1);
+        self.reads(false);
+    }
+
+    /// Only time passes, a quarter of an hour at a time, until it is over.
+    fn waits(&mut self, mut reads: impl FnMut(&mut Self)) {
+        for _ in 0..4 * 60 {
+            self.now = self.now.plus_s(900);
+            reads(self);
+            self.feed(Event::Tick);
+        }
+    }
+}
+
+/// The whole life of a session that meets a fault.
+fn lived(fault: Fault, random: &mut Random) -> Simulated {
+    let prices: Vec<i64> = (0..8).map(|_| 50 + random.below(400)).collect();
+    // A car that is forgotten for twelve hours parks for more than a common ceiling.
+    let scale = if fault == Fault::Forgotten { 100 } else { 1 };
+    let ceiling = (1 + random.below(8)) * TOKEN * scale;
+    let free = if fault == Fault::HoldRefused {
+        0
+    } else {
+        10 * TOKEN * scale
+    };
+    let mut terms = terms(&prices, Money::from_nano(ceiling));
+    terms.quote.time_per_hour = Money::from_nano(TOKEN);
+    let mut one = Simulated {
+        session: Session::new(Terms::new(terms.quote).unwrap()),
+        purse: Purse {
+            free,
+            held: 0,
+            paid: 0,
+            whole: free,
+        },
+        now: start(),
+        wh: 5_000,
+        paused_ms: 0,
+    };
+    one.feed(Event::Accepted);
+    if fault == Fault::NeverPlugged {
+        one.waits(|_| ());
+        return one;
+    }
+    one.feed(Event::Started { register_wh: 5_000 });
+    if fault == Fault::NoEnergy {
+        one.waits(|one| one.reads(false));
+        return one;
+    }
+    for _ in 0..2 + random.below(6) {
+        one.charges(random);
+    }
+    match fault {
+        Fault::GatewayLost => one.waits(|_| ()),
+        Fault::PowerLost => {
+            one.feed(Event::PowerLost);
+            one.waits(|_| ());
+        }
+        Fault::Nonsense => {
+            for _ in 0..NONSENSE_MAX {
+                one.now = one.now.plus_s(60);
+                one.feed(Event::Reading {
+                    register_wh: i64::MAX,
+                    full: false,
+                });
+            }
+        }
+        Fault::DriverGone => one.feed(Event::Unplugged),
+        Fault::CaptureRefused => {
+            let now = one.now;
+            feed(&mut one.session, &mut one.purse, now, Event::Stop, true);
+        }
+        Fault::Forgotten => one.waits(|one| one.reads(true)),
+        _ => one.feed(Event::Stop),
+    }
+    one
+}
+
+#[test]
+fn in_a_thousand_sessions_with_faults_money_is_conserved_and_the_grids_pauses_cost_nothing() {
+    let mut random = Random(11);
+    let mut ends: std::collections::BTreeMap<(Fault, String), u32> =
+        std::collections::BTreeMap::new();
+    let mut paused_ms = 0;
+    for n in 0..1_000 {
+        let fault = FAULTS[n % FAULTS.len()];
+        let one = lived(fault, &mut random);
+        let State::Closed(ending) = one.session.state() else {
+            panic!("{fault:?}: {:?}", one.session.state());
+        };
+        *ends.entry((fault, format!("{ending:?}"))).or_default() += 1;
+        let ceiling = one.session.terms().quote.ceiling.nano();
+        assert!(
+            one.purse.held == 0 && (0..=ceiling).contains(&one.purse.paid),
+            "{fault:?}"
+        );
+        assert_eq!(
+            one.purse.free + one.purse.paid,
+            one.purse.whole,
+            "{fault:?}"
+        );
+        paused_ms += one.paused_ms;
+        let (Some(record), Some([first, last])) = (one.session.record(), one.session.readings())
+        else {
+            continue;
+        };
+        // All time that is on a line: none of the grid's pauses is in it.
+        let billed_ns: i128 = record
+            .periods
+            .iter()
+            .map(|p| p.time_ns + p.parking_ns)
+            .sum();
+        let whole_ms = last.0.ms_since(first.0) - one.paused_ms;
+        assert!(
+            billed_ns <= i128::from(whole_ms.max(0)) * 1_000_000,
+            "{fault:?}"
+        );
+        let debt = one.session.debt().nano();
+        assert_eq!(
+            debt > 0,
+            fault == Fault::CaptureRefused && one.purse.paid == 0 && debt > 0
+        );
+        let owed = one.session.bill().map_or(0, |b| b.total.nano());
+        assert_eq!(one.purse.paid + debt, owed, "{fault:?}");
+    }
+    assert!(paused_ms > 1_000_000_000, "{paused_ms}");
+    for (fault, ending) in [
+        (Fault::Well, "Stopped"),
+        (Fault::HoldRefused, "PaymentRefused"),
+        (Fault::NeverPlugged, "NotPluggedIn"),
+        (Fault::NoEnergy, "NoEnergy"),
+        (Fault::GatewayLost, "GatewayLost"),
+        (Fault::PowerLost, "PowerLost"),
+        (Fault::Nonsense, "Nonsense"),
+        (Fault::DriverGone, "DriverGone"),
+        (Fault::CaptureRefused, "Stopped"),
+        (Fault::Forgotten, "Forgotten"),
+        (Fault::Well, "CeilingReached"),
+    ] {
+        assert!(
+            ends.contains_key(&(fault, ending.to_owned())),
+            "{fault:?} {ending}: {ends:?}"
+        );
+    }
 }

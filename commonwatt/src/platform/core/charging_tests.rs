@@ -1,0 +1,253 @@
+//! A session at a station that buys by itself, on the whole platform: ordered, cleared, metered, settled, carried, paid.
+
+use std::path::Path;
+
+use domain::energy::Energy;
+use domain::ids::{DeviceId, Digest32, ParticipantId};
+use domain::money::{Money, Price};
+use domain::posting::{Asset, Chart};
+use domain::quality::Quality;
+use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
+use domain::signed::PublicKey;
+use runtime::clock::Clock;
+use runtime::db::Db;
+use settlement::charging::promise::{Payer, Promise};
+use settlement::charging::session::State;
+use settlement::charging::split::Owner;
+use settlement::charging::terms::Quote;
+use settlement::service::{self as books, COMMUNITY_OWNER};
+
+use super::*;
+use crate::platform::{Platform, charging};
+use crate::site::{DataDir, Site, public_key_text};
+
+const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
+const STATION: &str = "station-1.charger";
+const SESSION: &str = "0123456789abcdef0123456789abcdef";
+
+fn gateway_key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn site() -> Site {
+    let text = format!(
+        "community = \"lane\"\n\
+        [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
+        [charging]\nsimulated_cards = true\n\
+        [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n\
+        [[participants]]\nid = \"ann\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"1000\"\n\
+        [[gateways]]\nid = \"gw-1\"\npublic_key = \"{}\"\npassword_sha256 = \"{}\"\n\
+        points = [{{ id = \"ann.meter\", role = \"connection\", participant = \"ann\", rating_w = 10000 }},\n\
+        {{ id = \"{STATION}\", role = \"connection\", participant = \"station-1\", rating_w = 22000 }}]\n\
+        [[stations]]\npoint = \"{STATION}\"\nhost = \"ann\"\nshares = {{ ann = 9500, community = 500 }}\n",
+        public_key_text(PublicKey::of(&gateway_key())),
+        "0".repeat(64)
+    );
+    Site::from_toml(&text, Path::new("site.toml")).unwrap()
+}
+
+fn interval(n: i64) -> Interval {
+    Interval::containing(START, 900).unwrap().offset(n)
+}
+
+/// 11 kWh in intervals 1 to 4, at 0.34 before tax.
+fn promise() -> Promise {
+    let owner = |name: &str, basis_points| Owner {
+        name: name.to_owned(),
+        basis_points,
+    };
+    Promise {
+        quote: Quote {
+            session: SESSION.to_owned(),
+            station: STATION.to_owned(),
+            currency: "EUR".to_owned(),
+            prices: (0..40)
+                .map(|n| (interval(n), Price::from_micro_per_kwh(340_000)))
+                .collect(),
+            start_fee: Money::ZERO,
+            time_per_hour: Money::ZERO,
+            parking_per_hour: Money::ZERO,
+            parking_grace_s: 3_600,
+            tax_ppm: 0,
+            energy: Energy::from_wh(11_000),
+            power_max_w: 11_000,
+            ceiling: Money::from_nano(5_000_000_000),
+            offered_at: START.plus_s(100),
+            valid_until: START.plus_s(400),
+            ready_by: interval(4).end(),
+        },
+        plan: (1..=4)
+            .map(|n| (interval(n), Energy::from_wh(2_750)))
+            .collect(),
+        payer: Payer::Card,
+        host: ParticipantId::new("station-1").unwrap(),
+        buys: true,
+        owners: vec![owner("ann", 9_500), owner(COMMUNITY_OWNER, 500)],
+    }
+}
+
+struct Bench {
+    core: Core,
+    /// Sequence, digest and register of each point's last reading.
+    meters: std::collections::BTreeMap<String, (u64, Digest32, i64)>,
+    _forwards: mpsc::Receiver<crate::platform::control::Forward>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, _lock) = DataDir::take(dir.path()).unwrap();
+        let db = Db::open(&data.database()).await.unwrap();
+        let clock = Clock::scaled(START, 1);
+        let platform = crate::platform::open(site(), &data, db, clock).await;
+        let Platform { core, forwards, .. } = platform.unwrap();
+        Bench {
+            core,
+            meters: std::collections::BTreeMap::new(),
+            _forwards: forwards,
+            _dir: dir,
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.core.shared
+    }
+
+    /// A point's meter counts so much in interval `n`, and the reading arrives.
+    async fn reads(&mut self, point: &str, n: i64, wh: i64) {
+        let community = self.shared().site.community.clone();
+        let gateway = GatewayId::new("gw-1").unwrap();
+        let before = self.meters.get(point).copied();
+        let (sequence, previous, start_wh) = before.unwrap_or((1, Digest32([0; 32]), 1_000));
+        let reading = Reading {
+            device: DeviceId::derive(&community, &gateway, point),
+            point: PointId::new(point).unwrap(),
+            sequence,
+            interval: interval(n),
+            registers: vec![Register {
+                obis: Obis::IMPORT,
+                start: Energy::from_wh(start_wh),
+                end: Energy::from_wh(start_wh + wh),
+            }],
+            era: 0,
+            quality: Quality::MEASURED,
+            clock: ClockStamp {
+                signed_at: interval(n).end(),
+                state: ClockState::Synchronised,
+                error_ms: 20,
+            },
+            meter_hash: [3; 8],
+            class: MeasurementClass::MeterCounter,
+            previous,
+            profile: [4; 8],
+        };
+        let bytes = Signed::sign(&gateway_key(), &community, &reading)
+            .as_bytes()
+            .to_vec();
+        let kept = (sequence + 1, Digest32::of(&bytes), start_wh + wh);
+        self.meters.insert(point.to_owned(), kept);
+        let shared = self.shared();
+        let mut tx = shared.db.begin().await.unwrap();
+        let now = interval(n).end().plus_s(5);
+        let accepted =
+            settlement::service::accept_reading(&mut tx, &shared.community, now, &gateway, bytes);
+        let accepted = accepted.await.unwrap();
+        assert!(
+            matches!(accepted, ReadingOutcome::Accepted { .. }),
+            "{accepted:?}"
+        );
+        tx.commit().await.unwrap();
+    }
+
+    async fn beats(&self, now: Timestamp) {
+        charging::beat(self.shared(), now).await.unwrap();
+        clear(self.shared(), now).await.unwrap();
+        self.core.settle(now).await.unwrap();
+    }
+
+    /// Of an account, in nano-tokens.
+    async fn balance(&self, chart: Chart, owner: &str) -> i64 {
+        let all = books::balances(&self.shared().db).await.unwrap();
+        let mut all = all.into_iter().filter(|b| b.asset == Asset::Token);
+        let found = all.find(|b| b.account.chart() == chart && b.account.owner() == owner);
+        found.map_or(0, |b| b.balance)
+    }
+}
+
+#[tokio::test]
+async fn a_sessions_energy_is_ordered_settled_and_carried_to_its_owners() {
+    let mut bench = Bench::new().await;
+    let begun = charging::open(bench.shared(), promise(), START.plus_s(100))
+        .await
+        .unwrap();
+    assert_eq!(begun.unwrap().session.state(), State::Authorised);
+    for point in ["ann.meter", STATION] {
+        bench.reads(point, 0, 0).await;
+    }
+    // It begins with the interval's end; the next gate that can be met is that of interval 2.
+    bench.beats(interval(0).end().plus_s(65)).await;
+    let placed = market_engine::service::orders(&bench.shared().db, interval(2))
+        .await
+        .unwrap();
+    assert_eq!(placed.len(), 1);
+    let order = &placed[0].order;
+    assert_eq!(
+        (order.participant.as_str(), order.energy.wh()),
+        ("station-1", 2_750)
+    );
+    assert_eq!(order.limit.to_string(), "0.270000");
+    // Limit and fee for 2.75 kWh, out of the driver's five.
+    assert_eq!(bench.balance(Chart::Held, "station-1").await, 825_000_000);
+    bench.beats(interval(0).end().plus_s(70)).await;
+    let again = market_engine::service::orders(&bench.shared().db, interval(2))
+        .await
+        .unwrap();
+    assert_eq!(again.len(), 1, "once for an interval");
+
+    for n in 1..=2 {
+        bench.beats(interval(n).start().plus_s(601)).await;
+        bench.reads("ann.meter", n, 0).await;
+        bench.reads(STATION, n, 2_750).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    let end = interval(2).end();
+    let stopped = charging::stop(bench.shared(), SESSION, end.plus_s(20))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(matches!(stopped.session.state(), State::Closed(_)));
+    let paid = stopped.session.bill().unwrap().total.nano();
+    assert_eq!(paid, 5_500 * 340_000);
+    // What was ordered for a car that has gone runs out; then the station has nothing left.
+    for seconds in [310, 910, 1_500] {
+        bench.beats(end.plus_s(seconds)).await;
+    }
+    for chart in [Chart::Available, Chart::Held, Chart::Statement] {
+        assert_eq!(bench.balance(chart, "station-1").await, 0, "{chart:?}");
+    }
+    let card = format!("card-{SESSION}");
+    assert_eq!(bench.balance(Chart::Held, &card).await, 0);
+    let db = &bench.shared().db;
+    let cost = books::charging_energy_cost(db, SESSION).await.unwrap();
+    // Nobody sold: all of it came from the utility.
+    assert_eq!(cost.nano(), 5_500 * 300_000);
+    let owned =
+        bench.balance(Chart::Statement, "ann").await + bench.balance(Chart::Community, "-").await;
+    assert_eq!(owned, paid - cost.nano());
+    books::check_books(db).await.unwrap();
+}
+
+#[tokio::test]
+async fn energy_outside_sessions_is_the_hosts() {
+    let mut bench = Bench::new().await;
+    for n in 0..2 {
+        bench.reads("ann.meter", n, 0).await;
+        bench.reads(STATION, n, 1_000).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    bench.beats(interval(1).end().plus_s(310)).await;
+    assert_eq!(bench.balance(Chart::Statement, "station-1").await, 0);
+    assert!(bench.balance(Chart::Statement, "ann").await <= -300_000_000);
+    assert_eq!(bench.balance(Chart::Community, "-").await, 0);
+}

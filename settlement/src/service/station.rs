@@ -1,0 +1,351 @@
+//! A station that buys its own energy: tokens from its driver's hold for its orders, and what its energy came to,
+//! carried to whoever has promised the price.
+//!
+//! The station is a participant with a meter of its own, settled like any other. What an order needs is advanced from
+//! the hold of the session that runs; the payment gives it back. What a settlement run posts for the station in an
+//! interval (trades, deviation, and whatever a later run corrects) is carried to the owners of the session that the
+//! interval belongs to, by their shares, or to the host where no session ran. So the station itself ends with nothing.
+
+use domain::ids::ParticipantId;
+use domain::money::{Money, MoneyError};
+use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
+use domain::receipt::Line;
+use domain::time::{Interval, Timestamp};
+use runtime::args;
+use runtime::db::{Db, Tx};
+
+use super::ServiceError;
+use super::charging::{account_of, purse};
+use super::error::{decoded, stored};
+use super::money::{balance, post, token_posting};
+use crate::charging::promise::Promise;
+use crate::charging::split::{Owner, PassThrough, SplitError, WHOLE_BASIS_POINTS, split};
+use crate::store::{LOCK, Source};
+
+/// What was advanced to a station out of a session's hold, and in how many steps.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_advanced(
+    source: &mut impl Source,
+    session: &str,
+) -> Result<(Money, u64), ServiceError> {
+    let row: Option<(i64, i64)> = source
+        .optional(
+            // The sum of 64-bit numbers is no 64-bit number in PostgreSQL.
+            "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT), COUNT(*)
+             FROM settle_charging_advances WHERE session = $1",
+            args![session],
+        )
+        .await?;
+    let (sum, count) = row.unwrap_or_default();
+    Ok((Money::from_nano(sum), u64::try_from(count).unwrap_or(0)))
+}
+
+/// Gives a station's account as much of a session's hold as an order of `needs` wants beyond what is there. `false`
+/// where the hold has not so much any more; then nothing is moved.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_advance(
+    tx: &mut Tx,
+    now: Timestamp,
+    promise: &Promise,
+    needs: Money,
+) -> Result<bool, ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let there = balance(tx, Chart::Available, &promise.host).await?;
+    let missing = needs.nano().saturating_sub(there);
+    if missing <= 0 {
+        return Ok(true);
+    }
+    let session = promise.quote.session.as_str();
+    let (advanced, steps) = charging_advanced(tx, session).await?;
+    let left = promise.quote.ceiling.checked_sub(advanced);
+    if left.is_none_or(|left| left.nano() < missing) {
+        return Ok(false);
+    }
+    tx.execute(
+        "INSERT INTO settle_charging_advances (session, seq, at_ms, amount) VALUES ($1, $2, $3, $4)",
+        args![session, stored(steps)?, now.unix_ms(), missing],
+    )
+    .await?;
+    let accounts = (
+        purse(promise)?.0,
+        Account::of(Chart::Available, &promise.host),
+    );
+    let parts: [&[u8]; 3] = [session.as_bytes(), b"advance", &steps.to_be_bytes()];
+    let offered_at = promise.quote.offered_at;
+    let posting = token_posting(offered_at, Purpose::Charging, accounts, missing, &parts);
+    post(tx, now, &[posting]).await?;
+    Ok(true)
+}
+
+/// What a session's hold still has for the station's orders.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_to_advance(tx: &mut Tx, promise: &Promise) -> Result<Money, ServiceError> {
+    let (advanced, _) = charging_advanced(tx, &promise.quote.session).await?;
+    let there = balance(tx, Chart::Available, &promise.host).await?;
+    let left = promise.quote.ceiling.nano().saturating_sub(advanced.nano());
+    Ok(Money::from_nano(left.saturating_add(there)))
+}
+
+/// The posting that gives an advance back to the hold it came from; from the statement, so that it is there whatever the
+/// orders have cost.
+pub(super) async fn given_back(
+    tx: &mut Tx,
+    promise: &Promise,
+) -> Result<Option<Posting>, ServiceError> {
+    let session = promise.quote.session.as_str();
+    let (advanced, _) = charging_advanced(tx, session).await?;
+    if advanced <= Money::ZERO {
+        return Ok(None);
+    }
+    let accounts = (
+        Account::of(Chart::Statement, &promise.host),
+        purse(promise)?.0,
+    );
+    let parts: [&[u8]; 2] = [session.as_bytes(), b"given back"];
+    let offered_at = promise.quote.offered_at;
+    let posting = token_posting(
+        offered_at,
+        Purpose::Charging,
+        accounts,
+        advanced.nano(),
+        &parts,
+    );
+    Ok(Some(posting))
+}
+
+/// Moves what a station has to spend onto its statement: nobody charges there, so no order needs it.
+///
+/// # Errors
+/// The database failed.
+pub async fn station_sweep(
+    tx: &mut Tx,
+    now: Timestamp,
+    station: &ParticipantId,
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let row: Option<(i64, i64)> = tx
+        .fetch_optional(
+            "SELECT credits, debits FROM settle_balances WHERE asset = $1 AND chart = $2 AND owner = $3",
+            args![
+                i64::from(Asset::Token.code()),
+                i64::from(Chart::Available.code()),
+                station.as_str()
+            ],
+        )
+        .await?;
+    let Some((credits, debits)) = row.filter(|(credits, debits)| credits > debits) else {
+        return Ok(());
+    };
+    let accounts = (
+        Account::of(Chart::Available, station),
+        Account::of(Chart::Statement, station),
+    );
+    // Credits only grow: each sweep has its own name, the same one again has the same.
+    let parts: [&[u8]; 3] = [
+        station.as_str().as_bytes(),
+        b"sweep",
+        &credits.to_be_bytes(),
+    ];
+    let start = Timestamp::EPOCH;
+    let posting = token_posting(start, Purpose::Charging, accounts, credits - debits, &parts);
+    post(tx, now, &[posting]).await
+}
+
+/// A station's line of an interval and run; none where nothing changed in it.
+///
+/// # Errors
+/// The database failed, or the line is damaged.
+pub async fn station_line(
+    source: &mut impl Source,
+    station: &ParticipantId,
+    interval: Interval,
+    run: Run,
+) -> Result<Option<Line>, ServiceError> {
+    let row: Option<(Vec<u8>,)> = source
+        .optional(
+            "SELECT content FROM settle_lines WHERE start_s = $1 AND participant = $2 AND run = $3",
+            args![interval.start_s(), station.as_str(), i64::from(run.code())],
+        )
+        .await?;
+    row.map(|(content,)| decoded(&content, "a line"))
+        .transpose()
+}
+
+/// The lines of a station that were carried to a session's owners, by interval and run.
+///
+/// # Errors
+/// The database failed, or a line is damaged.
+pub async fn charging_lines(
+    db: &Db,
+    station: &ParticipantId,
+    session: &str,
+) -> Result<Vec<Line>, ServiceError> {
+    let rows: Vec<(Vec<u8>,)> = db
+        .fetch_all(
+            "SELECT l.content FROM settle_station_lines s JOIN settle_lines l
+             ON l.start_s = s.start_s AND l.participant = s.station AND l.run = s.run
+             WHERE s.session = $1 AND s.station = $2 ORDER BY l.start_s, l.run",
+            args![session, station.as_str()],
+        )
+        .await?;
+    let line = |(content,): (Vec<u8>,)| decoded(&content, "a line");
+    rows.into_iter().map(line).collect()
+}
+
+/// What a run's postings come to for their participant, in tokens: above zero it received.
+///
+/// # Errors
+/// A sum that does not fit.
+pub fn net_of(line: &Line) -> Result<Money, MoneyError> {
+    let mut net = 0_i64;
+    for posting in line.postings.iter().filter(|p| p.asset == Asset::Token) {
+        let own = |account: &Account| account.owner() == line.participant.as_str();
+        if own(&posting.credit) {
+            net = net
+                .checked_add(posting.amount)
+                .ok_or(MoneyError::Overflow)?;
+        }
+        if own(&posting.debit) {
+            net = net
+                .checked_sub(posting.amount)
+                .ok_or(MoneyError::Overflow)?;
+        }
+    }
+    Ok(Money::from_nano(net))
+}
+
+/// To whom a station's line of an interval was carried: the session, or nobody's; none where it was not yet.
+///
+/// # Errors
+/// The database failed.
+pub async fn station_carried(
+    tx: &mut Tx,
+    station: &ParticipantId,
+    interval: Interval,
+) -> Result<Option<Option<String>>, ServiceError> {
+    let row: Option<(Option<String>,)> = tx
+        .fetch_optional(
+            "SELECT session FROM settle_station_lines WHERE start_s = $1 AND station = $2
+             ORDER BY run LIMIT 1",
+            args![interval.start_s(), station.as_str()],
+        )
+        .await?;
+    Ok(row.map(|(session,)| session))
+}
+
+/// Whose affair a station's interval is.
+#[derive(Clone, Copy, Debug)]
+pub enum Carrier<'a> {
+    /// A session's, and so its owners'.
+    Session(&'a str, &'a [Owner]),
+    /// Nobody charged by a session: the host's.
+    Host(&'a ParticipantId),
+}
+
+/// Carries what a run posted for a station to whoever has to bear it, or has a right to it.
+///
+/// # Errors
+/// The database failed, or this line was carried before.
+pub async fn station_carry(
+    tx: &mut Tx,
+    now: Timestamp,
+    line: &Line,
+    carrier: Carrier<'_>,
+) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let net = net_of(line)?;
+    let (session, parts) = match carrier {
+        Carrier::Session(session, owners) => (Some(session), shares(line, net, owners)?),
+        Carrier::Host(host) => {
+            let alone = [Owner {
+                name: host.to_string(),
+                basis_points: u32::try_from(WHOLE_BASIS_POINTS).unwrap_or(0),
+            }];
+            (None, shares(line, net, &alone)?)
+        }
+    };
+    let (start_s, run) = (line.interval.start_s(), line.run.code());
+    tx.execute(
+        "INSERT INTO settle_station_lines (start_s, station, run, session, net) VALUES ($1, $2, $3, $4, $5)",
+        args![
+            start_s,
+            line.participant.as_str(),
+            i64::from(run),
+            session.map(str::to_owned),
+            net.nano()
+        ],
+    )
+    .await?;
+    let own = Account::of(Chart::Statement, &line.participant);
+    let mut postings = Vec::new();
+    for (name, part) in &parts {
+        let size = part.nano().checked_abs().ok_or(MoneyError::Overflow)?;
+        if size == 0 {
+            continue;
+        }
+        let accounts = match *part < Money::ZERO {
+            true => (account_of(name)?, own.clone()),
+            false => (own.clone(), account_of(name)?),
+        };
+        let words: [&[u8]; 4] = [
+            line.participant.as_str().as_bytes(),
+            b"carried",
+            &[run],
+            name.as_bytes(),
+        ];
+        let start = line.interval.start();
+        postings.push(token_posting(
+            start,
+            Purpose::Charging,
+            accounts,
+            size,
+            &words,
+        ));
+    }
+    post(tx, now, &postings).await
+}
+
+fn shares(line: &Line, net: Money, owners: &[Owner]) -> Result<Vec<(String, Money)>, ServiceError> {
+    carried(line, net, owners).map_err(|e| ServiceError::Refused(e.to_string()))
+}
+
+/// Who bears how much of a line: by their shares, to the last unit.
+///
+/// # Errors
+/// Shares that are not the whole, or an amount that does not fit.
+pub fn carried(
+    line: &Line,
+    net: Money,
+    owners: &[Owner],
+) -> Result<Vec<(String, Money)>, SplitError> {
+    let salt = format!(
+        "{} {} {}",
+        line.participant,
+        line.interval.start(),
+        line.run.code()
+    );
+    Ok(split(net, PassThrough::default(), owners, &salt)?.owners)
+}
+
+/// What a session's energy has come to so far, by what was carried to its owners: above zero it cost.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_energy_cost(db: &Db, session: &str) -> Result<Money, ServiceError> {
+    let row: Option<(i64,)> = db
+        .fetch_optional(
+            "SELECT CAST(COALESCE(SUM(net), 0) AS BIGINT) FROM settle_station_lines WHERE session = $1",
+            args![session],
+        )
+        .await?;
+    let net = row.map_or(0, |(net,)| net);
+    Ok(Money::from_nano(
+        net.checked_neg().ok_or(MoneyError::Overflow)?,
+    ))
+}
