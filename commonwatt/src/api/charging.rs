@@ -55,6 +55,8 @@ fn shown(place: &Place, now: Option<&Expected>) -> anyhow::Result<Value> {
     Ok(json!({
         "id": station.id,
         "host": place.host.as_str(),
+        "feeder": place.feeder.as_ref().map(ToString::to_string),
+        "buys_itself": place.buys,
         "free": place.is_free,
         "power_w": fresh.map(|f| f.value),
         "power_read_at": fresh.map(|f| f.read_at.to_string()),
@@ -526,6 +528,7 @@ pub(super) async fn income(
     let span = span_of(&month.month, super::statements::zone(&web));
     let span = span.ok_or_else(|| Refused::bad("month: a month like 2026-06."))?;
     let sum = charging::income(&web.shared, &id, span).await?;
+    let figures = web.shared.site.station(&id);
     let owners = sum
         .owners
         .iter()
@@ -544,6 +547,8 @@ pub(super) async fn income(
         },
         "tax": money(sum.tax),
         "energy_cost": money(sum.energy_cost),
+        "maintenance_per_year": figures.map(|s| money(s.maintenance_per_year)),
+        "capital_per_year": figures.map(|s| money(s.capital_per_year)),
         "owners": owners.collect::<serde_json::Map<_, _>>(),
     }))
     .into_response())

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use anyhow::Context;
 use domain::energy::Energy;
-use domain::ids::ParticipantId;
+use domain::ids::{ParticipantId, PointId};
 use domain::money::Price;
 use domain::time::{Interval, Timestamp};
 use market_engine::standing::{self, Deadline, Outlook, Progress, Standing};
@@ -31,6 +31,10 @@ pub(super) const PLAN_POWER_MAX_W: u32 = 11_000;
 pub(crate) struct Place {
     pub(crate) station: Station,
     pub(crate) host: ParticipantId,
+    /// The feeder's point that it hangs on.
+    pub(crate) feeder: Option<PointId>,
+    /// Whether it buys its energy by itself.
+    pub(crate) buys: bool,
     pub(crate) power: Option<Fresh>,
     /// Whether no session runs there.
     pub(crate) is_free: bool,
@@ -49,6 +53,8 @@ pub(crate) async fn places(shared: &Shared) -> Vec<Place> {
         found.push(Place {
             station: station.asks.clone(),
             host: station.host.clone(),
+            feeder: station.feeder.clone(),
+            buys: station.buyer.is_some(),
             power: live.and_then(|(_, device)| device.power_w),
             is_free: !running.values().any(|one| one.promise.quote.station == id),
         });
