@@ -52,7 +52,8 @@ async fn used(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Interval, E
     };
     let point = PointId::new(&one.promise.quote.station)?;
     let (mut used, mut before_wh) = (Vec::new(), first.1);
-    for (_, reading) in books::charging_readings(&mut &shared.db, &point, first.0).await? {
+    for (_, reading) in books::charging_readings(&mut &shared.db, &point, (first.0, last.0)).await?
+    {
         let Some(end_wh) = import_end(&reading).filter(|_| reading.interval.end() <= last.0) else {
             continue;
         };

@@ -309,6 +309,7 @@ fn event_key(event: Event) -> Option<&'static str> {
         Event::PlanResume => "session.ev_plan_resume",
         Event::PowerLost => "session.ev_power_lost",
         Event::PowerBack => "session.ev_power_back",
+        Event::Changed { .. } => "session.ev_changed",
         Event::Stop => "session.ev_stop",
         Event::Unplugged => "session.ev_unplugged",
         Event::Captured => "session.ev_paid",
