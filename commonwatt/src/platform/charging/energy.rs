@@ -21,6 +21,7 @@ use settlement::service::{self as books, Carrier};
 use super::{Running, Shared, replayed};
 use crate::platform::core::{AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
 use crate::platform::orders::{self, OrderAnswer};
+use crate::platform::standing::STANDING_SEQUENCES;
 use crate::site::Station;
 
 /// How long before its gate closes an interval's order is placed, in seconds: as the autopilots do.
@@ -42,7 +43,7 @@ pub(super) async fn order(
     }
     let buyer = &one.promise.host;
     // A sequence is used once: what was ordered before a restart stands.
-    let ordered = market_engine::service::ordered(&shared.db, open).await?;
+    let ordered = market_engine::service::ordered(&shared.db, open, STANDING_SEQUENCES).await?;
     if !ordered.contains(buyer) {
         let wanted = wanted(shared, one, open, now);
         if let Some((energy, limit)) = wanted {
@@ -152,6 +153,7 @@ async fn place(
         limit,
         sequence: AUTOPILOT_SEQUENCES + u64::try_from(open.start_s()).unwrap_or(0),
         replaces: None,
+        preference: domain::order::Preference::default(),
     };
     let signed = Signed::sign(key, &shared.site.community, &order);
     let message = orders::read_any(shared, signed.as_bytes().to_vec());
