@@ -295,6 +295,9 @@ fn parts(words: &Words, shown: &Shown<'_>) -> Markup {
     let with_tax = all_in(station, first);
     let before = station.price(first).unwrap_or(Price::ZERO);
     let tax = with_tax.checked_sub(before).unwrap_or(Price::ZERO);
+    // Where the station's price has the energy in it, nothing comes on top.
+    let asked = station.asked(first.interval.start());
+    let energy = before.checked_sub(asked).unwrap_or(Price::ZERO);
     let percent = words.permille(i64::from(station.tax_ppm) / 1_000);
     let lasting = words.lasting(i64::from(station.parking_grace_s) / 60);
     let taxed = |amount: Money| {
@@ -306,8 +309,8 @@ fn parts(words: &Words, shown: &Shown<'_>) -> Markup {
         div.scroll tabindex="0" role="region" aria-label=(words.t("charge.parts")) { table.sums {
             thead { tr { th { (words.t("charge.part")) } th.n { "ct/kWh" } } }
             tbody {
-                tr { th scope="row" { (words.t("charge.part_energy")) } td.n { (words.cents(first.cost())) } }
-                tr { th scope="row" { (words.t("charge.part_station")) } td.n { (words.cents(station.margin)) } }
+                tr { th scope="row" { (words.t("charge.part_energy")) } td.n { (words.cents(energy)) } }
+                tr { th scope="row" { (words.t("charge.part_station")) } td.n { (words.cents(asked)) } }
                 tr { th scope="row" { (words.fill("charge.part_tax", &[("percent", &percent)])) } td.n { (words.cents(tax)) } }
             }
             tfoot { tr.total { th scope="row" { (words.t("charge.part_all")) } td.n { (words.cents(with_tax)) } } }
