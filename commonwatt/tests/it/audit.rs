@@ -144,9 +144,8 @@ fn settled_again(data: &Path, mirror: &Path, key: &Path) {
     let good = std::fs::read_to_string(&day).unwrap();
     let openings: serde_json::Value = serde_json::from_str(&good).unwrap();
     let settled = |interval: &&serde_json::Value| {
-        interval["runs"]
-            .as_array()
-            .is_some_and(|runs| !runs.is_empty())
+        let some = |key: &str| interval[key].as_array().is_some_and(|all| !all.is_empty());
+        some("runs") && some("readings")
     };
     let intervals = openings["intervals"].as_array().unwrap();
     let at = intervals.iter().position(|i| settled(&i)).unwrap();
