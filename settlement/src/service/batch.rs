@@ -148,11 +148,13 @@ impl<'a> Batch<'a> {
             None => PUBLIC,
         };
         let entry = Entry::new(Kind::Reading, interval.start(), salt, content);
+        self.insert(verified, Fate::Accepted(flags)).await?;
+        // Beside its row and not before: where a gap closes, what was pending has just been written.
         self.pending.entries.push(entry);
         let noted = self.pending.intervals.entry(interval.start_s());
         let (_, points) = noted.or_insert((interval, BTreeSet::new()));
         points.extend(point.is_settled().then(|| point.point.clone()));
-        self.insert(verified, Fate::Accepted(flags)).await
+        Ok(())
     }
 
     /// Keeps an authentic reading.
