@@ -74,8 +74,10 @@ pub(crate) fn document(words: &Words, statement: &Statement) -> String {
                 main {
                     (money(words, statement))
                     (balances(words, statement))
-                    (runs(words, statement))
-                    (complete(words, &total.data, total.intervals))
+                    div.pair {
+                        (runs(words, statement))
+                        (complete(words, &total.data, total.intervals))
+                    }
                     (days(words, statement))
                 }
             }
