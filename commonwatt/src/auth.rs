@@ -8,8 +8,10 @@
 //! `commonwatt accounts`. Sessions, links and tokens are kept as hashes. Their time is the computer's, not the
 //! demo's, which runs faster.
 
+mod account;
 mod guard;
 mod limit;
+mod passkey;
 mod role;
 mod secret;
 mod session;
@@ -32,6 +34,7 @@ pub(crate) use tables::MIGRATIONS;
 pub(crate) use viewer::Viewer;
 
 use limit::{Limits, Rate};
+use passkey::Passkeys;
 
 /// What the handlers know of accounts.
 pub(crate) struct Accounts {
@@ -43,6 +46,8 @@ pub(crate) struct Accounts {
     secret: [u8; 32],
     /// The address that people use, where it is another than the one that is listened on.
     public_url: Option<String>,
+    /// Where browsers can use passkeys.
+    passkeys: Option<Passkeys>,
 }
 
 impl Accounts {
@@ -57,6 +62,7 @@ impl Accounts {
                 "commonwatt/capabilities/v1",
                 &[&operator.to_bytes()],
             ),
+            passkeys: Passkeys::at(public_url.as_deref()),
             public_url,
         }
     }

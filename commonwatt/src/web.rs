@@ -45,9 +45,28 @@ const UPDATE_PAUSE: Duration = Duration::from_millis(400);
 /// Shortest time between two looks for alarms.
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
-/// The page may load its own script, style and pictures, and nothing from anybody else.
-const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// What is no page runs no script and loads nothing.
+const CONTENT_POLICY: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A page may load our style and pictures and run the scripts that carry its nonce, and nothing from anybody
+/// else.
+pub(crate) fn policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; \
+         connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+}
+
+/// 128 random bits that nobody can know before the page is there.
+fn nonce() -> String {
+    // Without random numbers the scripts do not run, which the pages do not need.
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => domain::ids::to_hex(&bytes),
+        Err(_) => String::new(),
+    }
+}
 
 /// The kind of every error's body.
 pub(crate) const PROBLEM: &str = "application/problem+json";
@@ -171,6 +190,10 @@ fn router(web: Web) -> Router {
         .route(
             "/static/verify.js",
             get(|| asset("text/javascript", include_str!("../static/verify.js"))),
+        )
+        .route(
+            "/static/passkey.js",
+            get(|| asset("text/javascript", include_str!("../static/passkey.js"))),
         )
         .route(
             "/static/icon.svg",

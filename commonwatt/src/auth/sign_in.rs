@@ -1,4 +1,4 @@
-//! Signing in by a one-time link, and out again.
+//! Signing in, by a one-time link or by a passkey, and out again.
 //!
 //! A link shows a button, and only the button's POST uses it up: whatever previews links does not.
 
@@ -14,7 +14,7 @@ use super::guard::{Posted, allow, said_by_our_page};
 use super::limit::SIGN_INS;
 use super::role::{Role, Roles};
 use super::viewer::{Viewer, session_of};
-use super::{Who, session, store};
+use super::{Who, account, session, store};
 use crate::web::layout::Page;
 use crate::web::pages::Ask;
 use crate::web::{Web, broken, problem};
@@ -28,10 +28,11 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/sign-in", get(ask))
         .route("/sign-in/{link}", get(look).post(enter))
         .route("/sign-out", post(leave))
+        .merge(account::routes())
 }
 
 /// Where somebody who has signed in begins.
-fn first_page(roles: Roles) -> &'static str {
+pub(super) fn first_page(roles: Roles) -> &'static str {
     let pages = [
         (Role::Home, "/home"),
         (Role::Operator, "/grid"),
@@ -42,21 +43,21 @@ fn first_page(roles: Roles) -> &'static str {
 }
 
 /// What a person without a link sees.
-async fn ask(ask: Ask) -> Response {
+async fn ask(ask: Ask, headers: HeaderMap) -> Response {
+    if ask.viewer.account().is_some() {
+        return no_store(Redirect::to("/account").into_response());
+    }
     let words = &ask.words;
-    let (answer, text) = match ask.viewer.account() {
-        Some(account) => (
-            words.fill("entry.signed_in", &[("name", &account.name)]),
-            html! { form method="post" action="/sign-out" {
-                (ask.viewer.csrf_field()) button { (words.t("nav.sign_out")) }
-            } },
-        ),
-        None => (
-            words.t("entry.by_link").to_owned(),
-            html! { p { (words.t("entry.by_link_text")) } },
-        ),
+    let inside = html! {
+        section.card.entry { (account::entering(&ask, &headers)) }
+        section.card.entry { p { (words.t("entry.by_link_text")) } }
     };
-    page(&ask, StatusCode::OK, answer, text)
+    page(
+        &ask,
+        StatusCode::OK,
+        words.t("entry.by_link").to_owned(),
+        inside,
+    )
 }
 
 /// Shows the button of a link, and does not use the link up.
@@ -72,10 +73,10 @@ async fn look(State(web): State<Web>, ask: Ask, Path(link): Path<String>) -> Res
         Ok(Some(account)) => {
             let words = &ask.words;
             let answer = words.fill("entry.as", &[("name", &account.name)]);
-            let inside = html! {
+            let inside = html! { section.card.entry {
                 p { (words.t("entry.as_text")) }
                 form method="post" { button.primary { (words.t("entry.title")) } }
-            };
+            } };
             page(&ask, StatusCode::OK, answer, inside)
         }
         Ok(None) => no_link(&ask),
@@ -135,20 +136,20 @@ async fn leave(State(web): State<Web>, posted: Posted<Nothing>) -> Response {
     with_cookie(Redirect::to("/").into_response(), &cookie)
 }
 
-fn may_try(web: &Web, viewer: &Viewer) -> Result<(), Box<Response>> {
+pub(super) fn may_try(web: &Web, viewer: &Viewer) -> Result<(), Box<Response>> {
     // An address that is no address is everybody's together.
     let who = viewer.address.parse().map_or(Who::Others, Who::at);
     allow(&web.accounts, SIGN_INS, who)
 }
 
-fn with_cookie(mut response: Response, cookie: &str) -> Response {
+pub(super) fn with_cookie(mut response: Response, cookie: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(cookie) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
     no_store(response)
 }
 
-fn no_store(mut response: Response) -> Response {
+pub(super) fn no_store(mut response: Response) -> Response {
     let value = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, value);
     response
@@ -156,20 +157,20 @@ fn no_store(mut response: Response) -> Response {
 
 fn no_link(ask: &Ask) -> Response {
     let words = &ask.words;
-    let inside = html! {
+    let inside = html! { section.card.entry {
         p { (words.t("entry.gone_text")) " " code { "commonwatt accounts link" } }
-    };
+    } };
     let answer = words.t("entry.gone").to_owned();
     page(ask, StatusCode::NOT_FOUND, answer, inside)
 }
 
-fn page(ask: &Ask, status: StatusCode, answer: String, inside: Markup) -> Response {
+pub(super) fn page(ask: &Ask, status: StatusCode, answer: String, inside: Markup) -> Response {
     let page = Page {
         title: ask.words.t("entry.title").to_owned(),
         above: ask.street.community.clone(),
         answer,
         below: html! {},
-        body: html! { section.card.entry { (inside) } },
+        body: inside,
         live: None,
     };
     let mut response = ask.show(&page);

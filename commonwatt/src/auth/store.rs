@@ -10,6 +10,8 @@ use super::role::{Role, Roles};
 use super::secret::{self, Kind};
 use super::session;
 
+pub(crate) mod passkey;
+
 /// Most accounts.
 const ACCOUNTS_MAX: i64 = 100_000;
 /// Most links of one account that can be used at the same time; the oldest go first.
@@ -155,7 +157,7 @@ const END_LINKS: &str = "DELETE FROM account_link WHERE account = $1";
 const REVOKE_TOKENS: &str =
     "UPDATE account_token SET revoked_ms = $2 WHERE account = $1 AND revoked_ms IS NULL";
 
-/// Ends an account with its sessions, links and tokens. `false` where there is none.
+/// Ends an account with its sessions, links, passkeys and tokens. `false` where there is none.
 pub(crate) async fn revoke(db: &Db, now: Timestamp, name: &str) -> anyhow::Result<bool> {
     let mut tx = db.begin().await?;
     let now_ms = now.unix_ms();
@@ -164,6 +166,7 @@ pub(crate) async fn revoke(db: &Db, now: Timestamp, name: &str) -> anyhow::Resul
     }
     tx.execute(END_SESSIONS, args![name]).await?;
     tx.execute(END_LINKS, args![name]).await?;
+    tx.execute(passkey::END_ALL, args![name]).await?;
     tx.execute(REVOKE_TOKENS, args![name, now_ms]).await?;
     note(&mut tx, now, BY_OPERATOR, "account revoked", name).await?;
     tx.commit().await?;
@@ -257,21 +260,34 @@ pub(super) async fn sign_in(
     let Some(account) = of_name(&mut tx, &name).await? else {
         return Ok(None);
     };
-    let before = before.map(|before| secret::hash(Kind::Session, before));
-    let before = before.map_or_else(Vec::new, |hash| hash.to_vec());
-    let oldest_ms = now_ms.saturating_sub(session::LONGEST_MS);
-    tx.execute(END_OLD, args![before, oldest_ms, &name, SESSIONS_MAX - 1])
-        .await?;
-    let session = secret::random()?;
-    let hash = secret::hash(Kind::Session, &session).to_vec();
-    tx.execute(ADD_SESSION, args![hash, &name, now_ms]).await?;
     let by = By {
         account: &name,
         address,
     };
-    note(&mut tx, now, by, "signed in", "by link").await?;
+    let session = begin_session(&mut tx, now, by, before, "by link").await?;
     tx.commit().await?;
     Ok(Some((account, session)))
+}
+
+/// Begins a session in place of the one that the browser had before, and gives its secret.
+async fn begin_session(
+    tx: &mut Tx,
+    now: Timestamp,
+    by: By<'_>,
+    before: Option<&str>,
+    how: &str,
+) -> anyhow::Result<String> {
+    let (name, now_ms) = (by.account, now.unix_ms());
+    let before = before.map(|before| secret::hash(Kind::Session, before));
+    let before = before.map_or_else(Vec::new, |hash| hash.to_vec());
+    let oldest_ms = now_ms.saturating_sub(session::LONGEST_MS);
+    tx.execute(END_OLD, args![before, oldest_ms, name, SESSIONS_MAX - 1])
+        .await?;
+    let session = secret::random()?;
+    let hash = secret::hash(Kind::Session, &session).to_vec();
+    tx.execute(ADD_SESSION, args![hash, name, now_ms]).await?;
+    note(tx, now, by, "signed in", how).await?;
+    Ok(session)
 }
 
 const END_SESSION: &str = "DELETE FROM account_session WHERE hash = $1";

@@ -3,7 +3,9 @@
 use runtime::db::Migration;
 
 /// The history of these tables.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, PASSKEYS];
+
+const ACCOUNTS: Migration = Migration {
     version: 4010,
     description: "accounts",
     sqlite: "
@@ -102,4 +104,35 @@ CREATE FUNCTION account_append_only() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;
 CREATE TRIGGER account_audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON account_audit
     FOR EACH STATEMENT EXECUTE FUNCTION account_append_only();",
-}];
+};
+
+const PASSKEYS: Migration = Migration {
+    version: 4020,
+    description: "passkeys",
+    sqlite: "
+CREATE TABLE account_passkey (
+    id BLOB PRIMARY KEY,
+    account TEXT NOT NULL REFERENCES account (name),
+    name TEXT NOT NULL,
+    user_handle BLOB NOT NULL,
+    transports INTEGER NOT NULL,
+    fixed BLOB NOT NULL,
+    changing BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    used_ms INTEGER
+) STRICT;
+CREATE INDEX account_passkey_of ON account_passkey (account, created_ms);",
+    postgres: "
+CREATE TABLE account_passkey (
+    id BYTEA PRIMARY KEY,
+    account TEXT NOT NULL REFERENCES account (name),
+    name TEXT NOT NULL,
+    user_handle BYTEA NOT NULL,
+    transports BIGINT NOT NULL,
+    fixed BYTEA NOT NULL,
+    changing BYTEA NOT NULL,
+    created_ms BIGINT NOT NULL,
+    used_ms BIGINT
+);
+CREATE INDEX account_passkey_of ON account_passkey (account, created_ms);",
+};

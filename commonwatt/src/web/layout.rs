@@ -107,8 +107,16 @@ fn ways(viewer: &Viewer) -> Vec<Way> {
             way("/", "home", "nav.street"),
             way("/charge", "plug", "nav.chargers"),
             way("/log", "list", "nav.log"),
-            way("/sign-in", "key", account(viewer)),
+            way(account_page(viewer), "key", account(viewer)),
         ]
+    }
+}
+
+/// Where one's account is, or where one signs in.
+fn account_page(viewer: &Viewer) -> &'static str {
+    match viewer.account() {
+        Some(_) => "/account",
+        None => "/sign-in",
     }
 }
 
@@ -130,7 +138,7 @@ fn current<'w>(ways: &'w [Way], path: &str) -> Option<&'w str> {
 }
 
 /// The whole page.
-pub(crate) fn render(frame: &Frame<'_>, page: &Page) -> Markup {
+pub(crate) fn render(frame: &Frame<'_>, nonce: &str, page: &Page) -> Markup {
     let words = frame.words;
     let ways = ways(frame.viewer);
     let here = current(&ways, frame.path);
@@ -144,7 +152,7 @@ pub(crate) fn render(frame: &Frame<'_>, page: &Page) -> Markup {
                 title { (page.title) " · Commonwatt" }
                 link rel="stylesheet" href="/static/style.css";
                 link rel="icon" href="/static/icon.svg" type="image/svg+xml";
-                script src="/static/app.js" defer {}
+                script src="/static/app.js" nonce=(nonce) defer {}
             }
             body data-live=[page.live.as_deref()] data-lost=[page.live.as_ref().map(|_| words.t("page.lost"))]
                 data-on=[page.live.as_ref().map(|_| words.t("page.live"))] {
@@ -188,7 +196,7 @@ fn who(frame: &Frame<'_>) -> Markup {
         @if let Some(account) = frame.viewer.account() {
             form.who method="post" action="/sign-out" {
                 (frame.viewer.csrf_field())
-                span { (account.name) }
+                a href="/account" { (account.name) }
                 button.quiet { (words.t("nav.sign_out")) }
             }
         }

@@ -100,6 +100,8 @@ pub(crate) struct Ask {
     pub(crate) viewer: Viewer,
     pub(crate) words: Words,
     pub(crate) street: Arc<Street>,
+    /// What the page's own scripts are marked with, new for each request.
+    pub(crate) nonce: String,
     path: String,
 }
 
@@ -113,6 +115,7 @@ impl FromRequestParts<Web> for Ask {
             words: words_for(web, &parts.headers),
             viewer,
             street,
+            nonce: super::nonce(),
             path: parts.uri.path().to_owned(),
             web: web.clone(),
         })
@@ -155,7 +158,9 @@ impl Ask {
     /// The page as an answer. It is for this viewer and this moment.
     pub(crate) fn show(&self, page: &Page) -> Response {
         let frame = Frame::of(&self.words, &self.viewer, &self.path, &self.street);
-        private(layout::render(&frame, page).into_response())
+        let page = layout::render(&frame, &self.nonce, page);
+        let policy = [(header::CONTENT_SECURITY_POLICY, super::policy(&self.nonce))];
+        private((policy, page).into_response())
     }
 
     /// What cannot be read is said to the log, and to the viewer that nothing was lost.

@@ -20,7 +20,7 @@ const WEIGHT_MAX: u64 = 60_000;
 const CHECK: &str = include_str!("browser_check.js");
 
 /// A driver with one browser; both end with the test.
-struct Browser {
+pub(crate) struct Browser {
     driver: Child,
     port: u16,
     session: String,
@@ -28,7 +28,7 @@ struct Browser {
 
 impl Browser {
     /// `None` where there is no browser here.
-    fn start() -> Option<Browser> {
+    pub(crate) fn start() -> Option<Browser> {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -96,15 +96,17 @@ impl Browser {
         value
     }
 
-    fn of_session(&self, method: &str, path: &str, body: &Value) -> Value {
+    /// Asks the driver for something of this browser.
+    pub(crate) fn of_session(&self, method: &str, path: &str, body: &Value) -> Value {
         self.ask(method, &format!("/session/{}{path}", self.session), body)
     }
 
-    fn open(&self, url: &str) {
+    pub(crate) fn open(&self, url: &str) {
         self.of_session("POST", "/url", &json!({ "url": url }));
     }
 
-    fn run(&self, script: &str) -> Value {
+    /// Runs a script in the page, and waits for the promise that it may give.
+    pub(crate) fn run(&self, script: &str) -> Value {
         self.of_session(
             "POST",
             "/execute/sync",
@@ -137,7 +139,7 @@ impl Browser {
     }
 
     /// Clicks the first element of a selector and waits for the next page.
-    fn follow(&self, selector: &str) {
+    pub(crate) fn follow(&self, selector: &str) {
         let before = self.run("return performance.timeOrigin");
         let script = format!("document.querySelector({selector:?}).click()");
         self.run(&script);
@@ -149,7 +151,7 @@ impl Browser {
     }
 
     /// What the console complained of since the last time.
-    fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let log = self.of_session("POST", "/se/log", &json!({ "type": "browser" }));
         let entries = log.as_array().unwrap().iter();
         let bad = entries.filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG");
@@ -297,6 +299,7 @@ fn a_household(walk: &mut Walk<'_>) {
         ("statement", "/home/statement"),
         ("devices", "/home/devices"),
         ("preferences", "/home/preferences"),
+        ("account", "/account"),
     ] {
         walk.visit(name, path);
     }
@@ -438,6 +441,8 @@ fn every_kind_of_person_finds_the_answer_in_a_browser() {
     walk.visit("log", "/log");
     walk.visit("verify", "/verify");
     walk.visit("sign-in", "/sign-in");
+    walk.open("/account");
+    assert!(walk.text("h1").contains("passkey"), "no account yet");
     walk.open("/home");
     walk.look("missing");
     // A page that is not there is an error for the console, and rightly so.

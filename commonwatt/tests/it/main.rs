@@ -22,6 +22,7 @@ mod kills;
 mod measured;
 mod mosquitto;
 mod orders;
+mod passkeys;
 mod people;
 mod powerflow;
 mod probe;

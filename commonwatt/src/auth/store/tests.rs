@@ -64,6 +64,7 @@ async fn life_of_an_account(db: &Db) {
     assert_eq!(seen_at(&two, START).await, None);
 
     token_within_roles(db).await;
+    a_passkey(db, until).await;
     the_end(db, &ann).await;
 }
 
@@ -81,6 +82,7 @@ async fn the_end(db: &Db, ann: &Account) {
     assert!(revoke(db, START, "ann").await.unwrap());
     assert!(!revoke(db, START, "ann").await.unwrap());
     assert_eq!(seen_at(&three, START).await, None);
+    assert_eq!(passkey::list(db, "ann").await.unwrap(), []);
     assert!(add(db, START, ann).await.is_err(), "never given twice");
 
     let deeds = audit(db, i64::MAX, 100).await.unwrap();
@@ -105,6 +107,49 @@ async fn the_end(db: &Db, ann: &Account) {
     }
     let all = list(db, "", 10).await.unwrap();
     assert_eq!((all.len(), all[0].revoked), (1, Some(START)));
+}
+
+/// A passkey signs its owner in while its counter is the one that was looked at.
+async fn a_passkey(db: &Db, now: Timestamp) {
+    let by = By {
+        account: "ann",
+        address: "192.0.2.1",
+    };
+    let key = |id: u8| passkey::Passkey {
+        id: vec![id; 16],
+        user_handle: vec![7; 32],
+        transports: 1,
+        fixed: vec![1, 2],
+        changing: vec![1],
+    };
+    let add = async |id: u8| passkey::add(db, now, by, "phone", &key(id)).await;
+    assert!(add(1).await.unwrap());
+    assert!(!add(1).await.unwrap(), "there already");
+    let known = passkey::of_id(db, &[1; 16]).await.unwrap().unwrap();
+    assert_eq!((&known.passkey, known.used), (&key(1), None));
+    let enter = async |changing: Vec<u8>| {
+        let entered = passkey::sign_in(db, now, (&known, changing), None, "192.0.2.1");
+        entered.await.unwrap()
+    };
+    let (who, session) = enter(vec![2]).await.unwrap();
+    assert_eq!(who.name, "ann");
+    assert!(of_session(db, now, &session).await.unwrap().is_some());
+    assert_eq!(enter(vec![2]).await, None, "the counter has moved on");
+    for id in 2..=u8::try_from(passkey::PASSKEYS_MAX).unwrap() {
+        assert!(add(id).await.unwrap());
+    }
+    assert!(add(200).await.is_err(), "one too many");
+    let remove = async |account: &str| {
+        let removed = passkey::remove(db, now, (account, by), &[2; 16]);
+        removed.await.unwrap()
+    };
+    assert!(!remove("bob").await, "another's");
+    assert!(remove("ann").await && !remove("ann").await);
+    let newest = &audit(db, i64::MAX, 1).await.unwrap()[0];
+    assert_eq!(
+        (newest.action.as_str(), newest.detail.as_str()),
+        ("passkey removed", "ann phone")
+    );
 }
 
 async fn token_within_roles(db: &Db) {
