@@ -47,7 +47,7 @@ pub(crate) use idempotency::UnderWay;
 pub(crate) const MIGRATIONS: &[Migration] = &[
     idempotency::MIGRATION,
     incidents::MIGRATION,
-    alarms::MIGRATION,
+    crate::platform::alarms::MIGRATION,
 ];
 
 /// Every resource of the API that is not a page's own.

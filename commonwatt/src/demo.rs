@@ -104,9 +104,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         &format!("{}, each with a key of its own", members.gateways.len()),
     );
     for (who, link) in people::links(&db, &site).await? {
+        // Browsers take passkeys for a name only, and for this one without TLS.
+        let port = page.port();
         say(
             "sign in",
-            &format!("{who:<10} http://{page}/sign-in/{link}"),
+            &format!("{who:<10} http://localhost:{port}/sign-in/{link}"),
         );
     }
     say("page", &format!("http://{page}/   (Ctrl-C stops)"));

@@ -33,6 +33,9 @@ struct Message {
     kind: DeviceKind,
     power_w: Option<i64>,
     soc_permille: Option<i64>,
+    /// Of all phases, the least and the most.
+    voltage_low_mv: Option<i64>,
+    voltage_high_mv: Option<i64>,
     read_at_ms: i64,
 }
 
@@ -42,6 +45,8 @@ pub(crate) struct Device {
     pub(crate) kind: DeviceKind,
     pub(crate) power_w: Option<Fresh>,
     pub(crate) soc_permille: Option<i64>,
+    /// The least and the most between a phase and neutral.
+    voltage: Option<(i64, i64)>,
     /// When the gateway read them.
     pub(crate) read_at: Timestamp,
 }
@@ -63,6 +68,7 @@ impl Live {
             kind: message.kind,
             power_w: message.power_w.map(|value| Fresh { value, read_at }),
             soc_permille: message.soc_permille,
+            voltage: message.voltage_low_mv.zip(message.voltage_high_mv),
             read_at,
         };
         let mut gateways = self
@@ -74,6 +80,20 @@ impl Live {
         if known < DEVICES_MAX || devices.contains_key(&message.device) {
             devices.insert(message.device, device);
         }
+    }
+
+    /// Of the meters' voltages since then, the one that is furthest from 230 V.
+    pub(crate) fn voltage_mv(&self, since: Timestamp) -> Option<i64> {
+        let gateways = self
+            .devices
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let devices = gateways.values().flat_map(HashMap::values);
+        let meters = devices.filter(|d| d.kind == DeviceKind::Meter && d.read_at >= since);
+        let ends = meters
+            .filter_map(|d| d.voltage)
+            .flat_map(|(low, high)| [low, high]);
+        ends.max_by_key(|mv| mv.abs_diff(230_000))
     }
 
     /// The chargers behind a gateway, by name.

@@ -4,6 +4,7 @@
 //! keeps commands to devices and their answers in two tables of its own. The platform decides
 //! nothing that a rule of the market or of settlement decides.
 
+pub(crate) mod alarms;
 pub(crate) mod charging;
 pub(crate) mod control;
 mod core;
@@ -74,6 +75,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Room that is left where the data folder is, where the system tells it.
+    pub(crate) fn free_mib(&self) -> Option<i64> {
+        let room = rustix::fs::statvfs(self.runs.parent()?).ok()?;
+        let free = room.f_bavail.saturating_mul(room.f_frsize) / (1024 * 1024);
+        Some(i64::try_from(free).unwrap_or(i64::MAX))
+    }
+
     /// Keeps a suggestion for the page; those for another interval are forgotten.
     fn suggest(&self, proposal: Proposal) {
         let order = proposal.order;
@@ -218,9 +226,10 @@ pub(crate) async fn open(
     core::clear(&shared, now).await?;
     charging::load(&shared).await?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    let first = snapshot::gather(&shared).await?;
+    let mut known = snapshot::Known::default();
+    let first = snapshot::gather(&shared, &mut known).await?;
     let (show, street) = watch::channel(Arc::new(first));
-    let core = core::Core::new(Arc::clone(&shared), inbox, show);
+    let core = core::Core::new(Arc::clone(&shared), inbox, show, known);
     Ok(Platform {
         shared,
         commands,

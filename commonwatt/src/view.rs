@@ -83,9 +83,34 @@ pub(crate) struct Day {
     pub(crate) utility_alone: Money,
     /// The utility's prices for taking and giving, where they were the same in all settled intervals.
     pub(crate) prices: Option<(Price, Price)>,
-    /// What the meter counted in the settled intervals.
+    /// Settled intervals with a reading, and what the meter counted in them.
+    pub(crate) intervals: usize,
     pub(crate) imported: Energy,
     pub(crate) exported: Energy,
+}
+
+impl Day {
+    /// This part of the day and a later one; none where a sum does not fit.
+    pub(crate) fn plus(&self, more: &Day) -> Option<Day> {
+        let prices = match (self.intervals, more.intervals) {
+            (0, _) => more.prices,
+            (_, 0) => self.prices,
+            _ => self.prices.filter(|prices| Some(*prices) == more.prices),
+        };
+        Some(Day {
+            sold: self.sold.checked_add(more.sold)?,
+            bought: self.bought.checked_add(more.bought)?,
+            fees: self.fees.checked_add(more.fees)?,
+            pool: self.pool.checked_add(more.pool)?,
+            utility: self.utility.checked_add(more.utility)?,
+            net: self.net.checked_add(more.net)?,
+            utility_alone: self.utility_alone.checked_add(more.utility_alone)?,
+            prices,
+            intervals: self.intervals.checked_add(more.intervals)?,
+            imported: self.imported.checked_add(more.imported)?,
+            exported: self.exported.checked_add(more.exported)?,
+        })
+    }
 }
 
 /// An order as the page lists it.

@@ -135,6 +135,7 @@ async fn watch(web: Web) {
                 let found = view::alarms::standing(&seen);
                 let mut board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
                 board.take(now.now, &found);
+                board.wake(web.accounts.now());
             }
             Err(error) => tracing::error!("alarms could not be looked for: {error:#}"),
         }

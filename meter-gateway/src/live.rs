@@ -10,7 +10,7 @@ use runtime::mqtt::{MqttHandle, QoS};
 use serde_json::json;
 
 use crate::poll::{Fresh, LastSeen};
-use crate::profile::Kind;
+use crate::profile::{Kind, Quantity};
 
 /// Publishes live values. Without a connection they are dropped: nobody wants to see them later.
 #[derive(Clone, Debug)]
@@ -70,6 +70,16 @@ fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) -> String 
     let export = fresh(&last.export, now_ms, age).map(|e| e.wh());
     let soc_permille = fresh(&last.soc_permille, now_ms, age);
     let state = fresh(&last.state, now_ms, age);
+    let phases = [
+        Quantity::Voltage,
+        Quantity::VoltageL1,
+        Quantity::VoltageL2,
+        Quantity::VoltageL3,
+    ];
+    let volts = phases.iter().filter_map(|phase| {
+        let seen = last.details.get(phase)?;
+        seen.within(now_ms, age).copied()
+    });
     let any = power.or(import).or(export).is_some() || soc_permille.is_some() || state.is_some();
     let quality = if any {
         Quality::MEASURED
@@ -85,6 +95,8 @@ fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) -> String 
         "import_wh": import,
         "export_wh": export,
         "soc_permille": soc_permille,
+        "voltage_low_mv": volts.clone().min(),
+        "voltage_high_mv": volts.max(),
         "state": state,
         "read_at_ms": last.read_at().map(Timestamp::unix_ms),
         "quality": quality.word(),
@@ -95,6 +107,8 @@ fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use domain::energy::{Energy, Power};
 
     #[test]
@@ -111,11 +125,21 @@ mod tests {
         let last = LastSeen {
             power: Some(Fresh::new(Power::from_w(-250), at(100), 100_000)),
             import: Some(Fresh::new(Energy::from_wh(7), at(10), 10_000)),
+            details: BTreeMap::from([
+                (Quantity::VoltageL1, Fresh::new(228_100, at(100), 100_000)),
+                (Quantity::VoltageL2, Fresh::new(231_400, at(100), 100_000)),
+                (Quantity::VoltageL3, Fresh::new(251_000, at(10), 10_000)),
+            ]),
             ..LastSeen::default()
         };
         let text = live_payload(device, &last, 110_000);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["power_w"], -250);
+        assert_eq!(
+            (&value["voltage_low_mv"], &value["voltage_high_mv"]),
+            (&json!(228_100), &json!(231_400)),
+            "the third phase is old"
+        );
         assert!(value["import_wh"].is_null() && value["soc_permille"].is_null());
         assert_eq!(
             (&value["read_at_ms"], &value["quality"]),

@@ -57,7 +57,8 @@ pub use charging::{
 pub use contract::contract;
 pub use error::ServiceError;
 pub use history::{
-    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, day_money, history, recent_lines,
+    HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, connections, day_money, history,
+    newest_settled, recent_lines, runs_between,
 };
 pub use holds::{hold, hold_instead, is_connected, release_hold};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};

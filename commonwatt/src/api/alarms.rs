@@ -1,78 +1,21 @@
 //! `/api/v1/alarms`: what asks an operator for a response, with what to do and by when; and that somebody has seen
 //! it, or has put it aside for a time.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use domain::time::Timestamp;
-use runtime::args;
-use runtime::db::Migration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Refused, only, time};
-use crate::auth::{Role, Viewer, may_write, store};
-use crate::view::alarms::{Kind, Open, Priority, RATE_GOOD};
+use super::answer::{Answer, AsOperator, Refused, only, time};
+use crate::auth::{Role, Viewer, may_write};
+use crate::platform::alarms::{HOURS_MAX, REASON_MAX_CHARS, keep, said};
+use crate::view::alarms::{self as view, Kind, Priority, RATE_GOOD};
 use crate::web::Web;
 use crate::web::pages::{alarm_texts, words_for};
-
-/// Longest time that an alarm is put aside.
-const HOURS_MAX: u32 = 72;
-/// Longest reason in characters.
-const REASON_MAX_CHARS: usize = 500;
-
-/// The table of what operators said to alarms.
-pub(crate) const MIGRATION: Migration = Migration {
-    version: 4013,
-    description: "words about alarms",
-    sqlite: "
-CREATE TABLE account_alarm (
-    alarm TEXT NOT NULL,
-    since_ms INTEGER NOT NULL,
-    account TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
-    until_ms INTEGER,
-    PRIMARY KEY (alarm, since_ms)
-) STRICT;",
-    postgres: "
-CREATE TABLE account_alarm (
-    alarm TEXT NOT NULL,
-    since_ms BIGINT NOT NULL,
-    account TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    at_ms BIGINT NOT NULL,
-    until_ms BIGINT,
-    PRIMARY KEY (alarm, since_ms)
-);",
-};
-
-const KEEP: &str = "INSERT INTO account_alarm (alarm, since_ms, account, reason, at_ms, until_ms)
-    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (alarm, since_ms) DO UPDATE SET
-    account = excluded.account, reason = excluded.reason, at_ms = excluded.at_ms,
-    until_ms = excluded.until_ms";
-/// What was said to an alarm counts until it goes: one that comes again is another.
-const SAID: &str = "SELECT account, reason, at_ms, until_ms FROM account_alarm
-    WHERE alarm = $1 AND since_ms = $2";
-
-/// The word of an alarm.
-pub(super) const fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::LedgerInconsistent => "ledger_inconsistent",
-        Kind::FeederOverloaded => "feeder_overloaded",
-        Kind::MarketNotCleared => "market_not_cleared",
-        Kind::ForecastOverload => "forecast_overload",
-        Kind::CheckpointLate => "checkpoint_late",
-        Kind::MarketShare => "market_share",
-        Kind::MetersSilent => "meters_silent",
-        Kind::SignatureBurst => "signature_burst",
-        Kind::ClockDrift => "clock_drift",
-    }
-}
 
 const fn priority(kind: Kind) -> &'static str {
     match kind.priority() {
@@ -129,22 +72,15 @@ pub(super) struct Alarms {
     good_per_hour: usize,
 }
 
-fn standing(web: &Web) -> (BTreeMap<Kind, Open>, usize) {
-    let now = web.street.borrow().now;
-    let board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-    (board.open.clone(), board.rate(now))
-}
-
-async fn said(web: &Web, kind: Kind, open: &Open) -> Result<Option<Seen>, Refused> {
-    type Row = (String, String, i64, Option<i64>);
-    let values = args![word(kind), open.since.unix_ms()];
-    let row: Option<Row> = web.shared.db.fetch_optional(SAID, values).await?;
-    Ok(row.map(|(account, reason, at_ms, until_ms)| Seen {
-        account,
-        reason,
-        at: time(Timestamp::from_unix_ms(at_ms)),
-        shelved_until: until_ms.map(|until| time(Timestamp::from_unix_ms(until))),
-    }))
+impl From<view::Said> for Seen {
+    fn from(said: view::Said) -> Self {
+        Seen {
+            account: said.account,
+            reason: said.reason,
+            at: time(said.at),
+            shelved_until: said.until.map(time),
+        }
+    }
 }
 
 /// The alarms that stand. Their texts are in the language that is asked for.
@@ -154,25 +90,24 @@ async fn said(web: &Web, kind: Kind, open: &Open) -> Result<Option<Seen>, Refuse
 pub(super) async fn list(State(web): State<Web>, viewer: Viewer, headers: HeaderMap) -> Answer {
     only(&viewer, Role::Operator)?;
     let words = words_for(&web, &headers);
-    let (open, last_hour) = standing(&web);
-    let mut items = Vec::with_capacity(open.len());
-    for (kind, open) in &open {
-        let (text, consequence, action) = alarm_texts(&words, *kind);
-        items.push(Alarm {
-            alarm: word(*kind),
-            priority: priority(*kind),
+    let board = crate::web::pages::board(&web);
+    let item = |(kind, open): (Kind, view::Open)| {
+        let (text, consequence, action) = alarm_texts(&words, kind);
+        Alarm {
+            alarm: kind.word(),
+            priority: priority(kind),
             since: time(open.since),
             respond_by: time(open.since.plus_s(kind.respond_min() * 60)),
             text,
             consequence,
             action,
             degree: open.bad,
-            seen: said(&web, *kind, open).await?,
-        });
-    }
+            seen: open.said.map(Seen::from),
+        }
+    };
     let alarms = Alarms {
-        items,
-        last_hour,
+        last_hour: board.rate(web.street.borrow().now),
+        items: board.open.into_iter().map(item).collect(),
         good_per_hour: RATE_GOOD,
     };
     Ok(Json(alarms).into_response())
@@ -199,53 +134,29 @@ pub(super) struct Said {
 )]
 pub(super) async fn say(
     State(web): State<Web>,
-    viewer: Viewer,
+    AsOperator(viewer): AsOperator,
     headers: HeaderMap,
-    Json(said): Json<Said>,
+    Json(body): Json<Said>,
 ) -> Answer {
-    only(&viewer, Role::Operator)?;
     may_write(&viewer, &headers, &web)?;
-    let length = said.reason.trim().chars().count();
-    let hours_fit = said
-        .hours
-        .is_none_or(|hours| (1..=HOURS_MAX).contains(&hours));
-    if length == 0 || length > REASON_MAX_CHARS || !hours_fit {
+    let (by, now) = (viewer.by(), web.accounts.now());
+    let Some(words) = said(by, now, &body.reason, body.hours) else {
         let detail =
             format!("reason: 1 to {REASON_MAX_CHARS} characters; hours: 1 to {HOURS_MAX}.");
         return Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, &detail));
-    }
-    let (open, _) = standing(&web);
-    let found = open.iter().find(|(kind, _)| word(**kind) == said.alarm);
-    let Some((kind, open)) = found else {
-        let detail = "No such alarm stands.";
-        return Err(Refused::new(StatusCode::NOT_FOUND, detail));
     };
-    let now = web.accounts.now();
-    let until = said.hours.map(|hours| now.plus_s(i64::from(hours) * 3600));
-    let by = viewer.by();
-    let mut tx = web.shared.db.begin().await?;
-    let until_ms = until.map(|until| until.unix_ms());
-    let values = args![
-        word(*kind),
-        open.since.unix_ms(),
-        by.account,
-        &said.reason,
-        now.unix_ms(),
-        until_ms
-    ];
-    tx.execute(KEEP, values).await?;
-    let what = match until {
-        Some(_) => "alarm put aside",
-        None => "alarm acknowledged",
+    let nothing = || Refused::new(StatusCode::NOT_FOUND, "No such alarm stands.");
+    let kind = Kind::of_word(&body.alarm).ok_or_else(nothing)?;
+    let since = {
+        let mut board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        board.say(kind, words.clone())
     };
-    let detail = format!("{}: {}", said.alarm, said.reason);
-    store::note(&mut tx, now, by, what, &detail).await?;
-    tx.commit().await?;
-    Ok(Json(Seen {
-        account: by.account.to_owned(),
-        reason: said.reason,
-        at: time(now),
-        shelved_until: until.map(time),
-    })
-    .into_response())
+    keep(
+        &web.shared.db,
+        by,
+        (kind, since.ok_or_else(nothing)?),
+        &words,
+    )
+    .await?;
+    Ok(Json(Seen::from(words)).into_response())
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::{Role, Viewer, nothing_here};
-use crate::web::{broken, problem};
+use crate::web::{Web, broken, problem};
 
 /// Rows on a page where no other number is asked for.
 const LIMIT: u32 = 100;
@@ -85,6 +85,34 @@ pub(super) fn only(viewer: &Viewer, role: Role) -> Result<(), Refused> {
     match viewer.is(role) {
         true => Ok(()),
         false => Err(Refused::nothing()),
+    }
+}
+
+/// An operator who asks. As an argument before the body: whoever is none learns nothing of what a body needs.
+pub(super) struct AsOperator(pub(super) Viewer);
+
+impl FromRequestParts<Web> for AsOperator {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Refused> {
+        let viewer = Viewer::from_request_parts(parts, web).await;
+        let viewer = viewer.map_err(Box::new)?;
+        only(&viewer, Role::Operator)?;
+        Ok(AsOperator(viewer))
+    }
+}
+
+/// A household that asks; like [`AsOperator`].
+pub(super) struct AsHome(pub(super) Viewer, pub(super) ParticipantId);
+
+impl FromRequestParts<Web> for AsHome {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Refused> {
+        let viewer = Viewer::from_request_parts(parts, web).await;
+        let viewer = viewer.map_err(Box::new)?;
+        let home = home(&viewer)?.clone();
+        Ok(AsHome(viewer, home))
     }
 }
 

@@ -11,7 +11,6 @@ use runtime::metrics::Page;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::alarms::word;
 use crate::view::alarms::Kind;
 use crate::view::{Cleared, Street};
 use crate::web::{Web, problem};
@@ -118,7 +117,7 @@ pub(crate) async fn metrics(State(web): State<Web>) -> Response {
     }
     let board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
     let open = Kind::ALL.map(|kind| {
-        let label = vec![("alarm", word(kind).to_owned())];
+        let label = vec![("alarm", kind.word().to_owned())];
         (label, i64::from(board.open.contains_key(&kind)))
     });
     drop(board);

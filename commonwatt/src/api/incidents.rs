@@ -11,7 +11,7 @@ use runtime::db::Migration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, List, Range, Refused, Wants, only, time};
+use super::answer::{Answer, AsOperator, List, Range, Refused, Wants, only, time};
 use crate::auth::{Role, Viewer, may_write, store};
 use crate::web::Web;
 
@@ -134,11 +134,10 @@ pub(super) struct NewIncident {
 )]
 pub(super) async fn add(
     State(web): State<Web>,
-    viewer: Viewer,
+    AsOperator(viewer): AsOperator,
     headers: HeaderMap,
     Json(new): Json<NewIncident>,
 ) -> Answer {
-    only(&viewer, Role::Operator)?;
     may_write(&viewer, &headers, &web)?;
     let known = |home: &&crate::site::Participant| home.id.as_str() == new.participant;
     if web.shared.site.participants.iter().find(known).is_none() {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Components, ContentBuilder, InfoBuilder, License, OpenApi, Ref, RefOr, ResponseBuilder,
-    SecurityRequirement,
+    Components, ContentBuilder, InfoBuilder, KnownFormat, License, ObjectBuilder, OpenApi, Ref,
+    RefOr, ResponseBuilder, SchemaFormat, SecurityRequirement, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -133,19 +133,32 @@ fn finished(mut api: OpenApi) -> OpenApi {
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
     let cookie = ApiKey::Cookie(ApiKeyValue::new("commonwatt"));
     components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
-    for item in api.paths.paths.values_mut() {
+    for (path, item) in &mut api.paths.paths {
         let operations = [
-            &mut item.get,
-            &mut item.put,
-            &mut item.post,
-            &mut item.patch,
-            &mut item.delete,
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
         ];
-        for operation in operations.into_iter().flatten() {
-            finish(operation);
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(named(method, path));
+                finish(operation);
+            }
         }
     }
     api
+}
+
+/// An operation's name, of which there is only one: handlers of several resources are called `list`.
+fn named(method: &str, path: &str) -> String {
+    let path = path.trim_start_matches("/api/v1/").trim_start_matches('/');
+    let words = path
+        .split(['/', '.', '-'])
+        .map(|word| word.trim_matches(['{', '}']));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    format!("{method}_{}", words.join("_"))
 }
 
 fn finish(operation: &mut Operation) {
@@ -160,6 +173,14 @@ fn finish(operation: &mut Operation) {
         .responses
         .responses
         .insert("default".to_owned(), refused.into());
+    if let Some(RefOr::T(body)) = &mut operation.request_body
+        && let Some(RefOr::T(message)) = body.content.get_mut("application/cose")
+    {
+        let bytes = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+        message.schema = Some(bytes.into());
+    }
     let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
     operation.security = Some(vec![
         SecurityRequirement::default(),
@@ -171,6 +192,23 @@ fn finish(operation: &mut Operation) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_operations_have_one_name() {
+        let (_, api) = described().split_for_parts();
+        let value = serde_json::to_value(finished(api)).unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        for (path, item) in value["paths"].as_object().unwrap() {
+            for operation in item.as_object().unwrap().values() {
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(
+                    names.insert(name.to_owned()),
+                    "{path}: {name} is there twice"
+                );
+            }
+        }
+        assert!(names.contains("get_meters_id_readings"), "{names:?}");
+    }
 
     /// The committed description; `COMMONWATT_BLESS=1` writes it anew.
     #[test]

@@ -13,7 +13,7 @@ use market_engine::bid::Level;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Refused, home, time};
+use super::answer::{Answer, AsHome, Refused, home, time};
 use crate::auth::{Viewer, may_ask, may_write, store};
 use crate::platform::preferences::{self, Wishes};
 use crate::view::replay::{self, Brought, Limits};
@@ -74,11 +74,10 @@ pub(super) async fn get(State(web): State<Web>, viewer: Viewer) -> Answer {
 )]
 pub(super) async fn put(
     State(web): State<Web>,
-    viewer: Viewer,
+    AsHome(viewer, home): AsHome,
     headers: HeaderMap,
     Json(new): Json<Preferences>,
 ) -> Answer {
-    let home = home(&viewer)?;
     may_write(&viewer, &headers, &web)?;
     let level = Level::from_word(&new.autopilot);
     let level = level.ok_or_else(|| unprocessable("autopilot: suggest, within-limits or full."))?;
@@ -96,7 +95,7 @@ pub(super) async fn put(
         );
         return Err(unprocessable(&detail));
     }
-    preferences::choose(&web.shared, home, wishes, web.shared.clock.now()).await?;
+    preferences::choose(&web.shared, &home, wishes, web.shared.clock.now()).await?;
     let mut tx = web.shared.db.begin().await?;
     let shown = shown(&wishes);
     let detail = format!(
@@ -197,10 +196,9 @@ const REPLAY_MAX_MS: i64 = REPLAY_MAX_S * 1000;
 )]
 pub(super) async fn replay(
     State(web): State<Web>,
-    viewer: Viewer,
+    AsHome(viewer, home): AsHome,
     Json(what): Json<WhatIf>,
 ) -> Answer {
-    let home = home(&viewer)?.clone();
     may_ask(&viewer, &web)?;
     if what.settings.is_empty() || what.settings.len() > SETTINGS_MAX {
         return Err(unprocessable(&format!(

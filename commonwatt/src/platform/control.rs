@@ -1,8 +1,10 @@
 //! The way of the operator's commands to gateways, and of the gateways' answers back: forwarded as they
 //! were signed, and every one of both kept.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
-use domain::command::{Ack, Act, Command, SetPoint};
+use domain::command::{Ack, Act, Command, LEASE_MAX_S, Outcome, SetPoint};
 use domain::ids::{Digest32, GatewayId};
 use domain::signed::{PublicKey, Signed, Verified};
 use domain::time::Timestamp;
@@ -14,6 +16,8 @@ use super::Shared;
 
 /// Commands that may wait for the broker; more are refused.
 pub(crate) const FORWARDS_MAX: usize = 64;
+/// A device that has not confirmed a set-point after this long does not hold it.
+const CONFIRMED_WITHIN_S: i64 = 120;
 /// Most answers kept of one command; later ones are dropped with a warning.
 const ACKS_MAX: i64 = 256;
 
@@ -272,6 +276,44 @@ pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Resul
         });
     }
     Ok(kept)
+}
+
+const SINCE: &str = "SELECT digest, message FROM control_command WHERE taken_ms >= $1
+    ORDER BY taken_ms, digest";
+
+/// How many set-points have a lease that runs and are not known to be held: refused, not shown by the device,
+/// or not confirmed in time. The newest command to a set-point counts.
+pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
+    let since = now.plus_s(-LEASE_MAX_S).unix_ms();
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(SINCE, args![since]).await?;
+    let mut newest = BTreeMap::new();
+    for (digest, bytes) in rows {
+        let command = Signed::<Command>::from_bytes(bytes).stored();
+        let command: Command = command.context("a stored command is damaged")?;
+        let point = command.act.set_point().word();
+        newest.insert(
+            (command.gateway, command.device, point),
+            (digest, command.issued_at, command.act),
+        );
+    }
+    let mut count = 0;
+    for (digest, issued_at, act) in newest.into_values() {
+        let Act::Set { expires_at, .. } = act else {
+            continue;
+        };
+        let waits = now.ms_since(issued_at) < CONFIRMED_WITHIN_S * 1000;
+        if expires_at <= now || waits {
+            continue;
+        }
+        let rows: Vec<(Vec<u8>,)> = db.fetch_all(ACKS, args![digest]).await?;
+        let acks = rows.into_iter().map(|(bytes,)| payload_of(bytes));
+        let acks = acks.collect::<anyhow::Result<Vec<Ack>>>()?;
+        let last = acks.iter().max_by_key(|ack| ack.at).map(|ack| ack.outcome);
+        if !matches!(last, Some(Outcome::Confirmed { .. })) {
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// The payload of a message that was verified when it was stored.

@@ -80,6 +80,8 @@ pub(crate) struct Core {
     inbox: mpsc::Receiver<Command>,
     show: watch::Sender<Arc<view::Street>>,
     tell: Option<mpsc::Sender<Told>>,
+    /// What the last picture was made of.
+    known: snapshot::Known,
     /// When the pages last got a new picture.
     shown: Option<Instant>,
     /// The interval for which every autopilot has been asked.
@@ -93,11 +95,13 @@ impl Core {
         shared: Arc<Shared>,
         inbox: mpsc::Receiver<Command>,
         show: watch::Sender<Arc<view::Street>>,
+        known: snapshot::Known,
     ) -> Self {
         Core {
             shared,
             inbox,
             show,
+            known,
             tell: None,
             shown: None,
             asked: None,
@@ -336,7 +340,7 @@ impl Core {
 
     async fn picture(&mut self) -> anyhow::Result<()> {
         if self.shown.is_none_or(|shown| shown.elapsed() >= SHOW_PAUSE) {
-            let street = snapshot::gather(&self.shared).await?;
+            let street = snapshot::gather(&self.shared, &mut self.known).await?;
             self.show.send_replace(Arc::new(street));
             self.shown = Some(Instant::now());
         }

@@ -26,19 +26,46 @@ const HISTORY_S: i64 = DAYS_MAX * 86_400;
 /// How many intervals back the newest settled one is looked for.
 const SETTLED_WITHIN: i64 = 8;
 
+/// What was gathered before and is still true: pictures come several times a second, runs and clearings
+/// once an interval.
+#[derive(Default)]
+pub(super) struct Known {
+    day: Option<KnownDay>,
+    cleared: Option<view::Cleared>,
+}
+
+/// Everybody's money of the settled intervals of a day.
+struct KnownDay {
+    from: Timestamp,
+    to: Timestamp,
+    /// Runs that settled or corrected an interval in it.
+    runs: i64,
+    money: BTreeMap<ParticipantId, view::Day>,
+}
+
 /// The street as it stands now.
-pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
+pub(super) async fn gather(shared: &Shared, known: &mut Known) -> anyhow::Result<view::Street> {
     let now = shared.clock.now();
     let open = next_to_close(shared, now)?;
     let tariff = shared.site.tariff_at(open);
     let today = day_start(shared, now);
     let settled = settled_until(shared, now, today).await?;
-    let money = day_money(shared, today, settled).await?;
+    let money = day_money(shared, &mut known.day, today, settled).await?;
     let feeder = shared
         .site
         .gateways
         .iter()
         .find(|g| g.points.iter().any(|p| p.role == PointRole::Feeder));
+    let gateways = gateways_of_homes(shared);
+    let home = |participant: &Participant| {
+        let day = money.get(&participant.id).copied().unwrap_or_default();
+        home(
+            shared,
+            participant,
+            gateways.get(&participant.id).copied(),
+            day,
+        )
+    };
     Ok(view::Street {
         community: shared.site.community.to_string(),
         now,
@@ -47,20 +74,28 @@ pub(super) async fn gather(shared: &Shared) -> anyhow::Result<view::Street> {
         gate_closes: gate_closes(shared, open),
         retail: tariff.retail,
         feed_in: tariff.feed_in,
-        homes: shared
-            .site
-            .participants
-            .iter()
-            .map(|p| home(shared, p, money.get(&p.id).copied().unwrap_or_default()))
-            .collect(),
+        homes: shared.site.participants.iter().map(home).collect(),
         feeder_w: feeder.and_then(|g| power(shared, g, DeviceKind::Meter)),
         orders: open_orders(shared, open).await?,
         suggestions: shared.suggestions(open),
-        cleared: last_cleared(shared).await?,
+        cleared: last_cleared(shared, &mut known.cleared).await?,
         prices: prices(shared).await?,
         settled,
         log: log(shared).await?,
     })
+}
+
+/// The gateway at each home's connection.
+fn gateways_of_homes(shared: &Shared) -> BTreeMap<&ParticipantId, &Gateway> {
+    let mut homes = BTreeMap::new();
+    for gateway in &shared.site.gateways {
+        let connections = gateway.points.iter();
+        let connections = connections.filter(|point| point.role == PointRole::Connection);
+        for home in connections.filter_map(|point| point.participant.as_ref()) {
+            homes.entry(home).or_insert(gateway);
+        }
+    }
+    homes
 }
 
 /// Where today began on the site's clock.
@@ -78,12 +113,12 @@ fn power(shared: &Shared, gateway: &Gateway, kind: DeviceKind) -> Option<view::F
         .power_w
 }
 
-fn home(shared: &Shared, participant: &Participant, day: view::Day) -> view::Home {
-    let gateway = shared.site.gateways.iter().find(|g| {
-        g.points.iter().any(|p| {
-            p.role == PointRole::Connection && p.participant.as_ref() == Some(&participant.id)
-        })
-    });
+fn home(
+    shared: &Shared,
+    participant: &Participant,
+    gateway: Option<&Gateway>,
+    day: view::Day,
+) -> view::Home {
     let devices = gateway.map(|g| shared.live.of(&g.id)).unwrap_or_default();
     let of = |kind| devices.iter().find(|d| d.kind == kind);
     view::Home {
@@ -106,29 +141,58 @@ async fn settled_until(
     now: Timestamp,
     today: Timestamp,
 ) -> anyhow::Result<Timestamp> {
-    let current = Interval::containing(now, shared.market.rules.interval_length_s)?;
-    for back in 0..SETTLED_WITHIN {
-        let interval = current.offset(-back);
-        if !settlement::service::recent_lines(&shared.db, interval)
-            .await?
-            .is_empty()
-        {
-            return Ok(interval.end());
-        }
-    }
-    Ok(today)
+    let length_s = shared.market.rules.interval_length_s;
+    let current = Interval::containing(now, length_s)?;
+    let from = current.offset(1 - SETTLED_WITHIN).start();
+    let newest = settlement::service::newest_settled(&shared.db, from, current.end()).await?;
+    Ok(newest.map_or(today, |start| start.plus_s(i64::from(length_s))))
 }
 
-/// Every participant's settled money of `[from, to)`, beside what the utility alone would have meant.
-async fn day_money(
+/// Every participant's settled money of `[from, to)`, beside what the utility alone would have meant. Only
+/// what was settled since the last time is read, unless a run has corrected what was before.
+async fn day_money<'k>(
+    shared: &Shared,
+    known: &'k mut Option<KnownDay>,
+    from: Timestamp,
+    to: Timestamp,
+) -> anyhow::Result<&'k BTreeMap<ParticipantId, view::Day>> {
+    let runs_until = async |end| settlement::service::runs_between(&shared.db, from, end).await;
+    let kept = known.take();
+    let kept = match kept.filter(|day| day.from == from && day.to <= to) {
+        Some(day) => (runs_until(day.to).await? == day.runs).then_some(day),
+        None => None,
+    };
+    let mut day = kept.unwrap_or(KnownDay {
+        from,
+        to: from,
+        runs: 0,
+        money: BTreeMap::new(),
+    });
+    if day.to < to {
+        // Counted first: a run that comes meanwhile is looked at the next time.
+        day.runs = runs_until(to).await?;
+        for (home, more) in money_between(shared, day.to, to).await? {
+            let sum = match day.money.get(&home) {
+                Some(before) => before.plus(&more).context("the day's money overflows")?,
+                None => more,
+            };
+            day.money.insert(home, sum);
+        }
+        day.to = to;
+    }
+    Ok(&known.insert(day).money)
+}
+
+/// Every participant's settled money of `[from, to)`, read anew.
+async fn money_between(
     shared: &Shared,
     from: Timestamp,
     to: Timestamp,
 ) -> anyhow::Result<BTreeMap<ParticipantId, view::Day>> {
     let mut days = BTreeMap::new();
+    let mut metered = settlement::service::connections(&shared.db, from, to).await?;
     for money in settlement::service::day_money(&shared.db, from, to).await? {
-        let whose = Whose::Participant(&money.participant);
-        let metered = settlement::service::history(&shared.db, whose, from, to).await?;
+        let metered = metered.remove(&money.participant).unwrap_or_default();
         let flows = metered.iter().map(|m| (m.interval, m.imported, m.exported));
         let utility_alone =
             utility_alone(shared, flows.clone()).context("the day's money overflows")?;
@@ -154,6 +218,7 @@ async fn day_money(
             net,
             utility_alone,
             prices,
+            intervals: metered.len(),
             imported: imported.context("the day's energy overflows")?,
             exported: exported.context("the day's energy overflows")?,
         };
@@ -200,12 +265,21 @@ async fn open_orders(shared: &Shared, open: Interval) -> anyhow::Result<Vec<view
     Ok(placed.into_iter().map(line).collect())
 }
 
-/// The newest clearing, which is for an interval to come.
-async fn last_cleared(shared: &Shared) -> anyhow::Result<Option<view::Cleared>> {
+/// The newest clearing, which is for an interval to come. A clearing never changes.
+async fn last_cleared(
+    shared: &Shared,
+    known: &mut Option<view::Cleared>,
+) -> anyhow::Result<Option<view::Cleared>> {
     let newest = market_engine::service::recent_clearings(&shared.db, 1).await?;
     let Some(newest) = newest.into_iter().next() else {
         return Ok(None);
     };
+    if known
+        .as_ref()
+        .is_some_and(|k| k.interval == newest.interval)
+    {
+        return Ok(known.clone());
+    }
     let Some(cleared) = market_engine::service::clearing(&shared.db, newest.interval).await? else {
         return Ok(None);
     };
@@ -216,13 +290,14 @@ async fn last_cleared(shared: &Shared) -> anyhow::Result<Option<view::Cleared>> 
         limit: o.order.limit,
         filled: Some(o.filled),
     });
-    Ok(Some(view::Cleared {
+    *known = Some(view::Cleared {
         interval: cleared.clearing.interval,
         price: cleared.clearing.price,
         volume: cleared.clearing.volume,
         orders: orders.collect(),
         trades: cleared.trades.into_iter().map(trade_line).collect(),
-    }))
+    });
+    Ok(known.clone())
 }
 
 pub(crate) fn trade_line(trade: domain::trade::Trade) -> view::TradeLine {

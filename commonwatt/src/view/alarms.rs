@@ -19,6 +19,11 @@ const SILENT_SHARE: i64 = 3;
 const BURST: i64 = 20;
 /// So many thousandths of the readings with a clock that nobody checked ask for a look.
 const DRIFT_PERMILLE: i64 = 200;
+/// What a low-voltage network has between phase and neutral, and how far it may be from that (EN 50160).
+const NOMINAL_MV: i64 = 230_000;
+const VOLTAGE_PERMILLE: i64 = 100;
+/// With less room than this for the books there are days left, not weeks.
+const STORAGE_LOW_MIB: i64 = 2048;
 /// A checkpoint is late after so many intervals.
 const CHECKPOINT_LATE_INTERVALS: i64 = 3;
 
@@ -36,22 +41,28 @@ pub(crate) enum Kind {
     LedgerInconsistent,
     FeederOverloaded,
     MarketNotCleared,
+    LimitNotHeld,
+    VoltageOutside,
     ForecastOverload,
     CheckpointLate,
     MarketShare,
+    StorageLow,
     MetersSilent,
     SignatureBurst,
     ClockDrift,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 9] = [
+    pub(crate) const ALL: [Kind; 12] = [
         Kind::LedgerInconsistent,
         Kind::FeederOverloaded,
         Kind::MarketNotCleared,
+        Kind::LimitNotHeld,
+        Kind::VoltageOutside,
         Kind::ForecastOverload,
         Kind::CheckpointLate,
         Kind::MarketShare,
+        Kind::StorageLow,
         Kind::MetersSilent,
         Kind::SignatureBurst,
         Kind::ClockDrift,
@@ -61,10 +72,45 @@ impl Kind {
         match self {
             Kind::LedgerInconsistent | Kind::FeederOverloaded => Priority::High,
             Kind::MarketNotCleared
+            | Kind::LimitNotHeld
+            | Kind::VoltageOutside
             | Kind::ForecastOverload
             | Kind::CheckpointLate
             | Kind::MarketShare => Priority::Medium,
-            Kind::MetersSilent | Kind::SignatureBurst | Kind::ClockDrift => Priority::Low,
+            Kind::StorageLow | Kind::MetersSilent | Kind::SignatureBurst | Kind::ClockDrift => {
+                Priority::Low
+            }
+        }
+    }
+
+    /// Its word, for programs.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Kind::LedgerInconsistent => "ledger_inconsistent",
+            Kind::FeederOverloaded => "feeder_overloaded",
+            Kind::MarketNotCleared => "market_not_cleared",
+            Kind::LimitNotHeld => "limit_not_held",
+            Kind::VoltageOutside => "voltage_outside",
+            Kind::ForecastOverload => "forecast_overload",
+            Kind::CheckpointLate => "checkpoint_late",
+            Kind::MarketShare => "market_share",
+            Kind::StorageLow => "storage_low",
+            Kind::MetersSilent => "meters_silent",
+            Kind::SignatureBurst => "signature_burst",
+            Kind::ClockDrift => "clock_drift",
+        }
+    }
+
+    pub(crate) fn of_word(word: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// How many minutes its cause has to last before it is an alarm.
+    const fn lasts_min(self) -> i64 {
+        match self {
+            Kind::FeederOverloaded => 1,
+            Kind::VoltageOutside => 10,
+            _ => 0,
         }
     }
 
@@ -73,11 +119,11 @@ impl Kind {
         match self {
             Kind::FeederOverloaded => 1,
             Kind::LedgerInconsistent => 5,
-            Kind::MarketNotCleared => 10,
-            Kind::CheckpointLate => 15,
+            Kind::MarketNotCleared | Kind::LimitNotHeld => 10,
+            Kind::CheckpointLate | Kind::VoltageOutside => 15,
             Kind::ForecastOverload => 30,
             Kind::SignatureBurst | Kind::MarketShare => 60,
-            Kind::MetersSilent => 240,
+            Kind::MetersSilent | Kind::StorageLow => 240,
             Kind::ClockDrift => 1440,
         }
     }
@@ -107,6 +153,12 @@ pub(crate) struct Seen {
     pub(crate) sums_to_zero: bool,
     /// The largest share of a side that was told at the newest gate, in thousandths.
     pub(crate) share_permille: Option<i64>,
+    /// Of the meters' voltages, the one that is furthest from nominal, in mV.
+    pub(crate) voltage_mv: Option<i64>,
+    /// Set-points whose lease runs and that no device is known to hold.
+    pub(crate) not_held: i64,
+    /// Room that is left for the books.
+    pub(crate) free_mib: Option<i64>,
 }
 
 /// The alarms that stand, each with a number that says how bad it is: a share in thousandths, or a count.
@@ -124,6 +176,10 @@ pub(crate) fn standing(seen: &Seen) -> BTreeMap<Kind, i64> {
     let late = seen
         .checkpoint_ms
         .filter(|age| *age > seen.interval_ms.saturating_mul(CHECKPOINT_LATE_INTERVALS));
+    let off = |mv: i64| mv.abs_diff(NOMINAL_MV).saturating_mul(1000) / NOMINAL_MV.unsigned_abs();
+    let off = seen
+        .voltage_mv
+        .map(|mv| i64::try_from(off(mv)).unwrap_or(i64::MAX));
     let rules = [
         (Kind::LedgerInconsistent, (!seen.sums_to_zero).then_some(1)),
         (Kind::FeederOverloaded, over(seen.feeder_w)),
@@ -131,6 +187,18 @@ pub(crate) fn standing(seen: &Seen) -> BTreeMap<Kind, i64> {
         (
             Kind::ForecastOverload,
             over(seen.forecast_w).filter(|_| over(seen.feeder_w).is_none()),
+        ),
+        (
+            Kind::LimitNotHeld,
+            (seen.not_held > 0).then_some(seen.not_held),
+        ),
+        (
+            Kind::VoltageOutside,
+            off.filter(|off| *off > VOLTAGE_PERMILLE),
+        ),
+        (
+            Kind::StorageLow,
+            seen.free_mib.filter(|free| *free < STORAGE_LOW_MIB),
         ),
         (Kind::CheckpointLate, late.map(|age| age / 60_000)),
         (Kind::MarketShare, seen.share_permille),
@@ -151,10 +219,29 @@ pub(crate) fn standing(seen: &Seen) -> BTreeMap<Kind, i64> {
 }
 
 /// An alarm that stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Open {
     pub(crate) since: Timestamp,
     pub(crate) bad: i64,
+    /// What an operator said to it. It counts until the alarm goes: one that comes again is another.
+    pub(crate) said: Option<Said>,
+}
+
+impl Open {
+    /// Whether it is put aside.
+    pub(crate) fn is_aside(&self) -> bool {
+        self.said.as_ref().is_some_and(|said| said.until.is_some())
+    }
+}
+
+/// That somebody has seen an alarm, or puts it aside. Times are people's, not the demo's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Said {
+    pub(crate) account: String,
+    pub(crate) reason: String,
+    pub(crate) at: Timestamp,
+    /// Until when it is put aside.
+    pub(crate) until: Option<Timestamp>,
 }
 
 /// An alarm that came or went.
@@ -169,6 +256,8 @@ pub(crate) struct Happening {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Board {
     pub(crate) open: BTreeMap<Kind, Open>,
+    /// Since when a cause is there that has not lasted long enough.
+    pending: BTreeMap<Kind, Timestamp>,
     /// Oldest first.
     pub(crate) history: VecDeque<Happening>,
     /// Since when it watches.
@@ -180,36 +269,64 @@ impl Board {
     pub(crate) fn take(&mut self, now: Timestamp, found: &BTreeMap<Kind, i64>) {
         self.since.get_or_insert(now);
         for kind in Kind::ALL {
-            let came = match (found.get(&kind), self.open.get_mut(&kind)) {
-                (Some(bad), Some(open)) => {
-                    open.bad = *bad;
-                    continue;
-                }
-                (Some(bad), None) => {
-                    self.open.insert(
-                        kind,
-                        Open {
-                            since: now,
-                            bad: *bad,
-                        },
-                    );
-                    true
-                }
+            match (found.get(&kind), self.open.get_mut(&kind)) {
+                (Some(bad), Some(open)) => open.bad = *bad,
+                (Some(bad), None) => self.begins(now, kind, *bad),
                 (None, Some(_)) => {
                     self.open.remove(&kind);
-                    false
+                    self.remember(now, kind, false);
                 }
-                (None, None) => continue,
-            };
-            if self.history.len() >= HISTORY_MAX {
-                self.history.pop_front();
+                (None, None) => {
+                    self.pending.remove(&kind);
+                }
             }
-            self.history.push_back(Happening {
-                at: now,
-                kind,
-                came,
-            });
         }
+    }
+
+    /// Opens an alarm once its cause has lasted.
+    fn begins(&mut self, now: Timestamp, kind: Kind, bad: i64) {
+        let since = *self.pending.entry(kind).or_insert(now);
+        if now.ms_since(since) < kind.lasts_min() * 60_000 {
+            return;
+        }
+        self.pending.remove(&kind);
+        let open = Open {
+            since: now,
+            bad,
+            said: None,
+        };
+        self.open.insert(kind, open);
+        self.remember(now, kind, true);
+    }
+
+    fn remember(&mut self, at: Timestamp, kind: Kind, came: bool) {
+        if self.history.len() >= HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(Happening { at, kind, came });
+    }
+
+    /// Takes in what somebody says to an alarm, and gives since when that stands; none where it does not.
+    pub(crate) fn say(&mut self, kind: Kind, said: Said) -> Option<Timestamp> {
+        let open = self.open.get_mut(&kind)?;
+        open.said = Some(said);
+        Some(open.since)
+    }
+
+    /// What was put aside for a time that is over asks again.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        for open in self.open.values_mut() {
+            open.said = open
+                .said
+                .take()
+                .filter(|said| said.until.is_none_or(|until| until > now));
+        }
+    }
+
+    /// The alarms that ask for a response: those that nobody has put aside.
+    pub(crate) fn asking(&self) -> impl Iterator<Item = (Kind, &Open)> {
+        let open = self.open.iter().filter(|(_, open)| !open.is_aside());
+        open.map(|(kind, open)| (*kind, open))
     }
 
     /// How many came in the last hour.
@@ -237,6 +354,9 @@ mod tests {
             checkpoint_ms: Some(20_000),
             sums_to_zero: true,
             share_permille: None,
+            voltage_mv: Some(232_000),
+            not_held: 0,
+            free_mib: Some(50_000),
         }
     }
 
@@ -256,6 +376,8 @@ mod tests {
                 s.checkpoint_ms = None;
                 s.readings = 0;
                 s.unsynchronised = 0;
+                s.voltage_mv = None;
+                s.free_mib = None;
             }),
             []
         );
@@ -304,6 +426,19 @@ mod tests {
             found(|s| s.checkpoint_ms = Some(2_760_000)),
             [(Kind::CheckpointLate, 46)]
         );
+        for (mv, off) in [(207_000, None), (206_700, Some(101)), (253_300, Some(101))] {
+            let expected: Vec<_> = off
+                .map(|off| (Kind::VoltageOutside, off))
+                .into_iter()
+                .collect();
+            assert_eq!(found(|s| s.voltage_mv = Some(mv)), expected, "{mv}");
+        }
+        assert_eq!(found(|s| s.not_held = 2), [(Kind::LimitNotHeld, 2)]);
+        assert_eq!(found(|s| s.free_mib = Some(2048)), []);
+        assert_eq!(
+            found(|s| s.free_mib = Some(2047)),
+            [(Kind::StorageLow, 2047)]
+        );
         assert_eq!(
             found(|s| s.sums_to_zero = false),
             [(Kind::LedgerInconsistent, 1)]
@@ -314,10 +449,10 @@ mod tests {
     fn an_alarm_comes_once_goes_once_and_is_counted_for_an_hour() {
         let mut board = Board::default();
         let at = |min: i64| Timestamp::from_unix_s(min * 60);
-        let bad = |n| BTreeMap::from([(Kind::FeederOverloaded, n)]);
+        let bad = |n| BTreeMap::from([(Kind::ForecastOverload, n)]);
         board.take(at(0), &bad(1100));
         board.take(at(1), &bad(1200));
-        let open = board.open[&Kind::FeederOverloaded];
+        let open = &board.open[&Kind::ForecastOverload];
         assert_eq!((open.since, open.bad), (at(0), 1200));
         board.take(at(2), &BTreeMap::new());
         assert!(board.open.is_empty());
@@ -328,6 +463,53 @@ mod tests {
             board.take(at(n), &found);
         }
         assert_eq!(board.history.len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn a_cause_that_does_not_last_is_no_alarm() {
+        let mut board = Board::default();
+        let at = |min: i64| Timestamp::from_unix_s(min * 60);
+        let off = BTreeMap::from([(Kind::VoltageOutside, 110)]);
+        board.take(at(0), &off);
+        board.take(at(9), &off);
+        board.take(at(10), &BTreeMap::new());
+        board.take(at(11), &off);
+        board.take(at(20), &off);
+        assert!(board.open.is_empty() && board.history.is_empty());
+        board.take(at(21), &off);
+        assert_eq!(board.open[&Kind::VoltageOutside].since, at(21));
+    }
+
+    #[test]
+    fn what_is_put_aside_asks_again_when_its_time_is_over_and_when_it_comes_again() {
+        let mut board = Board::default();
+        let at = |min: i64| Timestamp::from_unix_s(min * 60);
+        let bad = BTreeMap::from([(Kind::StorageLow, 100)]);
+        let said = |until| Said {
+            account: "ann".to_owned(),
+            reason: "a disk is ordered".to_owned(),
+            at: at(0),
+            until,
+        };
+        assert_eq!(
+            board.say(Kind::StorageLow, said(None)),
+            None,
+            "it does not stand"
+        );
+        board.take(at(0), &bad);
+        assert_eq!(board.say(Kind::StorageLow, said(None)), Some(at(0)));
+        board.wake(at(1000));
+        assert_eq!(board.asking().count(), 1, "seen is not solved");
+        assert!(board.open[&Kind::StorageLow].said.is_some());
+        board.say(Kind::StorageLow, said(Some(at(60))));
+        board.wake(at(59));
+        assert_eq!(board.asking().count(), 0);
+        board.wake(at(60));
+        assert_eq!(board.asking().count(), 1, "its time is over");
+        board.say(Kind::StorageLow, said(Some(at(600))));
+        board.take(at(61), &BTreeMap::new());
+        board.take(at(62), &bad);
+        assert_eq!(board.asking().count(), 1, "another one");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::site::Site;
 const LATE_S: i64 = 300;
 /// How far back alarms look for readings.
 const ALARM_LOOK_BACK_S: i64 = 2 * 3600;
+/// A voltage that was read before this long ago says nothing of now.
+const VOLTAGE_FRESH_S: i64 = 300;
 /// How far ahead a load is forecast for an alarm.
 const ALARM_AHEAD_INTERVALS: i64 = 8;
 
@@ -151,6 +153,9 @@ pub(crate) async fn seen(shared: &Shared, street: &Street) -> anyhow::Result<See
         checkpoint_ms: street.log.checkpoint_at.map(|at| now.ms_since(at)),
         share_permille: shares.iter().map(Share::permille).max(),
         sums_to_zero: settlement::service::balances_sum_to_zero(db).await?,
+        voltage_mv: shared.live.voltage_mv(now.plus_s(-VOLTAGE_FRESH_S)),
+        not_held: crate::platform::control::not_held(db, now).await?,
+        free_mib: shared.free_mib(),
     })
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/grid/feeders/{id}", get(feeder::show))
         .route("/grid/limits", get(limits::show))
         .route("/grid/activations", get(limits::activations))
-        .route("/grid/alarms", get(alarms::show))
+        .route("/grid/alarms", get(alarms::show).post(alarms::say))
         .route("/grid/data", get(grid::data))
         .route("/grid/log", get(grid::log))
         .route("/lab", get(lab::list))
@@ -259,7 +259,7 @@ fn section(name: &'static str, markup: Markup) -> Section {
 }
 
 /// The alarms as they stand, for whoever may see them.
-fn board(web: &Web) -> Board {
+pub(crate) fn board(web: &Web) -> Board {
     web.alarms
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -27,6 +27,8 @@ mod people;
 mod powerflow;
 mod probe;
 mod rate;
+mod schemathesis;
+mod scopes;
 mod settle;
 mod simulate;
 mod standing;

@@ -96,6 +96,69 @@ pub(super) fn metered_interval(row: HistoryRow) -> Result<MeteredInterval, Servi
     })
 }
 
+type ConnectionRow = (String, i64, i64, i64, i64, i64, String);
+
+/// What every participant's connection metered in the intervals that start in `[from, to)`, oldest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn connections(
+    db: &Db,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<BTreeMap<ParticipantId, Vec<MeteredInterval>>, ServiceError> {
+    let rows: Vec<ConnectionRow> = db
+        .fetch_all(
+            "SELECT p.participant, r.start_s, r.length_s, r.imported_wh, r.exported_wh, r.quality, r.flags
+             FROM settle_points p JOIN settle_readings r ON r.point = p.point
+             WHERE p.role = 0 AND p.participant IS NOT NULL
+               AND r.start_s >= $1 AND r.start_s < $2 AND r.reason IS NULL
+             ORDER BY p.participant, r.start_s",
+            args![from.unix_s(), to.unix_s()],
+        )
+        .await?;
+    let mut all: BTreeMap<ParticipantId, Vec<MeteredInterval>> = BTreeMap::new();
+    for (participant, start_s, length_s, imported, exported, quality, flags) in rows {
+        let metered = metered_interval((start_s, length_s, imported, exported, quality, flags))?;
+        let participant = ParticipantId::new(participant)?;
+        all.entry(participant).or_default().push(metered);
+    }
+    Ok(all)
+}
+
+/// When the newest interval begins that starts in `[from, to)` and was settled for somebody.
+///
+/// # Errors
+/// The database failed.
+pub async fn newest_settled(
+    db: &Db,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Option<Timestamp>, ServiceError> {
+    let (newest,): (Option<i64>,) = db
+        .fetch_one(
+            "SELECT MAX(start_s) FROM settle_runs WHERE start_s >= $1 AND start_s < $2 AND lines > 0",
+            args![from.unix_s(), to.unix_s()],
+        )
+        .await?;
+    Ok(newest.map(Timestamp::from_unix_s))
+}
+
+/// How many runs have settled or corrected the intervals that start in `[from, to)`. It never falls, and as
+/// long as it stays the same so does those intervals' money.
+///
+/// # Errors
+/// The database failed.
+pub async fn runs_between(db: &Db, from: Timestamp, to: Timestamp) -> Result<i64, ServiceError> {
+    let (runs,): (i64,) = db
+        .fetch_one(
+            "SELECT COUNT(*) FROM settle_runs WHERE start_s >= $1 AND start_s < $2",
+            args![from.unix_s(), to.unix_s()],
+        )
+        .await?;
+    Ok(runs)
+}
+
 /// A participant's money over some time, all runs together. Above zero is what the participant has of
 /// it, except in `bought` and `fees`, which were paid.
 #[derive(Clone, PartialEq, Eq, Debug)]

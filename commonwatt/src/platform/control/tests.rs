@@ -124,8 +124,12 @@ async fn what_was_commanded_and_answered_is_kept_as_it_came(bench: Bench) {
     let forged = forward(shared, forged).await;
     assert!(matches!(forged, Err(NotForwarded::NotBelieved(_))));
 
+    let open = async |s| not_held(&shared.db, START.plus_s(s)).await.unwrap();
+    assert_eq!(open(60).await, 0, "the device still has time");
+    assert_eq!(open(121).await, 1, "nobody has confirmed it");
     bench.answer(command, 1, 1).await.unwrap();
     bench.answer(command, 1, 1).await.unwrap();
+    assert_eq!(open(121).await, 0, "the device shows it");
     let strange = Digest32([7; 32]);
     for (command, by, sender) in [(command, 2, 1), (command, 2, 2), (strange, 1, 1)] {
         let error = bench.answer(command, by, sender).await.unwrap_err();
@@ -141,6 +145,11 @@ async fn what_was_commanded_and_answered_is_kept_as_it_came(bench: Bench) {
     let error = bench.answer(second, 1, 1).await.unwrap_err().to_string();
     assert!(error.contains("revoked"), "{error}");
     assert_eq!(answers(&shared.db, second).await.unwrap(), Some(Vec::new()));
+    assert_eq!(
+        (open(121).await, open(900).await),
+        (1, 0),
+        "until the lease ends"
+    );
 
     for sql in [
         "UPDATE control_command SET taken_ms = 0",

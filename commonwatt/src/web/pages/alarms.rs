@@ -1,13 +1,18 @@
 //! `/grid/alarms`: what asks for a response, with its consequence, what to do and by when; and the alarm
 //! system's own rate.
 
-use axum::response::Response;
+use std::sync::PoisonError;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
 use domain::time::Timestamp;
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::{Ask, board};
-use crate::auth::Role;
-use crate::view::alarms::{Board, Happening, Kind, Open, Priority, RATE_GOOD};
+use crate::auth::{Posted, Role, Viewer};
+use crate::platform::alarms::{REASON_MAX_CHARS, keep, said};
+use crate::view::alarms::{Board, Happening, Kind, Open, Priority, RATE_GOOD, Said};
 use crate::view::calendar;
 use crate::web::layout::Page;
 use crate::web::words::Words;
@@ -17,11 +22,62 @@ const HISTORY_SHOWN: usize = 100;
 
 pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
     ask.only(Role::Operator)?;
-    Ok(ask.show(&page(&ask.words, ask.street.now, &board(&ask.web))))
+    let page = page(&ask.words, ask.street.now, &board(&ask.web), &ask.viewer);
+    Ok(ask.show(&page))
 }
 
-fn page(words: &Words, now: Timestamp, board: &Board) -> Page {
-    let open = u64::try_from(board.open.len()).unwrap_or(0);
+/// What the form of an alarm says.
+#[derive(Deserialize)]
+pub(super) struct Told {
+    alarm: String,
+    reason: String,
+    /// Empty where it was only seen.
+    hours: String,
+}
+
+/// Takes in that somebody has seen an alarm, or puts it aside.
+pub(super) async fn say(ask: Ask, posted: Posted<Told>) -> Result<Response, Response> {
+    ask.only(Role::Operator)?;
+    let Told {
+        alarm,
+        reason,
+        hours,
+    } = posted.form;
+    let (by, now) = (posted.viewer.by(), ask.web.accounts.now());
+    let hours = match hours.as_str() {
+        "" => Some(None),
+        hours => hours.parse().ok().map(Some),
+    };
+    let words = hours.and_then(|hours| said(by, now, &reason, hours));
+    let Some(told) = words else {
+        let most = REASON_MAX_CHARS.to_string();
+        let wrong = ask.words.fill("alarms.wrong", &[("most", &most)]);
+        return Err(crate::web::problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &wrong,
+        ));
+    };
+    let kind = Kind::of_word(&alarm).ok_or_else(|| ask.missing())?;
+    let since = {
+        let alarms = &ask.web.alarms;
+        let mut board = alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        board.say(kind, told.clone())
+    };
+    // Where it has gone meanwhile, the page says so.
+    if let Some(since) = since {
+        let kept = keep(&ask.web.shared.db, by, (kind, since), &told).await;
+        kept.map_err(|error| ask.failed("an operator's word could not be kept", &error))?;
+    }
+    Ok(Redirect::to("/grid/alarms").into_response())
+}
+
+fn page(words: &Words, now: Timestamp, board: &Board, viewer: &Viewer) -> Page {
+    let open = u64::try_from(board.asking().count()).unwrap_or(0);
+    let aside: Vec<_> = board
+        .open
+        .iter()
+        .filter(|(_, open)| open.is_aside())
+        .collect();
     let answer = if open == 0 {
         words.t("alarms.none").to_owned()
     } else {
@@ -33,8 +89,11 @@ fn page(words: &Words, now: Timestamp, board: &Board) -> Page {
         answer,
         below: html! { (rate(words, now, board)) },
         body: html! {
-            @if open > 0 { section.card { h2 { (words.t("alarms.open")) } ul.alarms { @for (kind, open) in &board.open {
-                li { (alarm(words, now, *kind, open)) }
+            @if open > 0 { section.card { h2 { (words.t("alarms.open")) } ul.alarms { @for (kind, open) in board.asking() {
+                li { (alarm(words, now, kind, open)) (answer_to(words, kind, viewer)) }
+            } } } }
+            @if !aside.is_empty() { section.card { h2 { (words.t("alarms.aside")) } ul.alarms { @for (kind, open) in aside {
+                li { (alarm(words, now, *kind, open)) (answer_to(words, *kind, viewer)) }
             } } } }
             section.card { (history(words, board)) }
             section.card { (list(words)) }
@@ -82,6 +141,17 @@ pub(crate) fn texts(words: &Words, kind: Kind) -> (&'static str, &'static str, &
         Kind::MarketShare => ["alarms.share", "alarms.share_then", "alarms.share_act"],
         Kind::MetersSilent => ["alarms.silent", "alarms.silent_then", "alarms.silent_act"],
         Kind::SignatureBurst => ["alarms.burst", "alarms.burst_then", "alarms.burst_act"],
+        Kind::LimitNotHeld => ["alarms.limit", "alarms.limit_then", "alarms.limit_act"],
+        Kind::VoltageOutside => [
+            "alarms.voltage",
+            "alarms.voltage_then",
+            "alarms.voltage_act",
+        ],
+        Kind::StorageLow => [
+            "alarms.storage",
+            "alarms.storage_then",
+            "alarms.storage_act",
+        ],
         Kind::ClockDrift => ["alarms.clock", "alarms.clock_then", "alarms.clock_act"],
     };
     let say = |key: &'static str| words.t(key);
@@ -99,11 +169,14 @@ fn priority(words: &Words, kind: Kind) -> (&'static str, &'static str) {
 /// How bad it is, in the alarm's own unit.
 fn degree(words: &Words, kind: Kind, bad: i64) -> Option<String> {
     match kind {
-        Kind::FeederOverloaded | Kind::ForecastOverload | Kind::ClockDrift | Kind::MarketShare => {
-            Some(words.permille(bad))
-        }
+        Kind::FeederOverloaded
+        | Kind::ForecastOverload
+        | Kind::VoltageOutside
+        | Kind::MarketShare
+        | Kind::ClockDrift => Some(words.permille(bad)),
+        Kind::StorageLow => Some(format!("{bad}\u{a0}MiB")),
         Kind::CheckpointLate => Some(words.lasting(bad)),
-        Kind::MetersSilent | Kind::SignatureBurst => Some(bad.to_string()),
+        Kind::MetersSilent | Kind::SignatureBurst | Kind::LimitNotHeld => Some(bad.to_string()),
         Kind::LedgerInconsistent | Kind::MarketNotCleared => None,
     }
 }
@@ -128,6 +201,52 @@ pub(super) fn alarm(words: &Words, now: Timestamp, kind: Kind, open: &Open) -> M
                 ("time", &words.clock(open.since)), ("ago", &words.ago(now.ms_since(open.since))),
                 ("due", &due), ("within", &words.lasting(kind.respond_min())),
             ])) }
+            @if let Some(said) = &open.said { p { (word_on(words, said)) } }
+        }
+    }
+}
+
+/// What somebody said to it.
+fn word_on(words: &Words, said: &Said) -> String {
+    let at = words.moment(said.at);
+    let places: [(&str, &str); 3] = [
+        ("who", said.account.as_str()),
+        ("time", &at),
+        ("reason", &said.reason),
+    ];
+    match said.until {
+        None => words.fill("alarms.seen_by", &places),
+        Some(until) => {
+            let until = words.moment(until);
+            let [who, time, reason] = places;
+            words.fill("alarms.aside_by", &[who, time, reason, ("until", &until)])
+        }
+    }
+}
+
+/// For how many hours an alarm can be put aside here.
+const ASIDE_HOURS: [u32; 4] = [1, 4, 24, 72];
+
+/// The form that says that it was seen, or puts it aside.
+fn answer_to(words: &Words, kind: Kind, viewer: &Viewer) -> Markup {
+    let (reason, hours) = (
+        format!("reason-{}", kind.word()),
+        format!("hours-{}", kind.word()),
+    );
+    html! {
+        details { summary { (words.t("alarms.answer")) }
+            form.drop method="post" action="/grid/alarms" {
+                (viewer.csrf_field())
+                input type="hidden" name="alarm" value=(kind.word());
+                label for=(reason) { (words.t("alarms.reason")) }
+                input id=(reason) name="reason" required maxlength=(REASON_MAX_CHARS) autocomplete="off";
+                label for=(hours) { (words.t("alarms.how_long")) }
+                select id=(hours) name="hours" {
+                    option value="" { (words.t("alarms.only_seen")) }
+                    @for n in ASIDE_HOURS { option value=(n) { (words.fill("alarms.for_hours", &[("n", &n.to_string())])) } }
+                }
+                button { (words.t("alarms.say")) }
+            }
         }
     }
 }

@@ -150,7 +150,7 @@ fn head(words: &Words, street: &Street, board: &Board, rating_w: i64) -> Page {
 
 /// The state in a word, how full the transformer is, and which way power flows.
 fn answer(words: &Words, street: &Street, board: &Board, rating_w: i64) -> String {
-    let worst = board.open.keys().map(|kind| kind.priority()).min();
+    let worst = board.asking().map(|(kind, _)| kind.priority()).min();
     let state = match worst {
         None => words.t("grid.normal"),
         Some(Priority::High) => words.t("grid.act_now"),
@@ -198,7 +198,7 @@ fn now_tiles(words: &Words, street: &Street, board: &Board, share: Option<i64>) 
     html! {
         dl.tiles {
             (tile(way, &live, &format!("{} · {read}", words.t("grid.exchange"))))
-            (tile(words.t("nav.alarms"), &html! { (board.open.len()) }, &rate_words(words, street, board)))
+            (tile(words.t("nav.alarms"), &html! { (board.asking().count()) }, &rate_words(words, street, board)))
             (tile(words.t("grid.complete"), &html! { @match share { Some(share) => (words.permille(share)), None => "–" } },
                 words.t("grid.complete_hint")))
             (tile(words.t("chart.local_price"), &html! { @match price { Some(price) => (words.price(price)), None => "–" } },
@@ -215,9 +215,9 @@ fn rate_words(words: &Words, street: &Street, board: &Board) -> String {
 fn top_alarms(words: &Words, street: &Street, board: &Board) -> Markup {
     html! {
         h2 { (words.t("nav.alarms")) }
-        @if board.open.is_empty() { p.calm { (words.t("alarms.none")) } }
-        ul.alarms { @for (kind, open) in board.open.iter().take(TOP_ALARMS) {
-            li { (alarms::alarm(words, street.now, *kind, open)) }
+        @if board.asking().next().is_none() { p.calm { (words.t("alarms.none")) } }
+        ul.alarms { @for (kind, open) in board.asking().take(TOP_ALARMS) {
+            li { (alarms::alarm(words, street.now, kind, open)) }
         } }
         p { a href="/grid/alarms" { (words.t("alarms.all")) } }
     }

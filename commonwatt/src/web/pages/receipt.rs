@@ -294,7 +294,7 @@ fn page(ask: &Ask, shown: &Shown) -> Response {
             section.card {
                 h2 { (words.t("receipt.checked")) }
                 (steps(words, &report))
-                (here(words, shown, operator))
+                (here(words, shown, operator, &ask.nonce))
                 p.hint { (words.t("verify.who_text")) }
                 p { code { "commonwatt verify receipt.json --key " } " " code.key { (public_key_text(operator)) } }
             }
@@ -314,7 +314,7 @@ fn page(ask: &Ask, shown: &Shown) -> Response {
 }
 
 /// The check that this browser makes by itself, where it can: one tap.
-fn here(words: &Words, shown: &Shown, operator: PublicKey) -> Markup {
+fn here(words: &Words, shown: &Shown, operator: PublicKey, nonce: &str) -> Markup {
     let start = shown.start.map(|start| start.to_string());
     html! {
         p.ways-on { button.primary #check-here type="button" hidden { (words.t("receipt.check_here")) } }
@@ -326,7 +326,7 @@ fn here(words: &Words, shown: &Shown, operator: PublicKey) -> Markup {
                 code {}
             } }
         }
-        script src="/static/verify.js" defer {}
+        script src="/static/verify.js" nonce=(nonce) defer {}
     }
 }
 
