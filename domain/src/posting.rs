@@ -15,6 +15,8 @@ pub enum Asset {
     Token,
     /// Energy, in watt-hours.
     WattHour,
+    /// The stake token, in its nano-units: collateral and votes, never what energy is paid with.
+    Stake,
 }
 
 impl Asset {
@@ -24,6 +26,7 @@ impl Asset {
         match self {
             Asset::Token => 1,
             Asset::WattHour => 2,
+            Asset::Stake => 3,
         }
     }
 
@@ -33,6 +36,7 @@ impl Asset {
         match code {
             1 => Some(Asset::Token),
             2 => Some(Asset::WattHour),
+            3 => Some(Asset::Stake),
             _ => None,
         }
     }
@@ -89,8 +93,28 @@ pub enum Chart {
     Tax,
     /// What the community takes: its fee on trades, and the spread on pooled deviations.
     Community,
+    /// What the community puts aside for its own purposes; never below zero.
+    Treasury,
+    /// What divisions leave over, to be looked at where it grows; never below zero.
+    Rounding,
+    /// Stake that vouches for its owner (asset stake); never below zero.
+    Bonded,
+    /// Stake on its way back to its owner, which vouches until it is there (asset stake); never below zero.
+    Unbonding,
+    /// Stake that was taken away (asset stake); never below zero.
+    Slashed,
+    /// Stake for those who bring evidence (asset stake); never below zero.
+    Bounty,
+    /// Where stake comes from; its debit is all stake there is (asset stake).
+    Reserve,
+    /// Stake that is shared out at the end of an epoch; zero after it (asset stake); never below zero.
+    Rewards,
     /// Tokens issued against deposits; its debit is the sum of all tokens in circulation.
     Bridge,
+    /// A participant's tokens whose withdrawal was asked for and not confirmed yet; never below zero.
+    Withdrawing,
+    /// Amounts that are disputed; never below zero.
+    Suspense,
     /// Energy through a participant's meter (asset Wh).
     Meter,
     /// Energy through the feeder's meter (asset Wh).
@@ -100,7 +124,7 @@ pub enum Chart {
 }
 
 impl Chart {
-    const ALL: [Chart; 13] = [
+    const ALL: [Chart; 23] = [
         Chart::Available,
         Chart::Held,
         Chart::Holdback,
@@ -110,7 +134,17 @@ impl Chart {
         Chart::Network,
         Chart::Tax,
         Chart::Community,
+        Chart::Treasury,
+        Chart::Rounding,
+        Chart::Bonded,
+        Chart::Unbonding,
+        Chart::Slashed,
+        Chart::Bounty,
+        Chart::Reserve,
+        Chart::Rewards,
         Chart::Bridge,
+        Chart::Withdrawing,
+        Chart::Suspense,
         Chart::Meter,
         Chart::Grid,
         Chart::Loss,
@@ -129,7 +163,17 @@ impl Chart {
             Chart::Network => 220,
             Chart::Tax => 230,
             Chart::Community => 300,
+            Chart::Treasury => 310,
+            Chart::Rounding => 320,
+            Chart::Bonded => 400,
+            Chart::Unbonding => 410,
+            Chart::Slashed => 420,
+            Chart::Bounty => 430,
+            Chart::Reserve => 500,
+            Chart::Rewards => 510,
             Chart::Bridge => 600,
+            Chart::Withdrawing => 610,
+            Chart::Suspense => 700,
             Chart::Meter => 800,
             Chart::Grid => 810,
             Chart::Loss => 820,
@@ -145,7 +189,43 @@ impl Chart {
     /// Whether a balance below zero is refused, in code and in the database.
     #[must_use]
     pub const fn never_below_zero(self) -> bool {
-        matches!(self, Chart::Available | Chart::Held | Chart::Holdback)
+        match self {
+            Chart::Available
+            | Chart::Held
+            | Chart::Holdback
+            | Chart::Treasury
+            | Chart::Rounding
+            | Chart::Bonded
+            | Chart::Unbonding
+            | Chart::Slashed
+            | Chart::Bounty
+            | Chart::Rewards
+            | Chart::Withdrawing
+            | Chart::Suspense => true,
+            Chart::Statement
+            | Chart::Pool
+            | Chart::Utility
+            | Chart::Network
+            | Chart::Tax
+            | Chart::Community
+            | Chart::Reserve
+            | Chart::Bridge
+            | Chart::Meter
+            | Chart::Grid
+            | Chart::Loss => false,
+        }
+    }
+
+    /// Whether an account at this place counts the asset; a posting of another is refused, in code and in the
+    /// database. Stake that vouches for nothing lies beside its owner's spendable tokens.
+    #[must_use]
+    pub const fn counts(self, asset: Asset) -> bool {
+        let code = self.code();
+        match asset {
+            Asset::Token => code < 400 || (code >= 600 && code < 800),
+            Asset::WattHour => code == Chart::Pool.code() || code >= 800,
+            Asset::Stake => code == Chart::Available.code() || (code >= 400 && code < 600),
+        }
     }
 }
 
@@ -276,10 +356,24 @@ pub enum Purpose {
     Holdback,
     /// A charging session that was paid.
     Charging,
+    /// A withdrawal that was asked for: its tokens wait for the confirmation.
+    WithdrawalHold,
+    /// A withdrawal that was confirmed: its tokens are paid out and exist no more.
+    Withdrawal,
+    /// A withdrawal that was cancelled or not confirmed in time: its tokens are back.
+    WithdrawalRelease,
+    /// Stake that was given to somebody.
+    StakeIssue,
+    /// Stake that begins to vouch for its owner.
+    Bond,
+    /// Stake that is asked back.
+    Unbond,
+    /// Stake that is back with its owner.
+    Unbonded,
 }
 
 impl Purpose {
-    const ALL: [Purpose; 13] = [
+    const ALL: [Purpose; 20] = [
         Purpose::Deposit,
         Purpose::Hold,
         Purpose::Release,
@@ -293,6 +387,13 @@ impl Purpose {
         Purpose::CommunityFee,
         Purpose::Holdback,
         Purpose::Charging,
+        Purpose::WithdrawalHold,
+        Purpose::Withdrawal,
+        Purpose::WithdrawalRelease,
+        Purpose::StakeIssue,
+        Purpose::Bond,
+        Purpose::Unbond,
+        Purpose::Unbonded,
     ];
 
     /// The number that is stored and logged.
@@ -312,6 +413,13 @@ impl Purpose {
             Purpose::CommunityFee => 11,
             Purpose::Holdback => 12,
             Purpose::Charging => 13,
+            Purpose::WithdrawalHold => 14,
+            Purpose::Withdrawal => 15,
+            Purpose::WithdrawalRelease => 16,
+            Purpose::StakeIssue => 17,
+            Purpose::Bond => 18,
+            Purpose::Unbond => 19,
+            Purpose::Unbonded => 20,
         }
     }
 
@@ -338,6 +446,13 @@ impl Purpose {
             Purpose::CommunityFee => "community_fee",
             Purpose::Holdback => "holdback",
             Purpose::Charging => "charging",
+            Purpose::WithdrawalHold => "withdrawal_hold",
+            Purpose::Withdrawal => "withdrawal",
+            Purpose::WithdrawalRelease => "withdrawal_release",
+            Purpose::StakeIssue => "stake_issue",
+            Purpose::Bond => "bond",
+            Purpose::Unbond => "unbond",
+            Purpose::Unbonded => "unbonded",
         }
     }
 }

@@ -403,7 +403,7 @@ impl From<&Posting> for PostingJson {
             debit: p.debit.clone(),
             credit: p.credit.clone(),
             amount: match p.asset {
-                Asset::Token => Money::from_nano(p.amount).to_string(),
+                Asset::Token | Asset::Stake => Money::from_nano(p.amount).to_string(),
                 Asset::WattHour => p.amount.to_string(),
             },
             purpose: p.purpose,
@@ -419,7 +419,7 @@ impl TryFrom<PostingJson> for Posting {
 
     fn try_from(json: PostingJson) -> Result<Self, String> {
         let amount = match json.asset {
-            Asset::Token => json.amount.parse::<Money>().map(Money::nano).ok(),
+            Asset::Token | Asset::Stake => json.amount.parse::<Money>().map(Money::nano).ok(),
             Asset::WattHour => json.amount.parse::<i64>().ok(),
         };
         let amount =
@@ -480,10 +480,11 @@ impl Word for Asset {
         match self {
             Asset::Token => "token".to_owned(),
             Asset::WattHour => "wh".to_owned(),
+            Asset::Stake => "stake".to_owned(),
         }
     }
     fn of_word(word: &str) -> Option<Self> {
-        [Asset::Token, Asset::WattHour]
+        [Asset::Token, Asset::WattHour, Asset::Stake]
             .into_iter()
             .find(|a| a.to_word() == word)
     }

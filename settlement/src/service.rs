@@ -29,8 +29,10 @@ mod receipts;
 mod registry;
 mod rules;
 mod signatures;
+mod stake;
 mod statement;
 mod station;
+mod tokens;
 mod witnesses;
 
 use std::collections::BTreeMap;
@@ -89,10 +91,17 @@ pub use registry::{
     registered_points,
 };
 pub use signatures::{Arrived, check_signatures, claimed_keys};
+pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};
 pub use statement::statement;
 pub use station::{
     Carrier, carried, charging_advance, charging_advanced, charging_energy_cost, charging_lines,
     charging_to_advance, net_of, station_carried, station_carry, station_line, station_sweep,
+};
+pub(crate) use tokens::told_of_tokens;
+pub use tokens::{
+    Moment, NewTokenRequest, PAYOUT_DELAY_S, REQUEST_LIFE_S, TOKEN_LIST_MAX, TokenKind,
+    TokenRequest, TokenState, cancel_tokens, confirm_tokens, expire_tokens, request_tokens,
+    token_request, token_requests, tokens_due,
 };
 pub use witnesses::{
     checkpoint_at, cosigned_size, folded, keep_cosignature, ledger_head, log_proof,

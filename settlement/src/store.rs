@@ -141,6 +141,24 @@ pub const MIGRATIONS: &[Migration] = &[
         ),
     },
     Migration {
+        version: 3130,
+        description: "stake: which accounts are guarded, and which asset each counts",
+        sqlite: STAKE_SQLITE,
+        postgres: STAKE_POSTGRES,
+    },
+    Migration {
+        version: 3131,
+        description: "stake that was asked back, and tokens in and out by two operators",
+        sqlite: concat!(
+            include_str!("store/tokens_sqlite.sql"),
+            append_only!(sqlite: "settle_token_requests", "settle_token_steps")
+        ),
+        postgres: concat!(
+            include_str!("store/tokens_postgres.sql"),
+            append_only!(postgres triggers: "settle_token_requests", "settle_token_steps")
+        ),
+    },
+    Migration {
         version: 3160,
         description: "stations that buy their own energy; corrections and changes of sessions",
         sqlite: concat!(
@@ -159,6 +177,8 @@ pub const MIGRATIONS: &[Migration] = &[
 const POINTS_INDEXES: &str =
     "CREATE INDEX settle_points_owner ON settle_points (participant, role);
      CREATE INDEX settle_points_since ON settle_points (role, since_ms);";
+const STAKE_SQLITE: &str = include_str!("store/stake_sqlite.sql");
+const STAKE_POSTGRES: &str = include_str!("store/stake_postgres.sql");
 const GUARD_SQLITE: &str = include_str!("store/guard_sqlite.sql");
 const GUARD_POSTGRES: &str = include_str!("store/guard_postgres.sql");
 
@@ -237,6 +257,10 @@ mod tests {
                 include_str!("store/records_sqlite.sql"),
                 include_str!("store/records_postgres.sql"),
             ),
+            (
+                include_str!("store/tokens_sqlite.sql"),
+                include_str!("store/tokens_postgres.sql"),
+            ),
         ];
         for (sqlite, postgres) in pairs {
             let translated = sqlite
@@ -255,7 +279,7 @@ mod tests {
             .map(|chart| chart.code().to_string())
             .collect();
         let check = format!("chart NOT IN ({})", guarded.join(", "));
-        for sql in [GUARD_SQLITE, GUARD_POSTGRES] {
+        for sql in [STAKE_SQLITE, STAKE_POSTGRES] {
             assert!(sql.contains(&check), "{check}");
         }
     }

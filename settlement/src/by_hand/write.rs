@@ -15,13 +15,14 @@ fn asset_word(asset: Asset) -> &'static str {
     match asset {
         Asset::Token => "token",
         Asset::WattHour => "wh",
+        Asset::Stake => "stake",
     }
 }
 
 /// An amount as people read it: tokens with nine decimals, or whole watt-hours.
 fn amount(asset: Asset, amount: i64) -> String {
     match asset {
-        Asset::Token => Money::from_nano(amount).to_string(),
+        Asset::Token | Asset::Stake => Money::from_nano(amount).to_string(),
         Asset::WattHour => amount.to_string(),
     }
 }

@@ -40,11 +40,13 @@ pub enum Kind {
     Run,
     /// What a gateway's new key was let in on, signed by that key and by the one that vouched for it.
     Introduction,
+    /// A request of an operator for tokens in or out, or what came of it.
+    Tokens,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Reading,
         Kind::Order,
         Kind::Trade,
@@ -55,6 +57,7 @@ impl Kind {
         Kind::Revocation,
         Kind::Run,
         Kind::Introduction,
+        Kind::Tokens,
     ];
 
     /// What it is called.
@@ -71,6 +74,7 @@ impl Kind {
             Kind::Revocation => "revocation",
             Kind::Run => "run",
             Kind::Introduction => "introduction",
+            Kind::Tokens => "tokens",
         }
     }
 
@@ -86,6 +90,7 @@ impl Kind {
             Kind::Revocation => 8,
             Kind::Run => 9,
             Kind::Introduction => 10,
+            Kind::Tokens => 11,
         }
     }
 }
@@ -170,7 +175,7 @@ mod tests {
         assert_ne!(entry(1).leaf_hash(), entry(2).leaf_hash());
         let leaf = entry(1).leaf();
         assert_eq!(Entry::from_leaf(&leaf), Some(entry(1)));
-        for (at, other) in [(0, 2), (1, 0), (1, 11)] {
+        for (at, other) in [(0, 2), (1, 0), (1, 12)] {
             let mut wrong = leaf;
             wrong[at] = other;
             assert_eq!(Entry::from_leaf(&wrong), None);

@@ -125,6 +125,7 @@ fn unsealed(entry: &Entry, opening: &Opening, origin: &str) -> Result<String, St
                 r.inputs
             )
         }),
+        Kind::Tokens => crate::service::told_of_tokens(content),
         Kind::Checkpoint => std::str::from_utf8(content)
             .ok()
             .and_then(|note| note.lines().next())

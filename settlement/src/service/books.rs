@@ -62,6 +62,16 @@ pub enum BooksError {
         /// Which interval.
         start_s: i64,
     },
+    /// Tokens or stake that no request or deposit explains.
+    #[error("books: {what}: by the postings {posted}, by the requests {asked}")]
+    Unexplained {
+        /// What should be the same.
+        what: &'static str,
+        /// What the books say, in the smallest unit.
+        posted: i64,
+        /// What was asked for, in the smallest unit.
+        asked: i64,
+    },
     /// A log's entries do not lead to the root it had.
     #[error(
         "books: the {log} log was changed: its first {size} entries do not have the root of {of}"
@@ -90,6 +100,7 @@ pub async fn check_books(db: &Db) -> Result<(), BooksError> {
     check_balances(db).await?;
     check_pool(db).await?;
     check_holdback(db).await?;
+    check_backing(db).await?;
     for log in Log::ALL {
         check_log(db, log).await?;
     }
@@ -138,11 +149,8 @@ async fn check_balances(db: &Db) -> Result<(), BooksError> {
         let balance = kept.get(&key).copied().unwrap_or(0);
         let sum = posted.get(&key).copied().unwrap_or(0);
         if balance != sum {
-            let asset = if key.0 == 1 {
-                Asset::Token
-            } else {
-                Asset::WattHour
-            };
+            let asset = u8::try_from(key.0).ok().and_then(Asset::from_code);
+            let asset = asset.ok_or_else(|| super::error::corrupt("an unknown asset"))?;
             let account = format!("{}/{}", key.1, key.2);
             return Err(BooksError::Balance {
                 asset,
@@ -196,6 +204,57 @@ async fn check_holdback(db: &Db) -> Result<(), BooksError> {
         None => Ok(()),
     }
 }
+
+/// The bridge, which is minus all tokens that were issued, moves by deposits, withdrawals and cards at chargers and by
+/// nothing else; what waits to be paid out, what was paid out, and what stake is asked back are what was asked for.
+async fn check_backing(db: &Db) -> Result<(), BooksError> {
+    for (what, posted, asked) in BACKING {
+        let value = async |sql: &'static str| -> Result<i64, BooksError> {
+            let (value,): (i64,) = db.fetch_one(sql, args![]).await?;
+            Ok(value)
+        };
+        let (posted, asked) = (value(posted).await?, value(asked).await?);
+        if posted != asked {
+            return Err(BooksError::Unexplained {
+                what,
+                posted,
+                asked,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What should be the same, and the two statements that say how much it is.
+const BACKING: [(&str, &str, &str); 4] = [
+    (
+        "tokens were issued or taken out by something that is no deposit, withdrawal or card",
+        "SELECT COUNT(*) FROM settle_postings WHERE asset = 1
+         AND ((debit_chart = 600 AND purpose NOT IN (1, 2))
+         OR (credit_chart = 600 AND purpose NOT IN (3, 15)))",
+        "SELECT CAST(0 AS BIGINT)",
+    ),
+    (
+        "the tokens that were paid out are not those of the confirmed withdrawals",
+        "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM settle_postings
+         WHERE asset = 1 AND purpose = 15",
+        "SELECT CAST(COALESCE(SUM(r.amount), 0) AS BIGINT) FROM settle_token_requests r
+         JOIN settle_token_steps s ON s.request = r.id AND s.step = 1 WHERE r.kind = 2",
+    ),
+    (
+        "the tokens that wait to be paid out are not those of the withdrawals that were asked for",
+        "SELECT CAST(COALESCE(SUM(credits - debits), 0) AS BIGINT) FROM settle_balances
+         WHERE asset = 1 AND chart = 610",
+        "SELECT CAST(COALESCE(SUM(r.amount), 0) AS BIGINT) FROM settle_token_requests r WHERE r.kind = 2
+         AND NOT EXISTS (SELECT 1 FROM settle_token_steps s WHERE s.request = r.id)",
+    ),
+    (
+        "the stake on its way back is not what was asked back",
+        "SELECT CAST(COALESCE(SUM(credits - debits), 0) AS BIGINT) FROM settle_balances
+         WHERE asset = 3 AND chart = 410",
+        "SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM settle_unbonding WHERE is_open = 1",
+    ),
+];
 
 async fn check_log(db: &Db, log: Log) -> Result<(), BooksError> {
     let kept = logs::frontier(&mut &*db, log).await?;

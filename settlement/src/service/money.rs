@@ -30,6 +30,7 @@ pub const REFERENCE_MAX_BYTES: usize = 128;
 /// # Panics
 /// When the group does not sum to zero, which no list of postings can.
 pub async fn post(tx: &mut Tx, now: Timestamp, postings: &[Posting]) -> Result<(), ServiceError> {
+    check_assets(postings)?;
     let known = insert(tx, now, postings).await?;
     let mut moved = Moved::new();
     for (posting, _) in postings.iter().zip(known).filter(|(_, known)| !known) {
@@ -45,6 +46,21 @@ pub async fn post(tx: &mut Tx, now: Timestamp, postings: &[Posting]) -> Result<(
     }
     assert_zero_sum(&moved);
     move_balances(tx, &moved).await
+}
+
+/// Refuses a posting of an asset to an account that counts another.
+fn check_assets(postings: &[Posting]) -> Result<(), ServiceError> {
+    let fits = |p: &Posting, account: &Account| account.chart().counts(p.asset);
+    match postings
+        .iter()
+        .find(|p| !fits(p, &p.debit) || !fits(p, &p.credit))
+    {
+        Some(p) => Err(ServiceError::Broken(format!(
+            "posting {} moves {:?} from {} to {}, and one of them does not count that",
+            p.id, p.asset, p.debit, p.credit
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Credits and debits of each account, by asset.
@@ -374,21 +390,8 @@ pub async fn deposit(
         return Err(ServiceError::Refused(why));
     }
     tx.exclusive(LOCK).await?;
-    let accounts = (
-        Account::common(Chart::Bridge),
-        Account::of(Chart::Available, participant),
-    );
-    let parts: [&[u8]; 2] = [participant.as_str().as_bytes(), reference.as_bytes()];
-    // Without a time of its own: the same deposit must have the same id whenever it is repeated.
-    let start = Timestamp::EPOCH;
-    let posting = token_posting(start, Purpose::Deposit, accounts, amount.nano(), &parts);
-    let known: Option<(i64,)> = tx
-        .fetch_optional(
-            "SELECT amount FROM settle_postings WHERE id = $1",
-            args![posting.id.0],
-        )
-        .await?;
-    match known.map(|(known,)| Money::from_nano(known)) {
+    let posting = deposit_posting(participant, amount, reference);
+    match deposited(tx, participant, reference).await? {
         Some(known) if known != amount => Err(ServiceError::Refused(format!(
             "the deposit `{reference}` of {participant} is in the books with {known} tokens and is now \
              given as {amount}: what is booked stays, so set it back to {known}, or book the \
@@ -399,9 +402,46 @@ pub async fn deposit(
     }
 }
 
+fn deposit_posting(participant: &ParticipantId, amount: Money, reference: &str) -> Posting {
+    let accounts = (
+        Account::common(Chart::Bridge),
+        Account::of(Chart::Available, participant),
+    );
+    let parts: [&[u8]; 2] = [participant.as_str().as_bytes(), reference.as_bytes()];
+    // Without a time of its own: the same deposit must have the same id whenever it is repeated.
+    let start = Timestamp::EPOCH;
+    token_posting(start, Purpose::Deposit, accounts, amount.nano(), &parts)
+}
+
+/// How much was deposited under a reference.
+pub(super) async fn deposited(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    reference: &str,
+) -> Result<Option<Money>, ServiceError> {
+    let posting = deposit_posting(participant, Money::ZERO, reference);
+    let known: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT amount FROM settle_postings WHERE id = $1",
+            args![posting.id.0],
+        )
+        .await?;
+    Ok(known.map(|(known,)| Money::from_nano(known)))
+}
+
 /// What a participant has on an account, in nano-tokens.
 pub(super) async fn balance(
     tx: &mut Tx,
+    chart: Chart,
+    participant: &ParticipantId,
+) -> Result<i64, ServiceError> {
+    balance_of(tx, Asset::Token, chart, participant).await
+}
+
+/// What a participant has of an asset on an account, in its smallest unit.
+pub(super) async fn balance_of(
+    tx: &mut Tx,
+    asset: Asset,
     chart: Chart,
     participant: &ParticipantId,
 ) -> Result<i64, ServiceError> {
@@ -410,7 +450,7 @@ pub(super) async fn balance(
             "SELECT credits - debits FROM settle_balances
              WHERE asset = $1 AND chart = $2 AND owner = $3",
             args![
-                i64::from(Asset::Token.code()),
+                i64::from(asset.code()),
                 i64::from(chart.code()),
                 participant.as_str()
             ],

@@ -12,6 +12,7 @@ mod crash;
 mod evidence;
 mod interval;
 mod keys;
+mod ledger;
 mod log;
 mod ocpi;
 mod readings;

@@ -354,7 +354,8 @@ impl Detail {
         for posting in postings {
             let asset = match posting.asset {
                 Asset::WattHour => "watt-hour",
-                _ => "token",
+                Asset::Stake => "stake",
+                Asset::Token => "token",
             };
             self.push(
                 &tables::POSTINGS,
@@ -490,6 +491,16 @@ fn account(account: &Account) -> String {
         Chart::Utility => "utility",
         Chart::Network => "network",
         Chart::Community => "community",
+        Chart::Treasury => "treasury",
+        Chart::Rounding => "rounding",
+        Chart::Bonded => "bonded",
+        Chart::Unbonding => "unbonding",
+        Chart::Slashed => "slashed",
+        Chart::Bounty => "bounty",
+        Chart::Reserve => "reserve",
+        Chart::Rewards => "rewards",
+        Chart::Withdrawing => "withdrawing",
+        Chart::Suspense => "suspense",
         Chart::Bridge => "bridge",
         Chart::Meter => "meter",
         Chart::Grid => "grid",
