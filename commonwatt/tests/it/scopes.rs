@@ -11,7 +11,7 @@ use crate::people::accounts;
 const EVERYBODY: &str = "nhdora";
 
 /// Address, and who of [`EVERYBODY`] finds something there.
-const TABLE: [(&str, &str); 43] = [
+const TABLE: [(&str, &str); 46] = [
     ("/health", EVERYBODY),
     ("/metrics", EVERYBODY),
     ("/api/v1/alarms", "o"),
@@ -48,7 +48,10 @@ const TABLE: [(&str, &str); 43] = [
     ("/api/v1/runs", "r"),
     ("/api/v1/runs/no-run", ""),
     ("/api/v1/runs/no-run/tables/kpis.csv", ""),
+    ("/api/v1/markets/2026-06-21T10:15:00Z/runs/final", EVERYBODY),
+    ("/api/v1/sessions", "ho"),
     ("/api/v1/sessions/0", ""),
+    ("/api/v1/sessions/0/credits", EVERYBODY),
     ("/api/v1/standing-orders", "h"),
     ("/api/v1/statements/2026-06", "h"),
     ("/api/v1/trades", EVERYBODY),
@@ -134,9 +137,9 @@ fn what_a_person_may_not_see_is_not_there() {
     }
 }
 
-/// Public, but there only once an interval has been cleared, or a command sent.
+/// Public, but there only once an interval has been cleared, a command sent or a session billed.
 fn is_not_yet(address: &str) -> bool {
-    ["/markets/", "/intervals/", "/commands/"]
+    ["/markets/", "/intervals/", "/commands/", "/credits"]
         .iter()
         .any(|part| address.contains(part))
 }
