@@ -36,6 +36,8 @@ struct Message {
     /// Of all phases, the least and the most.
     voltage_low_mv: Option<i64>,
     voltage_high_mv: Option<i64>,
+    #[serde(default)]
+    set_points: Vec<String>,
     read_at_ms: i64,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Device {
     voltage: Option<(i64, i64)>,
     /// When the gateway read them.
     pub(crate) read_at: Timestamp,
+    /// Whether it is a charger that lets drivers in by the platform's word.
+    pub(crate) lets_in: bool,
 }
 
 /// The last live values of every device.
@@ -70,6 +74,7 @@ impl Live {
             soc_permille: message.soc_permille,
             voltage: message.voltage_low_mv.zip(message.voltage_high_mv),
             read_at,
+            lets_in: message.set_points.iter().any(|s| s == "charger-session"),
         };
         let mut gateways = self
             .devices
@@ -118,6 +123,12 @@ impl Live {
         let devices = gateways.get(gateway).into_iter().flatten();
         let heard = devices.filter_map(|(name, d)| Some((name.clone(), d.power_w?.read_at)));
         heard.collect()
+    }
+
+    /// Whether a device is a charger that lets drivers in by the platform's word, as its gateway says.
+    pub(crate) fn lets_in(&self, gateway: &GatewayId, device: &str) -> bool {
+        let mut chargers = self.chargers(gateway).into_iter();
+        chargers.any(|(name, charger)| name == device && charger.lets_in)
     }
 
     /// The devices behind a gateway.

@@ -28,15 +28,18 @@ pub enum SetPoint {
     GenerationLimitW,
     /// Largest generation of an inverter in thousandths of its largest power.
     GenerationLimitPermille,
+    /// Whether a charger lets a driver in: 1 for one charging transaction; its end is the end of the lease.
+    ChargerSession,
 }
 
 impl SetPoint {
     /// All set-points; the position is the number on the wire.
-    pub const ALL: [SetPoint; 4] = [
+    pub const ALL: [SetPoint; 5] = [
         SetPoint::BatteryPowerW,
         SetPoint::ChargerCurrentMa,
         SetPoint::GenerationLimitW,
         SetPoint::GenerationLimitPermille,
+        SetPoint::ChargerSession,
     ];
 
     /// The word in configurations and answers.
@@ -47,6 +50,7 @@ impl SetPoint {
             SetPoint::ChargerCurrentMa => "charger-current-ma",
             SetPoint::GenerationLimitW => "generation-limit-w",
             SetPoint::GenerationLimitPermille => "generation-limit-permille",
+            SetPoint::ChargerSession => "charger-session",
         }
     }
 
@@ -63,6 +67,7 @@ impl SetPoint {
             SetPoint::BatteryPowerW | SetPoint::GenerationLimitW => "W",
             SetPoint::ChargerCurrentMa => "mA",
             SetPoint::GenerationLimitPermille => "‰",
+            SetPoint::ChargerSession => "",
         }
     }
 
@@ -72,6 +77,7 @@ impl SetPoint {
             SetPoint::ChargerCurrentMa => 1,
             SetPoint::GenerationLimitW => 2,
             SetPoint::GenerationLimitPermille => 3,
+            SetPoint::ChargerSession => 4,
         }
     }
 }

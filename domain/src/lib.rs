@@ -19,7 +19,7 @@
 //! | a device's set-point on lease | [`command::Command`], [`command::Ack`] | the operator, meter-gateway `control` |
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
-//! half-open intervals), [`fees`] (by zone), [`terms`] (of settlement), [`ids`], [`quality`], and
+//! half-open intervals), [`json`] (files whose mistakes have a path), [`ocmf`] (readings that chargers sign), [`fees`] (by zone), [`terms`] (of settlement), [`ids`], [`quality`], and
 //! [`key_record`] (who may sign for what). [`log`] is what a log's reader checks: the tree and its signed roots.
 //! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
@@ -32,9 +32,11 @@ pub mod energy;
 pub mod fees;
 pub mod ids;
 pub mod introduction;
+pub mod json;
 pub mod key_record;
 pub mod log;
 pub mod money;
+pub mod ocmf;
 pub mod openings;
 pub mod order;
 pub mod order_query;

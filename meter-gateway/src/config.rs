@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::limits::LimitsConfig;
 use crate::device::address::Address;
 use crate::device::telegram::{Language, TelegramRules};
+use crate::ocpp::OcppConfig;
 use crate::profile::{EnergySource, Link, Profile, ProfileError, Transport};
 use crate::time_source;
 use crate::toml_file::{TomlError, parse, wrong_value};
@@ -70,6 +71,9 @@ pub struct Config {
     /// What this computer's clock is checked against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockConfig>,
+    /// Where chargers come in that speak OCPP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ocpp: Option<OcppConfig>,
     /// The devices.
     pub devices: Vec<DeviceConfig>,
 }
@@ -161,6 +165,9 @@ pub struct DeviceConfig {
     /// Which connector of a station with several, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connector: Option<u16>,
+    /// The charge point that the connector belongs to, one of `[[ocpp.charge_points]]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge_point: Option<String>,
     /// Topic prefix of an MQTT device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
@@ -195,6 +202,9 @@ impl Config {
         config.mqtt.resolve(folder);
         if let Some(home) = &mut config.home_mqtt {
             home.resolve(folder);
+        }
+        if let Some(ocpp) = &mut config.ocpp {
+            ocpp.resolve(folder);
         }
         Ok(config)
     }
@@ -256,6 +266,8 @@ impl Config {
 
     fn mistakes(&self, text: &str, file: &str) -> Vec<TomlError> {
         let mut all: Vec<TomlError> = self.check_gateway(text, file).err().into_iter().collect();
+        let ocpp = self.ocpp.iter();
+        all.extend(ocpp.flat_map(|ocpp| ocpp.mistakes(text, file)));
         let mut seen = Seen::default();
         for (index, device) in self.devices.iter().enumerate() {
             if let Err((key, message)) = seen.check_device(self, device) {
@@ -321,6 +333,7 @@ struct Seen<'a> {
     names: BTreeSet<&'a str>,
     points: BTreeSet<&'a PointId>,
     places: BTreeMap<String, (Address, Option<(Language, TelegramRules)>)>,
+    connectors: BTreeSet<(String, u16)>,
     profiles: Profiles,
 }
 
@@ -359,7 +372,10 @@ impl<'a> Seen<'a> {
             .modbus()
             .is_some_and(|rules| rules.offset_per_connector.is_some());
         let is_right = match device.connector {
-            Some(number) => number > 0 && (has_connectors || profile.has_channels()),
+            Some(number) => {
+                let is_charger = profile.link == Link::Ocpp;
+                number > 0 && (has_connectors || is_charger || profile.has_channels())
+            }
             None => !has_connectors,
         };
         if !is_right {
@@ -389,6 +405,9 @@ impl<'a> Seen<'a> {
         if let Some(limits) = &device.limits {
             limits.check(&profile, device.rating_w)?;
         }
+        if profile.link == Link::Ocpp || device.charge_point.is_some() {
+            return self.check_charge_point(config, device, &profile);
+        }
         match (&profile.link, &device.address, &device.prefix) {
             (Link::Mqtt(_), None, Some(prefix)) if device.unit.is_none() => {
                 let plain = !prefix.contains(['+', '#']) && !prefix.ends_with('/');
@@ -406,6 +425,35 @@ impl<'a> Seen<'a> {
             }
             _ => refuse("address", "a Modbus device has an address, and no prefix"),
         }
+    }
+
+    /// A charger that comes by itself has a name there, and each of its connectors is one device.
+    fn check_charge_point(
+        &mut self,
+        config: &Config,
+        device: &DeviceConfig,
+        profile: &Profile,
+    ) -> Result<(), (&'static str, String)> {
+        let refuse = |message: &str| Err(("charge_point", message.to_owned()));
+        let has_no_other = device.address.is_none() && device.prefix.is_none();
+        let (Some(id), true, true) = (
+            &device.charge_point,
+            has_no_other && device.unit.is_none(),
+            profile.link == Link::Ocpp,
+        ) else {
+            return refuse("a charger of the profile ocpp-1.6 has a charge_point, and no address");
+        };
+        let ocpp = config.ocpp.iter();
+        if !ocpp.flat_map(|o| &o.charge_points).any(|p| p.id == *id) {
+            return refuse("none of the [[ocpp.charge_points]] has this id");
+        }
+        if !self
+            .connectors
+            .insert((id.clone(), device.connector.unwrap_or(1)))
+        {
+            return refuse("another device is this connector of the charge point already");
+        }
+        Ok(())
     }
 
     /// What is at one place speaks in one way.

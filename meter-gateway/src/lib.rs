@@ -5,7 +5,7 @@
 //! a line, and when) → [`poll`] (a sample: values and their time) → [`measure`] (intervals) →
 //! [`sign`] → [`spool`] (kept until the platform's signed word) → [`publish`]. [`service`] runs them;
 //! [`enrol`] gets its key to the platform.
-//! The other way round, [`control`] writes set-points to devices, on lease and within local limits.
+//! Chargers that come by themselves are heard by [`ocpp`]. The other way round, [`control`] writes set-points to devices, on lease and within local limits.
 
 pub mod bus;
 pub mod commission;
@@ -18,6 +18,7 @@ mod home_assistant;
 pub mod listen;
 pub mod live;
 pub mod measure;
+pub mod ocpp;
 pub mod outline;
 pub mod poll;
 pub mod probe;

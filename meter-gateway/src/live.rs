@@ -10,6 +10,7 @@ use runtime::mqtt::{MqttHandle, QoS};
 use serde_json::json;
 
 use crate::poll::{Fresh, LastSeen};
+use crate::profile::control::Target;
 use crate::profile::{Kind, Quantity};
 
 /// Publishes live values. Without a connection they are dropped: nobody wants to see them later.
@@ -31,6 +32,8 @@ pub struct LiveDevice<'a> {
     pub point: &'a PointId,
     /// Its role's word.
     pub role: &'a str,
+    /// What it may be told.
+    pub set_points: &'a [Target],
     /// Values older than this are not shown.
     pub max_age_ms: i64,
 }
@@ -65,6 +68,8 @@ fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) -> String 
             .and_then(|value| value.within(now_ms, max_age_ms))
     }
     let age = device.max_age_ms;
+    let set_points = device.set_points.iter().map(|target| target.word());
+    let set_points: Vec<&str> = set_points.collect();
     let power = fresh(&last.power, now_ms, age).map(|p| p.w());
     let import = fresh(&last.import, now_ms, age).map(|e| e.wh());
     let export = fresh(&last.export, now_ms, age).map(|e| e.wh());
@@ -98,6 +103,7 @@ fn live_payload(device: LiveDevice<'_>, last: &LastSeen, now_ms: i64) -> String 
         "voltage_low_mv": volts.clone().min(),
         "voltage_high_mv": volts.max(),
         "state": state,
+        "set_points": set_points,
         "read_at_ms": last.read_at().map(Timestamp::unix_ms),
         "quality": quality.word(),
     })
@@ -119,6 +125,7 @@ mod tests {
             kind: Kind::Meter,
             point: &point,
             role: "connection",
+            set_points: &[Target::ChargerSession],
             max_age_ms: 30_000,
         };
         let at = Timestamp::from_unix_s;
@@ -140,6 +147,7 @@ mod tests {
             (&json!(228_100), &json!(231_400)),
             "the third phase is old"
         );
+        assert_eq!(value["set_points"], json!(["charger-session"]));
         assert!(value["import_wh"].is_null() && value["soc_permille"].is_null());
         assert_eq!(
             (&value["read_at_ms"], &value["quality"]),

@@ -154,6 +154,9 @@ fn place(device: &DeviceConfig) -> String {
         (None, Some(prefix)) => format!("that speaks as {prefix}"),
         (None, None) => "nowhere".to_owned(),
     };
+    if let Some(charge_point) = &device.charge_point {
+        place = format!("that comes over OCPP as {charge_point}");
+    }
     if let Some(unit) = device.unit {
         place.push_str(&format!(", unit {unit}"));
     }

@@ -19,6 +19,7 @@ use crate::device::decode::{Encoding, Exact, WordOrder, WordType};
 use crate::device::dump;
 use crate::device::sunspec::table;
 use crate::device::telegram::{Language, Obis, TelegramRules};
+use crate::ocpp;
 use crate::toml_file::TomlError;
 
 pub use mqtt::{MessagePlace, MqttRules};
@@ -190,6 +191,8 @@ pub enum Source {
         /// The unit that must stand behind it; empty for text.
         unit: String,
     },
+    /// A meter value that says itself what it is.
+    Sampled,
 }
 
 /// Bits in another register that turn the sign of a value.
@@ -347,6 +350,8 @@ pub enum Link {
     Mqtt(MqttRules),
     /// Telegrams that a meter sends by itself.
     Telegram(Language, TelegramRules),
+    /// A charger that comes over OCPP.
+    Ocpp,
 }
 
 /// A checked profile of one part of a device.
@@ -468,6 +473,7 @@ impl Profile {
             known: BUILT_IN
                 .iter()
                 .map(|(known, _)| *known)
+                .chain([ocpp::profile::NAME])
                 .collect::<Vec<_>>()
                 .join(", "),
         })
@@ -480,6 +486,9 @@ impl Profile {
     /// # Errors
     /// The file is wrong, a dump in it does not decode to what it says, or nothing has this name.
     pub fn load(name: &str, folder: Option<&Path>) -> Result<Self, ProfileError> {
+        if name == ocpp::profile::NAME {
+            return Ok(ocpp::profile::profile());
+        }
         let (file, part) = file_and_part(name);
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let path = folder
@@ -591,7 +600,7 @@ impl Profile {
     pub fn modbus(&self) -> Option<&ModbusRules> {
         match &self.link {
             Link::Modbus(rules) | Link::Sunspec(rules) => Some(rules),
-            Link::Mqtt(_) | Link::Telegram(..) => None,
+            Link::Mqtt(_) | Link::Telegram(..) | Link::Ocpp => None,
         }
     }
 

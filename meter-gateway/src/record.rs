@@ -232,6 +232,7 @@ impl Recorder {
             kind: profile.kind,
             point: &config.point,
             role: config.role.word(),
+            set_points: config.limits.as_ref().map_or(&[], |l| &l.set_points),
             max_age_ms: limits.max_gap_ms,
         };
         self.live.publish(device, last, now_ms);

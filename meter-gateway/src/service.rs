@@ -35,6 +35,7 @@ use crate::home::{Home, HomeLink};
 use crate::home_assistant::{self, HomeAssistant};
 use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
+use crate::ocpp::reception::{Chargers, Reception};
 use crate::poll::LastSeen;
 use crate::profile::{EnergySource, Link, Profile, ProfileError};
 use crate::publish::{Flow, Publisher, Topics, Trust, Warned, link_options};
@@ -94,6 +95,17 @@ pub enum GatewayError {
     /// Certificate or key cannot be used.
     #[error("[mqtt.tls]: {0}")]
     Tls(#[from] TlsError),
+    /// Certificate or key for chargers cannot be used.
+    #[error("[ocpp.tls]: {0}")]
+    OcppTls(TlsError),
+    /// Chargers have no place to come to.
+    #[error("chargers cannot come in on {address} ([ocpp] listen in the configuration): {source}")]
+    OcppListen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// Certificate or key cannot be used at home.
     #[error("[home_mqtt.tls]: {0}")]
     HomeTls(TlsError),
@@ -113,6 +125,7 @@ pub enum GatewayError {
 pub struct Gateway {
     tasks: JoinSet<()>,
     desk: Desk,
+    chargers: Option<Reception>,
     status: Shared,
     spool: Spool,
     shutdown: CancellationToken,
@@ -197,7 +210,10 @@ impl Gateway {
         let status = status_of(&devices);
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let mut tasks = JoinSet::new();
-        let desk = start_lines(&devices, schedule, &clock, &reports, &mut tasks, &shutdown);
+        let mut desk = start_lines(&devices, schedule, &clock, &reports, &mut tasks, &shutdown);
+        let chargers = Chargers::open(&config, &spool, &clock, &reports).await?;
+        let chargers = chargers
+            .map(|chargers| chargers.start(&config.data_dir, &mut desk, &mut tasks, &shutdown));
         let observer = observer(&config, &key, &status, &spool, &clock);
         show(observer, &config, &mut tasks, &shutdown).await?;
         let listener = listener(&devices, &clock, reports.clone());
@@ -234,6 +250,7 @@ impl Gateway {
         Ok(Gateway {
             tasks,
             desk,
+            chargers,
             status,
             spool,
             shutdown,
@@ -251,6 +268,12 @@ impl Gateway {
     #[must_use]
     pub fn desk(&self) -> Desk {
         self.desk.clone()
+    }
+
+    /// Where its chargers come in over OCPP, and where they are asked; none without `[ocpp]`.
+    #[must_use]
+    pub fn chargers(&self) -> Option<&Reception> {
+        self.chargers.as_ref()
     }
 
     /// A handle on the status that can be read while somebody waits.
@@ -483,6 +506,10 @@ fn time_source(
 fn limits(config: &Config, device: &DeviceConfig, profile: &Profile, schedule: Schedule) -> Limits {
     let report_ms = match &profile.link {
         Link::Mqtt(rules) => i64::from(rules.report_interval_s) * 1000,
+        Link::Ocpp => {
+            let every_s = config.ocpp.as_ref().map_or(0, |ocpp| ocpp.meter_interval_s);
+            i64::from(every_s) * 1000
+        }
         Link::Modbus(_) | Link::Sunspec(_) | Link::Telegram(..) => {
             schedule.poll_ms.min(schedule.interval_ms)
         }
@@ -726,6 +753,7 @@ mod tests {
         Gateway {
             tasks: JoinSet::new(),
             desk: Desk::default(),
+            chargers: None,
             status: Shared::default(),
             spool: Spool::open(dir, 10).await.unwrap(),
             shutdown: shutdown.clone(),

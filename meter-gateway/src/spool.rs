@@ -219,7 +219,8 @@ impl Spool {
     }
 
     /// The database, for what else a gateway must not forget.
-    pub(crate) fn db(&self) -> Db {
+    #[must_use]
+    pub fn db(&self) -> Db {
         self.db.clone()
     }
 

@@ -13,7 +13,7 @@ mod ends;
 
 use std::path::PathBuf;
 
-pub use ends::{ClientTls, ServerTls};
+pub use ends::{ClientTls, ServerStream, ServerTls};
 
 /// A certificate with its private key, as files.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,8 +6,6 @@
 //! keeps), [`ocmf`] (signed readings in the form that transparency software reads). All of it is pure and in integers: nano-units of the
 //! currency, nano-kWh and nanoseconds, so that a price per hour needs no rounding before the end of its line.
 
-mod json;
-pub mod ocmf;
 pub mod offer;
 pub mod promise;
 pub mod rate;
@@ -19,7 +17,8 @@ pub mod station;
 pub mod tariff;
 pub mod terms;
 
-pub use json::FileError;
+pub use domain::json::FileError;
+pub use domain::ocmf;
 
 /// Nano-units in a unit: of money, kWh, ampere, kilowatt, and nanoseconds in a second.
 pub const NANO: i128 = 1_000_000_000;

@@ -249,6 +249,8 @@ fn quantity(value: i64, set_point: SetPoint) -> String {
         SetPoint::BatteryPowerW => "holding".into(),
         SetPoint::GenerationLimitW => format!("at most {value} W"),
         SetPoint::GenerationLimitPermille => format!("at most {}.{} %", value / 10, value % 10),
+        SetPoint::ChargerSession if value > 0 => "open to a driver".into(),
+        SetPoint::ChargerSession => "closed to drivers".into(),
     }
 }
 

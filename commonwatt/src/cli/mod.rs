@@ -6,6 +6,7 @@
 mod accounts;
 #[cfg(feature = "platform")]
 mod audit;
+mod chargers;
 mod check;
 #[cfg(feature = "platform")]
 mod clear;
@@ -77,6 +78,8 @@ enum Command {
     Serve(serve::Args),
     /// Run a gateway: read devices, sign what they counted, deliver it to the platform.
     Gateway(gateway::Args),
+    /// Let chargers in that speak OCPP, see what they have signed, and ask them.
+    Chargers(chargers::Args),
     /// Check a gateway's configuration, and say what it means.
     Check(check::Args),
     /// See and change who may sign in, and make links and API tokens.
@@ -219,6 +222,7 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Serve(args) => serve::run(args),
         Command::Gateway(args) => gateway::run(args),
+        Command::Chargers(args) => chargers::run(&args),
         Command::Check(args) => check::run(&args),
         #[cfg(feature = "platform")]
         Command::Accounts(args) => accounts::run(args),

@@ -8,6 +8,7 @@
 mod amend;
 pub(crate) mod drivers;
 mod energy;
+mod entry;
 mod offers;
 mod plan;
 mod shown;
@@ -16,10 +17,11 @@ mod story;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use domain::energy::Energy;
-use domain::ids::{GatewayId, ParticipantId, PointId};
+use domain::ids::{Digest32, GatewayId, ParticipantId, PointId};
 use domain::money::Money;
 use domain::reading::{Obis, Reading};
 use domain::time::{Interval, Timestamp};
@@ -55,6 +57,8 @@ pub(crate) struct Desk {
     signer: Signer,
     /// The last command to each station that was a session's own, by its sequence.
     own: Mutex<BTreeMap<String, u64>>,
+    /// The sequence of the last command to a station.
+    told: AtomicU64,
 }
 
 /// A session that has not ended.
@@ -67,6 +71,8 @@ pub(crate) struct Running {
     told_until: Option<Timestamp>,
     /// The interval for which its energy was ordered last.
     ordered: Option<Interval>,
+    /// The command by which the station lets the driver in.
+    let_in: Option<Digest32>,
 }
 
 impl Desk {
@@ -90,7 +96,20 @@ impl Desk {
             running: tokio::sync::Mutex::default(),
             signer,
             own: Mutex::default(),
+            told: AtomicU64::new(0),
         })
+    }
+
+    /// The sequence of the next command: the time, and above that of the one before.
+    fn next_sequence(&self, now: Timestamp) -> u64 {
+        let at = u64::try_from(now.unix_ms()).unwrap_or(0);
+        let next = |last: u64| at.max(last.saturating_add(1));
+        let before = self
+            .told
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(next(last))
+            });
+        next(before.unwrap_or_else(|last| last))
     }
 
     /// The key that checks this platform's OCMF, in hex.
@@ -121,6 +140,7 @@ fn replayed(stored: StoredSession) -> anyhow::Result<Running> {
         seq,
         told_until: None,
         ordered: None,
+        let_in: None,
     })
 }
 
@@ -210,7 +230,8 @@ async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::R
         step(&mut tx, shared, &mut one, at, event).await?;
     }
     let standing = plan::standing(shared, &one, now).await?;
-    for event in plan::due(&one, now, standing) {
+    let left = entry::has_left(shared, &one).await?.then_some(Event::Stop);
+    for event in plan::due(&one, now, standing).into_iter().chain(left) {
         step(&mut tx, shared, &mut one, now, event).await?;
     }
     step(&mut tx, shared, &mut one, now, Event::Tick).await?;
@@ -221,6 +242,7 @@ async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::R
         let session = &one.promise.quote.session;
         tracing::error!(session, "its energy could not be ordered: {error:#}");
     }
+    entry::tell(shared, &mut one, now).await;
     Ok(one)
 }
 
@@ -419,7 +441,10 @@ pub(crate) async fn stop(
     }
     step(&mut tx, shared, &mut one, now, Event::Stop).await?;
     tx.commit().await?;
-    plan::end(shared, &one, now).await;
+    match entry::takes_sessions(shared, &one) {
+        true => entry::tell(shared, &mut one, now).await,
+        false => plan::end(shared, &one, now).await,
+    }
     match one.session.state() {
         State::Closed(_) => drop(running.remove(session)),
         _ => drop(running.insert(session.to_owned(), one.clone())),

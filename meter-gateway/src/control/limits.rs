@@ -84,7 +84,9 @@ impl LimitsConfig {
                 return Err(("set_points", rule));
             }
             // Which of them the device has is known only when it answers.
-            if !controls().all(Control::ends_by_itself) && !self.without_fail_safe {
+            // A driver who was let in harms nobody when the gateway fails: the car is full at some time.
+            let may_stay = self.without_fail_safe || *target == Target::ChargerSession;
+            if !controls().all(Control::ends_by_itself) && !may_stay {
                 let rule = format!(
                     "{name} keeps its {word} for ever when nobody talks to it. If it may, write \
                      without_fail_safe = true beside set_points: then a gateway that fails leaves the last \
@@ -189,7 +191,9 @@ pub fn decide(
             bound.pause_below(control.min, Limit::Device);
         }
         SetPoint::GenerationLimitW => bound.at_most(local.rating_w, Limit::Rating),
-        SetPoint::GenerationLimitPermille => bound.at_most(control.max, Limit::Device),
+        SetPoint::GenerationLimitPermille | SetPoint::ChargerSession => {
+            bound.at_most(control.max, Limit::Device);
+        }
     }
     let is_negative = asked < 0 && set_point != SetPoint::BatteryPowerW;
     let is_lost = asked != 0 && bound.value == 0 && set_point == SetPoint::BatteryPowerW;

@@ -297,6 +297,7 @@ fn check_limits(target: Target, value: i64, local: &Local) -> Result<(), Program
             value == 0 || (CURRENT_MIN_MA..=local.max_current_ma).contains(&value)
         }
         Target::GenerationLimit => value >= 0,
+        Target::ChargerSession => (0..=1).contains(&value),
     };
     is_inside.then_some(()).ok_or(ProgramError::OverLimit)
 }

@@ -83,6 +83,7 @@ fn default_set_point(target: Target) -> SetPoint {
         Target::BatteryPower => SetPoint::BatteryPowerW,
         Target::ChargerCurrent => SetPoint::ChargerCurrentMa,
         Target::GenerationLimit => SetPoint::GenerationLimitPermille,
+        Target::ChargerSession => SetPoint::ChargerSession,
     }
 }
 
@@ -453,6 +454,7 @@ proptest! {
                     }
                     SetPoint::GenerationLimitW => prop_assert!((0..=10_000).contains(&value)),
                     SetPoint::GenerationLimitPermille => prop_assert!((0..=1_000).contains(&value)),
+                    SetPoint::ChargerSession => prop_assert!((0..=1).contains(&value)),
                 }
             }
         }
@@ -515,6 +517,7 @@ proptest! {
                 Target::BatteryPower => 100 + value.abs().max(1),
                 Target::ChargerCurrent => 6_001 + value.abs(),
                 Target::GenerationLimit => -1 - value.abs(),
+                Target::ChargerSession => 2 + value.abs(),
             };
             let list = control.list_for(outside);
             let answers: Vec<Vec<u16>> = questions(&control, list)

@@ -37,6 +37,8 @@ pub enum Target {
     ChargerCurrent,
     /// An inverter's largest generation.
     GenerationLimit,
+    /// Whether a charger lets a driver in.
+    ChargerSession,
 }
 
 impl Target {
@@ -49,6 +51,7 @@ impl Target {
             SetPoint::GenerationLimitW | SetPoint::GenerationLimitPermille => {
                 Target::GenerationLimit
             }
+            SetPoint::ChargerSession => Target::ChargerSession,
         }
     }
 
@@ -59,6 +62,7 @@ impl Target {
             Target::BatteryPower => "battery-power",
             Target::ChargerCurrent => "charger-current",
             Target::GenerationLimit => "generation-limit",
+            Target::ChargerSession => "charger-session",
         }
     }
 
@@ -66,7 +70,10 @@ impl Target {
         matches!(
             (self, kind),
             (Target::BatteryPower, Kind::Battery)
-                | (Target::ChargerCurrent, Kind::Charger)
+                | (
+                    Target::ChargerCurrent | Target::ChargerSession,
+                    Kind::Charger
+                )
                 | (Target::GenerationLimit, Kind::Inverter)
         )
     }

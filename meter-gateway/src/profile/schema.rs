@@ -476,7 +476,7 @@ fn encoding_of(
     let sentinels = own_or_default.map(|words| words.iter().map(|word| word.0).collect());
     let default_order = match link {
         Link::Modbus(rules) | Link::Sunspec(rules) => rules.word_order,
-        Link::Mqtt(_) | Link::Telegram(..) => WordOrder::default(),
+        Link::Mqtt(_) | Link::Telegram(..) | Link::Ocpp => WordOrder::default(),
     };
     if raw.bits.is_some_and(|bits| bits.0 == 0) {
         return place.wrong("bits", "at least one bit");
@@ -556,7 +556,7 @@ fn source_of(raw: &RawPoint, link: &Link, place: &Place<'_>) -> Result<Source, T
             "sunspec",
             "a part with models wants sunspec, an offset or an address, one of them",
         ),
-        (Link::Mqtt(_) | Link::Telegram(..), ..) => {
+        (Link::Mqtt(_) | Link::Telegram(..) | Link::Ocpp, ..) => {
             place.wrong("topic", "mqtt wants a topic, and no register")
         }
     }

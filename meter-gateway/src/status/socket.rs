@@ -64,15 +64,7 @@ impl Socket {
     /// # Errors
     /// The folder cannot be written to, or its path is longer than sockets allow (about 100 bytes).
     pub fn listen(dir: &Path) -> io::Result<Self> {
-        let (path, fresh) = (dir.join(SOCKET_FILE), dir.join("gateway.sock.new"));
-        match std::fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // It gets its name only when it has its mode.
-        let listener = UnixListener::bind(&fresh)?;
-        std::fs::set_permissions(&fresh, Permissions::from_mode(SOCKET_MODE))?;
-        std::fs::rename(&fresh, &path)?;
+        let (listener, path) = listen_for_owner(dir, SOCKET_FILE)?;
         Ok(Socket { listener, path })
     }
 
@@ -97,6 +89,20 @@ impl Socket {
             }
         }
     }
+}
+
+/// A socket called `name` in `dir` that only the gateway's own user may open; one that is there is replaced.
+pub(crate) fn listen_for_owner(dir: &Path, name: &str) -> io::Result<(UnixListener, PathBuf)> {
+    let (path, fresh) = (dir.join(name), dir.join(format!("{name}.new")));
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // It gets its name only when it has its mode.
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, Permissions::from_mode(SOCKET_MODE))?;
+    std::fs::rename(&fresh, &path)?;
+    Ok((listener, path))
 }
 
 async fn answer(mut stream: UnixStream, observer: &Observer) -> io::Result<()> {

@@ -30,6 +30,7 @@ pub(crate) fn clock() -> Clock {
 
 pub(crate) fn device_config(name: &str, profile: &str, address: Option<&str>) -> DeviceConfig {
     DeviceConfig {
+        charge_point: None,
         name: name.into(),
         profile: profile.into(),
         point: PointId::new(name).unwrap(),
@@ -66,6 +67,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
         },
         home_mqtt: None,
         home_assistant: None,
+        ocpp: None,
         metrics: None,
         clock: None,
         devices,

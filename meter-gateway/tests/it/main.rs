@@ -14,6 +14,7 @@ mod home_assistant;
 mod job;
 mod line;
 mod mqtt;
+mod ocpp;
 mod outage;
 mod platform;
 mod port;

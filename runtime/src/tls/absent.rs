@@ -16,7 +16,8 @@ pub struct ClientTls(Infallible);
 pub struct ServerTls(Infallible);
 
 pub(crate) type ClientStream<S> = S;
-pub(crate) type ServerStream<S> = S;
+/// A connection that was taken.
+pub type ServerStream<S> = S;
 
 impl ClientTls {
     /// Always an error.
@@ -48,10 +49,11 @@ impl ServerTls {
         Err(TlsError::NotBuilt)
     }
 
-    pub(crate) async fn accept<S>(
-        &self,
-        _stream: S,
-    ) -> Result<(ServerStream<S>, Option<String>), String>
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn accept<S>(&self, _stream: S) -> Result<(ServerStream<S>, Option<String>), String>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

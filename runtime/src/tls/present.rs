@@ -28,7 +28,8 @@ use super::{ClientFiles, OwnCertificate, ServerFiles, TlsError};
 const PEM_MAX_BYTES: u64 = 1024 * 1024;
 
 pub(crate) type ClientStream<S> = client::TlsStream<S>;
-pub(crate) type ServerStream<S> = server::TlsStream<S>;
+/// A connection that was taken.
+pub type ServerStream<S> = server::TlsStream<S>;
 
 /// The end that connects: whom it believes, who it is, and what the other side must be called.
 #[derive(Clone)]
@@ -217,10 +218,10 @@ impl ServerTls {
     }
 
     /// Shakes hands; gives the name in the client's certificate where certificates are asked for.
-    pub(crate) async fn accept<S>(
-        &self,
-        stream: S,
-    ) -> Result<(ServerStream<S>, Option<String>), String>
+    ///
+    /// # Errors
+    /// The other side does not shake hands, or shows a certificate without a name.
+    pub async fn accept<S>(&self, stream: S) -> Result<(ServerStream<S>, Option<String>), String>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -18,7 +18,6 @@ use ed25519_dalek::Signer as _;
 mod proof;
 
 use self::proof::{Origins, Trust, base64};
-use super::json::{FileError, Node, needed};
 use super::rate::rate;
 use super::record::Record;
 use super::session::{Ending, Session, State};
@@ -28,6 +27,7 @@ use super::{NANO, decimal};
 use crate::log::checkpoint::Log;
 use crate::log::policy::Policy;
 use crate::prove::{Report, Trusted};
+use domain::json::{FileError, Node, needed};
 
 pub use self::proof::{Origin, Settled};
 

@@ -4,9 +4,9 @@ use chrono_tz::Tz;
 use domain::money::Money;
 use domain::time::Timestamp;
 
-use super::json::{FileError, Node, needed};
 use super::tariff::{Reservation, Tariff};
 use super::{HOUR_S, NANO, decimal};
+use domain::json::{FileError, Node, needed};
 
 /// A session's record.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,6 +4,7 @@
 use std::sync::PoisonError;
 
 use domain::command::{Act, Command, SetPoint};
+use domain::ids::Digest32;
 use domain::signed::Signed;
 use domain::time::{Interval, Timestamp};
 use settlement::charging::session::{Event, State};
@@ -178,21 +179,30 @@ async fn release(shared: &Shared, one: &Running, now: Timestamp) {
 }
 
 /// A command that does not get there is no error of the session: its meter counts what flows.
-async fn send(shared: &Shared, one: &Running, now: Timestamp, act: Act) {
-    let Some((gateway, device)) = device_of(shared, &one.promise.quote.station) else {
-        return;
-    };
+pub(super) async fn send(
+    shared: &Shared,
+    one: &Running,
+    now: Timestamp,
+    act: Act,
+) -> Option<Digest32> {
+    let (gateway, device) = device_of(shared, &one.promise.quote.station)?;
     let command = Command {
         gateway,
         device,
-        sequence: u64::try_from(now.unix_ms()).unwrap_or(0),
+        sequence: shared.charging.next_sequence(now),
         issued_at: now,
         act,
     };
-    note_own(shared, &one.promise.quote.station, command.sequence);
+    if act.set_point() == SetPoint::ChargerCurrentMa {
+        note_own(shared, &one.promise.quote.station, command.sequence);
+    }
     let signed = Signed::sign(&shared.community.operator, &shared.site.community, &command);
-    if let Err(error) = control::forward(shared, signed.as_bytes().to_vec()).await {
-        let session = &one.promise.quote.session;
-        tracing::warn!(session, "the station could not be told: {error}");
+    match control::forward(shared, signed.as_bytes().to_vec()).await {
+        Ok(command) => Some(command.digest()),
+        Err(error) => {
+            let session = &one.promise.quote.session;
+            tracing::warn!(session, "the station could not be told: {error}");
+            None
+        }
     }
 }

@@ -4,7 +4,7 @@ use chrono_tz::Europe::Berlin;
 use proptest::prelude::*;
 
 use super::*;
-use crate::charging::json::FileError;
+use domain::json::FileError;
 
 const MONDAY: &str = "2026-03-02T08:30:00Z";
 

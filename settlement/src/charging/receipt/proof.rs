@@ -11,13 +11,13 @@ use domain::receipt::Line;
 use domain::signed::{PublicKey, Signed};
 use domain::time::{Interval, Timestamp};
 
-use super::super::json::{FileError, Node, needed};
 use super::quoted;
 use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind};
 use crate::log::policy::Policy;
 use crate::log::proof::LogProof;
 use crate::log::tree::verify_inclusion;
+use domain::json::{FileError, Node, needed};
 
 /// An interval's energy at a station that buys by itself: the newest line of its settlement, and its place in the log.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use chrono::{NaiveDate, NaiveTime, Weekday};
 use domain::money::Money;
 
 use super::{Component, Dimension, Element, Limit, Reservation, Restrictions, Tariff, TaxRule};
-use crate::charging::json::{FileError, Node, needed};
+use domain::json::{FileError, Node, needed};
 
 /// Most taxes on a price: as much again.
 const TAX_MAX_PPM: i128 = 1_000_000;

@@ -1,6 +1,6 @@
 //! A session of ours as OCMF: both readings, signed with the platform's key on secp256r1.
 
-use domain::time::Timestamp;
+use crate::time::Timestamp;
 use serde_json::json;
 
 use super::key::{KeyError, Signer};
@@ -53,7 +53,7 @@ pub fn write(session: &Session<'_>, signer: &Signer) -> Result<String, KeyError>
         "RD": [reading("B", first), reading("E", last)],
     });
     let payload = payload.to_string();
-    let signature = domain::ids::to_hex(&signer.sign(payload.as_bytes())?);
+    let signature = crate::ids::to_hex(&signer.sign(payload.as_bytes())?);
     let signature = json!({"SA": super::DEFAULT_ALGORITHM, "SE": "hex", "SD": signature});
     Ok(format!("OCMF|{payload}|{signature}"))
 }

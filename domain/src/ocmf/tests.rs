@@ -59,7 +59,7 @@ fn what_was_changed_is_found() {
     // What the meter itself says is wrong, in texts that are signed well.
     let again = |from: &str, to: &str| {
         let payload = read.payload().replacen(from, to, 1);
-        let signature = domain::ids::to_hex(&signer.sign(payload.as_bytes()).unwrap());
+        let signature = crate::ids::to_hex(&signer.sign(payload.as_bytes()).unwrap());
         let text = format!(r#"OCMF|{payload}|{{"SD":"{signature}"}}"#);
         failed(&Ocmf::from_text(&text).unwrap().check(&signer.public()))
     };

@@ -100,7 +100,7 @@ impl PublicKey {
     /// SubjectPublicKeyInfo in hex, as it is printed on stations.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        domain::ids::to_hex(&self.to_der())
+        crate::ids::to_hex(&self.to_der())
     }
 
     /// SubjectPublicKeyInfo as PEM.

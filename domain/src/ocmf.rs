@@ -8,13 +8,14 @@
 mod key;
 mod write;
 
-use domain::time::Timestamp;
+use crate::time::Timestamp;
 
 pub use self::key::{KeyError, PublicKey, Signer};
 pub use self::write::{Session, write};
-use super::NANO;
-use super::json::{FileError, Node, needed};
+use crate::json::{FileError, Node, needed};
 
+/// Nano-kWh in a kWh.
+const NANO: i128 = 1_000_000_000;
 /// Longest text that is read.
 pub const TEXT_MAX_BYTES: usize = 1 << 20;
 /// What is signed with where the signature does not say it.
@@ -128,7 +129,11 @@ impl Ocmf {
         steps
     }
 
-    fn check_signature(&self, key: &PublicKey) -> Result<String, String> {
+    /// Checks the signature alone: a charger may sign a single reading.
+    ///
+    /// # Errors
+    /// Why it is not one of this key.
+    pub fn check_signature(&self, key: &PublicKey) -> Result<String, String> {
         if self.algorithm != key.algorithm() {
             return Err(format!(
                 "signed with {}, and the key is one for {}",

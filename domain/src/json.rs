@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::time::Timestamp;
 use chrono::{NaiveDateTime, TimeZone, Utc};
-use domain::time::Timestamp;
 use rust_decimal::Decimal;
 use serde_json::value::RawValue;
 
@@ -57,14 +57,18 @@ impl FileError {
 }
 
 /// A place in a JSON text.
-pub(super) struct Node<'a> {
-    pub(super) path: String,
+pub struct Node<'a> {
+    /// Where it is, as a JSON path.
+    pub path: String,
     raw: &'a RawValue,
 }
 
 impl<'a> Node<'a> {
     /// The whole text, checked to be JSON.
-    pub(super) fn root(text: &'a str) -> Result<Self, FileError> {
+    ///
+    /// # Errors
+    /// It is not JSON.
+    pub fn root(text: &'a str) -> Result<Self, FileError> {
         let raw = serde_json::from_str(text).map_err(|e| FileError {
             path: "$".to_owned(),
             message: format!("this is not JSON: {e}"),
@@ -74,7 +78,8 @@ impl<'a> Node<'a> {
     }
 
     /// An error at this place.
-    pub(super) fn wrong(&self, message: impl Into<String>) -> FileError {
+    #[must_use]
+    pub fn wrong(&self, message: impl Into<String>) -> FileError {
         FileError {
             path: self.path.clone(),
             message: message.into(),
@@ -82,17 +87,22 @@ impl<'a> Node<'a> {
     }
 
     /// The text of this place as it stands.
-    pub(super) fn raw_text(&self) -> &'a str {
+    #[must_use]
+    pub fn raw_text(&self) -> &'a str {
         self.raw.get()
     }
 
     /// Whether this is a list.
-    pub(super) fn is_list(&self) -> bool {
+    #[must_use]
+    pub fn is_list(&self) -> bool {
         self.raw.get().starts_with('[')
     }
 
     /// The members of an object; those that are null count as not there.
-    pub(super) fn members(&self) -> Result<BTreeMap<String, Node<'a>>, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn members(&self) -> Result<BTreeMap<String, Node<'a>>, FileError> {
         let members: BTreeMap<String, &'a RawValue> = serde_json::from_str(self.raw.get())
             .map_err(|_| self.wrong(format!("expected an object, found {}", self.shown())))?;
         let there = members.into_iter().filter(|(_, raw)| raw.get() != "null");
@@ -105,7 +115,10 @@ impl<'a> Node<'a> {
     }
 
     /// The entries of a list.
-    pub(super) fn list(&self) -> Result<Vec<Node<'a>>, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn list(&self) -> Result<Vec<Node<'a>>, FileError> {
         let entries: Vec<&'a RawValue> = serde_json::from_str(self.raw.get())
             .map_err(|_| self.wrong(format!("expected a list, found {}", self.shown())))?;
         if entries.len() > LIST_MAX {
@@ -120,13 +133,19 @@ impl<'a> Node<'a> {
     }
 
     /// A text.
-    pub(super) fn text(&self) -> Result<String, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn text(&self) -> Result<String, FileError> {
         serde_json::from_str(self.raw.get())
             .map_err(|_| self.wrong(format!("expected a text, found {}", self.shown())))
     }
 
     /// A number as an integer of `decimals` decimal places, exactly.
-    pub(super) fn scaled(&self, decimals: u32) -> Result<i128, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn scaled(&self, decimals: u32) -> Result<i128, FileError> {
         let text = self.raw.get();
         let number = if text.contains(['e', 'E']) {
             Decimal::from_scientific(text)
@@ -148,7 +167,10 @@ impl<'a> Node<'a> {
     }
 
     /// A number that is not below zero, as an integer of `decimals` decimal places.
-    pub(super) fn positive(&self, decimals: u32) -> Result<i128, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn positive(&self, decimals: u32) -> Result<i128, FileError> {
         match self.scaled(decimals)? {
             value if value < 0 => Err(self.wrong(format!("{} is below zero", self.shown()))),
             value => Ok(value),
@@ -156,7 +178,10 @@ impl<'a> Node<'a> {
     }
 
     /// A whole number from 0 to 4294967295.
-    pub(super) fn whole(&self) -> Result<u32, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn whole(&self) -> Result<u32, FileError> {
         u32::try_from(self.scaled(0)?).map_err(|_| {
             self.wrong(format!(
                 "{} is not a whole number of 0 or more",
@@ -166,7 +191,10 @@ impl<'a> Node<'a> {
     }
 
     /// An instant; one without an offset is UTC, as OCPI has it.
-    pub(super) fn instant(&self) -> Result<Timestamp, FileError> {
+    ///
+    /// # Errors
+    /// Something else stands here.
+    pub fn instant(&self) -> Result<Timestamp, FileError> {
         let text = self.text()?;
         if let Ok(instant) = text.parse() {
             return Ok(instant);
@@ -188,7 +216,10 @@ impl<'a> Node<'a> {
 }
 
 /// Takes a member that has to be there.
-pub(super) fn needed<'m, 'a>(
+///
+/// # Errors
+/// It is not.
+pub fn needed<'m, 'a>(
     of: &Node<'a>,
     members: &'m BTreeMap<String, Node<'a>>,
     name: &str,
