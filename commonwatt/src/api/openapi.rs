@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 
 use super::{
     alarms, audit, charging, commands, deliveries, events, feeders, health, incidents, intervals,
-    keys, ledger, me, meters, orders, preferences, runs, standing_orders, statements, trades,
-    witnesses,
+    keys, ledger, me, meters, orders, preferences, runs, standing_orders, statements, tokens,
+    trades, witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -93,6 +93,9 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
         .routes(routes!(runs::table))
+        .routes(routes!(tokens::list, tokens::ask))
+        .routes(routes!(tokens::confirm))
+        .routes(routes!(tokens::cancel))
         .routes(routes!(audit::list))
         .routes(routes!(events::events))
         .routes(routes!(keys::list))

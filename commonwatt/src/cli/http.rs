@@ -17,19 +17,37 @@ const ANSWER_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// A platform behind an address.
 pub(super) struct Client {
     url: String,
+    token: Option<String>,
 }
 
 impl Client {
     pub(super) fn new(url: &str) -> Self {
         Client {
             url: url.to_owned(),
+            token: None,
         }
+    }
+
+    /// Speaks with an account's API token.
+    pub(super) fn with_token(self, token: String) -> Self {
+        Client {
+            token: Some(token),
+            ..self
+        }
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token.as_deref().unwrap_or_default())
     }
 
     /// Gets a resource of the API.
     pub(super) fn get(&self, path: &str) -> Result<Value, CliError> {
         let address = self.address(path)?;
-        let text = self.heard(agent()?.get(&address).call(), ANSWER_MAX_BYTES)?;
+        let mut request = agent()?.get(&address);
+        if self.token.is_some() {
+            request = request.header("Authorization", self.bearer());
+        }
+        let text = self.heard(request.call(), ANSWER_MAX_BYTES)?;
         Ok(serde_json::from_slice(&text).unwrap_or_default())
     }
 
@@ -55,6 +73,17 @@ impl Client {
         let address = self.address(path)?;
         let request = agent()?.post(&address).content_type("application/cose");
         let text = self.heard(request.send(signed), ANSWER_MAX_BYTES)?;
+        Ok(serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    /// Posts JSON, and gives the platform's answer.
+    pub(super) fn post_json(&self, path: &str, body: &Value) -> Result<Value, CliError> {
+        let address = self.address(path)?;
+        let mut request = agent()?.post(&address).content_type("application/json");
+        if self.token.is_some() {
+            request = request.header("Authorization", self.bearer());
+        }
+        let text = self.heard(request.send(body.to_string()), ANSWER_MAX_BYTES)?;
         Ok(serde_json::from_slice(&text).unwrap_or_default())
     }
 

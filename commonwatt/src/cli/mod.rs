@@ -52,6 +52,8 @@ mod statement;
 #[cfg(feature = "platform")]
 mod sweep;
 #[cfg(feature = "platform")]
+mod tokens;
+#[cfg(feature = "platform")]
 pub(crate) mod verify;
 #[cfg(feature = "platform")]
 mod witness;
@@ -88,6 +90,9 @@ enum Command {
     /// See and change which keys a community's gateways may sign with.
     #[cfg(feature = "platform")]
     Keys(keys::Args),
+    /// Give tokens for what was paid in, and pay tokens out; another operator confirms.
+    #[cfg(feature = "platform")]
+    Tokens(tokens::Args),
     /// Give a battery, charger or inverter a set-point for a time, or take it back.
     #[cfg(feature = "platform")]
     Control(control::Args),
@@ -228,6 +233,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Accounts(args) => accounts::run(args),
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Tokens(args) => tokens::run(&args),
         #[cfg(feature = "platform")]
         Command::Control(args) => control::run(&args),
         Command::Probe(args) => probe::run(&args),

@@ -12,9 +12,12 @@ use domain::ids::{GatewayId, PointId};
 use domain::posting::Run;
 use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
+use runtime::clock::Clock;
 use runtime::db::{DbError, Tx};
 use settlement::deliver::LossCheck;
-use settlement::service::{Arrived, ReadingOutcome, accept_readings};
+use settlement::service::{
+    Arrived, Moment, ReadingOutcome, accept_readings, expire_tokens, release_unbonded, tokens_due,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -327,6 +330,7 @@ impl Core {
             // Before settlement, which asks whose session an interval was.
             ("charging", super::charging::beat(&self.shared, now).await),
             ("settlement", self.settle(now).await),
+            ("requests", end_requests(&self.shared, now).await),
             ("the pages' picture", self.picture().await),
         ];
         let failed = done
@@ -450,6 +454,26 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Ends requests for tokens that nobody confirmed in time, and frees stake whose time has come.
+async fn end_requests(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
+    let at = Moment {
+        people: Clock::system().now(),
+        books: now,
+    };
+    if !tokens_due(&shared.db, at).await? {
+        return Ok(());
+    }
+    let mut tx = shared.db.begin().await?;
+    for request in expire_tokens(&mut tx, at).await? {
+        let (kind, asked) = (request.asked.kind.word(), &request.asked);
+        let (participant, reference) = (&asked.participant, &asked.reference);
+        tracing::warn!(%participant, reference, kind, "nobody confirmed this request for tokens in time");
+    }
+    release_unbonded(&mut tx, now).await?;
+    witnesses::sign_heads(&mut tx, shared, now).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Clears what is due, and puts what it means for holds and logs into the same transaction.

@@ -36,3 +36,4 @@ mod statement;
 mod status;
 mod thousand;
 mod tidy;
+mod tokens;

@@ -57,7 +57,8 @@ async fn token(world: &World, chart: Chart, owner: &str) -> i64 {
 async fn carry(world: &World, run: Run) {
     let promise = promise();
     let mut tx = world.db.begin().await.unwrap();
-    let line = books::station_line(&mut tx, &who("station"), interval(0), run);
+    let station = who("station");
+    let line = books::station_line(&mut tx, &station, interval(0), run);
     if let Some(line) = line.await.unwrap() {
         let carrier = Carrier::Session("s-1", &promise.owners);
         let now = interval(1).end();

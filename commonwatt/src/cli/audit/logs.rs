@@ -143,7 +143,8 @@ const fn log_of(kind: Kind) -> Log {
         | Kind::Checkpoint
         | Kind::Revocation
         | Kind::Run
-        | Kind::Introduction => Log::Ledger,
+        | Kind::Introduction
+        | Kind::Tokens => Log::Ledger,
     }
 }
 

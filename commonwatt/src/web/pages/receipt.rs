@@ -107,10 +107,6 @@ pub(crate) async fn linked(web: &Web, name: &str) -> Response {
     }
 }
 
-#[expect(
-    clippy::result_large_err,
-    reason = "the answer is what a handler returns as it is"
-)]
 async fn of_link(web: &Web, name: &str) -> Result<Option<(TradeId, ParticipantId)>, Response> {
     let named = name
         .split_once('-')

@@ -1,0 +1,244 @@
+//! `/api/v1/tokens/requests`: tokens in and out by hand. One operator's account asks, another's confirms.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use domain::ids::ParticipantId;
+use domain::money::Money;
+use serde::{Deserialize, Serialize};
+use settlement::service::{
+    Moment, NewTokenRequest, ServiceError, TokenKind, TokenRequest, cancel_tokens, confirm_tokens,
+    request_tokens, token_request, token_requests,
+};
+use utoipa::ToSchema;
+
+use super::answer::{Answer, Refused, time};
+use crate::auth::{Role, Viewer, may_write, store};
+use crate::web::Web;
+
+/// What is asked for.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewTokenRequest)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRequest {
+    /// deposit, withdrawal, or payout: where withdrawals are paid to.
+    #[schema(pattern = "^(deposit|withdrawal|payout)$")]
+    kind: String,
+    /// The household.
+    participant: String,
+    /// How many tokens; none for a payout.
+    #[schema(example = "25.50")]
+    amount: Option<String>,
+    /// The name of the payment, used once for each household and kind.
+    #[schema(min_length = 1, max_length = 128)]
+    reference: String,
+    /// Of a payout: where withdrawals are to be paid to.
+    #[schema(max_length = 128)]
+    payout: Option<String>,
+}
+
+/// A request and how it stands.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokenRequest)]
+pub(super) struct Request {
+    /// Its name.
+    id: String,
+    /// deposit, withdrawal or payout.
+    kind: &'static str,
+    participant: String,
+    #[schema(example = "25.500000000")]
+    amount: String,
+    reference: String,
+    /// Where a withdrawal is paid to, or is to be paid to.
+    payout: Option<String>,
+    /// open, confirmed, cancelled or expired.
+    state: &'static str,
+    /// The account that asked.
+    by: String,
+    #[schema(format = DateTime)]
+    at: String,
+    /// When it ends by itself, if nobody confirms it.
+    #[schema(format = DateTime)]
+    expires: String,
+    /// The account that took the last step.
+    last_by: Option<String>,
+    #[schema(format = DateTime)]
+    last_at: Option<String>,
+    /// From when on a confirmed payout counts. Until then it can be cancelled.
+    #[schema(format = DateTime)]
+    counts_from: Option<String>,
+}
+
+fn shown(request: TokenRequest) -> Request {
+    let (last_by, last_at) = request.last.map(|(by, at)| (by, time(at))).unzip();
+    Request {
+        id: hex(request.id),
+        kind: request.asked.kind.word(),
+        participant: request.asked.participant.to_string(),
+        amount: request.asked.amount.to_string(),
+        reference: request.asked.reference,
+        payout: request.asked.payout.or(request.paid_to),
+        state: request.state.word(),
+        by: request.by,
+        at: time(request.at),
+        expires: time(request.expires),
+        last_by,
+        last_at,
+        counts_from: request.counts_from.map(time),
+    }
+}
+
+fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}
+
+fn unhex(id: &str) -> Result<[u8; 16], Refused> {
+    let plain = id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    let number = u128::from_str_radix(id, 16).ok().filter(|_| plain);
+    Ok(number.ok_or_else(Refused::nothing)?.to_be_bytes())
+}
+
+fn moment(web: &Web) -> Moment {
+    Moment {
+        people: web.accounts.now(),
+        books: web.shared.clock.now(),
+    }
+}
+
+/// A refusal by the books is the asker's business, a failure is ours.
+fn refused(error: ServiceError) -> Refused {
+    match error {
+        ServiceError::Refused(why) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        error => Refused::from(anyhow::Error::from(error)),
+    }
+}
+
+/// The newest requests: all for an operator, a home's own for a home.
+#[utoipa::path(
+    get, path = "/api/v1/tokens/requests", tag = "accounts",
+    responses((status = 200, body = Vec<Request>))
+)]
+pub(super) async fn list(State(web): State<Web>, viewer: Viewer) -> Answer {
+    let whose = match viewer.is(Role::Operator) {
+        true => None,
+        false => Some(viewer.home().ok_or_else(Refused::nothing)?),
+    };
+    let requests = token_requests(&web.shared.db, whose).await?;
+    let requests: Vec<Request> = requests.into_iter().map(shown).collect();
+    Ok(Json(requests).into_response())
+}
+
+/// Asks for a deposit, a withdrawal, or another payout. Another operator has to confirm it within three days; a
+/// withdrawal's tokens cannot be spent meanwhile.
+#[utoipa::path(
+    post, path = "/api/v1/tokens/requests", tag = "accounts", request_body = NewRequest,
+    responses((status = 201, body = Request))
+)]
+pub(super) async fn ask(
+    State(web): State<Web>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Json(new): Json<NewRequest>,
+) -> Answer {
+    super::answer::only(&viewer, Role::Operator)?;
+    may_write(&viewer, &headers, &web)?;
+    let new = read(new)?;
+    let (at, by) = (moment(&web), viewer.by());
+    let mut tx = web.shared.db.begin().await?;
+    let request = request_tokens(&mut tx, at, by.account, &new).await;
+    let request = request.map_err(refused)?;
+    let detail = told(&request);
+    store::note(&mut tx, at.people, by, "tokens asked for", &detail).await?;
+    tx.commit().await?;
+    tracing::info!(account = by.account, "tokens asked for: {detail}");
+    Ok((StatusCode::CREATED, Json(shown(request))).into_response())
+}
+
+fn read(new: NewRequest) -> Result<NewTokenRequest, Refused> {
+    let kind = TokenKind::ALL.into_iter().find(|k| k.word() == new.kind);
+    let bad = |what: &str| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, what);
+    let amount = match &new.amount {
+        Some(text) => text.parse::<Money>().ok(),
+        None => Some(Money::ZERO),
+    };
+    Ok(NewTokenRequest {
+        kind: kind.ok_or_else(|| bad("kind: deposit, withdrawal or payout."))?,
+        participant: ParticipantId::new(new.participant)
+            .map_err(|_| bad("participant: the community has no such household."))?,
+        amount: amount.ok_or_else(|| bad("amount: tokens, with at most nine decimals."))?,
+        reference: new.reference,
+        payout: new.payout,
+    })
+}
+
+/// What the list of who did what says; where money goes is told to operators and the home only.
+fn told(request: &TokenRequest) -> String {
+    let asked = &request.asked;
+    let kind = asked.kind.word();
+    format!(
+        "{kind} of {} for {}, reference {}, request {}",
+        asked.amount,
+        asked.participant,
+        asked.reference,
+        hex(request.id)
+    )
+}
+
+/// Confirms another operator's request: tokens are given or paid out, and another payout counts three days later.
+#[utoipa::path(
+    post, path = "/api/v1/tokens/requests/{id}/confirm", tag = "accounts",
+    params(("id" = String, Path, description = "The request's name")),
+    responses((status = 200, body = Request))
+)]
+pub(super) async fn confirm(
+    State(web): State<Web>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Answer {
+    super::answer::only(&viewer, Role::Operator)?;
+    may_write(&viewer, &headers, &web)?;
+    let (id, at, by) = (unhex(&id)?, moment(&web), viewer.by());
+    let mut tx = web.shared.db.begin().await?;
+    let request = confirm_tokens(&mut tx, at, by.account, id).await;
+    let request = request.map_err(refused)?;
+    let detail = told(&request);
+    store::note(&mut tx, at.people, by, "tokens confirmed", &detail).await?;
+    tx.commit().await?;
+    match request.counts_from {
+        Some(from) => tracing::warn!(account = by.account, "{detail}: counts from {from} on"),
+        None => tracing::info!(account = by.account, "tokens confirmed: {detail}"),
+    }
+    Ok(Json(shown(request)).into_response())
+}
+
+/// Takes back a request that waits, or a payout that does not count yet: operators may, and the home it is about.
+#[utoipa::path(
+    post, path = "/api/v1/tokens/requests/{id}/cancel", tag = "accounts",
+    params(("id" = String, Path, description = "The request's name")),
+    responses((status = 200, body = Request))
+)]
+pub(super) async fn cancel(
+    State(web): State<Web>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Answer {
+    let id = unhex(&id)?;
+    let known = token_request(&web.shared.db, id).await?;
+    let known = known.ok_or_else(Refused::nothing)?;
+    if !viewer.is(Role::Operator) && viewer.home() != Some(&known.asked.participant) {
+        return Err(Refused::nothing());
+    }
+    may_write(&viewer, &headers, &web)?;
+    let (at, by) = (moment(&web), viewer.by());
+    let mut tx = web.shared.db.begin().await?;
+    let request = cancel_tokens(&mut tx, at, by.account, id).await;
+    let request = request.map_err(refused)?;
+    let detail = told(&request);
+    store::note(&mut tx, at.people, by, "tokens cancelled", &detail).await?;
+    tx.commit().await?;
+    tracing::info!(account = by.account, "tokens cancelled: {detail}");
+    Ok(Json(shown(request)).into_response())
+}
