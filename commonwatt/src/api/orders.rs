@@ -61,7 +61,7 @@ pub(super) async fn take(web: &Web, body: Bytes) -> Response {
     let message = Digest32::of(&body);
     let (answer, outcome) = oneshot::channel();
     let command = Command::Order {
-        message: read_order(&web.shared, body.to_vec()),
+        message: Box::new(read_order(&web.shared, body.to_vec())),
         answer: AnswerTo::Caller(answer),
     };
     if web.commands.try_send(command).is_err() {

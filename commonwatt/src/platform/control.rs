@@ -256,7 +256,7 @@ pub(crate) struct Kept {
     pub(crate) answers: Vec<Ack>,
 }
 
-/// The commands since `from`, newest first, `most` at most.
+/// The commands since `from` that limit a device, newest first, of the `most` newest of all.
 pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Result<Vec<Kept>> {
     let rows: Vec<(Vec<u8>, Vec<u8>)> = db
         .fetch_all(RECENT, args![from.unix_ms(), i64::from(most)])
@@ -267,11 +267,14 @@ pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Resul
             .try_into()
             .map_err(|_| anyhow::anyhow!("a stored command's digest is damaged"))?;
         let digest = Digest32(digest);
+        let command = Signed::<Command>::from_bytes(message).stored();
+        let command: Command = command.context("a stored command is damaged")?;
+        if command.act.set_point() == SetPoint::ChargerSession {
+            continue;
+        }
         kept.push(Kept {
             digest,
-            command: Signed::<Command>::from_bytes(message)
-                .stored()
-                .context("a stored command is damaged")?,
+            command,
             answers: answers(db, digest).await?.unwrap_or_default(),
         });
     }
@@ -290,6 +293,10 @@ pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
     for (digest, bytes) in rows {
         let command = Signed::<Command>::from_bytes(bytes).stored();
         let command: Command = command.context("a stored command is damaged")?;
+        if command.act.set_point() == SetPoint::ChargerSession {
+            // Whether a driver comes is not the device's to hold.
+            continue;
+        }
         let point = command.act.set_point().word();
         newest.insert(
             (command.gateway, command.device, point),

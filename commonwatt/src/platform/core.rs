@@ -54,7 +54,7 @@ pub(crate) enum Command {
     },
     /// Take in an order or a cancel and say what came of it.
     Order {
-        message: OrderMessage,
+        message: Box<OrderMessage>,
         answer: AnswerTo,
     },
     /// Take in a key that a gateway introduces on its topic.
@@ -158,7 +158,7 @@ impl Core {
                     readings.extend(some);
                     rooms.extend(room);
                 }
-                Command::Order { message, answer } => orders.push((message, answer)),
+                Command::Order { message, answer } => orders.push((*message, answer)),
                 Command::Introduce { gateway, bytes } => {
                     match introduce(&self.shared, gateway, bytes).await {
                         Ok(told) => self.tell_all(BTreeSet::from([told])),

@@ -260,7 +260,7 @@ async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
                 }
                 // A retained order would be placed again at every start: it is nobody's present wish.
                 "order" if !retain => {
-                    let message = read_order(shared, payload.clone());
+                    let message = Box::new(read_order(shared, payload.clone()));
                     let answer = AnswerTo::Gateway(gateway, Digest32::of(&payload));
                     let _ = commands.send(Command::Order { message, answer }).await;
                 }

@@ -235,8 +235,8 @@ async fn a_charger_that_others_wrote_lives_its_life() {
         eprintln!("skipped: {python} has no ocpp with websockets and cryptography");
         return;
     }
-    let child = Command::new(&python).arg(SCRIPT);
-    let mut child = { child }
+    let mut child = Command::new(&python)
+        .arg(SCRIPT)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -263,7 +263,7 @@ async fn a_charger_that_others_wrote_lives_its_life() {
     assert_eq!(host, "host");
     let desk = gateway.desk();
     desk.run(0, write_to(profile::OPEN, &[1])).await.unwrap();
-    let (mut line, told) = tokio::task::spawn_blocking(move || {
+    let (line, told) = tokio::task::spawn_blocking(move || {
         let said = line();
         (line, said)
     })
@@ -282,7 +282,7 @@ async fn a_charger_that_others_wrote_lives_its_life() {
         .await
         .unwrap();
     assert_eq!(told["configurationKey"][0]["key"], "NumberOfConnectors");
-    let told = tokio::task::spawn_blocking(move || line()).await.unwrap();
+    let told = tokio::task::spawn_blocking(line).await.unwrap();
     assert_eq!(told, "replayed");
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while platform.count("charger") < 1 {

@@ -195,7 +195,7 @@ async fn a_session_of_a_station(mut world: World) {
     drop(tx);
     assert_eq!(
         books::charging_credits(&world.db, "s-1").await.unwrap(),
-        [credit.clone()]
+        std::slice::from_ref(&credit)
     );
     assert_eq!(
         token(&world, Chart::Available, "home-b").await,

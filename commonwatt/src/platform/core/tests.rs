@@ -65,7 +65,8 @@ async fn an_order_that_cannot_be_stored_keeps_no_other_out() {
     let (mut batch, mut outcomes) = (Vec::new(), Vec::new());
     for sequence in 1..=3 {
         let (answer, outcome) = oneshot::channel();
-        let (message, answer) = (order(&platform, sequence), AnswerTo::Caller(answer));
+        let message = Box::new(order(&platform, sequence));
+        let answer = AnswerTo::Caller(answer);
         batch.push(Command::Order { message, answer });
         outcomes.push(outcome);
     }

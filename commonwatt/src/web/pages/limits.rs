@@ -266,6 +266,7 @@ fn act(words: &Words, act: Act) -> String {
         SetPoint::BatteryPowerW => ("limits.battery_out", words.kilowatts(value)),
         SetPoint::GenerationLimitW => ("limits.generation", words.kilowatts(value)),
         SetPoint::GenerationLimitPermille => ("limits.generation", words.permille(value)),
+        SetPoint::ChargerSession => return words.t("limits.let_in").to_owned(),
     };
     words.fill(key, &[("value", &value)])
 }
