@@ -348,6 +348,16 @@ pub(super) async fn change(
         ceiling: ceiling.map_err(|e| Refused::bad(&format!("ceiling: {e}.")))?,
     };
     let conflict = |detail: &str| Err(Refused::new(StatusCode::CONFLICT, detail));
+    if wanted.ceiling.is_some()
+        && let Some(one) = charging::find(&web.shared, &id).await?
+        && let Payer::Home(home) = &one.promise.payer
+        && viewer
+            .home()
+            .is_none_or(|own| own.as_str() != home.as_str())
+    {
+        let detail = "Only the household that pays can agree to a higher ceiling.";
+        return Err(Refused::new(StatusCode::FORBIDDEN, detail));
+    }
     match charging::change(&web.shared, &id, wanted, now).await? {
         Amended::Changed(one) => Ok(Json(session(&one, now)).into_response()),
         Amended::NotRunning => match charging::find(&web.shared, &id).await? {

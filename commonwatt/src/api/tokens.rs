@@ -143,6 +143,9 @@ pub(super) async fn ask(
 ) -> Answer {
     super::answer::only(&viewer, Role::Operator)?;
     may_write(&viewer, &headers, &web)?;
+    if let Some(why) = web.shared.watch.alarm() {
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why));
+    }
     let new = read(new)?;
     let (at, by) = (moment(&web), viewer.by());
     let mut tx = web.shared.db.begin().await?;
@@ -199,6 +202,9 @@ pub(super) async fn confirm(
 ) -> Answer {
     super::answer::only(&viewer, Role::Operator)?;
     may_write(&viewer, &headers, &web)?;
+    if let Some(why) = web.shared.watch.alarm() {
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why));
+    }
     let (id, at, by) = (unhex(&id)?, moment(&web), viewer.by());
     let mut tx = web.shared.db.begin().await?;
     let request = confirm_tokens(&mut tx, at, by.account, id).await;

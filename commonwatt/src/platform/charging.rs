@@ -267,7 +267,10 @@ async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestam
             Some((first_wh, before_wh)) => Event::Reading {
                 register_wh,
                 // A car that has taken something and takes nothing any more asks for no power.
-                full: register_wh == before_wh && before_wh > first_wh && !waits,
+                full: register_wh == before_wh
+                    && before_wh > first_wh
+                    && !waits
+                    && !plan::waits_at(one, reading.interval.start()),
             },
         };
         let first_wh = started.map_or(register_wh, |(first_wh, _)| first_wh);

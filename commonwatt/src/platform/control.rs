@@ -84,7 +84,7 @@ CREATE TRIGGER control_ack_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON co
 };
 
 /// Commands to one gateway that are looked through for the newest to a device.
-const NEWEST_MAX: i64 = 256;
+const NEWEST_MAX: i64 = 4_096;
 const NEWEST: &str = "SELECT message FROM control_command WHERE gateway = $1 AND taken_ms >= $2
     ORDER BY taken_ms DESC LIMIT $3";
 const KEEP: &str = "INSERT INTO control_command (digest, gateway, message, taken_ms)

@@ -471,8 +471,10 @@ async fn end_requests(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
         let (participant, reference) = (&asked.participant, &asked.reference);
         tracing::warn!(%participant, reference, kind, "nobody confirmed this request for tokens in time");
     }
-    release_unbonded(&mut tx, now).await?;
     witnesses::sign_heads(&mut tx, shared, now).await?;
+    tx.commit().await?;
+    let mut tx = shared.db.begin().await?;
+    release_unbonded(&mut tx, now).await?;
     Ok(tx.commit().await?)
 }
 

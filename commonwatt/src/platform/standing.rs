@@ -143,8 +143,9 @@ pub(crate) async fn of(
     let mut all = Vec::new();
     for stood in market::of(&shared.db, participant).await? {
         let parts = market::parts(&shared.db, &stood).await?;
-        let (progress, plan) = planned(shared, &stood, &parts, &outlook, now).await?;
-        let plan = if stood.stands { plan } else { Vec::new() };
+        let ahead: &[Outlook] = if stood.stands { &outlook } else { &[] };
+        let (progress, plan) = planned(shared, &stood, &parts, ahead, now).await?;
+        tokio::task::yield_now().await;
         all.push(Shown {
             stood,
             parts,
@@ -223,6 +224,14 @@ async fn come(
     let from = Interval::containing(since, length_s)?.start();
     let whose = Whose::Point(point);
     let metered = settlement::service::history(&shared.db, whose, from, now).await?;
+    // Behind a gap nothing is known: there what was ordered counts.
+    let mut next = from;
+    let known = metered.iter().take_while(|m| {
+        let follows = m.interval.start() == next;
+        next = m.interval.end();
+        follows
+    });
+    let metered = &metered[..known.count()];
     let Some(last) = metered.last() else {
         return Ok(None);
     };
@@ -313,7 +322,10 @@ pub(super) async fn take_out(
     now: Timestamp,
     (participant, sequence): (&ParticipantId, u64),
 ) -> anyhow::Result<()> {
-    let open = market::open_parts(tx, &shared.market, now, participant, sequence).await?;
+    // Who is heard on a standing order was counted for it; what follows from it is never too much.
+    let mut setup = shared.market;
+    setup.rules.messages_per_minute_max = u32::MAX;
+    let open = market::open_parts(tx, &setup, now, participant, sequence).await?;
     for part in open {
         let cancel = Cancel {
             participant: participant.clone(),
@@ -324,7 +336,7 @@ pub(super) async fn take_out(
         let signed = Signed::sign(key, &shared.site.community, &cancel);
         let key = domain::signed::PublicKey::of(key);
         let cancel = signed.verify(key, &shared.site.community)?;
-        match market_engine::service::cancel(tx, &shared.market, now, &cancel).await? {
+        match market_engine::service::cancel(tx, &setup, now, &cancel).await? {
             Outcome::Withdrawn(order) => {
                 settlement::service::release_hold(tx, now, order).await?;
             }

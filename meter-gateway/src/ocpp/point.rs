@@ -241,6 +241,15 @@ impl Point {
     pub fn connected(&mut self, at: Moment) -> Vec<Out> {
         let mut out = self.lost();
         self.connected_at = Some(at.steady);
+        // Names of calls are used once within a connection only (OCPP-J 1.6, 4.1.4).
+        self.answered.clear();
+        for connector in self.connectors.values_mut() {
+            // How it is, it says again; whose session runs there, a lease has a minute to say again.
+            connector.state = None;
+            connector.start_asked_at = None;
+            connector.limit_ma = None;
+            connector.stop_asked_at = Some(at.steady);
+        }
         out.retain(|one| !matches!(one, Out::Failed(..)));
         out
     }

@@ -116,9 +116,11 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                return;
+            let permit = tokio::select! {
+                () = shutdown.cancelled() => return,
+                permit = Arc::clone(&room).acquire_owned() => permit,
             };
+            let Ok(permit) = permit else { return };
             let (tls, doors) = (self.tls.clone(), Arc::clone(&self.doors));
             tokio::spawn(async move {
                 let shaken = timeout(HANDSHAKE_LIMIT, welcome(stream, peer, tls, &doors));

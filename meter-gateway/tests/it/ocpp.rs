@@ -28,11 +28,11 @@ use crate::gateway::{config, device_config, platform};
 use crate::platform::Platform;
 
 const PASSWORD: &str = "a-password-of-20-signs";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A minute of the charger's life lasts some seconds, so that what is a few seconds late is still of this minute.
 fn clock() -> runtime::clock::Clock {
-    runtime::clock::Clock::scaled(domain::time::Timestamp::from_unix_s(1_782_000_000), 10)
+    runtime::clock::Clock::scaled(domain::time::Timestamp::from_unix_s(1_782_000_000), 5)
 }
 
 fn with_charger(dir: &std::path::Path, platform: &Platform, keys: Vec<String>) -> Config {

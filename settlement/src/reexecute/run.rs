@@ -23,6 +23,9 @@ use crate::run_inputs::{blinded, inputs_digest, outcome_digest};
 use crate::settle::{Feeder, Inputs, Options, Settlement, settle};
 use crate::tariff::Tariff;
 
+/// No month is longer than this, the day of the clock's change with it.
+const MONTH_MAX_S: i64 = 32 * 86_400;
+
 /// What a run that was settled again came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Settled {
@@ -66,8 +69,11 @@ impl Executor {
         let (done, is_broken) = self.done.get(&start.unix_s()).copied().unwrap_or_default();
         let logged = leaves.of(Log::Ledger, Kind::Run, start);
         let before = logged.iter().filter(|(index, _)| *index < opened.index);
-        // A run posts what the runs before it did not.
-        if is_broken || before.count() != done {
+        // A run posts what the runs before it did not; a program that logged no records may have begun.
+        let first_line = opened.index.saturating_sub(u64::from(opened.record.lines));
+        let lines = leaves.of(Log::Ledger, Kind::Line, start);
+        let is_begun = done == 0 && lines.iter().any(|(index, _)| *index < first_line);
+        if is_broken || is_begun || before.count() != done {
             let why = "a run before it was not settled again".to_owned();
             return Err(Fault::Sealed(why));
         }
@@ -187,8 +193,11 @@ impl Executor {
             record.interval.start_s(),
             i64::from(record.interval.length_s()),
         );
+        if from > start || start.saturating_sub(from) > MONTH_MAX_S {
+            return Err(wrong("its month does not begin in the month before it"));
+        }
         let mut used: BTreeMap<ParticipantId, Energy> = BTreeMap::new();
-        let mut at = start - length;
+        let mut at = start.saturating_sub(length);
         let mut believed = false;
         while at >= from {
             let settled = leaves.of(Log::Ledger, Kind::Run, Timestamp::from_unix_s(at));

@@ -231,7 +231,7 @@ const BACKING: [(&str, &str, &str); 4] = [
         "tokens were issued or taken out by something that is no deposit, withdrawal or card",
         "SELECT COUNT(*) FROM settle_postings WHERE asset = 1
          AND ((debit_chart = 600 AND purpose NOT IN (1, 2))
-         OR (credit_chart = 600 AND purpose NOT IN (3, 15)))",
+         OR (credit_chart = 600 AND purpose NOT IN (3, 13, 15)))",
         "SELECT CAST(0 AS BIGINT)",
     ),
     (

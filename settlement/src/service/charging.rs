@@ -208,9 +208,11 @@ pub async fn charging_newest(
 ) -> Result<Option<StoredSession>, ServiceError> {
     let row: Option<(String, String)> = db
         .fetch_optional(
-            "SELECT session, promise FROM settle_charging WHERE station = $1 AND offered_ms < $2
+            "SELECT session, promise FROM settle_charging s WHERE station = $1 AND offered_ms < $2
+             AND NOT EXISTS (SELECT 1 FROM settle_charging_events e
+                 WHERE e.session = s.session AND e.event = $3)
              ORDER BY offered_ms DESC, session DESC LIMIT 1",
-            args![station, before.unix_ms()],
+            args![station, before.unix_ms(), event_text(Event::HoldRefused)?],
         )
         .await?;
     match row {

@@ -60,6 +60,8 @@ pub(super) fn contracted(clearing: &Clearing, trades: &[Trade]) -> Digest32 {
     let mut parts: Vec<Vec<u8>> = trades.iter().map(Trade::to_cbor).collect();
     parts.sort_unstable();
     parts.push(clearing.to_cbor());
+    // Another program may come to something else: then everything is read.
+    parts.push(crate::run_inputs::PROGRAM.as_bytes().to_vec());
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     Digest32(digest_parts("commonwatt/contracted/v1", &parts))
 }
@@ -138,7 +140,9 @@ pub(super) async fn resume(
     let Some((content, done, readings)) = row else {
         return Ok(None);
     };
-    let kept: Kept = decoded(&content, "what a run came to")?;
+    let Ok(kept) = decoded::<Kept>(&content, "what a run came to") else {
+        return Ok(None);
+    };
     let is_last = done == Some(i64::from(kept.run.code()));
     if !is_last || kept.contracted != contracted || kept.points != points(tx, interval).await? {
         return Ok(None);

@@ -206,7 +206,8 @@ pub async fn request_tokens(
     check_form(new)?;
     let id = id_of(new);
     if let Some(known) = find(tx, id).await? {
-        if known.asked == *new && known.by == by {
+        let ended = matches!(known.state, TokenState::Cancelled | TokenState::Expired);
+        if known.asked == *new && known.by == by && !ended {
             return Ok(known);
         }
         return refuse(format!(
@@ -316,6 +317,9 @@ async fn check_and_hold(
     let participant = &new.participant;
     match new.kind {
         TokenKind::Deposit => {
+            if new.reference == "opening" {
+                return refuse("`opening` names the deposit of site.toml: take another reference");
+            }
             if deposited(tx, participant, &new.reference).await?.is_some() {
                 return refuse(format!(
                     "the deposit `{}` of {participant} is in the books already",

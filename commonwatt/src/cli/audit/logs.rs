@@ -47,6 +47,17 @@ pub(super) struct LoggedRun {
 }
 
 impl Logs {
+    /// Whether lines of an interval stand before those of its first record: a program that logged none began it.
+    pub(super) fn begun_before_records(&self, start_s: i64) -> bool {
+        let Some(first) = self.runs.get(&start_s).and_then(|runs| runs.first()) else {
+            return false;
+        };
+        let start = Timestamp::from_unix_s(start_s);
+        let lines = self.leaves.of(Log::Ledger, Kind::Line, start);
+        let line = lines.first();
+        line.is_some_and(|(index, _)| index.saturating_add(first.lines) < first.index)
+    }
+
     /// How many entries of a kind an interval has.
     pub(super) fn count(&self, kind: Kind, start: Timestamp) -> u64 {
         self.leaves.of(log_of(kind), kind, start).len() as u64

@@ -34,6 +34,9 @@ pub(super) fn check(
     let mut failures = Vec::new();
     for clearing in clearings.values() {
         let interval = clearing.interval;
+        if logs.begun_before_records(interval.start_s()) {
+            continue;
+        }
         let logged = logs.runs.get(&interval.start_s());
         let logged = logged.map_or(&[][..], Vec::as_slice);
         match records(source, logs, interval, logged)? {
@@ -195,7 +198,9 @@ fn by_one_tariff(
 /// record are looked at: a program before logged none.
 fn in_time(logs: &Logs, clearings: &Clearings) -> Result<String, String> {
     let newest = logs.clearings.keys().next_back().copied().unwrap_or(0);
-    let (Some(first), now) = (logs.runs.keys().next(), Timestamp::from_unix_s(newest)) else {
+    let whole = |start_s: &&i64| !logs.begun_before_records(**start_s);
+    let first = logs.runs.keys().find(whole);
+    let (Some(first), now) = (first, Timestamp::from_unix_s(newest)) else {
         return Ok("no run has a record yet".to_owned());
     };
     let mut missing: BTreeMap<&str, (usize, Timestamp)> = BTreeMap::new();

@@ -116,7 +116,10 @@ fn wanted(
     let more: i64 = due.map(|p| p.energy.wh()).sum();
     Some((
         Energy::from_wh(first.energy.wh().saturating_add(more)),
-        first.limit,
+        first.limit.clamp(
+            shared.market.rules.price_floor,
+            shared.market.rules.price_cap,
+        ),
     ))
 }
 

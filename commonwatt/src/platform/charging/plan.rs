@@ -16,7 +16,7 @@ use crate::platform::{Shared, control};
 const STOPPED_S: i64 = 900;
 
 /// Whether a session is active in an interval in which its plan lets the car wait.
-fn waits_at(one: &Running, now: Timestamp) -> bool {
+pub(super) fn waits_at(one: &Running, now: Timestamp) -> bool {
     let plan = &one.promise.plan;
     let later = plan.iter().any(|(interval, _)| interval.start() > now);
     let planned = plan.iter().any(|(interval, _)| interval.contains(now));

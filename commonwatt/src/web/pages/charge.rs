@@ -14,7 +14,7 @@ use settlement::charging::station::Station;
 
 use super::Ask;
 use crate::api::charging::{ENERGY_MAX_WH, ENERGY_WH, NotTaken, take};
-use crate::auth::{Viewer, may_write, said_by_our_page};
+use crate::auth::{Viewer, may_ask, may_write, said_by_our_page};
 use crate::platform::charging::{self, Choice, Offered, Place};
 use crate::view::calendar;
 use crate::web::chart::{self, Ahead, AheadPoint};
@@ -335,7 +335,11 @@ pub(super) fn refused(viewer: &Viewer, headers: &HeaderMap, web: &Web) -> Option
     }
     // A form of an account carries more; these forms act on an unguessable name and need none.
     match viewer.account() {
-        Some(_) => None,
+        Some(_) if !viewer.may_write() => {
+            let why = "This API token may only read.";
+            Some(problem(StatusCode::FORBIDDEN, why))
+        }
+        Some(_) => may_ask(viewer, web).err().map(|refused| *refused),
         None => may_write(viewer, headers, web)
             .err()
             .map(|refused| *refused),

@@ -202,7 +202,8 @@ fn list(words: &Words, past: &[&Running]) -> Markup {
         @if past.is_empty() { p.empty { (words.t("driver.no_past")) } }
         ul.rows { @for one in past {
             @let quote = &one.promise.quote;
-            @let has_receipt = one.session.bill().is_some();
+            @let is_closed = matches!(one.session.state(), State::Closed(_));
+            @let has_receipt = is_closed && one.session.bill().is_some();
             @let (place, word) = if has_receipt { ("receipts", "driver.receipt") } else { ("sessions", "driver.look") };
             li { a.row href=(format!("/{place}/{}", quote.session)) {
                 span.sign.car {}

@@ -27,7 +27,7 @@ const LEASE_S: i64 = domain::command::LEASE_MAX_S;
 const COMMANDS_MAX: u32 = 2_000;
 /// How far back the list of activations goes, and how many it shows.
 const HISTORY_S: i64 = 7 * 86_400;
-const SHOWN_MAX: u32 = 60;
+const SHOWN_MAX: usize = 60;
 /// The forecast's reach.
 const AHEAD: i64 = 48;
 
@@ -342,7 +342,8 @@ pub(super) async fn activations(ask: Ask, form: Query<Form>) -> Result<Response,
 async fn read(ask: &Ask, now: Timestamp) -> anyhow::Result<Vec<Activation>> {
     let shared = &ask.web.shared;
     let mut all = Vec::new();
-    for kept in control::recent(&shared.db, now.plus_s(-HISTORY_S), SHOWN_MAX).await? {
+    let recent = control::recent(&shared.db, now.plus_s(-HISTORY_S), COMMANDS_MAX).await?;
+    for kept in recent.into_iter().take(SHOWN_MAX) {
         all.push(Activation {
             metered: metered(ask, &kept, now).await?,
             kept,

@@ -23,6 +23,8 @@ use crate::device::{Identity, Values};
 use crate::ocpp::frame::{self, Code};
 use crate::ocpp::meter::{self, Measured};
 
+/// Signed texts of one message that are kept; a transaction has a few.
+const SIGNED_PER_MESSAGE_MAX: usize = 16;
 /// How often a charger that nothing is set up for asks again.
 const PENDING_S: i64 = 60;
 /// Longest text of a charger about itself that is kept, in characters.
@@ -198,6 +200,13 @@ impl Point {
         }
         let is_new = connector.state.as_deref() != Some(known);
         connector.state = Some(known.to_owned());
+        // No transaction runs at a connector that is free; its end may still come.
+        if is_new && known == "available" && connector.transaction.take().is_some() {
+            connector.limit_ma = None;
+            if connector.opening == Opening::InUse {
+                connector.opening = Opening::Used;
+            }
+        }
         let waits = connector.opening == Opening::Open && connector.transaction.is_none();
         if is_new {
             // The new state goes out with fresh values.
@@ -246,7 +255,8 @@ impl Point {
 
     /// Signed texts are evidence: they are kept whether they are believed or not.
     fn keep_signed(&self, transaction: Option<i64>, found: &[Measured], out: &mut Vec<Out>) {
-        for text in found.iter().flat_map(|measured| &measured.signed) {
+        let signed = found.iter().flat_map(|measured| &measured.signed);
+        for text in signed.take(SIGNED_PER_MESSAGE_MAX) {
             let refused = meter::check_signed(text, &self.rules.keys).err();
             if refused.is_some() {
                 self.count("bad_signed_value", out);
@@ -344,6 +354,8 @@ impl Point {
             if place.transaction == Some(ended.id) {
                 place.transaction = None;
                 place.sampled_at = None;
+                // The limit of a transaction ends with it.
+                place.limit_ma = None;
                 if place.opening == Opening::InUse {
                     place.opening = Opening::Used;
                 }
