@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use webauthn_rp::bin::{Decode, Encode};
 use webauthn_rp::request::auth::AuthenticationVerificationOptions;
 use webauthn_rp::request::register::{
-    PublicKeyCredentialUserEntity, RegistrationVerificationOptions, UserHandle, Username,
+    CredProtect, PublicKeyCredentialUserEntity, RegistrationVerificationOptions, UserHandle,
+    Username,
 };
 use webauthn_rp::request::{
     AsciiDomain, DomainOrigin, FixedCapHashSet, InsertResult, Port, PublicKeyCredentialDescriptor,
@@ -118,7 +119,10 @@ impl Passkeys {
             })
         });
         let known = known.collect::<Result<Vec<_>, Refused>>()?;
-        let options = PublicKeyCredentialCreationOptions::passkey(&self.rp, user, known);
+        let mut options = PublicKeyCredentialCreationOptions::passkey(&self.rp, user, known);
+        // Many authenticators know no policy of protection and would refuse; that the person was verified is
+        // asked for and checked without it.
+        options.extensions.cred_protect = CredProtect::None;
         let (server, client) = options.start_ceremony().map_err(not_proven)?;
         let text = serde_json::to_string(&client).map_err(not_proven)?;
         let mut adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);

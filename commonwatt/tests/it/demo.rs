@@ -118,9 +118,12 @@ impl Demo {
         body: &[u8],
     ) -> Option<Answer> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
+        let host = match headers.contains("Host: ") {
+            true => String::new(),
+            false => format!("Host: {}\r\n", self.address),
+        };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
-            self.address,
+            "{method} {path} HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
         );
         stream.write_all(&[head.as_bytes(), body].concat()).ok()?;

@@ -69,13 +69,15 @@ fn added(person: &Person<'_>, link: &str) {
     person
         .browser
         .run("document.getElementById('passkey-name').value = 'phone <b>'");
-    person.browser.follow("form[data-passkey] button");
+    let click = "document.querySelector('form[data-passkey] button').click()";
+    person.browser.run(click);
     wait_for("the new passkey", || {
+        let said = person.text("#passkey-said");
+        assert_eq!(said, "", "no passkey was added");
         person.text(".passkeys").contains("phone <b>").then_some(())
     });
     assert!(person.text(".passkeys").contains("not used yet"));
-    let again = "document.querySelector('form[data-passkey] button').click()";
-    person.browser.run(again);
+    person.browser.run(click);
     wait_for("a word on a passkey that is there", || {
         person
             .text("#passkey-said")
@@ -161,7 +163,9 @@ fn only_a_session_s_own_page_adds_a_passkey() {
         assert_eq!(ask(path, ""), 404, "nobody is signed in");
         assert_eq!(ask(path, &session), 403, "no token of the session");
     }
-    let page = demo.send("GET", "/account", &session, b"");
+    let port = demo.address.split(':').nth(1).unwrap();
+    let named = format!("{session}Host: localhost:{port}\r\n");
+    let page = demo.send("GET", "/account", &named, b"");
     let policy = page.header("content-security-policy").unwrap();
     let nonce = policy.split("'nonce-").nth(1).unwrap();
     let nonce = nonce.split('\'').next().unwrap();

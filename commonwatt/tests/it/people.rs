@@ -50,7 +50,7 @@ fn a_person_signs_in_once_by_a_link_and_sees_the_own_home_only() {
     assert_eq!(demo.send("GET", link, "", b"").status, 404);
 
     others_and_strangers(&demo, &session);
-    let out = demo.send("GET", "/sign-in", &session, b"").body;
+    let out = demo.send("GET", "/account", &session, b"").body;
     let csrf = out.split("name=\"csrf\" value=\"").nth(1).unwrap();
     let csrf = csrf.split('"').next().unwrap();
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";

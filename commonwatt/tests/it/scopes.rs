@@ -11,13 +11,13 @@ use crate::people::accounts;
 const EVERYBODY: &str = "nhdora";
 
 /// Address, and who of [`EVERYBODY`] finds something there.
-const TABLE: [(&str, &str); 46] = [
+const TABLE: [(&str, &str); 47] = [
     ("/health", EVERYBODY),
     ("/metrics", EVERYBODY),
     ("/api/v1/alarms", "o"),
     ("/api/v1/audit", "a"),
     ("/api/v1/chargers", EVERYBODY),
-    ("/api/v1/chargers/nowhere/income", ""),
+    ("/api/v1/chargers/nowhere/income?month=2026-06", ""),
     ("/api/v1/chargers/nowhere/offers", ""),
     ("/api/v1/commands/00", EVERYBODY),
     ("/api/v1/data_quality", "o"),
@@ -54,6 +54,7 @@ const TABLE: [(&str, &str); 46] = [
     ("/api/v1/sessions/0/credits", EVERYBODY),
     ("/api/v1/standing-orders", "h"),
     ("/api/v1/statements/2026-06", "h"),
+    ("/api/v1/tokens/requests", "ho"),
     ("/api/v1/trades", EVERYBODY),
     ("/api/v1/trades/0", ""),
     ("/api/v1/witnesses", EVERYBODY),

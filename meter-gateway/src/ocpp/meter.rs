@@ -81,11 +81,7 @@ fn take(item: &SampledValueItem, values: &mut Values, phases: &mut [Option<i64>;
     let raw = Exact::from_decimal(item.value.trim())?;
     let milli = |exponent: i32| raw.shifted(exponent + 3).rounded();
     // What is measured where the cable of the grid comes in is not what goes into the car.
-    if item
-        .location
-        .as_ref()
-        .is_some_and(|place| *place != Location::Outlet)
-    {
+    if !matches!(item.location, None | Some(Location::Outlet)) {
         return Some(());
     }
     let measurand = item.measurand.as_ref();
