@@ -3,12 +3,12 @@
 "use strict";
 const body = document.body;
 const link = document.getElementById("link");
-const opened = (root) => [...root.querySelectorAll("details")].map((d) => d.open);
+const openDetails = (root) => [...root.querySelectorAll("details")].map((d) => d.open);
 
 function replace(event) {
   const section = document.getElementById(event.type);
   if (!section) return;
-  const open = opened(section);
+  const open = openDetails(section);
   const held = section.contains(document.activeElement) && document.activeElement.tagName !== "BODY";
   if (held) return; // Somebody is reading or typing here: the next version comes soon enough.
   section.innerHTML = event.data;
