@@ -87,6 +87,14 @@ impl Leaves {
         self.by_interval.get(&key).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether lines of an interval stand before those of its record at this place, which has so many directly before
+    /// it: where it is the first record, a program that logged none has begun.
+    #[must_use]
+    pub fn has_earlier_lines(&self, start: Timestamp, index: u64, lines: u64) -> bool {
+        let first = self.of(Log::Ledger, Kind::Line, start).first();
+        first.is_some_and(|(line, _)| *line < index.saturating_sub(lines))
+    }
+
     /// How many entries of a kind there are.
     #[must_use]
     pub fn count(&self, log: Log, kind: Kind) -> usize {

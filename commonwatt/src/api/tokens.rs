@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use domain::ids::ParticipantId;
+use domain::ids::{ParticipantId, from_hex, to_hex};
 use domain::money::Money;
 use serde::{Deserialize, Serialize};
 use settlement::service::{
@@ -13,7 +13,7 @@ use settlement::service::{
 };
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Refused, time};
+use super::answer::{Answer, Refused, only, time};
 use crate::auth::{Role, Viewer, may_write, store};
 use crate::web::Web;
 
@@ -73,7 +73,7 @@ pub(super) struct Request {
 fn shown(request: TokenRequest) -> Request {
     let (last_by, last_at) = request.last.map(|(by, at)| (by, time(at))).unzip();
     Request {
-        id: hex(request.id),
+        id: to_hex(&request.id),
         kind: request.asked.kind.word(),
         participant: request.asked.participant.to_string(),
         amount: request.asked.amount.to_string(),
@@ -89,14 +89,18 @@ fn shown(request: TokenRequest) -> Request {
     }
 }
 
-fn hex(id: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(id))
+fn name(id: &str) -> Result<[u8; 16], Refused> {
+    from_hex(id).map_err(|_| Refused::nothing())
 }
 
-fn unhex(id: &str) -> Result<[u8; 16], Refused> {
-    let plain = id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
-    let number = u128::from_str_radix(id, 16).ok().filter(|_| plain);
-    Ok(number.ok_or_else(Refused::nothing)?.to_be_bytes())
+/// An operator who may move tokens now: not while the books are known to be set back.
+fn may_move(web: &Web, viewer: &Viewer, headers: &HeaderMap) -> Result<(), Refused> {
+    only(viewer, Role::Operator)?;
+    may_write(viewer, headers, web)?;
+    match web.shared.watch.alarm() {
+        Some(why) => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why)),
+        None => Ok(()),
+    }
 }
 
 fn moment(web: &Web) -> Moment {
@@ -141,11 +145,7 @@ pub(super) async fn ask(
     headers: HeaderMap,
     Json(new): Json<NewRequest>,
 ) -> Answer {
-    super::answer::only(&viewer, Role::Operator)?;
-    may_write(&viewer, &headers, &web)?;
-    if let Some(why) = web.shared.watch.alarm() {
-        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why));
-    }
+    may_move(&web, &viewer, &headers)?;
     let new = read(new)?;
     let (at, by) = (moment(&web), viewer.by());
     let mut tx = web.shared.db.begin().await?;
@@ -184,7 +184,7 @@ fn told(request: &TokenRequest) -> String {
         asked.amount,
         asked.participant,
         asked.reference,
-        hex(request.id)
+        to_hex(&request.id)
     )
 }
 
@@ -200,12 +200,8 @@ pub(super) async fn confirm(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Answer {
-    super::answer::only(&viewer, Role::Operator)?;
-    may_write(&viewer, &headers, &web)?;
-    if let Some(why) = web.shared.watch.alarm() {
-        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why));
-    }
-    let (id, at, by) = (unhex(&id)?, moment(&web), viewer.by());
+    may_move(&web, &viewer, &headers)?;
+    let (id, at, by) = (name(&id)?, moment(&web), viewer.by());
     let mut tx = web.shared.db.begin().await?;
     let request = confirm_tokens(&mut tx, at, by.account, id).await;
     let request = request.map_err(refused)?;
@@ -231,7 +227,7 @@ pub(super) async fn cancel(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Answer {
-    let id = unhex(&id)?;
+    let id = name(&id)?;
     let known = token_request(&web.shared.db, id).await?;
     let known = known.ok_or_else(Refused::nothing)?;
     if !viewer.is(Role::Operator) && viewer.home() != Some(&known.asked.participant) {

@@ -218,15 +218,11 @@ pub(super) async fn newest(
         .await?;
     let mut newest: Option<Command> = None;
     for (bytes,) in rows {
-        let command = Signed::<Command>::from_bytes(bytes).stored();
-        let command = command.context("a stored command is damaged")?;
-        let about = match command.act {
-            Act::Set { set_point, .. } | Act::Release { set_point } => set_point,
-        };
+        let command = command_of(bytes)?;
         let later = newest
             .as_ref()
             .is_none_or(|known| known.sequence < command.sequence);
-        if command.device == device && about == set_point && later {
+        if command.device == device && command.act.set_point() == set_point && later {
             newest = Some(command);
         }
     }
@@ -239,13 +235,18 @@ pub(crate) async fn answers(db: &Db, command: Digest32) -> anyhow::Result<Option
     if known.is_none() {
         return Ok(None);
     }
-    let rows: Vec<(Vec<u8>,)> = db.fetch_all(ACKS, args![command.0]).await?;
+    Ok(Some(acks(db, &command.0).await?))
+}
+
+/// What was answered to the command of this digest, oldest first.
+async fn acks(db: &Db, command: &[u8]) -> anyhow::Result<Vec<Ack>> {
+    let rows: Vec<(Vec<u8>,)> = db.fetch_all(ACKS, args![command]).await?;
     let mut acks = rows
         .into_iter()
         .map(|(bytes,)| payload_of(bytes))
         .collect::<anyhow::Result<Vec<Ack>>>()?;
     acks.sort_by_key(|ack| ack.at);
-    Ok(Some(acks))
+    Ok(acks)
 }
 
 /// A command with what its gateway has answered.
@@ -267,8 +268,7 @@ pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Resul
             .try_into()
             .map_err(|_| anyhow::anyhow!("a stored command's digest is damaged"))?;
         let digest = Digest32(digest);
-        let command = Signed::<Command>::from_bytes(message).stored();
-        let command: Command = command.context("a stored command is damaged")?;
+        let command = command_of(message)?;
         if command.act.set_point() == SetPoint::ChargerSession {
             continue;
         }
@@ -291,8 +291,7 @@ pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
     let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(SINCE, args![since]).await?;
     let mut newest = BTreeMap::new();
     for (digest, bytes) in rows {
-        let command = Signed::<Command>::from_bytes(bytes).stored();
-        let command: Command = command.context("a stored command is damaged")?;
+        let command = command_of(bytes)?;
         if command.act.set_point() == SetPoint::ChargerSession {
             // Whether a driver comes is not the device's to hold.
             continue;
@@ -312,15 +311,22 @@ pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
         if expires_at <= now || waits {
             continue;
         }
-        let rows: Vec<(Vec<u8>,)> = db.fetch_all(ACKS, args![digest]).await?;
-        let acks = rows.into_iter().map(|(bytes,)| payload_of(bytes));
-        let acks = acks.collect::<anyhow::Result<Vec<Ack>>>()?;
-        let last = acks.iter().max_by_key(|ack| ack.at).map(|ack| ack.outcome);
-        if !matches!(last, Some(Outcome::Confirmed { .. })) {
+        let acks = acks(db, &digest).await?;
+        if !matches!(
+            acks.last().map(|ack| ack.outcome),
+            Some(Outcome::Confirmed { .. })
+        ) {
             count += 1;
         }
     }
     Ok(count)
+}
+
+/// A command that was verified when it was stored.
+fn command_of(bytes: Vec<u8>) -> anyhow::Result<Command> {
+    Signed::<Command>::from_bytes(bytes)
+        .stored()
+        .context("a stored command is damaged")
 }
 
 /// The payload of a message that was verified when it was stored.

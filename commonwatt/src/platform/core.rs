@@ -37,7 +37,7 @@ const BEAT_WALL_MIN: Duration = Duration::from_millis(50);
 const BEAT_WALL_MAX: Duration = Duration::from_millis(1_000);
 /// Shortest time between two pictures of the street.
 const SHOW_PAUSE: Duration = Duration::from_millis(400);
-/// How long before gate closure autopilots and standing orders place their orders.
+/// How long before gate closure autopilots, standing orders and charging sessions place their orders.
 pub(super) const AUTOPILOT_LEAD_S: i64 = 540;
 /// The autopilots' sequences start here, so that they never meet a participant's own.
 pub(crate) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;

@@ -118,15 +118,9 @@ fn session() -> Control {
         min: 0,
         max: 1,
         validity_s: None,
-        settle_ms: SETTLE_MS,
         write: vec![write(value, Value::Of(Number::SetPoint))],
         pause: Vec::new(),
         revert: vec![write(register(OPEN, WordType::U16, Unit::Raw), closed)],
-        fail_safe: Vec::new(),
-        heartbeat: None,
-        full_scale: None,
-        most_charge: None,
-        most_discharge: None,
-        examples: Vec::new(),
+        ..limit()
     }
 }

@@ -70,9 +70,8 @@ impl Executor {
         let logged = leaves.of(Log::Ledger, Kind::Run, start);
         let before = logged.iter().filter(|(index, _)| *index < opened.index);
         // A run posts what the runs before it did not; a program that logged no records may have begun.
-        let first_line = opened.index.saturating_sub(u64::from(opened.record.lines));
-        let lines = leaves.of(Log::Ledger, Kind::Line, start);
-        let is_begun = done == 0 && lines.iter().any(|(index, _)| *index < first_line);
+        let own = u64::from(opened.record.lines);
+        let is_begun = done == 0 && leaves.has_earlier_lines(start, opened.index, own);
         if is_broken || is_begun || before.count() != done {
             let why = "a run before it was not settled again".to_owned();
             return Err(Fault::Sealed(why));

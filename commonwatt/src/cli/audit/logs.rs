@@ -53,9 +53,8 @@ impl Logs {
             return false;
         };
         let start = Timestamp::from_unix_s(start_s);
-        let lines = self.leaves.of(Log::Ledger, Kind::Line, start);
-        let line = lines.first();
-        line.is_some_and(|(index, _)| index.saturating_add(first.lines) < first.index)
+        self.leaves
+            .has_earlier_lines(start, first.index, first.lines)
     }
 
     /// How many entries of a kind an interval has.

@@ -19,15 +19,12 @@ use settlement::charging::session::State;
 use settlement::service::{self as books, Carrier};
 
 use super::{Running, Shared, replayed};
-use crate::platform::core::{AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
+use crate::platform::core::{AUTOPILOT_LEAD_S, AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
 use crate::platform::orders::{self, OrderAnswer};
 use crate::platform::standing::STANDING_SEQUENCES;
 use crate::site::Station;
 
-/// How long before its gate closes an interval's order is placed, in seconds: as the autopilots do.
-const LEAD_S: i64 = 540;
-
-/// Places the session's order for the interval whose gate closes next, once. An order that is refused is told and not
+/// Places the session's order for the interval whose gate closes next, once, when the autopilots place theirs. An order that is refused is told and not
 /// tried again: what was not bought is a deviation like anybody's.
 pub(super) async fn order(
     shared: &Shared,
@@ -38,7 +35,7 @@ pub(super) async fn order(
         return Ok(());
     }
     let open = next_to_close(shared, now)?;
-    if one.ordered == Some(open) || now < gate_closes(shared, open).plus_s(-LEAD_S) {
+    if one.ordered == Some(open) || now < gate_closes(shared, open).plus_s(-AUTOPILOT_LEAD_S) {
         return Ok(());
     }
     let buyer = &one.promise.host;

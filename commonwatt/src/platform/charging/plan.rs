@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use domain::command::{Act, Command, SetPoint};
+use domain::command::{Act, Command, LEASE_MAX_S, SetPoint};
 use domain::ids::Digest32;
 use domain::signed::Signed;
 use domain::time::{Interval, Timestamp};
@@ -32,8 +32,6 @@ pub(super) fn waits(one: &Running) -> bool {
 const CURRENT_MIN_MA: i64 = 6_000;
 /// A station of whose device nothing was heard for so long, while others behind its gateway were, has no power.
 const POWERLESS_S: i64 = 300;
-/// No lease is longer than this, so no command before that stands.
-const LEASE_MAX_S: i64 = 86_400;
 
 /// What stands against charging, beside the plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +70,7 @@ pub(super) async fn standing(
         });
     };
     let own = last_own(shared, station);
+    // No lease is longer, so no command before that stands.
     let since = now.plus_s(-LEASE_MAX_S);
     let newest = control::newest(
         &shared.db,
