@@ -49,7 +49,8 @@ fn site() -> String {
     format!(
         "community = \"lane\"\n[tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
          [market]\nmessages_per_minute_max = 1000000\n\
-         [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n{members}"
+         [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n\
+         writes_per_minute_max = 100000000\n{members}"
     )
 }
 

@@ -20,6 +20,8 @@ pub(crate) mod store;
 mod tables;
 mod viewer;
 
+use std::num::NonZeroU32;
+
 use domain::ids::{ParticipantId, TradeId};
 use domain::signed::SigningKey;
 use domain::time::Timestamp;
@@ -27,7 +29,7 @@ use runtime::clock::Clock;
 use runtime::db::Db;
 
 pub(crate) use guard::{Posted, limit_writes, may_ask, may_write, nothing_here, said_by_our_page};
-pub(crate) use limit::{ACCOUNT_WRITES, Who};
+pub(crate) use limit::{ACCOUNT_WRITES, WRITES_PER_MINUTE, Who};
 pub(crate) use role::{Role, Roles};
 pub(crate) use sign_in::routes;
 pub(crate) use tables::MIGRATIONS;
@@ -42,6 +44,7 @@ pub(crate) struct Accounts {
     /// The computer's clock, whatever the community's time is.
     clock: Clock,
     limits: Limits,
+    address_writes: Rate,
     /// What capabilities are made with.
     secret: [u8; 32],
     /// The address that people use, where it is another than the one that is listened on.
@@ -58,12 +61,21 @@ impl Accounts {
             db,
             clock: Clock::system(),
             limits: Limits::default(),
+            address_writes: limit::address_writes(WRITES_PER_MINUTE),
             secret: domain::ids::digest_parts(
                 "commonwatt/capabilities/v1",
                 &[&operator.to_bytes()],
             ),
             passkeys: Passkeys::at(public_url.as_deref()),
             public_url,
+        }
+    }
+
+    /// The same with so many writes of one address in a minute.
+    pub(crate) fn with_writes_per_minute(self, most: NonZeroU32) -> Accounts {
+        Accounts {
+            address_writes: limit::address_writes(most),
+            ..self
         }
     }
 

@@ -11,6 +11,7 @@ mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use ::settlement::tariff::Tariff;
@@ -27,6 +28,7 @@ use market_engine::fees::ZoneFees;
 use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::WRITES_PER_MINUTE;
 use crate::platform::BROKER_USER;
 use grid::GridFile;
 pub(crate) use grid::Wires;
@@ -110,6 +112,10 @@ fn default_time_zone() -> String {
     Tz::UTC.name().to_owned()
 }
 
+const fn default_writes_per_minute_max() -> NonZeroU32 {
+    WRITES_PER_MINUTE
+}
+
 fn default_currency() -> String {
     "€".to_owned()
 }
@@ -136,6 +142,9 @@ struct WebFile {
     /// What a token is called on its pages.
     #[serde(default = "default_currency")]
     currency: String,
+    /// Most writes from one address in a minute, a tenth of them at once; the next ones are answered with 429.
+    #[serde(default = "default_writes_per_minute_max")]
+    writes_per_minute_max: NonZeroU32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -207,6 +216,8 @@ pub(crate) struct Site {
     pub(crate) web_listen: SocketAddr,
     /// The address that people use, where it is not the one that is listened on.
     pub(crate) public_url: Option<String>,
+    /// Most writes from one address in a minute.
+    pub(crate) writes_per_minute_max: NonZeroU32,
     /// Who is asked to sign the logs.
     pub(crate) witnesses: Vec<Witness>,
     /// The zone of times and days on its pages.
@@ -494,6 +505,7 @@ impl SiteFile {
                 .public_url
                 .map(|url| checked_url(&url))
                 .transpose()?,
+            writes_per_minute_max: self.web.writes_per_minute_max,
             witnesses: witnesses::checked(self.witnesses)?,
             time_zone,
             currency,
@@ -541,6 +553,7 @@ impl SiteFile {
                 public_url: site.public_url.clone(),
                 time_zone: site.time_zone.name().to_owned(),
                 currency: site.currency.clone(),
+                writes_per_minute_max: site.writes_per_minute_max,
             },
             witnesses: site.witnesses.iter().map(WitnessFile::of).collect(),
             participants: site.participants.iter().map(ParticipantFile::of).collect(),

@@ -109,6 +109,7 @@ impl Web {
             &shared.community.operator,
             shared.site.public_url.clone(),
         );
+        let accounts = accounts.with_writes_per_minute(shared.site.writes_per_minute_max);
         let accounts = Arc::new(accounts);
         Web {
             shared,

@@ -5,6 +5,8 @@
 //! [`rerun`] clears the orders in it anew and writes the book again, which gives the same bytes or tells
 //! where they differ.
 
+pub mod opened;
+
 use domain::ids::to_hex;
 use domain::money::Price;
 use domain::order::Side;

@@ -8,12 +8,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::limit::{ADDRESS_WRITES, Rate};
+use super::limit::Rate;
 use super::viewer::{CSRF_HEADER, Viewer, client};
 use super::{ACCOUNT_WRITES, Accounts, Who};
 use crate::web::{Web, problem};
 
-/// Lets at most [`ADDRESS_WRITES`] through from one address.
+/// Lets through what one address may write.
 pub(crate) async fn limit_writes(State(web): State<Web>, request: Request, next: Next) -> Response {
     let is_read = matches!(
         *request.method(),
@@ -21,7 +21,7 @@ pub(crate) async fn limit_writes(State(web): State<Web>, request: Request, next:
     );
     if !is_read {
         let address = client(request.extensions(), request.headers(), &web.accounts);
-        if let Err(refused) = allow(&web.accounts, ADDRESS_WRITES, Who::at(address)) {
+        if let Err(refused) = allow(&web.accounts, web.accounts.address_writes, Who::at(address)) {
             return *refused;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 
 /// Most allowances that are remembered. Whoever comes when all are in use shares one with the others who do.
@@ -27,12 +28,18 @@ pub(crate) const ACCOUNT_WRITES: Rate = Rate {
     burst: 60,
     per_minute: 120,
 };
-/// Writes from one address. Signed messages come here too, many homes' from one gateway's address.
-pub(crate) const ADDRESS_WRITES: Rate = Rate {
-    name: "writes of an address",
-    burst: 3_000,
-    per_minute: 30_000,
-};
+/// Most writes of one address in a minute, where the site's file says no other number.
+pub(crate) const WRITES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30_000).unwrap();
+
+/// Writes from one address, a tenth of a minute's at once. Signed messages come here too, many homes' from one
+/// gateway's address.
+pub(super) const fn address_writes(per_minute: NonZeroU32) -> Rate {
+    Rate {
+        name: "writes of an address",
+        burst: per_minute.get().div_ceil(10),
+        per_minute: per_minute.get(),
+    }
+}
 
 /// Who has an allowance.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -189,9 +189,7 @@ fn contents(
         return Ok(settled::Count::default());
     };
     let openings = openings::read(path, range)?;
-    Ok(settled::check(
-        logs, trust.key, &clearings, openings, findings,
-    ))
+    settled::check(source, logs, trust.key, &clearings, openings, findings)
 }
 
 fn trust(args: &Args, source: &mut Source) -> Result<Trust, CliError> {

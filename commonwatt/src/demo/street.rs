@@ -17,6 +17,7 @@ use settlement::tariff::Tariff;
 use simulator::scenario::{HomeScenario, Scenario};
 use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
+use crate::auth::WRITES_PER_MINUTE;
 use crate::site::{
     ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, Station,
     Wires, write_private,
@@ -165,6 +166,7 @@ pub(super) fn site(
         mqtt: Mqtt::own(mqtt_listen),
         web_listen,
         public_url: None,
+        writes_per_minute_max: WRITES_PER_MINUTE,
         witnesses: Vec::new(),
         time_zone,
         currency: "€".to_owned(),

@@ -121,7 +121,10 @@ fn settled_again(data: &Path, mirror: &Path, key: &Path) {
     let words = told(&whole);
     assert!(whole.status.success(), "{words}");
     assert!(
-        words.contains("settled again") && !words.contains(" 0 runs of"),
+        words.contains("settled again")
+            && !words.contains(" 0 runs of")
+            && words.contains("hide the signed orders")
+            && !words.contains(" 0 hide"),
         "{words}"
     );
     let day = mirror.with_file_name("day.json");

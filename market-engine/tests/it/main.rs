@@ -17,6 +17,7 @@ mod grid;
 mod grid_bad;
 mod grid_reference;
 mod life;
+mod opened;
 mod preferences;
 mod promises;
 mod service;

@@ -33,14 +33,20 @@ pub struct Facts {
     pub(super) earlier: BTreeMap<(i64, PointId), Read>,
     /// The starts before whose readings are all opened.
     pub(super) earlier_opened: BTreeSet<i64>,
-    orders: usize,
+    orders: BTreeMap<OrderId, Order>,
 }
 
 impl Facts {
-    /// How many signed orders were read.
+    /// The signed orders of the interval's book, by their ids.
     #[must_use]
-    pub fn orders(&self) -> usize {
-        self.orders
+    pub fn orders(&self) -> &BTreeMap<OrderId, Order> {
+        &self.orders
+    }
+
+    /// The trades between them.
+    #[must_use]
+    pub fn trades(&self) -> &[Trade] {
+        &self.trades
     }
 }
 
@@ -79,7 +85,7 @@ pub fn facts(
         readings,
         earlier: BTreeMap::new(),
         earlier_opened: BTreeSet::new(),
-        orders: orders.len(),
+        orders,
     };
     earlier(leaves, registry, opened, &mut facts)?;
     Ok(facts)

@@ -122,11 +122,19 @@ fn interval(
     let Some(digest) = clearing.public_book else {
         return Ok(Ok(Outcome::NoBook));
     };
-    let book = source.fixed(&format!("api/v1/markets/{start}/book"))?;
-    let Some(book) = book.and_then(|book| String::from_utf8(book).ok()) else {
+    let Some(book) = public_book(source, start)? else {
         return Ok(Err("its public book is not published".to_owned()));
     };
     Ok(cleared_again(clearing, digest, &book))
+}
+
+/// The public book of an interval, where it is published.
+pub(super) fn public_book(
+    source: &mut Source,
+    start: Timestamp,
+) -> Result<Option<String>, CliError> {
+    let book = source.fixed(&format!("api/v1/markets/{start}/book"))?;
+    Ok(book.and_then(|book| String::from_utf8(book).ok()))
 }
 
 fn cleared_again(clearing: &Clearing, digest: Digest32, book: &str) -> Result<Outcome, String> {

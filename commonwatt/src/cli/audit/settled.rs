@@ -1,12 +1,16 @@
-//! Settling again what was opened: every run in the order of the ledger log, every line compared byte for byte.
+//! Settling again what was opened: the public book has to hide the signed orders; every run in the order of the
+//! ledger log, every line compared byte for byte.
 
 use domain::openings::{OpenedInterval, Openings};
 use domain::signed::PublicKey;
 use domain::trade::Clearing;
+use market_engine::public::opened::hides;
 use settlement::reexecute::{Executor, Facts, Fault, KeyCount, Registry, facts};
 
+use super::super::CliError;
 use super::logs::Logs;
-use super::market::Clearings;
+use super::market::{Clearings, public_book};
+use super::source::Source;
 use super::{FAILURES_MAX, Finding, failed};
 
 /// Entries that were opened and checked.
@@ -22,6 +26,7 @@ pub(super) struct Count {
 #[derive(Default)]
 struct Told {
     intervals: usize,
+    books: usize,
     runs: usize,
     lines: usize,
     postings: usize,
@@ -34,21 +39,42 @@ struct Told {
 
 /// Settles again every run of the opened intervals that were cleared again.
 pub(super) fn check(
+    source: &mut Source,
     logs: &Logs,
     operator: PublicKey,
     clearings: &Clearings,
     mut openings: Vec<Openings>,
     findings: &mut Vec<Finding>,
-) -> Count {
+) -> Result<Count, CliError> {
     for one in &mut openings {
         logs.leaves.cut(one);
     }
     let mut count = Count::default();
     let mut told = Told::default();
-    if let Err(why) = all(logs, operator, clearings, &openings, &mut told, &mut count) {
-        findings.push(("settled again".to_owned(), Err(why)));
-        return count;
+    let registry = match registry(logs, operator, &openings) {
+        Ok(registry) => registry,
+        Err(why) => {
+            findings.push(("settled again".to_owned(), Err(why)));
+            return Ok(count);
+        }
+    };
+    told.keys = registry.count();
+    let mut opened: Vec<(&OpenedInterval, Facts)> = Vec::new();
+    for interval in openings.iter().flat_map(|openings| &openings.intervals) {
+        let Some(clearing) = clearings.get(&interval.interval.start_s()) else {
+            continue;
+        };
+        if let Some(facts) = open(logs, &registry, clearing, interval, &mut told, &mut count) {
+            behind_the_book(source, clearing, &facts, &mut told)?;
+            opened.push((interval, facts));
+        }
     }
+    settle(logs, &registry, &opened, &mut told, &mut count);
+    show(told, clearings.len(), findings);
+    Ok(count)
+}
+
+fn show(told: Told, cleared: usize, findings: &mut Vec<Finding>) {
     let failures = told.failures.len();
     findings.extend(told.failures.into_iter().take(FAILURES_MAX));
     if failures > FAILURES_MAX {
@@ -66,6 +92,11 @@ pub(super) fn check(
         );
     }
     findings.push(("settled again".to_owned(), Ok(words)));
+    let books = format!(
+        "{} hide the signed orders and trades, and no others",
+        told.books
+    );
+    findings.push(("public books".to_owned(), Ok(books)));
     let keys = told.keys;
     findings.push((
         "keys".to_owned(),
@@ -79,50 +110,53 @@ pub(super) fn check(
         let words = format!("{}, the first: {first}", told.sealed.len());
         findings.push(("could not be settled".to_owned(), Ok(words)));
     }
-    let closed = clearings.len() - told.intervals.min(clearings.len());
+    let closed = cleared - told.intervals.min(cleared);
     if closed > 0 {
         let words = format!("{closed} cleared intervals of this time were not opened whole");
         findings.push(("not opened".to_owned(), Ok(words)));
     }
-    count
 }
 
-fn all(
-    logs: &Logs,
-    operator: PublicKey,
-    clearings: &Clearings,
-    openings: &[Openings],
-    told: &mut Told,
-    count: &mut Count,
-) -> Result<(), String> {
+/// The opened keys; openings of other logs are none.
+fn registry(logs: &Logs, operator: PublicKey, openings: &[Openings]) -> Result<Registry, String> {
     let community = logs
         .community
         .as_ref()
         .ok_or("the logs name no community")?;
+    let other = |openings: &&Openings| openings.community != community.as_str();
+    if let Some(Openings {
+        community: theirs, ..
+    }) = openings.iter().find(other)
+    {
+        return Err(format!(
+            "the openings are of {theirs}, the logs of {community}"
+        ));
+    }
     // The newest openings have all keys.
     let newest = openings.iter().max_by_key(|openings| openings.keys.len());
     let newest = newest.ok_or("nothing was handed over")?;
-    let registry = Registry::read(&logs.leaves, community, operator, newest);
-    let registry = registry.map_err(|fault| match fault {
+    Registry::read(&logs.leaves, community, operator, newest).map_err(|fault| match fault {
         Fault::Wrong(why) | Fault::Sealed(why) => why,
-    })?;
-    told.keys = registry.count();
-    let mut opened: Vec<(&OpenedInterval, Facts)> = Vec::new();
-    for openings in openings {
-        if openings.community != community.as_str() {
-            let theirs = &openings.community;
-            return Err(format!(
-                "the openings are of {theirs}, the logs of {community}"
-            ));
-        }
-        for interval in &openings.intervals {
-            if let Some(clearing) = clearings.get(&interval.interval.start_s()) {
-                let facts = open(logs, &registry, clearing, interval, told, count);
-                opened.extend(facts.map(|facts| (interval, facts)));
-            }
-        }
+    })
+}
+
+/// Holds the public book, which was cleared again, against the orders and trades that are opened.
+fn behind_the_book(
+    source: &mut Source,
+    clearing: &Clearing,
+    facts: &Facts,
+    told: &mut Told,
+) -> Result<(), CliError> {
+    let start = clearing.interval.start();
+    let book = match clearing.public_book {
+        Some(_) => public_book(source, start)?,
+        None => None,
+    };
+    match book.map(|book| hides(&book, facts.orders(), facts.trades())) {
+        Some(Ok(())) => told.books += 1,
+        Some(Err(why)) => told.failures.push(failed(start, &why)),
+        None => {}
     }
-    settle(logs, &registry, &opened, told, count);
     Ok(())
 }
 
