@@ -15,6 +15,7 @@ mod orders;
 pub(crate) mod preferences;
 mod snapshot;
 pub(crate) mod standing;
+pub(crate) mod trading;
 pub(crate) mod witnesses;
 
 use std::collections::BTreeMap;
@@ -147,6 +148,7 @@ async fn migrate(db: &Db) -> anyhow::Result<()> {
     db.migrate(crate::auth::MIGRATIONS).await?;
     db.migrate(crate::api::MIGRATIONS).await?;
     db.migrate(preferences::MIGRATIONS).await?;
+    db.migrate(trading::MIGRATIONS).await?;
     db.migrate(charging::drivers::MIGRATIONS).await?;
     Ok(())
 }

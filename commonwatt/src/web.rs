@@ -2,6 +2,7 @@
 
 pub(crate) mod bill;
 mod chart;
+pub(crate) mod field;
 mod house;
 pub(crate) mod layout;
 pub(crate) mod listeners;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use domain::ids::{GatewayId, PointId};
+use domain::order::Preference;
 use domain::posting::Run;
 use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
@@ -25,7 +26,7 @@ pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
 use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
 use super::standing::{self, STANDING_SEQUENCES};
-use super::{Shared, preferences, snapshot, witnesses};
+use super::{Shared, preferences, snapshot, trading, witnesses};
 use crate::site::Participant;
 use crate::view;
 
@@ -366,6 +367,8 @@ impl Core {
             site, participants, ..
         } = &*self.shared;
         let chosen = preferences::chosen(&self.shared.db).await?;
+        let traders = trading::chosen(&self.shared.db).await?;
+        let only_price = Preference::default();
         let mut failed = false;
         for (wishes, (participant, key)) in site.participants.iter().zip(participants) {
             // Who has placed an order of its own needs none from the autopilot, and who took one back wants
@@ -374,7 +377,9 @@ impl Core {
                 continue;
             }
             let wishes = preferences::applied(wishes, &chosen);
-            if let Err(error) = self.place_orders_of(&wishes, key, open, now).await {
+            let trades = traders.get(participant).unwrap_or(&only_price);
+            let asks = (&wishes, trades);
+            if let Err(error) = self.place_orders_of(asks, key, open, now).await {
                 tracing::error!(%participant, "its autopilot could not order: {error:#}");
                 failed = true;
             }
@@ -389,18 +394,20 @@ impl Core {
 
     async fn place_orders_of(
         &self,
-        wishes: &Participant,
+        (wishes, trades): (&Participant, &Preference),
         key: &SigningKey,
         open: Interval,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let Some(proposal) = snapshot::proposal(&self.shared, wishes, open, now).await? else {
+        let Some(mut proposal) = snapshot::proposal(&self.shared, wishes, open, now).await? else {
             return Ok(());
         };
         if !proposal.to_be_placed {
             self.shared.suggest(proposal);
             return Ok(());
         }
+        let cap = self.shared.market.rules.price_cap;
+        proposal.order.preference = trading::said(trades, &proposal.order, cap);
         let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
         let message = orders::read_any(&self.shared, signed.as_bytes().to_vec());
         for answer in self.take_orders(&[message]).await? {

@@ -304,7 +304,7 @@ pub(super) fn may_count(shared: &Shared, order: &StandingOrder) -> bool {
 }
 
 /// A message of a participant whose wish the platform keeps: signed with its key, as its own orders are. Whoever has
-/// the participant's word for it gives it to [`orders::take`] in a transaction.
+/// the participant's word for it gives it to the core, or to [`orders::take`] in a transaction.
 pub(super) fn say<T: Message>(
     shared: &Shared,
     participant: &ParticipantId,

@@ -15,7 +15,7 @@ use crate::platform::Shared;
 use crate::site::Site;
 
 /// A reading comes within this after its interval, or is late.
-const LATE_S: i64 = 300;
+pub(crate) const LATE_S: i64 = 300;
 /// How far back alarms look for readings.
 const ALARM_LOOK_BACK_S: i64 = 2 * 3600;
 /// A voltage that was read before this long ago says nothing of now.

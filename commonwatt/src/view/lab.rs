@@ -1,10 +1,13 @@
 //! The runs of `commonwatt simulate`, as their folders say: what a run was made of, and its figures.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
 use simulator::run::TableChoice;
+use simulator::run::compare::{Comparison, Side, compare};
 use simulator::run::folder::{self as run_folder, Request};
+use simulator::run::kpis::Kpi;
 use simulator::run::plot::Figure;
 use simulator::run::scenario::Evidence;
 use simulator::run::table::FileKind;
@@ -37,6 +40,8 @@ pub(crate) struct Manifest {
     pub(crate) measured: Option<Measured>,
     #[serde(default)]
     pub(crate) files: Vec<File>,
+    #[serde(default)]
+    pub(crate) kpis: Vec<Kpi>,
 }
 
 /// How fast it was.
@@ -95,6 +100,63 @@ pub(crate) fn run(folder: &Path, name: &str) -> Option<Run> {
         folder: name.to_owned(),
         manifest: serde_json::from_str(&text).ok()?,
     })
+}
+
+/// Runs of one scenario that several seeds have drawn.
+pub(crate) struct Family {
+    /// The newest of them, which names the family.
+    pub(crate) newest: Run,
+    pub(crate) mechanisms: Vec<String>,
+    pub(crate) seeds: usize,
+    runs: Vec<Run>,
+}
+
+/// What runs have in common that are taken together.
+fn family_of(run: &Run) -> (&str, &str, u32, u64, &str) {
+    let m = &run.manifest;
+    (&m.name, &m.start, m.days, m.homes, &m.version)
+}
+
+/// The families with more than one seed among runs that come newest first.
+pub(crate) fn families(runs: &[Run]) -> Vec<Family> {
+    let mut of: BTreeMap<_, Vec<Run>> = BTreeMap::new();
+    for run in runs {
+        of.entry(family_of(run)).or_default().push(run.clone());
+    }
+    let families = of.into_values().filter_map(|runs| {
+        let seeds: BTreeSet<u64> = runs.iter().map(|run| run.manifest.seed).collect();
+        let mechanisms: BTreeSet<&String> = runs.iter().map(|r| &r.manifest.mechanism).collect();
+        Some(Family {
+            newest: runs.first()?.clone(),
+            mechanisms: mechanisms.into_iter().cloned().collect(),
+            seeds: seeds.len(),
+            runs,
+        })
+    });
+    families.filter(|family| family.seeds > 1).collect()
+}
+
+impl Family {
+    /// Mechanism beside mechanism over the seeds, and how many runs were left out because a newer one has the same
+    /// mechanism and seed.
+    pub(crate) fn compared(&self) -> Option<(Comparison, usize)> {
+        let mut seen = BTreeSet::new();
+        let mut sides = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            let manifest = &run.manifest;
+            if seen.insert((&manifest.mechanism, manifest.seed)) {
+                sides.push(Side {
+                    label: manifest.mechanism.clone(),
+                    seed: manifest.seed,
+                    kpis: manifest.kpis.clone(),
+                });
+            }
+        }
+        // The first mechanism, to which the others are held, is not a matter of which run came last.
+        sides.sort_by(|a, b| a.label.cmp(&b.label));
+        let left_out = self.runs.len() - sides.len();
+        Some((compare(&sides).ok()?, left_out))
+    }
 }
 
 /// A run's summary.
@@ -273,5 +335,48 @@ mod tests {
         let found: Vec<String> = runs(path).into_iter().map(|run| run.folder).collect();
         assert_eq!(found, ["b_1", "a_2"]);
         assert!(run(path, "../b_1").is_none() && summary(path, "b_1").is_empty());
+    }
+    #[test]
+    fn runs_of_one_scenario_are_taken_together_over_their_seeds() {
+        let run = |name: &str, mechanism: &str, seed: u64, value: f64| {
+            let manifest = format!(
+                r#"{{"run_id":"x","name":"{name}","version":"0","seed":{seed},"scenario_sha256":"s","mechanism":"{mechanism}",
+                "start":"2026-01-01","days":1,"zone":"UTC","homes":10,"intervals":96,"outcome_sha256":"o","kpis":[{{"name":"saving",
+                "value":{value},"netting_only":null,"no_market":null,"unit":"token","definition":"d"}}]}}"#
+            );
+            Run {
+                folder: format!("{name}_{mechanism}_{seed}_{value}"),
+                manifest: serde_json::from_str(&manifest).unwrap(),
+            }
+        };
+        let runs = [
+            run("a", "u", 1, 4.0),
+            run("a", "u", 1, 99.0),
+            run("a", "p", 2, 3.0),
+            run("a", "u", 2, 6.0),
+            run("a", "p", 1, 1.0),
+            run("b", "u", 1, 0.0),
+        ];
+        let families = families(&runs);
+        let [family] = families.as_slice() else {
+            panic!("one scenario has more than one seed");
+        };
+        assert_eq!(
+            (family.seeds, family.mechanisms.as_slice()),
+            (2, ["p".to_owned(), "u".to_owned()].as_slice())
+        );
+        let (compared, left_out) = family.compared().unwrap();
+        assert_eq!(
+            (compared.labels, left_out),
+            (vec!["p".to_owned(), "u".to_owned()], 1)
+        );
+        let difference = compared.rows[0].groups[1].difference.unwrap().mean;
+        assert!((difference - 3.0).abs() < 1e-9, "{difference}");
+        let means: Vec<f64> = compared.rows[0]
+            .groups
+            .iter()
+            .map(|g| g.value.unwrap().mean)
+            .collect();
+        assert_eq!(means, [2.0, 5.0], "the newest run of a seed counts");
     }
 }

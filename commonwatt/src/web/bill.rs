@@ -12,14 +12,44 @@ use super::words::Words;
 /// The print's own style: A4, page numbers, heads of tables on every page.
 const STYLE: &str = include_str!("../../static/bill.css");
 
-/// The rows of which a month consists: what, the energy behind it, the money, above zero received.
-pub(crate) fn items(sums: &Sums) -> Vec<(&'static str, Option<Energy>, Money)> {
-    let net = |given: Energy, taken: Energy| given.checked_sub(taken);
+/// A row of which a month consists.
+pub(crate) struct Item {
+    /// What it is.
+    pub(crate) word: &'static str,
+    /// The energy behind it, and which way it went where the row does not say so itself.
+    energy: Option<(Energy, Option<&'static str>)>,
+    /// Above zero received.
+    pub(crate) money: Money,
+}
+
+impl Item {
+    /// The energy without a sign: which way it went is a word's to say.
+    pub(crate) fn energy(&self, words: &Words) -> Markup {
+        html! { @match self.energy {
+            Some((energy, way)) => {
+                (words.kwh(energy)) @if let Some(way) = way { " " small { (words.t(way)) } }
+            },
+            None => "–",
+        } }
+    }
+}
+
+/// The rows of which a month consists.
+pub(crate) fn items(sums: &Sums) -> Vec<Item> {
+    let net = |given: Energy, taken: Energy| {
+        let net = given.checked_sub(taken)?;
+        Some(match net.wh() {
+            0 => (net, None),
+            wh if wh > 0 => (net, Some("money.given")),
+            wh => (Energy::from_wh(wh.saturating_neg()), Some("money.taken")),
+        })
+    };
+    let plain = |energy: Energy| Some((energy, None));
     let pool = net(sums.pool_given, sums.pool_taken);
     let utility = net(sums.utility_taken, sums.utility_supplied);
     let mut rows = vec![
-        ("money.sold", Some(sums.sold), sums.sales),
-        ("money.bought", Some(sums.bought), sums.purchases),
+        ("money.sold", plain(sums.sold), sums.sales),
+        ("money.bought", plain(sums.bought), sums.purchases),
         ("money.fees", None, sums.network_fee),
         ("money.pool", pool, sums.pool),
         ("money.utility", utility, sums.utility),
@@ -31,7 +61,12 @@ pub(crate) fn items(sums: &Sums) -> Vec<(&'static str, Option<Energy>, Money)> {
     ];
     let taken = more.into_iter().filter(|(_, money)| *money != Money::ZERO);
     rows.extend(taken.map(|(word, money)| (word, None, money)));
-    rows
+    let item = |(word, energy, money)| Item {
+        word,
+        energy,
+        money,
+    };
+    rows.into_iter().map(item).collect()
 }
 
 /// The first of a statement's month.
@@ -115,10 +150,10 @@ fn money(words: &Words, statement: &Statement) -> Markup {
         table {
             thead { tr { th {} th.n { "kWh" } th.n { (words.currency) } th.n { (words.t("money.utility_alone")) } } }
             tbody {
-                @for (word, energy, money) in items(total) { tr {
-                    th scope="row" { (words.t(word)) }
-                    td.n { @match energy { Some(energy) => (words.kwh(energy)), None => "–" } }
-                    td.n { (words.amount(money)) } td {}
+                @for item in items(total) { tr {
+                    th scope="row" { (words.t(item.word)) }
+                    td.n { (item.energy(words)) }
+                    td.n { (words.amount(item.money)) } td {}
                 } }
                 tr { th scope="row" { (words.t("statement.metered_in")) } td.n { (words.kwh(total.imported)) } td {}
                     td.n { (words.amount(negative(alone.paid))) } }

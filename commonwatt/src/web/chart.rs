@@ -6,6 +6,7 @@
 mod ahead;
 mod book;
 mod energy;
+mod exchange;
 mod load;
 mod price;
 mod scale;
@@ -13,6 +14,7 @@ mod scale;
 pub(crate) use ahead::{Ahead, AheadPoint, ahead};
 pub(crate) use book::{Depth, Step, depth};
 pub(crate) use energy::{EnergyBar, energy};
+pub(crate) use exchange::{Exchanged, exchange};
 pub(crate) use load::{Load, LoadPoint, load};
 pub(crate) use price::{Prices, prices};
 pub(crate) use scale::{HEIGHT, Scale, WIDTH, nice};

@@ -45,8 +45,12 @@ impl Words {
         format!("{}\u{a0}kW", decimal(self, i128::from(w).abs(), 1000, 1))
     }
 
-    /// Energy in kWh with two decimals.
+    /// Energy in kWh with two decimals; the little that would read as nothing then, in Wh.
     pub(crate) fn energy(&self, energy: Energy) -> String {
+        if (1..10).contains(&energy.wh().abs()) {
+            let wh = decimal(self, i128::from(energy.wh()), 1, 0);
+            return format!("{wh}\u{a0}Wh");
+        }
         format!("{}\u{a0}kWh", self.kwh(energy))
     }
 
@@ -165,9 +169,22 @@ impl Words {
         format!("{date}, {}", self.clock(at))
     }
 
+    /// An instant of the past: the time alone where it is of today.
+    pub(crate) fn since(&self, at: Timestamp, now: Timestamp) -> String {
+        let date = |at| calendar::date(self.zone, at);
+        if date(at) == date(now) {
+            self.clock(at)
+        } else {
+            self.moment(at)
+        }
+    }
+
     /// How long ago something was, roughly: `40 s`, `12 min`, `3 h`, `2 d`.
     pub(crate) fn ago(&self, age_ms: i64) -> String {
         let s = age_ms.max(0) / 1000;
+        if s == 0 {
+            return self.t("number.just_now").to_owned();
+        }
         let (n, unit) = match s {
             0..120 => (s, self.t("number.second")),
             120..7_200 => (s / 60, self.t("number.minute")),
@@ -264,6 +281,8 @@ mod tests {
         assert_eq!(en.power(-940), "940\u{a0}W");
         assert_eq!(en.power(2349), "2.3\u{a0}kW");
         assert_eq!(de.energy(Energy::from_wh(2319)), "2,32\u{a0}kWh");
+        assert_eq!(en.energy(Energy::from_wh(4)), "4\u{a0}Wh");
+        assert_eq!(en.energy(Energy::ZERO), "0.00\u{a0}kWh");
         assert_eq!(
             en.price(Price::from_micro_per_kwh(132_500)),
             "13.3\u{a0}ct/kWh"
@@ -303,5 +322,6 @@ mod tests {
         assert_eq!(words(Language::German).month(date), "Juni 2026");
         assert_eq!(words(Language::English).lasting(90), "1\u{a0}h 30\u{a0}min");
         assert_eq!(words(Language::German).ago(600_000), "vor 10\u{a0}min");
+        assert_eq!(words(Language::German).ago(999), "gerade eben");
     }
 }

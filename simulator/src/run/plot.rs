@@ -549,11 +549,10 @@ fn duration(outcome: &Outcome) -> String {
 fn heat(outcome: &Outcome) -> String {
     let days = outcome.calendar.days();
     let mut chart = Chart::stepped(Figure::Heat.title(), "hour", days.len(), (0.0, 24.0), 6.0);
-    let most = outcome
-        .rows
-        .iter()
-        .map(|row| kw(row, row.net_wh()).abs())
-        .fold(1e-9, f64::max);
+    let net = || outcome.rows.iter().map(|row| kw(row, row.net_wh()));
+    let drawn = net().fold(0.0, f64::max);
+    let fed = net().map(|kw| -kw).fold(0.0, f64::max);
+    let most = drawn.max(fed).max(1e-9);
     for (place, day) in days.iter().enumerate() {
         for hour in 0..24_u16 {
             let rows = outcome.rows.get(day.clone()).unwrap_or_default();
@@ -583,11 +582,8 @@ fn heat(outcome: &Outcome) -> String {
     if days.len() > 1 {
         chart.below(chart.count, "end", &name(days.len() - 1));
     }
-    let most = number(Some(most));
-    chart.legend(&[
-        ("hot", &format!("from the grid, up to {most} kW")),
-        ("cold", "into the grid"),
-    ]);
+    let way = |way: &str, most: f64| format!("{way} the grid, up to {} kW", number(Some(most)));
+    chart.legend(&[("hot", &way("from", drawn)), ("cold", &way("into", fed))]);
     chart.end()
 }
 

@@ -3,7 +3,8 @@
 use domain::energy::Energy;
 use maud::{Markup, html};
 
-use super::{HEIGHT, Plot, Scale, WIDTH, labels, nice};
+use super::scale::mirrored;
+use super::{HEIGHT, Plot, Scale, WIDTH, labels};
 use crate::view::energy::Flows;
 use crate::web::words::Words;
 
@@ -57,21 +58,9 @@ pub(crate) fn energy(
     csv: Option<String>,
 ) -> Plot {
     let totals = bars.iter().filter_map(|bar| Some(bar.flows?.total()));
-    let (step, count) = nice(totals.clone().max().unwrap_or(0), 10);
-    let half = if count > 3 { (count + 1) / 2 } else { count };
-    let (step, half) = if count > 3 {
-        (step * 2, half)
-    } else {
-        (step, half)
-    };
+    let (step, half) = mirrored(totals.clone().max().unwrap_or(0), 10);
     let top = step * half;
     let scale = Scale::up(-top, top);
-    let number = |wh: i64| {
-        let kwh = words.kwh(Energy::from_wh(wh.abs()));
-        kwh.trim_end_matches('0')
-            .trim_end_matches(words.language.decimal_sign())
-            .to_owned()
-    };
     let total = totals.sum::<i64>();
     let of = |class, word: &'static str| (class, words.t(word).to_owned());
     let mut legend: Vec<_> = SOURCES
@@ -88,8 +77,7 @@ pub(crate) fn energy(
         unit: "kWh".to_owned(),
         y_ticks: (-half..=half)
             .rev()
-            .map(|n| number(n * step))
-            .map(or_nought)
+            .map(|n| kwh_tick(words, n * step))
             .collect(),
         x_labels: labels(bars.len(), columns, |n| {
             bars.get(n).map_or_else(String::new, |b| b.label.clone())
@@ -101,12 +89,12 @@ pub(crate) fn energy(
     }
 }
 
-fn or_nought(text: String) -> String {
-    if text.is_empty() {
-        "0".to_owned()
-    } else {
-        text
-    }
+/// A number beside the plot, in kWh, without a sign and without noughts behind.
+pub(super) fn kwh_tick(words: &Words, wh: i64) -> String {
+    let kwh = words.kwh(Energy::from_wh(wh.abs()));
+    let kwh = kwh.trim_end_matches('0');
+    kwh.trim_end_matches(words.language.decimal_sign())
+        .to_owned()
 }
 
 /// One path for each sign: a day has hundreds of blocks.

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{Plot, Scale, WIDTH, labels, nice};
+use super::scale::mirrored;
+use super::{HEIGHT, Plot, Scale, WIDTH, labels};
 use crate::web::words::Words;
 use domain::time::Interval;
 
@@ -17,6 +18,8 @@ pub(crate) struct LoadPoint {
     /// Least, middle and most that is forecast.
     pub(crate) forecast_w: Option<(i64, i64, i64)>,
     pub(crate) estimated: bool,
+    /// It is over, and its reading should have come.
+    pub(crate) missing: bool,
 }
 
 /// What the chart shows.
@@ -36,9 +39,7 @@ pub(crate) fn load(words: &Words, shown: &Load<'_>) -> Plot {
         p.actual_w.map_or(0, i64::abs).max(forecast)
     };
     let most = shown.points.iter().map(of).max().unwrap_or(0).max(1_000);
-    let (step, count) = nice(most, 1_000);
-    let half = (count + 1) / 2;
-    let step = step * 2;
+    let (step, half) = mirrored(most, 1_000);
     let top = step * half;
     let ticks = (-half..=half)
         .rev()
@@ -66,7 +67,8 @@ pub(crate) fn load(words: &Words, shown: &Load<'_>) -> Plot {
         inside: inside(shown, Scale::up(-top, top), shown.limit_w <= top),
         legend: vec![
             ("actual", words.t("chart.actual").to_owned()),
-            ("band", words.t("chart.forecast").to_owned()),
+            ("expected", words.t("chart.expected").to_owned()),
+            ("band", words.t("chart.probable").to_owned()),
             ("limit", words.fill(limit_word, &[("limit", &limit)])),
         ],
         table: table(words, shown.points),
@@ -84,6 +86,7 @@ fn inside(shown: &Load<'_>, y: Scale, with_limit: bool) -> Markup {
                 rect.band x=(x.at(n)) y=(top) width=(x.at(n + 1) - x.at(n)) height=((bottom - top).max(1)) {}
             }
         }
+        path.hole d=(holes(shown.points, x)) {}
         path.zero d=(format!("M0 {} H{WIDTH}", y.at(0))) {}
         path.expected d=(steps(shown.points, x, y, |p| p.forecast_w.map(|f| f.1))) {}
         path.actual d=(steps(shown.points, x, y, |p| p.actual_w)) {}
@@ -92,6 +95,16 @@ fn inside(shown: &Load<'_>, y: Scale, with_limit: bool) -> Markup {
             path.limit d=(format!("M0 {} H{WIDTH}", y.at(-shown.limit_w))) {}
         }
     }
+}
+
+/// What should have been metered and was not.
+fn holes(points: &[LoadPoint], x: Scale) -> String {
+    let mut path = String::new();
+    for (n, _) in (0..).zip(points).filter(|(_, point)| point.missing) {
+        let (left, wide) = (x.at(n), x.at(n + 1) - x.at(n));
+        path.push_str(&format!("M{left} 0h{wide}v{HEIGHT}h-{wide}z"));
+    }
+    path
 }
 
 fn steps(
@@ -135,7 +148,8 @@ fn table(words: &Words, points: &[LoadPoint]) -> Markup {
                 td.n { @match point.actual_w { Some(w) => (way(w)), None => "–" } }
                 td.n { @match point.forecast_w { Some((_, w, _)) => (way(w)), None => "–" } }
                 td {
-                    @if point.actual_w.is_none() { (words.t("number.missing")) }
+                    @if point.missing { (words.t("number.missing")) }
+                    @else if point.actual_w.is_none() { (words.t("chart.forecast")) }
                     @else if point.estimated { (words.t("number.estimated")) }
                     @else { (words.t("number.measured")) }
                 }

@@ -1,5 +1,6 @@
 //! The local price over time as steps, between the utility's two prices, with a home's own limits.
 
+use domain::energy::Energy;
 use domain::money::Price;
 use domain::time::{Interval, Timestamp};
 use maud::{Markup, html};
@@ -43,7 +44,13 @@ pub(crate) fn prices(words: &Words, shown: &Prices<'_>) -> Plot {
     let mut legend = vec![
         ("price", words.t("chart.local_price").to_owned()),
         ("utility-line", words.t("chart.utility_prices").to_owned()),
-        ("volume", words.t("chart.traded").to_owned()),
+        (
+            "volume",
+            words.fill(
+                "chart.traded_most",
+                &[("energy", &words.energy(most_traded(shown)))],
+            ),
+        ),
     ];
     if shown.limits.is_some() {
         legend.push(("own-limit", words.t("chart.my_limits").to_owned()));
@@ -78,13 +85,7 @@ fn time_scale(points: &[PricePoint]) -> Scale {
 
 fn inside(shown: &Prices<'_>, x: Scale, y: Scale) -> Markup {
     let level = |price: Price| format!("M0 {} H{WIDTH}", y.at(price.micro_per_kwh()));
-    let most = shown
-        .points
-        .iter()
-        .map(|p| p.volume.wh())
-        .max()
-        .unwrap_or(0);
-    let bar = Scale::up(0, most.max(1).saturating_mul(4));
+    let bar = Scale::up(0, most_traded(shown).wh().max(1).saturating_mul(4));
     let now = x.at(shown.now.unix_s());
     html! {
         @for point in shown.points.iter().filter(|p| p.volume.wh() > 0) {
@@ -101,6 +102,12 @@ fn inside(shown: &Prices<'_>, x: Scale, y: Scale) -> Markup {
         @if now > 0 && now < WIDTH { path.moment d=(format!("M{now} 0 V{HEIGHT}")) {} }
         path.price d=(steps(shown.points, x, y)) {}
     }
+}
+
+/// The most that was traded in one interval: the height of the highest bar.
+fn most_traded(shown: &Prices<'_>) -> Energy {
+    let volumes = shown.points.iter().map(|p| p.volume);
+    volumes.max().unwrap_or(Energy::ZERO)
 }
 
 fn edges(interval: Interval, x: Scale) -> (i64, i64) {
@@ -163,7 +170,6 @@ fn table(words: &Words, points: &[PricePoint]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::energy::Energy;
 
     #[test]
     fn nothing_traded_and_nothing_known_leave_gaps() {

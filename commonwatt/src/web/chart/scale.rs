@@ -65,6 +65,16 @@ pub(crate) fn nice(most: i64, unit: i64) -> (i64, i64) {
     }
 }
 
+/// The step of a scale that goes as far up as down, and how many steps each way reach `most`.
+pub(crate) fn mirrored(most: i64, unit: i64) -> (i64, i64) {
+    let (step, count) = nice(most, unit);
+    if count > 3 {
+        (step.saturating_mul(2), (count + 1) / 2)
+    } else {
+        (step, count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

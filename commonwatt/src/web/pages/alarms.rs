@@ -111,7 +111,7 @@ fn rate(words: &Words, now: Timestamp, board: &Board) -> String {
     };
     let since = board
         .since
-        .map_or_else(String::new, |since| words.clock(since));
+        .map_or_else(String::new, |since| words.since(since, now));
     words.fill(
         key,
         &[
@@ -198,7 +198,7 @@ pub(super) fn alarm(words: &Words, now: Timestamp, kind: Kind, open: &Open) -> M
             p { b { (words.t("alarms.consequence")) } " " (then) }
             p { b { (words.t("alarms.action")) } " " (act) }
             p.hint { (words.fill("alarms.since", &[
-                ("time", &words.clock(open.since)), ("ago", &words.ago(now.ms_since(open.since))),
+                ("time", &words.since(open.since, now)), ("ago", &words.ago(now.ms_since(open.since))),
                 ("due", &due), ("within", &words.lasting(kind.respond_min())),
             ])) }
             @if let Some(said) = &open.said { p { (word_on(words, said)) } }

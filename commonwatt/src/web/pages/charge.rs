@@ -18,6 +18,7 @@ use crate::auth::{Viewer, may_ask, may_write, said_by_our_page};
 use crate::platform::charging::{self, Choice, Offered, Place};
 use crate::view::calendar;
 use crate::web::chart::{self, Ahead, AheadPoint};
+use crate::web::field;
 use crate::web::layout::Page;
 use crate::web::words::Words;
 use crate::web::{Web, problem};
@@ -114,14 +115,7 @@ fn read_wish(words: &Words, wish: &Wish, now: Timestamp) -> Result<(Energy, Time
 
 /// `12`, `12.5` or `12,5` kWh.
 fn kwh_of(text: &str) -> Option<Energy> {
-    let text = text.replace(',', ".");
-    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
-    if part.len() > 3 || !part.chars().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    let whole: i64 = whole.parse().ok()?;
-    let wh: i64 = format!("{part:0<3}").parse().ok()?;
-    let wh = whole.checked_mul(1_000)?.checked_add(wh)?;
+    let wh = field::decimal(text, 3, 6)?;
     (1..=ENERGY_MAX_WH)
         .contains(&wh)
         .then(|| Energy::from_wh(wh))

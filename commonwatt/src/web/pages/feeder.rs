@@ -36,10 +36,24 @@ pub(super) struct Chart {
     pub(super) rating_w: i64,
     points: Vec<LoadPoint>,
     now: Timestamp,
+    /// When metering began, where that is less than the picture's past ago.
+    begun: Option<Timestamp>,
 }
 
 impl Chart {
-    pub(super) fn plot(&self, words: &Words) -> chart::Plot {
+    /// The picture, from the first metered interval on, with what is not there said.
+    pub(super) fn picture(&self, words: &Words) -> Markup {
+        let has_metered = self.points.iter().any(|p| p.actual_w.is_some());
+        html! {
+            @if has_metered { (chart::figure(words, &self.plot(words))) }
+            @else { h2 { (words.fill("grid.feeder", &[("name", self.point.as_str())])) } p.empty { (words.t("grid.not_metered")) } }
+            @if let Some(begun) = self.begun {
+                p.hint { (words.fill("grid.metered_since", &[("time", &words.since(begun, self.now))])) }
+            }
+        }
+    }
+
+    fn plot(&self, words: &Words) -> chart::Plot {
         let shown = Load {
             title: words.fill("grid.feeder", &[("name", self.point.as_str())]),
             points: &self.points,
@@ -104,6 +118,9 @@ async fn read(ask: &Ask, point: &PointId, rating_w: i64) -> anyhow::Result<Chart
     let current = Interval::containing(now, ask.street.open.length_s())?;
     let ahead = grid::ahead(&past, current, AHEAD);
     let known = |interval: Interval| past.iter().rev().find(|m| m.interval == interval);
+    let first = past.first().map_or(current, |m| m.interval);
+    let first = first.max(current.offset(-PAST));
+    let due = now.plus_s(-grid::LATE_S);
     let point_of = |n: i64| {
         let interval = current.offset(n);
         let metered: Option<&MeteredInterval> = known(interval);
@@ -112,12 +129,15 @@ async fn read(ask: &Ask, point: &PointId, rating_w: i64) -> anyhow::Result<Chart
             actual_w: metered.map(grid::net_watts),
             forecast_w: ahead.get(&interval).copied(),
             estimated: metered.is_some_and(|m| m.quality.word() != "measured"),
+            missing: metered.is_none() && interval.end() <= due,
         }
     };
+    let all = (-PAST..AHEAD).map(point_of);
     Ok(Chart {
         point: point.clone(),
         rating_w,
-        points: (-PAST..AHEAD).map(point_of).collect(),
+        points: all.filter(|p| p.interval >= first).collect(),
+        begun: (first > current.offset(-PAST) && first < current).then(|| first.start()),
         now,
     })
 }
@@ -199,7 +219,8 @@ fn page(ask: &Ask, chart: &Chart) -> Page {
             @if let Some(w) = fresh { ", " (words.ago(street.now.ms_since(w.read_at))) }
         },
         body: html! {
-            section.card { (chart::figure(words, &chart.plot(words))) }
+            (chart::patterns())
+            section.card { (chart.picture(words)) }
             section.card id="wires" aria-label=(words.t("wires.title")) { (wires(words, ask)) }
             section.card { (members(words, ask)) }
         },

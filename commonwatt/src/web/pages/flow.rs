@@ -71,8 +71,8 @@ fn node(words: &Words, kind: &str, at: (i64, i64), name: &str, w: Option<i64>) -
     html! {
         g class=(format!("node {kind}")) {
             circle cx=(at.0) cy=(at.1) r="34" {}
-            text.power x=(at.0) y=(at.1 + 1) { (power) }
-            text.name x=(at.0) y=(at.1 + 15) { (name) }
+            text.power x=(at.0) y=(at.1) { (power) }
+            text.name x=(at.0) y=(at.1 + 13) { (name) }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use domain::key_record::PointRole;
+use domain::time::Interval;
 use maud::{Markup, html};
 use serde::Deserialize;
 use settlement::service::{IntervalTotals, PAGE_MAX, PointState};
@@ -19,7 +20,7 @@ use crate::view::Street;
 use crate::view::alarms::{Board, Priority};
 use crate::view::calendar;
 use crate::view::grid::{complete, completeness, expected};
-use crate::web::chart;
+use crate::web::chart::{self, Exchanged};
 use crate::web::layout::{Page, first_lines};
 use crate::web::number::is_old;
 use crate::web::words::Words;
@@ -52,9 +53,10 @@ pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
     page.body = html! {
         section id="now" aria-label=(words.t("grid.now")) { (now_tiles(words, street, &board, share)) }
         @if let Some(next) = next { p.hint { (next) } }
-        div.two {
-            @for chart in &charts { section.card { (chart::figure(words, &chart.plot(words)))
-                p { a href=(format!("/grid/feeders/{}", chart.point)) { (words.t("grid.to_feeder")) } } } }
+        (chart::patterns())
+        div.lead {
+            div.stack { @for chart in &charts { section.card { (chart.picture(words))
+                p { a href=(format!("/grid/feeders/{}", chart.point)) { (words.t("grid.to_feeder")) } } } } }
             section.card id="alarms" aria-label=(words.t("nav.alarms")) { (top_alarms(words, street, &board)) }
         }
         section.card { (members(words, street, &totals)) }
@@ -223,28 +225,46 @@ fn top_alarms(words: &Words, street: &Street, board: &Board) -> Markup {
     }
 }
 
-/// The homes together, interval by interval, without those in which too few of them had a reading.
+/// The homes together, interval by interval from the first settled one on; those in which too few of them had a
+/// reading are left blank.
 fn members(words: &Words, street: &Street, totals: &[IntervalTotals]) -> Markup {
+    let title = words.t("grid.members");
+    let bars = exchanged(totals, street.open.length_s());
+    let first = bars.first().map(|(interval, _)| interval.start());
+    let begun = first.filter(|first| street.now.ms_since(*first) < (DAY_S - 3_600) * 1_000);
     html! {
-        h2 { (words.t("grid.members")) " " small { (words.t("grid.members_hint")) } }
-        @if street.homes.len() < HOMES_MIN { p.empty { (words.t("street.too_few")) } }
-        @else if totals.is_empty() { p.empty { (words.t("grid.no_totals")) } }
-        @else { details { summary { (words.t("chart.table")) }
-            div.scroll tabindex="0" role="region" aria-label=(words.t("grid.members")) { table {
-                thead { tr {
-                    th { (words.t("chart.interval")) } th.n { (words.t("grid.import")) " kWh" } th.n { (words.t("grid.export")) " kWh" }
-                    th.n { (words.t("grid.lost")) " kWh" } th { (words.t("chart.quality")) }
-                } }
-                tbody { @for total in totals.iter().rev() { tr {
-                    td { (words.moment(total.start)) }
-                    td.n { (words.kwh(total.imported)) } td.n { (words.kwh(total.exported)) }
-                    td.n { @if total.feeder_metered { (words.kwh(total.lost)) } @else { "–" } }
-                    td { @if total.substituted > 0 { (words.fill("grid.substituted", &[("n", &total.substituted.to_string())])) }
-                        @else { (words.t("number.measured")) } }
-                } } }
+        @if street.homes.len() < HOMES_MIN || bars.is_empty() {
+            h2 { (title) }
+            p.empty { @if street.homes.len() < HOMES_MIN { (words.t("street.too_few")) } @else { (words.t("grid.no_totals")) } }
+        } @else {
+            (chart::figure(words, &chart::exchange(words, title, &bars)))
+            p.hint { @match begun {
+                Some(begun) => (words.fill("grid.settled_since", &[("time", &words.since(begun, street.now))])),
+                None => (words.t("grid.members_hint")),
             } }
-        } }
+        }
     }
+}
+
+/// Every interval from the first total to the last one.
+fn exchanged(totals: &[IntervalTotals], length_s: u32) -> Vec<(Interval, Option<Exchanged>)> {
+    let of = |total: &IntervalTotals| Interval::containing(total.start, length_s).ok();
+    let (Some(first), Some(last)) = (totals.first().and_then(of), totals.last().and_then(of))
+    else {
+        return Vec::new();
+    };
+    let known: BTreeMap<_, _> = totals.iter().map(|total| (total.start, total)).collect();
+    let exchanged = |total: &&IntervalTotals| Exchanged {
+        imported: total.imported,
+        exported: total.exported,
+        lost: total.feeder_metered.then_some(total.lost),
+        substituted: total.substituted,
+    };
+    let intervals = (0..).map(|n| first.offset(n));
+    let intervals = intervals.take_while(|interval| *interval <= last);
+    intervals
+        .map(|interval| (interval, known.get(&interval.start()).map(exchanged)))
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -378,11 +398,55 @@ pub(super) async fn log(ask: Ask) -> Result<Response, Response> {
             @else { div.scroll tabindex="0" role="region" aria-label=(words.t("grid.deeds")) { table {
                 thead { tr { th { (words.t("grid.when")) } th { (words.t("grid.who")) } th { (words.t("grid.what")) } th { (words.t("grid.detail")) } } }
                 tbody { @for deed in &deeds { tr {
-                    td { (words.moment(deed.at)) } td { (deed.account) } td { code { (deed.action) } } td { (deed.detail) }
+                    td { (words.moment(deed.at)) } td { (who(words, &deed.account)) } td { (deed_word(words, &deed.action)) }
+                    td { (detail(words, &deed.detail)) }
                 } } }
             } } }
         } },
         live: None,
     };
     Ok(ask.show(&page))
+}
+
+fn who<'a>(words: &Words, account: &'a str) -> &'a str {
+    match account {
+        crate::auth::store::OPERATOR => words.t("deeds.command_line"),
+        account => account,
+    }
+}
+
+/// What was done, in the reader's words; the list itself keeps it as it was noted.
+fn deed_word<'a>(words: &Words, action: &'a str) -> &'a str {
+    match action {
+        "signed in" => words.t("deeds.signed_in"),
+        "signed out" => words.t("deeds.signed_out"),
+        "account added" => words.t("deeds.account_added"),
+        "account revoked" => words.t("deeds.account_revoked"),
+        "link made" => words.t("deeds.link_made"),
+        "token made" => words.t("deeds.token_made"),
+        "token revoked" => words.t("deeds.token_revoked"),
+        "passkey added" => words.t("deeds.passkey_added"),
+        "passkey removed" => words.t("deeds.passkey_removed"),
+        "preferences changed" => words.t("deeds.preferences"),
+        "tokens asked for" => words.t("deeds.tokens_asked"),
+        "tokens confirmed" => words.t("deeds.tokens_confirmed"),
+        "tokens cancelled" => words.t("deeds.tokens_cancelled"),
+        "incident opened" => words.t("deeds.incident"),
+        "alarm acknowledged" => words.t("deeds.alarm_seen"),
+        "alarm put aside" => words.t("deeds.alarm_aside"),
+        action => action,
+    }
+}
+
+fn detail(words: &Words, detail: &str) -> String {
+    match detail.split_once(' ') {
+        Some(("by", "link")) => words.t("deeds.by_link").to_owned(),
+        Some(("by", how)) if how == "passkey" || how.starts_with("passkey ") => {
+            let name = how.trim_start_matches("passkey").trim();
+            format!("{} {name}", words.t("deeds.by_passkey"))
+                .trim()
+                .to_owned()
+        }
+        _ => detail.to_owned(),
+    }
 }

@@ -6,12 +6,15 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
+use simulator::run::compare::Comparison;
+use simulator::run::stats::Mean;
+use simulator::run::summary;
 
 use super::Ask;
 use crate::auth::Role;
 use crate::view::lab::{self, Block, NotDrawn, Run};
 use crate::web::layout::Page;
-use crate::web::words::Words;
+use crate::web::words::{Language, Words};
 
 /// Files are read beside the threads that answer everybody else.
 async fn reading<T: Send + 'static>(
@@ -39,7 +42,7 @@ pub(super) async fn list(ask: Ask) -> Result<Response, Response> {
         below: html! { (words.t("lab.same")) },
         body: html! {
             @if runs.is_empty() { section.card { (empty(words, &folder)) } }
-            @else { section.card { (table(words, &runs)) } section.card { details { summary { (words.t("lab.how")) } (empty(words, &folder)) } } }
+            @else { section.card { (table(words, &runs)) } (families(words, &runs)) section.card { details { summary { (words.t("lab.how")) } (empty(words, &folder)) } } }
         },
         live: None,
     };
@@ -74,6 +77,87 @@ fn table(words: &Words, runs: &[Run]) -> Markup {
     }
 }
 
+/// Where runs of one scenario are compared over their seeds.
+fn families(words: &Words, runs: &[Run]) -> Markup {
+    let families = lab::families(runs);
+    html! { @if !families.is_empty() { section.card {
+        h2 { (words.t("lab.seeds")) }
+        ul.links { @for family in &families { li {
+            a href=(format!("/lab/compare?of={}", family.newest.folder)) {
+                (words.fill("lab.seeds_link", &[
+                    ("name", &family.newest.manifest.name), ("seeds", &family.seeds.to_string()),
+                    ("days", &format!("{} {}", family.newest.manifest.days, words.t("number.day"))),
+                    ("mechanisms", &family.mechanisms.join(", ")),
+                ]))
+            }
+        } } }
+    } } }
+}
+
+/// The figures of a family of runs: means over the seeds with how far they spread.
+fn over_seeds(words: &Words, runs: &[Run], of: &str) -> (String, Markup) {
+    let families = lab::families(runs);
+    let family = families.iter().find(|family| family.newest.folder == of);
+    let found = family.and_then(|family| Some((family, family.compared()?)));
+    let Some((family, (compared, left_out))) = found else {
+        let none = words.t("lab.seeds_none").to_owned();
+        return (
+            none,
+            html! { p { a.button href="/lab" { (words.t("lab.choose")) } } },
+        );
+    };
+    let answer = words.fill(
+        "lab.seeds_answer",
+        &[
+            ("name", &family.newest.manifest.name),
+            ("seeds", &family.seeds.to_string()),
+            ("mechanisms", &family.mechanisms.join(", ")),
+        ],
+    );
+    let body = html! { section.card {
+        @if left_out > 0 { p.hint { (words.fill("lab.seeds_left", &[("n", &left_out.to_string())])) } }
+        (spread(words, &compared))
+    } };
+    (answer, body)
+}
+
+fn spread(words: &Words, compared: &Comparison) -> Markup {
+    let number = |value: f64| {
+        let text = summary::number(Some(value)).replace('-', "−");
+        text.replace('.', &words.language.decimal_sign().to_string())
+    };
+    let mean = |mean: Option<Mean>| match mean {
+        None => "–".to_owned(),
+        Some(Mean { mean, ci95, .. }) => match ci95 {
+            Some(half) => format!("{}\u{a0}±\u{a0}{}", number(mean), number(half)),
+            None => number(mean),
+        },
+    };
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(words.t("lab.seeds")) { table {
+            thead { tr {
+                th { (words.t("lab.figure")) }
+                @for (n, label) in compared.labels.iter().enumerate() {
+                    th.n { (label) }
+                    @if n > 0 { th.n { (words.t("lab.difference")) } }
+                }
+                th { (words.t("lab.unit")) }
+            } }
+            tbody { @for row in &compared.rows { tr {
+                td { (row.name) }
+                @for (n, cell) in row.groups.iter().enumerate() {
+                    td.n { (mean(cell.value)) }
+                    @if n > 0 { td.n {
+                        (mean(cell.difference))
+                        @if cell.difference.is_some_and(|d| d.differs_from_zero()) { " *" }
+                    } }
+                }
+                td { @if row.unit != "1" { (row.unit) } }
+            } } }
+        } }
+    }
+}
+
 pub(super) async fn show(ask: Ask, Path(name): Path<String>) -> Result<Response, Response> {
     ask.only(Role::Researcher)?;
     let read = reading(&ask, move |folder| {
@@ -99,7 +183,12 @@ pub(super) async fn show(ask: Ask, Path(name): Path<String>) -> Result<Response,
         ])) },
         body: html! {
             section.card { (facts(words, &run)) }
-            @if !summary.is_empty() { section.card.prose { (blocks(&summary)) } }
+            @if !summary.is_empty() {
+                section.card.prose {
+                    @if words.language != Language::English { p.hint { (words.t("lab.in_english")) } }
+                    div.prose lang="en" { (blocks(&summary)) }
+                }
+            }
             section.card { (pictures(words, &run)) }
             section.card { (cite(words, &run)) }
         },
@@ -185,7 +274,7 @@ pub(super) async fn dictionary(ask: Ask) -> Result<Response, Response> {
         above: words.t("lab.above").to_owned(),
         answer: words.t("lab.dictionary").to_owned(),
         below: html! { (words.t("lab.dictionary_below")) },
-        body: html! { section.card.prose { (blocks(&lab::dictionary())) } },
+        body: html! { section.card.prose lang="en" { (blocks(&lab::dictionary())) } },
         live: None,
     };
     Ok(ask.show(&page))
@@ -211,6 +300,8 @@ pub(super) struct Pair {
     a: String,
     #[serde(default)]
     b: String,
+    /// The newest run of a family that is compared over its seeds.
+    of: Option<String>,
 }
 
 /// The figures of a run: name, value, unit.
@@ -234,6 +325,19 @@ fn figures(blocks: &[Block]) -> Figures {
 
 pub(super) async fn compare(ask: Ask, Query(pair): Query<Pair>) -> Result<Response, Response> {
     ask.only(Role::Researcher)?;
+    if let Some(of) = pair.of {
+        let runs = reading(&ask, |folder| lab::runs(&folder)).await?;
+        let words = &ask.words;
+        let (answer, body) = over_seeds(words, &runs, &of);
+        return Ok(ask.show(&Page {
+            title: words.t("lab.seeds").to_owned(),
+            above: words.t("lab.seeds").to_owned(),
+            answer,
+            below: html! { (words.t("lab.seeds_below")) },
+            body,
+            live: None,
+        }));
+    }
     let read = reading(&ask, move |folder| {
         let of = |name: &str| {
             let run = lab::run(&folder, name)?;

@@ -18,6 +18,7 @@ use crate::auth::Role;
 use crate::platform::control::{self, Kept};
 use crate::view::limit::{Limit, Preview, preview};
 use crate::view::{calendar, grid};
+use crate::web::field;
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
@@ -83,21 +84,10 @@ struct Asked {
 
 /// `30` or `7,5` kW in watts; an empty field is no limit.
 fn watts(text: &str) -> Option<Option<i64>> {
-    let text = text.trim().replace(',', ".");
-    if text.is_empty() {
+    if text.trim().is_empty() {
         return Some(None);
     }
-    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
-    let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty()
-        || whole.len() > 6
-        || part.len() > 3
-        || !is_number(whole)
-        || !is_number(part)
-    {
-        return None;
-    }
-    format!("{whole}{part:0<3}").parse().ok().map(Some)
+    field::decimal(text, 3, 6).map(Some)
 }
 
 /// `None` where nothing is asked; the sentence where something is wrong.
@@ -322,15 +312,15 @@ pub(super) async fn activations(ask: Ask, form: Query<Form>) -> Result<Response,
         all.iter().filter(sent).count(),
         all.iter().filter(sent).filter(is_confirmed).count(),
     );
+    let (n, done) = (asked.to_string(), confirmed.to_string());
+    let counts = [("n", n.as_str()), ("done", done.as_str())];
     let page = Page {
         title: words.t("limits.history").to_owned(),
         above: words.t("limits.last_week").to_owned(),
         answer: match asked {
             0 => words.t("limits.no_history").to_owned(),
-            _ => words.fill(
-                "limits.history_answer",
-                &[("n", &asked.to_string()), ("done", &confirmed.to_string())],
-            ),
+            1 => words.fill("limits.history_one", &counts),
+            _ => words.fill("limits.history_many", &counts),
         },
         below: html! { (words.t("limits.history_below")) },
         body: html! { section.card { (table(words, &all)) } },

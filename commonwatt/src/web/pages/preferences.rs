@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Redirect, Response};
+use domain::ids::ParticipantId;
 use domain::money::Price;
+use domain::order::{PARTNERS_MAX, Preference};
 use market_engine::bid::Level;
 use market_engine::clear::Mechanism;
 use maud::{Markup, html};
@@ -13,7 +15,9 @@ use serde::Deserialize;
 use super::Ask;
 use crate::auth::Posted;
 use crate::platform::preferences::{self, Wishes};
+use crate::platform::trading;
 use crate::view::replay::{self, Brought, Limits, STOPS};
+use crate::web::field;
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
@@ -21,11 +25,13 @@ use crate::web::words::Words;
 const REPLAY_S: i64 = 30 * 86_400;
 /// The form's word for limits that are none of the slider's.
 const OWN: &str = "own";
-/// Longest price that is read.
-const PRICE_MAX_CHARS: usize = 12;
+/// Most digits of a price in ct/kWh before its decimals.
+const PRICE_DIGITS: usize = 8;
 
 struct Data {
     wishes: Wishes,
+    /// With whom it wants to trade.
+    trades: Preference,
     /// What each stop of the slider, and last the present limits, would have brought.
     brought: Vec<Brought>,
     /// Books that were cleared again.
@@ -43,11 +49,12 @@ pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
     }
 }
 
-async fn read(ask: &Ask, home: domain::ids::ParticipantId) -> anyhow::Result<Option<Data>> {
+async fn read(ask: &Ask, home: ParticipantId) -> anyhow::Result<Option<Data>> {
     let shared = &ask.web.shared;
     let Some(wishes) = preferences::of(shared, &home).await? else {
         return Ok(None);
     };
+    let trades = trading::of(&shared.db, &home).await?;
     let (from, to) = (ask.street.now.plus_s(-REPLAY_S), ask.street.open.end());
     let orders = market_engine::service::cleared_orders(&shared.db, from, to).await?;
     let (tariff, fee) = shared.site.tariff_and_fee_at(ask.street.open);
@@ -73,6 +80,7 @@ async fn read(ask: &Ask, home: domain::ids::ParticipantId) -> anyhow::Result<Opt
     let (brought, books, took_ms) = work.await?;
     Ok(Some(Data {
         wishes,
+        trades,
         brought,
         books,
         took_ms,
@@ -87,15 +95,27 @@ pub(super) struct Chosen {
     #[serde(default)]
     min_sell: String,
     autopilot: String,
+    #[serde(default)]
+    partners: String,
+    same_feeder: Option<String>,
+    green: Option<String>,
+    #[serde(default)]
+    green_premium: String,
 }
 
 /// Keeps what was chosen, or says what was wrong with it.
 pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, Response> {
     let home = posted.viewer.home().cloned().ok_or_else(|| ask.missing())?;
     let shared = &ask.web.shared;
-    let wrong = match wishes(&ask, &posted.form) {
-        Ok(wishes) => {
-            let kept = preferences::choose(shared, &home, wishes, ask.street.now).await;
+    let read_form = wishes(&ask, &posted.form);
+    let read_form = read_form.and_then(|w| Ok((w, trades(&ask, &home, &posted.form)?)));
+    let wrong = match read_form {
+        Ok((wishes, trades)) => {
+            let kept = async {
+                preferences::choose(shared, &home, wishes, ask.street.now).await?;
+                trading::choose(&shared.db, &home, &trades, ask.street.now).await
+            };
+            let kept = kept.await;
             kept.map_err(|error| ask.failed("preferences could not be kept", &error))?;
             return Ok(Redirect::to("/home/preferences").into_response());
         }
@@ -153,27 +173,53 @@ fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
     })
 }
 
-/// `13.25` or `13,25` ct/kWh, at most four decimals.
-fn cents(text: &str) -> Option<Price> {
-    let text = text.trim();
-    if text.len() > PRICE_MAX_CHARS {
-        return None;
+/// With whom the home wants to trade, as its form says.
+fn trades(ask: &Ask, home: &ParticipantId, form: &Chosen) -> Result<Preference, String> {
+    let words = &ask.words;
+    let known = &ask.web.shared.site.participants;
+    let mut partners: Vec<ParticipantId> = Vec::new();
+    let named = form.partners.split([',', ';', '\n']).map(str::trim);
+    for text in named.filter(|text| !text.is_empty()) {
+        let partner = known.iter().map(|p| &p.id).find(|id| id.as_str() == text);
+        let partner = partner.filter(|partner| *partner != home);
+        let partner =
+            partner.ok_or_else(|| words.fill("preferences.wrong_partner", &[("text", text)]))?;
+        if !partners.contains(partner) {
+            partners.push(partner.clone());
+        }
     }
+    if partners.len() > PARTNERS_MAX {
+        let most = PARTNERS_MAX.to_string();
+        return Err(words.fill("preferences.many_partners", &[("most", &most)]));
+    }
+    let text = form.green_premium.trim();
+    let green_premium = match text {
+        "" => Price::ZERO,
+        text => cents(text)
+            .filter(|premium| *premium >= Price::ZERO)
+            .ok_or_else(|| words.fill("preferences.wrong_price", &[("text", text)]))?,
+    };
+    Ok(Preference {
+        partners,
+        same_feeder: form.same_feeder.is_some(),
+        green: form.green.is_some(),
+        green_premium,
+    })
+}
+
+/// `13.25` or `13,25` ct/kWh, at most four decimals.
+pub(super) fn cents(text: &str) -> Option<Price> {
+    let text = text.trim();
     let (sign, text) = match text.strip_prefix('-') {
         Some(text) => (-1, text),
         None => (1, text),
     };
-    let (whole, part) = text.split_once(['.', ',']).unwrap_or((text, ""));
-    let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || !is_number(whole) || !is_number(part) || part.len() > 4 {
-        return None;
-    }
-    let micro: i64 = format!("{whole}{part:0<4}").parse().ok()?;
+    let micro = field::decimal(text, 4, PRICE_DIGITS)?;
     Some(Price::from_micro_per_kwh(sign * micro))
 }
 
 /// A price in ct/kWh as [`cents`] reads it back without a change: a page rounds, a field must not.
-fn exact(price: Price, dot: char) -> String {
+pub(super) fn exact(price: Price, dot: char) -> String {
     let micro = price.micro_per_kwh();
     let sign = if micro < 0 { "-" } else { "" };
     let (whole, part) = (micro.unsigned_abs() / 10_000, micro.unsigned_abs() % 10_000);
@@ -208,6 +254,7 @@ fn page(ask: &Ask, data: &Data, wrong: Option<&str>) -> Page {
                 (ask.viewer.csrf_field())
                 section.card { (slider(words, data)) }
                 section.card { (levels(words, data.wishes.autopilot)) }
+                section.card { (with_whom(words, &data.trades)) }
                 button.primary { (words.t("preferences.save")) }
             }
             section.card { details { summary { (words.t("preferences.how")) }
@@ -316,6 +363,35 @@ fn levels(words: &Words, chosen: Level) -> Markup {
                 }
             } }
         }
+    }
+}
+
+/// Whose energy comes first, and what green energy is worth.
+fn with_whom(words: &Words, trades: &Preference) -> Markup {
+    let partners: Vec<&str> = trades.partners.iter().map(ParticipantId::as_str).collect();
+    let premium = match trades.green_premium {
+        Price::ZERO => String::new(),
+        premium => exact(premium, words.language.decimal_sign()),
+    };
+    let most = PARTNERS_MAX.to_string();
+    let check = |name: &'static str, word: &'static str, on: bool| {
+        html! { p.check {
+            input type="checkbox" id=(name) name=(name) value="1" checked[on];
+            label for=(name) { (words.t(word)) }
+        } }
+    };
+    html! {
+        h2 { (words.t("preferences.with_whom")) }
+        p.hint { (words.t("preferences.with_whom_hint")) }
+        div.entries {
+            label { (words.t("preferences.partners"))
+                input name="partners" autocomplete="off" value=(partners.join(", "));
+                small { (words.fill("preferences.partners_hint", &[("most", &most)])) } }
+            label { (words.t("preferences.green_premium")) " " small { "ct/kWh" }
+                input name="green_premium" inputmode="decimal" autocomplete="off" value=(premium); }
+        }
+        (check("same_feeder", "preferences.same_feeder", trades.same_feeder))
+        (check("green", "preferences.green", trades.green))
     }
 }
 

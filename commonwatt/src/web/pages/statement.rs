@@ -133,10 +133,10 @@ fn table(words: &Words, made: &Statement) -> Markup {
         h2 { (words.t("statement.lines")) }
         div.scroll tabindex="0" role="region" aria-label=(words.t("statement.lines")) { table.sums {
             thead { tr { th {} th.n { "kWh" } th.n { (words.currency) } } }
-            tbody { @for (word, energy, money) in bill::items(total) { tr {
-                th scope="row" { (words.t(word)) }
-                td.n { @match energy { Some(energy) => (words.kwh(energy)), None => "–" } }
-                td.n { (words.amount(money)) }
+            tbody { @for item in bill::items(total) { tr {
+                th scope="row" { (words.t(item.word)) }
+                td.n { (item.energy(words)) }
+                td.n { (words.amount(item.money)) }
             } } }
             tfoot {
                 tr.total { th scope="row" { (words.t("money.net")) } td {} td.n { (words.amount(total.net)) } }
