@@ -15,6 +15,7 @@ mod orders;
 pub(crate) mod preferences;
 mod snapshot;
 pub(crate) mod standing;
+pub(crate) mod tokens;
 pub(crate) mod trading;
 pub(crate) mod witnesses;
 
@@ -39,7 +40,9 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use core::{AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, next_to_close};
 pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
-pub(crate) use orders::{AnswerTo, OrderAnswer, answer_body, read as read_order, read_query};
+pub(crate) use orders::{
+    AnswerTo, OrderAnswer, OrderMessage, answer_body, read as read_order, read_query,
+};
 pub(crate) use snapshot::trade_line;
 
 use crate::live::Live;

@@ -24,13 +24,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
 use futures_util::Stream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::auth::{self, Accounts, Viewer};
-use crate::platform::{Command, Shared};
+use crate::platform::{AnswerTo, Command, OrderAnswer, OrderMessage, Shared};
 use crate::view;
 use listeners::{Listeners, Place, for_a_while};
 
@@ -98,6 +98,17 @@ pub(crate) struct Section {
 }
 
 impl Web {
+    /// Hands a message about an order to the core and waits for what becomes of it; none where too many wait.
+    pub(crate) async fn decide(&self, message: OrderMessage) -> Option<OrderAnswer> {
+        let (answer, outcome) = oneshot::channel();
+        let command = Command::Order {
+            message: Box::new(message),
+            answer: AnswerTo::Caller(answer),
+        };
+        self.commands.try_send(command).ok()?;
+        Some(outcome.await.unwrap_or(OrderAnswer::Unavailable))
+    }
+
     /// A web side over a platform's ends.
     pub(crate) fn new(
         shared: Arc<Shared>,

@@ -19,15 +19,13 @@ use domain::trade::Clearing;
 use market_engine::market::{Gate, closes_at, gate};
 use market_engine::service::{self, OwnOrder};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Answer, List, Range, Refused, Wants, home};
 use super::standing_orders::Row;
 use crate::auth::Viewer;
 use crate::platform::{
-    AUTOPILOT_SEQUENCES, AnswerTo, Command, OrderAnswer, answer_body, next_to_close, read_order,
-    read_query, standing,
+    AUTOPILOT_SEQUENCES, OrderAnswer, answer_body, next_to_close, read_order, read_query, standing,
 };
 use crate::web::{PROBLEM, Web, broken, problem};
 
@@ -59,18 +57,13 @@ pub(super) async fn cancel(State(web): State<Web>, body: Bytes) -> Response {
 
 pub(super) async fn take(web: &Web, body: Bytes) -> Response {
     let message = Digest32::of(&body);
-    let (answer, outcome) = oneshot::channel();
-    let command = Command::Order {
-        message: Box::new(read_order(&web.shared, body.to_vec())),
-        answer: AnswerTo::Caller(answer),
-    };
-    if web.commands.try_send(command).is_err() {
+    let read = read_order(&web.shared, body.to_vec());
+    let Some(answer) = web.decide(read).await else {
         return problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many orders are waiting: try again.",
         );
-    }
-    let answer = outcome.await.unwrap_or(OrderAnswer::Unavailable);
+    };
     let status = match &answer {
         OrderAnswer::Accepted(_) => StatusCode::CREATED,
         OrderAnswer::Withdrawn(_) | OrderAnswer::Again { .. } => StatusCode::OK,

@@ -7,7 +7,7 @@ use axum::response::Response;
 use domain::standing_order::Standing;
 use domain::time::Timestamp;
 use market_engine::service::standing::Part;
-use market_engine::standing::{Placement, Progress};
+use market_engine::standing::Placement;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -108,12 +108,6 @@ impl From<&Placement> for Planned {
 impl From<&Part> for Ordered {
     fn from(part: &Part) -> Self {
         let one = &part.ordered;
-        let state = match (&part.refused, part.withdrawn, one.traded) {
-            (Some(_), _, _) => "refused",
-            (None, true, _) => "withdrawn",
-            (None, false, None) => "standing",
-            (None, false, Some(_)) => "cleared",
-        };
         Ordered {
             planned: Planned {
                 start: one.interval.start().to_string(),
@@ -124,7 +118,7 @@ impl From<&Part> for Ordered {
             },
             sequence: part.sequence,
             because: part.sentence.clone(),
-            state,
+            state: part.state(),
             refused: part.refused.clone(),
             filled_wh: one.traded.map(|(energy, _)| energy.wh()),
             reason: part.reason.clone(),
@@ -147,7 +141,7 @@ impl Row {
             replaces: order.replaces,
             kind: order.wish.word(),
             until: order.wish.until().to_string(),
-            state: state(shown, now),
+            state: shown.state(now),
             energy_wh: deadline.map(|d| d.energy.wh()),
             limit_price: deadline.map(|d| d.limit.to_string()),
             must: deadline.map(|d| d.must),
@@ -156,17 +150,6 @@ impl Row {
             plan: shown.plan.iter().map(Planned::from).collect(),
             orders: own.map(Ordered::from).collect(),
         }
-    }
-}
-
-fn state(shown: &Shown, now: Timestamp) -> &'static str {
-    let (stood, Progress { energy, .. }) = (&shown.stood, shown.progress);
-    match (&stood.order.wish, stood.replaced_by) {
-        (_, Some(_)) => "replaced",
-        (_, None) if !stood.stands => "withdrawn",
-        (Standing::Deadline(deadline), None) if energy >= deadline.energy => "met",
-        (wish, None) if wish.until() <= now => "over",
-        _ => "standing",
     }
 }
 

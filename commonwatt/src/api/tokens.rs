@@ -8,13 +8,13 @@ use domain::ids::{ParticipantId, from_hex, to_hex};
 use domain::money::Money;
 use serde::{Deserialize, Serialize};
 use settlement::service::{
-    Moment, NewTokenRequest, ServiceError, TokenKind, TokenRequest, cancel_tokens, confirm_tokens,
-    request_tokens, token_request, token_requests,
+    NewTokenRequest, TokenKind, TokenRequest, token_request, token_requests,
 };
 use utoipa::ToSchema;
 
 use super::answer::{Answer, Refused, only, time};
-use crate::auth::{Role, Viewer, may_write, store};
+use crate::auth::{Role, Viewer, may_write};
+use crate::platform::tokens::{self, NotTaken, Said};
 use crate::web::Web;
 
 /// What is asked for.
@@ -93,28 +93,21 @@ fn name(id: &str) -> Result<[u8; 16], Refused> {
     from_hex(id).map_err(|_| Refused::nothing())
 }
 
-/// An operator who may move tokens now: not while the books are known to be set back.
-fn may_move(web: &Web, viewer: &Viewer, headers: &HeaderMap) -> Result<(), Refused> {
-    only(viewer, Role::Operator)?;
-    may_write(viewer, headers, web)?;
-    match web.shared.watch.alarm() {
-        Some(why) => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why)),
-        None => Ok(()),
+fn said<'a>(web: &Web, viewer: &'a Viewer) -> Said<'a> {
+    Said {
+        by: viewer.by(),
+        at: web.accounts.now(),
     }
 }
 
-fn moment(web: &Web) -> Moment {
-    Moment {
-        people: web.accounts.now(),
-        books: web.shared.clock.now(),
-    }
-}
-
-/// A refusal by the books is the asker's business, a failure is ours.
-fn refused(error: ServiceError) -> Refused {
-    match error {
-        ServiceError::Refused(why) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, &why),
-        error => Refused::from(anyhow::Error::from(error)),
+impl From<NotTaken> for Refused {
+    /// A refusal by the books is the asker's business, a failure is ours.
+    fn from(not: NotTaken) -> Refused {
+        match not {
+            NotTaken::Refused(why) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, &why),
+            NotTaken::StandsStill(why) => Refused::new(StatusCode::SERVICE_UNAVAILABLE, &why),
+            NotTaken::Failed(error) => Refused::from(error),
+        }
     }
 }
 
@@ -145,16 +138,9 @@ pub(super) async fn ask(
     headers: HeaderMap,
     Json(new): Json<NewRequest>,
 ) -> Answer {
-    may_move(&web, &viewer, &headers)?;
-    let new = read(new)?;
-    let (at, by) = (moment(&web), viewer.by());
-    let mut tx = web.shared.db.begin().await?;
-    let request = request_tokens(&mut tx, at, by.account, &new).await;
-    let request = request.map_err(refused)?;
-    let detail = told(&request);
-    store::note(&mut tx, at.people, by, "tokens asked for", &detail).await?;
-    tx.commit().await?;
-    tracing::info!(account = by.account, "tokens asked for: {detail}");
+    only(&viewer, Role::Operator)?;
+    may_write(&viewer, &headers, &web)?;
+    let request = tokens::ask(&web.shared, said(&web, &viewer), &read(new)?).await?;
     Ok((StatusCode::CREATED, Json(shown(request))).into_response())
 }
 
@@ -175,19 +161,6 @@ fn read(new: NewRequest) -> Result<NewTokenRequest, Refused> {
     })
 }
 
-/// What the list of who did what says; where money goes is told to operators and the home only.
-fn told(request: &TokenRequest) -> String {
-    let asked = &request.asked;
-    let kind = asked.kind.word();
-    format!(
-        "{kind} of {} for {}, reference {}, request {}",
-        asked.amount,
-        asked.participant,
-        asked.reference,
-        to_hex(&request.id)
-    )
-}
-
 /// Confirms another operator's request: tokens are given or paid out, and another payout counts three days later.
 #[utoipa::path(
     post, path = "/api/v1/tokens/requests/{id}/confirm", tag = "accounts",
@@ -200,18 +173,9 @@ pub(super) async fn confirm(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Answer {
-    may_move(&web, &viewer, &headers)?;
-    let (id, at, by) = (name(&id)?, moment(&web), viewer.by());
-    let mut tx = web.shared.db.begin().await?;
-    let request = confirm_tokens(&mut tx, at, by.account, id).await;
-    let request = request.map_err(refused)?;
-    let detail = told(&request);
-    store::note(&mut tx, at.people, by, "tokens confirmed", &detail).await?;
-    tx.commit().await?;
-    match request.counts_from {
-        Some(from) => tracing::warn!(account = by.account, "{detail}: counts from {from} on"),
-        None => tracing::info!(account = by.account, "tokens confirmed: {detail}"),
-    }
+    only(&viewer, Role::Operator)?;
+    may_write(&viewer, &headers, &web)?;
+    let request = tokens::confirm(&web.shared, said(&web, &viewer), name(&id)?).await?;
     Ok(Json(shown(request)).into_response())
 }
 
@@ -234,13 +198,6 @@ pub(super) async fn cancel(
         return Err(Refused::nothing());
     }
     may_write(&viewer, &headers, &web)?;
-    let (at, by) = (moment(&web), viewer.by());
-    let mut tx = web.shared.db.begin().await?;
-    let request = cancel_tokens(&mut tx, at, by.account, id).await;
-    let request = request.map_err(refused)?;
-    let detail = told(&request);
-    store::note(&mut tx, at.people, by, "tokens cancelled", &detail).await?;
-    tx.commit().await?;
-    tracing::info!(account = by.account, "tokens cancelled: {detail}");
+    let request = tokens::cancel(&web.shared, said(&web, &viewer), id).await?;
     Ok(Json(shown(request)).into_response())
 }

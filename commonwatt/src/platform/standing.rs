@@ -48,6 +48,20 @@ pub(crate) struct Shown {
     pub(crate) plan: Vec<Placement>,
 }
 
+impl Shown {
+    /// How it stands, in a word: standing, met, over, withdrawn or replaced.
+    pub(crate) fn state(&self, now: Timestamp) -> &'static str {
+        let (stood, reached) = (&self.stood, self.progress.energy);
+        match (&stood.order.wish, stood.replaced_by) {
+            (_, Some(_)) => "replaced",
+            (_, None) if !stood.stands => "withdrawn",
+            (Standing::Deadline(deadline), None) if reached >= deadline.energy => "met",
+            (wish, None) if wish.until() <= now => "over",
+            _ => "standing",
+        }
+    }
+}
+
 /// Which standing orders have been asked for the interval that closes next.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -303,9 +317,14 @@ pub(super) fn may_count(shared: &Shared, order: &StandingOrder) -> bool {
     })
 }
 
+/// Whether the platform keeps this participant's key, and so may say what the participant has asked it to.
+pub(crate) fn may_say(shared: &Shared, participant: &ParticipantId) -> bool {
+    key_of(shared, participant).is_ok()
+}
+
 /// A message of a participant whose wish the platform keeps: signed with its key, as its own orders are. Whoever has
 /// the participant's word for it gives it to the core, or to [`orders::take`] in a transaction.
-pub(super) fn say<T: Message>(
+pub(crate) fn say<T: Message>(
     shared: &Shared,
     participant: &ParticipantId,
     message: &T,

@@ -1,6 +1,6 @@
 //! Days and months as people who live in a zone count them: a day has 92, 96 or 100 quarter-hours.
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeZone};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 use domain::time::Timestamp;
 
@@ -82,6 +82,13 @@ pub(crate) fn next_instant(zone: Tz, now: Timestamp, text: &str) -> Option<Times
         .or_else(|| instant(zone, today.succ_opt()?, time))
 }
 
+/// The instant at which the zone's clock shows a date and a time as a browser's field writes them,
+/// `2026-06-22T07:00`.
+pub(crate) fn instant_of(zone: Tz, text: &str) -> Option<Timestamp> {
+    let at = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").ok()?;
+    instant(zone, at.date(), at.time())
+}
+
 /// The first instant of a date. Where the clock was put forward at midnight, the first one that there is.
 fn midnight(zone: Tz, date: NaiveDate) -> Timestamp {
     let wall = date.and_time(NaiveTime::MIN);
@@ -97,6 +104,22 @@ mod tests {
 
     fn date_of(text: &str) -> NaiveDate {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_field_s_time_is_the_zone_s_and_one_that_never_was_is_none() {
+        let at = |text| instant_of(chrono_tz::Europe::Berlin, text).map(|at| at.to_string());
+        assert_eq!(
+            at("2026-06-22T07:00").as_deref(),
+            Some("2026-06-22T05:00:00Z")
+        );
+        assert_eq!(
+            at("2026-10-25T02:30").as_deref(),
+            Some("2026-10-25T00:30:00Z")
+        );
+        for bad in ["2026-03-29T02:30", "2026-06-22", "07:00", ""] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -60,30 +60,72 @@ pub(crate) fn replay(
     mechanism: Mechanism,
     prices_at: &dyn Fn(Interval) -> (Tariff, Price),
 ) -> Vec<Brought> {
-    let books: Vec<&[Order]> = orders
+    let books = orders
         .chunk_by(|a, b| a.interval == b.interval)
-        .filter(|book| book.iter().any(|order| order.participant == *home))
-        .collect();
+        .filter(|book| book.iter().any(|order| order.participant == *home));
+    let books: Vec<Past<'_>> = books.filter_map(Past::of).collect();
     let of = |limits: &Limits| brought(&books, home, *limits, mechanism, prices_at);
     settings.iter().map(of).collect()
 }
 
+/// A book of the past with what its orders are to the auction, which is the same whatever one home's limits are.
+struct Past<'o> {
+    interval: Interval,
+    orders: &'o [Order],
+    entries: Vec<Entry>,
+}
+
+impl<'o> Past<'o> {
+    fn of(orders: &'o [Order]) -> Option<Self> {
+        let mut names: BTreeMap<&ParticipantId, u32> = BTreeMap::new();
+        let mut entries = Vec::with_capacity(orders.len());
+        for order in orders {
+            let next = u32::try_from(names.len()).ok()?;
+            entries.push(Entry {
+                side: order.side,
+                energy_wh: order.energy.wh(),
+                limit: order.limit,
+                participant: *names.entry(&order.participant).or_insert(next),
+                arrival: u32::try_from(entries.len()).ok()?,
+                key: order.id().0,
+            });
+        }
+        Some(Past {
+            interval: orders.first()?.interval,
+            orders,
+            entries,
+        })
+    }
+
+    /// The book with the home's limits changed; `None` where it cannot be one.
+    fn book_with(&self, home: &ParticipantId, limits: Limits) -> Option<Book> {
+        let mut book = Book::new(b"replay");
+        for (order, entry) in self.orders.iter().zip(&self.entries) {
+            let limit = match order.side {
+                _ if order.participant != *home => entry.limit,
+                Side::Bid => limits.max_buy,
+                Side::Offer => limits.min_sell,
+            };
+            book.push(Entry { limit, ..*entry }).ok()?;
+        }
+        Some(book)
+    }
+}
+
 fn brought(
-    books: &[&[Order]],
+    books: &[Past<'_>],
     home: &ParticipantId,
     limits: Limits,
     mechanism: Mechanism,
     prices_at: &dyn Fn(Interval) -> (Tariff, Price),
 ) -> Brought {
     let (mut bought, mut sold, mut ordered, mut gain) = (0_i64, 0_i64, 0_i64, 0_i128);
-    for orders in books {
-        let Some(first) = orders.first() else {
-            continue;
-        };
-        let (tariff, fee) = prices_at(first.interval);
+    for past in books {
+        let orders = past.orders;
+        let (tariff, fee) = prices_at(past.interval);
         let retail = i128::from(tariff.retail.micro_per_kwh() - fee.micro_per_kwh());
         let feed_in = i128::from(tariff.feed_in.micro_per_kwh());
-        let Some(book) = book_with(orders, home, limits) else {
+        let Some(book) = past.book_with(home, limits) else {
             continue;
         };
         let outcome = clear(&book, mechanism);
@@ -113,31 +155,6 @@ fn brought(
         ordered: Energy::from_wh(ordered),
         gain: Money::from_nano(i64::try_from(gain).unwrap_or(i64::MAX)),
     }
-}
-
-/// A book with the home's limits changed; `None` where it cannot be one.
-fn book_with(orders: &[Order], home: &ParticipantId, limits: Limits) -> Option<Book> {
-    let mut names: BTreeMap<&ParticipantId, u32> = BTreeMap::new();
-    let mut book = Book::new(b"replay");
-    for order in orders {
-        let next = u32::try_from(names.len()).ok()?;
-        let participant = *names.entry(&order.participant).or_insert(next);
-        let limit = match order.side {
-            _ if order.participant != *home => order.limit,
-            Side::Bid => limits.max_buy,
-            Side::Offer => limits.min_sell,
-        };
-        let entry = Entry {
-            side: order.side,
-            energy_wh: order.energy.wh(),
-            limit,
-            participant,
-            arrival: u32::try_from(book.entries().len()).ok()?,
-            key: order.id().0,
-        };
-        book.push(entry).ok()?;
-    }
-    Some(book)
 }
 
 #[cfg(test)]

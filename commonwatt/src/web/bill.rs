@@ -259,11 +259,15 @@ fn complete(words: &Words, data: &Completeness, all: u32) -> Markup {
 
 fn days(words: &Words, statement: &Statement) -> Markup {
     let row = |sums: &Sums, alone: &settlement::statement::Alone| {
+        // Of a day that has not come nothing is known: that is no nought.
+        let is_known = sums.data.not_settled < sums.intervals;
         html! {
             td.n { (sums.intervals) }
+            @if !is_known { @for _ in 0..7 { td.n { "–" } } } @else {
             td.n { (words.kwh(sums.imported)) } td.n { (words.kwh(sums.exported)) }
             td.n { (words.kwh(sums.bought)) } td.n { (words.kwh(sums.sold)) }
             td.n { (words.amount(sums.net)) } td.n { (words.amount(alone.net)) } td.n { (words.amount(alone.better_by)) }
+            }
         }
     };
     let date = |day: &Day| match day.date.parse::<NaiveDate>() {

@@ -196,7 +196,7 @@ fn who(frame: &Frame<'_>) -> Markup {
         @if let Some(account) = frame.viewer.account() {
             form.who method="post" action="/sign-out" {
                 (frame.viewer.csrf_field())
-                a href="/account" { (account.name) }
+                a href="/account" translate="no" { (account.name) }
                 button.quiet { (words.t("nav.sign_out")) }
             }
         }

@@ -17,11 +17,13 @@ mod letter;
 mod limits;
 mod log;
 mod market;
+mod orders;
 mod preferences;
 mod receipt;
 mod session;
 mod statement;
 mod street;
+mod tokens;
 mod trade;
 
 pub(crate) use alarms::texts as alarm_texts;
@@ -56,6 +58,11 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/home/events", get(home::events))
         .route("/home/energy", get(energy::show))
         .route("/home/market", get(market::show))
+        .route("/home/orders", get(orders::show).post(orders::place))
+        .route(
+            "/home/orders/{sequence}/withdraw",
+            axum::routing::post(orders::withdraw),
+        )
         .route("/trades", get(trade::list))
         .route("/home/trades", get(trade::list))
         .route("/home/trades/{id}", get(trade::show))
@@ -85,6 +92,16 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/grid/alarms", get(alarms::show).post(alarms::say))
         .route("/grid/data", get(grid::data))
         .route("/grid/log", get(grid::log))
+        .route("/grid/tokens", get(tokens::board).post(tokens::request))
+        .route(
+            "/grid/tokens/{id}/{step}",
+            axum::routing::post(tokens::step),
+        )
+        .route("/home/tokens", get(tokens::own))
+        .route(
+            "/home/tokens/{id}/cancel",
+            axum::routing::post(tokens::take_back),
+        )
         .route("/lab", get(lab::list))
         .route("/lab/compare", get(lab::compare))
         .route("/lab/dictionary", get(lab::dictionary))

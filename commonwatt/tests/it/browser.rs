@@ -299,6 +299,9 @@ fn a_household(walk: &mut Walk<'_>) {
         ("statement", "/home/statement"),
         ("devices", "/home/devices"),
         ("account", "/account"),
+        ("orders", "/home/orders"),
+        ("tokens", "/home/tokens"),
+        // The last one stays open.
         ("preferences", "/home/preferences"),
     ] {
         walk.visit(name, path);
@@ -340,6 +343,9 @@ fn an_operator(walk: &mut Walk<'_>) {
         ("alarms", "/grid/alarms"),
         ("data", "/grid/data"),
         ("grid-log", "/grid/log"),
+        ("limits", "/grid/limits"),
+        ("activations", "/grid/activations"),
+        ("grid-tokens", "/grid/tokens"),
     ] {
         walk.visit(name, path);
     }

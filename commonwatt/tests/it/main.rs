@@ -22,6 +22,7 @@ mod kills;
 mod measured;
 mod mosquitto;
 mod orders;
+mod pages;
 mod passkeys;
 mod people;
 mod powerflow;

@@ -51,6 +51,17 @@ pub struct Part {
 }
 
 impl Part {
+    /// How it stands, in a word: standing, withdrawn, refused or cleared.
+    #[must_use]
+    pub const fn state(&self) -> &'static str {
+        match (&self.refused, self.withdrawn, self.ordered.traded) {
+            (Some(_), _, _) => "refused",
+            (None, true, _) => "withdrawn",
+            (None, false, None) => "standing",
+            (None, false, Some(_)) => "cleared",
+        }
+    }
+
     /// Whether it brings anything: it was taken, and stands.
     #[must_use]
     pub const fn counts(&self) -> bool {

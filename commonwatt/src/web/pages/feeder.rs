@@ -262,7 +262,7 @@ fn wires_state(words: &Words, street: &Street, state: &powerflow::State) -> Mark
         div.scroll tabindex="0" role="region" aria-label=(words.t("wires.loadings")) { table {
             thead { tr { th { (words.t("wires.element")) } th { (words.t("wires.load_bar")) } th.n { (words.t("wires.load")) } } }
             tbody { @for (kind, name, permille) in &state.branches { tr.bad[*permille > 1_000] {
-                td { (name) @if *kind == Kind::Trafo { " " small { (words.t("devices.feeder")) } } }
+                td { span translate="no" { (name) } @if *kind == Kind::Trafo { " " small { (words.t("devices.feeder")) } } }
                 td.wide { svg.gauge viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
                     rect.track width="1000" height="10" {}
                     rect.fill width=((*permille).clamp(0, 1_000)) height="10" {}

@@ -60,6 +60,10 @@ pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
             section.card id="alarms" aria-label=(words.t("nav.alarms")) { (top_alarms(words, street, &board)) }
         }
         section.card { (members(words, street, &totals)) }
+        p.ways-on {
+            a.button href="/grid/activations" { (words.t("limits.history")) }
+            a.button href="/grid/tokens" { (words.t("grid.to_tokens")) }
+        }
     };
     Ok(ask.show(&page))
 }
@@ -391,15 +395,15 @@ pub(super) async fn log(ask: Ask) -> Result<Response, Response> {
         title: words.t("nav.grid_log").to_owned(),
         above: words.t("grid.log_above").to_owned(),
         answer: words.fill("grid.log_answer", &[("n", &size)]),
-        below: html! { (words.t("grid.log_below")) " " a href="/log" { (words.t("street.proof_how")) } },
+        below: html! { (words.t("grid.log_below")) " " a href="/log" { (words.t("street.proof_how")) } " · " a href="/grid/tokens" { (words.t("grid.to_tokens")) } },
         body: html! { section.card {
             h2 { (words.t("grid.deeds")) }
             @if deeds.is_empty() { p.empty { (words.t("grid.no_deeds")) } }
             @else { div.scroll tabindex="0" role="region" aria-label=(words.t("grid.deeds")) { table {
                 thead { tr { th { (words.t("grid.when")) } th { (words.t("grid.who")) } th { (words.t("grid.what")) } th { (words.t("grid.detail")) } } }
                 tbody { @for deed in &deeds { tr {
-                    td { (words.moment(deed.at)) } td { (who(words, &deed.account)) } td { (deed_word(words, &deed.action)) }
-                    td { (detail(words, &deed.detail)) }
+                    td { (words.moment(deed.at)) } td translate="no" { (who(words, &deed.account)) } td { (deed_word(words, &deed.action)) }
+                    td translate="no" { (detail(words, &deed.detail)) }
                 } } }
             } } }
         } },
@@ -431,6 +435,8 @@ fn deed_word<'a>(words: &Words, action: &'a str) -> &'a str {
         "tokens asked for" => words.t("deeds.tokens_asked"),
         "tokens confirmed" => words.t("deeds.tokens_confirmed"),
         "tokens cancelled" => words.t("deeds.tokens_cancelled"),
+        "standing order placed" => words.t("deeds.standing_placed"),
+        "standing order withdrawn" => words.t("deeds.standing_withdrawn"),
         "incident opened" => words.t("deeds.incident"),
         "alarm acknowledged" => words.t("deeds.alarm_seen"),
         "alarm put aside" => words.t("deeds.alarm_aside"),

@@ -6,9 +6,11 @@ use axum::response::{IntoResponse, Response};
 use domain::ids::ParticipantId;
 use domain::money::Money;
 use domain::order::Side;
+use domain::time::Timestamp;
 use maud::{Markup, html};
+use settlement::service::TokenRequest;
 
-use super::{Ask, flow, section};
+use super::{Ask, flow, section, tokens};
 use crate::view::energy::HomeEnergy;
 use crate::view::{Home, OrderLine, Street, TradeLine, calendar, energy};
 use crate::web::chart;
@@ -24,6 +26,10 @@ struct Data {
     trades: Vec<TradeLine>,
     today: calendar::Span,
     energy: HomeEnergy,
+    /// What is asked for in the home's name, newest first.
+    requests: Vec<TokenRequest>,
+    /// People's time.
+    people: Timestamp,
 }
 
 pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
@@ -49,6 +55,8 @@ async fn read(ask: &Ask, id: ParticipantId) -> anyhow::Result<Data> {
             .map(crate::platform::trade_line)
             .collect(),
         energy: energy::read(shared, &id, today).await?,
+        requests: settlement::service::token_requests(&shared.db, Some(&id)).await?,
+        people: ask.web.accounts.now(),
         today,
         id,
     })
@@ -76,6 +84,7 @@ fn sections(words: &Words, street: &Street, home: &Home) -> Vec<Section> {
 
 fn page(words: &Words, street: &Street, home: &Home, data: &Data) -> Page {
     let body = html! {
+        @if let Some(change) = tokens::payout_change(&data.requests, data.people) { (tokens::notice(words, change)) }
         div.two {
             section.card id="now" aria-label=(words.t("home.now")) { (now(words, street, home)) }
             div.stack {
@@ -88,6 +97,7 @@ fn page(words: &Words, street: &Street, home: &Home, data: &Data) -> Page {
         p.ways-on {
             a.button href="/home/letter" { (words.t("home.to_letter")) }
             a.button href="/charge" { (words.t("home.to_charge")) }
+            a.button href="/home/orders" { (words.t("home.to_orders")) }
             a.button href="/home/preferences" { (words.t("home.change_autopilot")) }
         }
     };
@@ -186,7 +196,8 @@ fn autopilot(words: &Words, street: &Street, home: &Home) -> Markup {
                 p { (traded(words, order, &words.interval(cleared.interval), &words.price(price))) }
             }
         }
-        p { a href="/home/preferences" { (words.t("home.change_autopilot")) } }
+        p { a href="/home/orders" { (words.t("home.to_orders")) } " · "
+            a href="/home/preferences" { (words.t("home.change_autopilot")) } }
     }
 }
 
@@ -285,6 +296,7 @@ fn money(words: &Words, street: &Street, home: &Home) -> Markup {
                 tr.total { th scope="row" { (words.t("money.better")) } td.n { (words.money(better(home))) } }
             }
         } }
-        p { a href="/home/statement" { (words.t("home.to_statement")) } }
+        p { a href="/home/statement" { (words.t("home.to_statement")) } " · "
+            a href="/home/tokens" { (words.t("tokens.own_title")) } }
     }
 }

@@ -226,12 +226,24 @@ fn pictures(words: &Words, run: &Run) -> Markup {
             p.empty { (words.t("lab.too_large")) }
             p { code.block { "commonwatt plot " (run.folder) " --figure flows --out flows.svg" } }
         }
-        @for (name, title) in figures { details {
+        @for (name, title) in figures { @let title = figure_word(words, name).unwrap_or(title); details {
             summary { (title) }
             img.figure loading="lazy" width="720" height="360" alt=(title) src=(format!("/lab/{}/{name}.svg", run.folder));
             p.csv { a href=(format!("/lab/{}/{name}.svg", run.folder)) download { "SVG" } }
         } }
     }
+}
+
+/// What a figure shows, in the reader's words.
+fn figure_word(words: &Words, name: &str) -> Option<&'static str> {
+    Some(match name {
+        "flows" => words.t("lab.f_flows"),
+        "price" => words.t("lab.f_price"),
+        "bills" => words.t("lab.f_bills"),
+        "duration" => words.t("lab.f_duration"),
+        "heat" => words.t("lab.f_heat"),
+        _ => return None,
+    })
 }
 
 /// How to name this run so that somebody else can make it again.

@@ -110,7 +110,7 @@ fn page(words: &Words, home: &str, data: &Data) -> Page {
                     section.card { h2 { (words.t("letter.advice")) } p.big { (advice) } }
                 }
             }
-            p.hint { (words.t("letter.print")) " "
+            p.hint.screen { (words.t("letter.print")) " "
                 a href=(format!("/home/statement/{}", data.month.format("%Y-%m"))) { (words.t("letter.statement")) } }
         },
         live: None,

@@ -362,6 +362,7 @@ fn meaning(step: &str) -> Option<&'static str> {
         "clearing" => "receipt.m_clearing",
         "order signature" => "receipt.m_order",
         "settlement lines" => "receipt.m_lines",
+        "runs' inputs" => "receipt.m_runs",
         "meter signature" => "receipt.m_meter",
         "postings" => "receipt.m_postings",
         _ => return None,
