@@ -132,7 +132,7 @@ pub async fn run_line(
 ) {
     let begun = clock.steady();
     let mut task = LineTask {
-        line: Line::to(address),
+        line: Line::to(address).at_speed(clock.speed()),
         agenda: Agenda::new(schedule, pollers.len(), begun),
         looked: begun,
         pollers,

@@ -121,18 +121,33 @@ fn home(
 ) -> view::Home {
     let devices = gateway.map(|g| shared.live.of(&g.id)).unwrap_or_default();
     let of = |kind| devices.iter().find(|d| d.kind == kind);
+    let chargers = gateway.map(|g| (g, shared.live.chargers(&g.id)));
+    let car = chargers.and_then(|(gateway, chargers)| {
+        let is_own = |name: &str| !is_apart(gateway, name, &participant.id);
+        chargers.into_iter().find(|(name, _)| is_own(name))
+    });
     view::Home {
         id: participant.id.clone(),
         net_w: of(DeviceKind::Meter).and_then(|d| d.power_w),
         sun_w: of(DeviceKind::Inverter).and_then(|d| d.power_w),
         battery_w: of(DeviceKind::Battery).and_then(|d| d.power_w),
         soc_permille: of(DeviceKind::Battery).and_then(|d| d.soc_permille),
-        car_w: of(DeviceKind::Charger).and_then(|d| d.power_w),
+        car_w: car.as_ref().and_then(|(_, device)| device.power_w),
         has_sun: of(DeviceKind::Inverter).is_some(),
         has_battery: of(DeviceKind::Battery).is_some(),
-        has_car: of(DeviceKind::Charger).is_some(),
+        has_car: car.is_some(),
         day,
     }
+}
+
+/// Whether a device has a connection that is not this home's: a public station that the home's gateway reads.
+fn is_apart(gateway: &Gateway, device: &str, home: &ParticipantId) -> bool {
+    let mut points = gateway.points.iter();
+    points.any(|p| {
+        let (_, name) = p.point.as_str().rsplit_once('.').unwrap_or_default();
+        let is_connection = p.role == PointRole::Connection;
+        is_connection && name == device && p.participant.as_ref() != Some(home)
+    })
 }
 
 /// The end of the newest interval that is settled; the start of the day where none is.
