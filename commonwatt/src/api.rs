@@ -25,6 +25,7 @@ mod preferences;
 mod runs;
 mod standing_orders;
 mod statements;
+mod stations;
 mod tokens;
 mod trades;
 mod witnesses;

@@ -9,6 +9,7 @@ pub(crate) mod limit;
 pub(crate) mod peers;
 pub(crate) mod powerflow;
 pub(crate) mod replay;
+pub(crate) mod stations;
 
 use domain::energy::Energy;
 use domain::ids::{ParticipantId, TradeId};

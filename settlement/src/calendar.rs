@@ -151,6 +151,12 @@ impl LocalMonth {
         self.zone
     }
 
+    /// Which one of its year it is, 1 to 12.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.first.month()
+    }
+
     /// The month after.
     #[must_use]
     pub fn next(&self) -> Option<Self> {

@@ -2,11 +2,12 @@
 //!
 //! In flow order: [`tariff`] (what is charged when, read from OCPI 2.2.1 or 2.3), [`record`] (what happened, read
 //! from an OCPI charging record), [`rate`] (the bill). Around it: [`terms`] (what a driver was promised, as [`promise`] keeps it, of what [`offer`] puts
-//! forward for a [`station`]), [`session`] (from the offer to the payment), [`split`] (who gets what of it), [`receipt`] (what the driver
-//! keeps), [`ocmf`] (signed readings in the form that transparency software reads). All of it is pure and in integers: nano-units of the
+//! forward for a [`station`]), [`session`] (from the offer to the payment), [`split`] (who gets what of it), [`profit`] (a station's
+//! month, and whether it is worth its costs), [`receipt`] (what the driver keeps), [`ocmf`] (signed readings in the form that transparency software reads). All of it is pure and in integers: nano-units of the
 //! currency, nano-kWh and nanoseconds, so that a price per hour needs no rounding before the end of its line.
 
 pub mod offer;
+pub mod profit;
 pub mod promise;
 pub mod rate;
 pub mod receipt;

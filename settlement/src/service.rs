@@ -19,6 +19,7 @@ mod keys;
 mod last_run;
 mod logs;
 mod money;
+mod month;
 mod neighbours;
 mod openings;
 mod overview;
@@ -53,8 +54,8 @@ pub use cases::{
 };
 pub use charging::{
     COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_list,
-    charging_newest, charging_open, charging_readings, charging_session, charging_sessions,
-    charging_settle, charging_unfinished,
+    charging_newest, charging_open, charging_readings, charging_session, charging_settle,
+    charging_unfinished,
 };
 pub use contract::contract;
 pub use error::ServiceError;
@@ -71,6 +72,7 @@ pub use keys::{
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit, post};
+pub use month::station_month;
 pub use openings::{OPENED_MAX, openings};
 pub use overview::{
     IntervalTotals, LINES_MAX, POINTS_MAX, PointState, TOTALS_MAX, balances_sum_to_zero,
@@ -94,8 +96,8 @@ pub use signatures::{Arrived, check_signatures, claimed_keys};
 pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};
 pub use statement::statement;
 pub use station::{
-    Carrier, carried, charging_advance, charging_advanced, charging_energy_cost, charging_lines,
-    charging_to_advance, net_of, station_carried, station_carry, station_line, station_sweep,
+    Carrier, charging_advance, charging_advanced, charging_to_advance, net_of, station_carried,
+    station_carry, station_line, station_sweep,
 };
 pub(crate) use tokens::told_of_tokens;
 pub use tokens::{

@@ -172,6 +172,18 @@ pub const MIGRATIONS: &[Migration] = &[
                 "settle_charging_credits", "settle_charging_changes")
         ),
     },
+    Migration {
+        version: 3171,
+        description: "what was passed through for a session's energy, for its station's month",
+        sqlite: concat!(
+            include_str!("store/profit_sqlite.sql"),
+            append_only!(sqlite: "settle_charging_costs")
+        ),
+        postgres: concat!(
+            include_str!("store/profit_postgres.sql"),
+            append_only!(postgres triggers: "settle_charging_costs")
+        ),
+    },
 ];
 
 const POINTS_INDEXES: &str =

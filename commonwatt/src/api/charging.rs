@@ -1,4 +1,4 @@
-//! `/api/v1/chargers` and `/api/v1/sessions`: prices and offers before the plug, sessions, and what a station brings.
+//! `/api/v1/chargers` and `/api/v1/sessions`: prices and offers before the plug, and sessions.
 //!
 //! A session's name cannot be guessed: whoever has it may look at the session, change and stop it, with no account. A
 //! household lists the sessions that it pays, an operator all; a correction of what was paid is the operator's.
@@ -8,12 +8,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use domain::energy::Energy;
-use domain::ids::ParticipantId;
 use domain::money::Money;
 use domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use settlement::calendar::{LocalMonth, Zone};
 use settlement::charging::decimal;
 use settlement::charging::offer::Expected;
 use settlement::charging::promise::Payer;
@@ -151,13 +149,31 @@ fn offered(one: &Offered) -> Value {
 pub(super) struct Taken {
     /// Its name.
     offer: String,
+    /// Where nobody is signed in and the community simulates cards: which one.
+    #[serde(default)]
+    card: Card,
+}
+
+/// A simulated card.
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Card {
+    /// It pays.
+    #[default]
+    Good,
+    /// Its hold is placed, and the payment is refused at the end.
+    RefusedAtTheEnd,
 }
 
 /// Who pays: the household that is signed in, otherwise a card where the community simulates them.
-fn payer(shared: &Shared, viewer: &Viewer) -> Option<Payer> {
+fn payer(shared: &Shared, viewer: &Viewer, card: Card) -> Option<Payer> {
+    let card = match card {
+        Card::Good => Payer::Card,
+        Card::RefusedAtTheEnd => Payer::RefusingCard,
+    };
     match viewer.home() {
         Some(home) => Some(Payer::Home(home.as_str().to_owned())),
-        None => shared.site.charging.simulated_cards.then_some(Payer::Card),
+        None => shared.site.charging.simulated_cards.then_some(card),
     }
 }
 
@@ -175,7 +191,7 @@ pub(super) async fn begin(
 ) -> Answer {
     may_write(&viewer, &headers, &web)?;
     let now = web.shared.clock.now();
-    let one = match take(&web.shared, &taken.offer, &viewer, now).await? {
+    let one = match take(&web.shared, (&taken.offer, taken.card), &viewer, now).await? {
         Ok(one) => one,
         Err(why) => return Err(why.into()),
     };
@@ -222,11 +238,11 @@ impl From<NotTaken> for Refused {
 /// A session on an offer, or why there is none. The account that took it remembers it.
 pub(crate) async fn take(
     shared: &Shared,
-    offer: &str,
+    (offer, card): (&str, Card),
     viewer: &Viewer,
     now: Timestamp,
 ) -> anyhow::Result<Result<Running, NotTaken>> {
-    let Some(payer) = payer(shared, viewer) else {
+    let Some(payer) = payer(shared, viewer, card) else {
         return Ok(Err(NotTaken::NoPayer));
     };
     let Some(promise) = charging::take(shared, offer, payer, now)? else {
@@ -510,82 +526,12 @@ fn session(one: &Running, now: Timestamp) -> Value {
     })
 }
 
-/// Which month.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Month {
-    /// A month on the site's clock, as `2026-06`.
-    month: String,
-}
-
-/// What a station brought in a month and to whom it went: for its host.
-#[utoipa::path(
-    get, path = "/api/v1/chargers/{id}/income", tag = "charging", params(("id" = String, Path), Month),
-    responses((status = 200, body = Object))
-)]
-pub(super) async fn income(
-    State(web): State<Web>,
-    viewer: Viewer,
-    Path(id): Path<String>,
-    Query(month): Query<Month>,
-) -> Answer {
-    let own: &ParticipantId = home(&viewer)?;
-    let place = charging::place(&web.shared, &id).await;
-    if place.is_none_or(|place| place.host != *own) {
-        return Err(Refused::nothing());
-    }
-    let span = span_of(&month.month, super::statements::zone(&web));
-    let span = span.ok_or_else(|| Refused::bad("month: a month like 2026-06."))?;
-    let sum = charging::income(&web.shared, &id, span).await?;
-    let figures = web.shared.site.station(&id);
-    let owners = sum
-        .owners
-        .iter()
-        .map(|(name, part)| (name.clone(), json!(money(*part))));
-    Ok(Json(json!({
-        "charger": id,
-        "month": month.month,
-        "sessions": sum.sessions,
-        "energy_wh": sum.energy_wh,
-        "before_tax": {
-            "start_fees": money(sum.start_fees),
-            "energy": money(sum.energy),
-            "time": money(sum.time),
-            "parking": money(sum.parking),
-            "limits": money(sum.limits),
-        },
-        "tax": money(sum.tax),
-        "energy_cost": money(sum.energy_cost),
-        "maintenance_per_year": figures.map(|s| money(s.maintenance_per_year)),
-        "capital_per_year": figures.map(|s| money(s.capital_per_year)),
-        "owners": owners.collect::<serde_json::Map<_, _>>(),
-    }))
-    .into_response())
-}
-
-/// From the first instant of a month on the site's clock to the first of the next.
-fn span_of(month: &str, zone: Zone) -> Option<(Timestamp, Timestamp)> {
-    LocalMonth::parse(month, zone).ok()?.bounds().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_month_is_a_span_and_a_wish_is_within_reason() {
-        let berlin: Zone = "Europe/Berlin".parse().unwrap();
-        for (month, begin, end) in [
-            ("2026-12", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z"),
-            ("2026-10", "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z"),
-        ] {
-            let (from, to) = span_of(month, berlin).unwrap();
-            assert_eq!((&*from.to_string(), &*to.to_string()), (begin, end));
-        }
-        for bad in ["2026", "2026-13", "x-1", "2026-00"] {
-            assert!(span_of(bad, berlin).is_none(), "{bad}");
-        }
+    fn a_wish_is_within_reason() {
         let now: Timestamp = "2026-06-21T10:00:00Z".parse().unwrap();
         let wish = |energy_wh, by: Option<&str>| Wish {
             energy_wh,

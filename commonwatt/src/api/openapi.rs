@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 
 use super::{
     alarms, audit, charging, commands, deliveries, events, feeders, health, incidents, intervals,
-    keys, ledger, me, meters, orders, preferences, runs, standing_orders, statements, tokens,
-    trades, witnesses,
+    keys, ledger, me, meters, orders, preferences, runs, standing_orders, statements, stations,
+    tokens, trades, witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -83,10 +83,11 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(incidents::list, incidents::add))
         .routes(routes!(charging::list))
         .routes(routes!(charging::offers))
-        .routes(routes!(charging::income))
         .routes(routes!(charging::sessions, charging::begin))
         .routes(routes!(charging::look, charging::change, charging::stop))
         .routes(routes!(charging::credits, charging::credit))
+        .routes(routes!(stations::list))
+        .routes(routes!(stations::month))
         .routes(routes!(alarms::list, alarms::say))
         .routes(routes!(preferences::get, preferences::put))
         .routes(routes!(preferences::replay))

@@ -50,6 +50,8 @@ mod simulate;
 #[cfg(feature = "platform")]
 mod statement;
 #[cfg(feature = "platform")]
+mod stations;
+#[cfg(feature = "platform")]
 mod sweep;
 #[cfg(feature = "platform")]
 mod tokens;
@@ -107,6 +109,9 @@ enum Command {
     /// Write a home's monthly statement: for a printer, a spreadsheet or a program.
     #[cfg(feature = "platform")]
     Statement(statement::Args),
+    /// Write what charging stations brought in a month, each share, and whether they are worth their costs.
+    #[cfg(feature = "platform")]
+    Stations(stations::Args),
     /// Place, take back and list a participant's own orders.
     #[cfg(feature = "platform")]
     Order(order::Args),
@@ -244,6 +249,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Settle(args) => settle::run(&args),
         #[cfg(feature = "platform")]
         Command::Statement(args) => statement::run(&args),
+        #[cfg(feature = "platform")]
+        Command::Stations(args) => stations::run(&args),
         #[cfg(feature = "platform")]
         Command::Order(args) => order::run(&args),
         #[cfg(feature = "platform")]

@@ -23,15 +23,8 @@ use crate::web::words::{Language, Words};
     Exit code 0: it adds up. 1: it does not come to the ledger, with the account. 2: usage."
 )]
 pub(super) struct Args {
-    /// The platform's data folder.
-    #[arg(long, default_value = "data")]
-    data_dir: PathBuf,
-    /// The community's site.toml, for its time zone and currency; without it, the one in the data folder.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The PostgreSQL that holds the books, if they are not in the folder.
-    #[arg(long)]
-    database: Option<String>,
+    #[command(flatten)]
+    books: Books,
     /// Whose month.
     #[arg(long)]
     home: ParticipantId,
@@ -49,6 +42,39 @@ pub(super) struct Args {
     out: Option<PathBuf>,
 }
 
+/// Where a community's books are.
+#[derive(clap::Args)]
+pub(super) struct Books {
+    /// The platform's data folder.
+    #[arg(long, default_value = "data")]
+    data_dir: PathBuf,
+    /// The community's site.toml, for its time zone and currency; without it, the one in the data folder.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The PostgreSQL that holds the books, if they are not in the folder.
+    #[arg(long)]
+    database: Option<String>,
+}
+
+impl Books {
+    /// The community, and what names its database.
+    pub(super) fn open(&self) -> Result<(Site, String), CliError> {
+        let config = self.config.clone();
+        let config = config.unwrap_or_else(|| self.data_dir.join("site.toml"));
+        let text = read_input(&config).map_err(|error| {
+            CliError::BadInput(format!("{error}: --config names the community's site.toml"))
+        })?;
+        let site = Site::from_toml(&text, &config).map_err(|e| CliError::BadInput(chain(&e)))?;
+        let file = self.data_dir.join("commonwatt.db");
+        if self.database.is_none() && !file.exists() {
+            let why = "is not there: --data-dir names the platform's data folder";
+            return Err(CliError::BadInput(format!("{} {why}", file.display())));
+        }
+        let url = self.database.clone();
+        Ok((site, url.unwrap_or_else(|| file.display().to_string())))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
     Html,
@@ -58,24 +84,12 @@ enum Form {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    let config = args.config.clone();
-    let config = config.unwrap_or_else(|| args.data_dir.join("site.toml"));
-    let text = read_input(&config).map_err(|error| {
-        CliError::BadInput(format!("{error}: --config names the community's site.toml"))
-    })?;
-    let site = Site::from_toml(&text, &config).map_err(|e| CliError::BadInput(chain(&e)))?;
+    let (site, url) = args.books.open()?;
     let month = LocalMonth::parse(&args.month, Zone::from(site.time_zone));
     let month = month.map_err(|e| CliError::BadInput(format!("--month: {e}")))?;
     let language = Language::of_tag(&args.language).ok_or_else(|| {
         CliError::BadInput(format!("--language {}: en, de, fr or es", args.language))
     })?;
-    let file = args.data_dir.join("commonwatt.db");
-    if args.database.is_none() && !file.exists() {
-        let why = "is not there: --data-dir names the platform's data folder";
-        return Err(CliError::BadInput(format!("{} {why}", file.display())));
-    }
-    let url = args.database.clone();
-    let url = url.unwrap_or_else(|| file.display().to_string());
     let (home, books) = (args.home.clone(), site.clone());
     let made = block_on_two(async move { Ok(read(&url, &books, &home, month).await) })?;
     let made = made.map_err(|error| match error {

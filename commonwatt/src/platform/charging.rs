@@ -22,15 +22,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 use domain::energy::Energy;
 use domain::ids::{Digest32, GatewayId, ParticipantId, PointId};
-use domain::money::Money;
+use domain::money::{Money, Price};
 use domain::reading::{Obis, Reading};
 use domain::time::{Interval, Timestamp};
 use runtime::db::Tx;
 use settlement::charging::ocmf::Signer;
-use settlement::charging::promise::Promise;
+use settlement::charging::profit::Cost;
+use settlement::charging::promise::{Payer, Promise};
 use settlement::charging::session::{Effect, Event, Session, State};
 use settlement::charging::split::{PassThrough, split};
-use settlement::charging::terms::Terms;
 use settlement::service::{self as books, StoredSession};
 
 use super::Shared;
@@ -39,7 +39,7 @@ pub(crate) use amend::{Amended, Corrected, Wanted, change, correct, credits};
 pub(super) use energy::carry;
 use offers::PLAN_POWER_MAX_W;
 pub(crate) use offers::{AHEAD_S, Choice, Offered, Place, expected, offers, place, places, take};
-pub(crate) use shown::{income, ocmf, receipt};
+pub(crate) use shown::{ocmf, receipt};
 pub(crate) use story::{Story, story};
 
 /// Sessions that may run at the same time; a further one is refused.
@@ -125,12 +125,8 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 
 /// The stored session as it stands.
 fn replayed(stored: StoredSession) -> anyhow::Result<Running> {
-    let mut session = Session::new(Terms::new(stored.promise.quote.clone())?);
-    let mut seq = 0;
-    for (at, event) in stored.events {
-        session.apply(at, event);
-        seq += 1;
-    }
+    let session = stored.session()?;
+    let seq = u64::try_from(stored.events.len()).unwrap_or(u64::MAX);
     let mut promise = stored.promise;
     // The driver may have changed it since.
     promise.quote.clone_from(&session.terms().quote);
@@ -325,19 +321,29 @@ async fn step(
                         Event::HoldRefused
                     });
                 }
+                Effect::Settle { capture, .. } if is_refused(&one.promise, capture) => {
+                    open.push_back(Event::CaptureRefused);
+                }
                 Effect::Settle { capture, release } => {
                     pay(tx, shared, one, at, capture, release).await?;
                     open.push_back(Event::Captured);
                 }
                 Effect::Forbid => one.told_until = None,
                 Effect::Allow => {}
-                Effect::Debt(amount) => tracing::warn!(session, %amount, "a session is not paid"),
+                Effect::Debt(amount) => {
+                    tracing::warn!(session, %amount, "a session is not paid: its hold is given back, and this is owed");
+                }
             }
         }
         let state = one.session.state();
         tracing::info!(session, ?event, ?state, energy = %one.session.energy(), "charging");
     }
     Ok(())
+}
+
+/// Whether the payer's bank refuses the payment. The session then gives the hold back whole and ends with a debt.
+fn is_refused(promise: &Promise, capture: Money) -> bool {
+    promise.payer == Payer::RefusingCard && capture > Money::ZERO
 }
 
 /// Takes the payment out of the hold and splits it.
@@ -353,12 +359,15 @@ async fn pay(
         None => None,
         Some(bill) => {
             // What a station buys by itself is carried to the owners run by run, as it is settled.
-            let energy = match one.promise.buys {
-                true => Money::ZERO,
+            let cost = match one.promise.buys {
+                true => Cost::default(),
                 false => energy_cost(shared, one).await?,
             };
-            let tax = bill.tax;
-            let pass_through = PassThrough { energy, tax };
+            let pass_through = PassThrough {
+                energy: cost.energy,
+                network_fee: cost.network_fee,
+                tax: bill.tax,
+            };
             let salt = &one.promise.quote.session;
             Some(split(capture, pass_through, &one.promise.owners, salt)?)
         }
@@ -366,18 +375,20 @@ async fn pay(
     Ok(books::charging_settle(tx, at, &one.promise, parts.as_ref(), release).await?)
 }
 
-/// What the energy of a session cost: what the runs came to so far for a station that buys by itself; behind its host's
-/// meter, in each interval the local price with the network fee where there
-/// was one, and never more than the utility's.
-async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Money> {
-    if one.promise.buys {
-        let session = &one.promise.quote.session;
-        return Ok(books::charging_energy_cost(&shared.db, session).await?);
-    }
+/// What the energy of a session cost behind its host's meter: in each interval the local price with the network fee
+/// where there was one, and never more than the utility's.
+async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Cost> {
+    let mut cost = Cost::default();
     let Some([first, last]) = one.session.readings() else {
-        return Ok(Money::ZERO);
+        return Ok(cost);
     };
-    let (mut cost, mut before_wh) = (Money::ZERO, first.1);
+    let mut before_wh = first.1;
+    let add = |sum: &mut Money, part| {
+        *sum = sum
+            .checked_add(part)
+            .context("the energy's cost does not fit")?;
+        anyhow::Ok(())
+    };
     for reading in readings_of(shared, one).await? {
         let Some(end_wh) = import_end(&reading).filter(|_| reading.interval.end() <= last.0) else {
             continue;
@@ -385,14 +396,17 @@ async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Money> {
         let energy = Energy::from_wh(end_wh.saturating_sub(before_wh).max(0));
         before_wh = end_wh;
         let cleared = market_engine::service::clearing(&shared.db, reading.interval).await?;
-        let local = cleared.and_then(|c| c.clearing.price);
         let tariff = shared.site.tariff_at(reading.interval);
         let fee = shared.site.largest_fee(tariff.network_fee);
-        let local = local.and_then(|p| p.checked_add(fee));
-        let price = local.map_or(tariff.retail, |local| local.min(tariff.retail));
-        cost = cost
-            .checked_add(price.amount(energy)?)
-            .context("the energy's cost does not fit")?;
+        let local = cleared.and_then(|c| c.clearing.price);
+        let is_cheaper = |p: &Price| p.checked_add(fee).is_some_and(|all| all < tariff.retail);
+        match local.filter(is_cheaper) {
+            Some(local) => {
+                add(&mut cost.energy, local.amount(energy)?)?;
+                add(&mut cost.network_fee, fee.amount(energy)?)?;
+            }
+            None => add(&mut cost.energy, tariff.retail.amount(energy)?)?,
+        }
     }
     Ok(cost)
 }

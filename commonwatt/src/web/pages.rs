@@ -22,6 +22,7 @@ mod preferences;
 mod receipt;
 mod session;
 mod statement;
+mod stations;
 mod street;
 mod tokens;
 mod trade;
@@ -78,6 +79,8 @@ pub(crate) fn routes() -> Router<Web> {
         .route("/charge", get(charge::list))
         .route("/charge/{id}", get(charge::show).post(charge::begin))
         .route("/driver", get(driver::show))
+        .route("/stations", get(stations::list))
+        .route("/stations/{id}/{month}", get(stations::show))
         .route("/receipts/{name}", get(receipt::named))
         .route("/receipts/{trade}/{participant}", get(receipt::own))
         .route("/sessions/{id}", get(session::show))

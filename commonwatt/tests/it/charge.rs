@@ -83,28 +83,177 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
     checked(&demo, &data, &page);
     as_people_read_it(&demo, id, session["id"].as_str().unwrap());
 
-    // The host sees what the station brought; others see nothing of it.
-    let host = charger["host"].as_str().unwrap();
-    let month = format!("/api/v1/chargers/{id}/income?month=2026-06");
-    assert_eq!(demo.get(&month).0, 404);
+    shares(&demo, &data, &charger, nano(&ended["total"]));
+}
+
+/// The host and the operator see what the station brought, each share and whether it is worth its costs; others see
+/// nothing of it.
+fn shares(demo: &Demo, data: &std::path::Path, charger: &Value, paid: i64) {
+    let [id, host] = ["id", "host"].map(|key| charger[key].as_str().unwrap());
+    let path = format!("/api/v1/stations/{id}/months/2026-06");
+    let page = format!("/stations/{id}/2026-06");
     let other = demo.sign_in("home-01");
-    assert_eq!(demo.send("GET", &month, &other, b"").status, 404);
+    for path in [&path, &page] {
+        assert_eq!(demo.get(path).0, 404);
+        assert_eq!(demo.send("GET", path, &other, b"").status, 404);
+    }
     let add = ["add", "host", "--role", "home", "--participant", host];
-    assert_eq!(accounts(&data, &add).0, 0);
-    let (_, said) = accounts(&data, &["token", "host", "--new", "reader", "--read-only"]);
+    assert_eq!(accounts(data, &add).0, 0);
+    let (_, said) = accounts(data, &["token", "host", "--new", "reader", "--read-only"]);
     let token = said.lines().next().unwrap();
     let bearer = format!("Authorization: Bearer {token}\r\n");
-    let income = demo.send("GET", &month, &bearer, b"");
-    let income: Value = serde_json::from_str(&income.body).unwrap();
-    assert_eq!(income["sessions"], 1, "{income}");
+    let list = demo.send("GET", "/api/v1/stations", &bearer, b"").body;
+    assert!(list.contains(id) && list.contains(&path), "{list}");
+    let told = demo.send("GET", &path, &bearer, b"");
+    let told: Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!(told["sessions"], 1, "{told}");
+    assert_eq!(nano(&told["revenue"]), paid, "{told}");
+    let shares = told["shares"].as_array().unwrap();
+    let (passed, outside) = (&told["passed_through"], &told["outside_of_sessions"]);
     let parts = [
-        &income["tax"],
-        &income["energy_cost"],
-        &income["owners"][host],
-        &income["owners"]["community"],
+        &passed["tax"],
+        &passed["energy"],
+        &passed["network_fee"],
+        &outside["energy"],
+        &outside["network_fee"],
     ];
-    let sum: i64 = parts.into_iter().map(nano).sum();
-    assert_eq!(sum, nano(&ended["total"]), "{income}");
+    let parts = parts.into_iter().chain(shares.iter().map(|s| &s["amount"]));
+    assert_eq!(parts.map(nano).sum::<i64>(), paid, "{told}");
+    assert_eq!(told["profit"]["maintenance"], "5.00", "{told}");
+    let tried = format!("{path}?maintenance_per_year=0&capital_per_year=1.20");
+    let tried = demo.send("GET", &tried, &bearer, b"");
+    let tried: Value = serde_json::from_str(&tried.body).unwrap();
+    assert_eq!(tried["profit"]["capital"], "0.10", "{tried}");
+    let wrong = format!("{path}?capital_per_year=-1");
+    assert_eq!(demo.send("GET", &wrong, &bearer, b"").status, 400);
+
+    let csv = format!("{bearer}Accept: text/csv\r\n");
+    let csv = demo.send("GET", &path, &csv, b"").body;
+    assert!(
+        csv.starts_with("station,month,group,item,amount,currency\n"),
+        "{csv}"
+    );
+    assert!(csv.contains(",share,community,"), "{csv}");
+    let home = demo.send("GET", "/home", &bearer, b"").body;
+    assert!(home.contains("href=\"/stations\""), "{home}");
+    let list = demo.send("GET", "/stations", &bearer, b"").body;
+    assert!(
+        list.contains(&page) && list.contains("Your share"),
+        "{list}"
+    );
+    let (_, said) = accounts(
+        data,
+        &["token", "operator", "--new", "reader", "--read-only"],
+    );
+    let operator = format!("Authorization: Bearer {}\r\n", said.lines().next().unwrap());
+    let german = format!("{operator}Accept-Language: de\r\n");
+    let told = demo.send("GET", &page, &german, b"").body;
+    for word in [
+        "Wohin es ging",
+        "die Gemeinschaft",
+        "Lohnt sie sich?",
+        "bisher",
+    ] {
+        assert!(
+            told.to_lowercase().contains(&word.to_lowercase()),
+            "{word}: {told}"
+        );
+    }
+    let list = demo.send("GET", "/stations", &operator, b"").body;
+    assert!(
+        list.contains(&page) && list.contains("The community’s share"),
+        "{list}"
+    );
+    assert!(
+        demo.send("GET", "/grid", &operator, b"")
+            .body
+            .contains("href=\"/stations\"")
+    );
+    assert_eq!(demo.get("/stations").0, 404);
+
+    let mut command = std::process::Command::new(program());
+    let command = command.args(["stations", id, "--month", "2026-06", "--format", "json"]);
+    let out = command.arg("--data-dir").arg(data).output().unwrap();
+    let said = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(nano(&said[0]["revenue"]), paid, "{said}");
+}
+
+/// The street's public station has a connection of its own: what its car takes is ordered, traded and settled at the
+/// demo's pace, and its owners have what is left.
+#[test]
+fn a_public_station_buys_its_cars_energy_from_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let demo = Demo::start_at("300", &data, &[]);
+    let id = "station-home-09.charger";
+    wait_for("a car at the public station", || {
+        let list = json(&demo, "/api/v1/chargers");
+        let mut items = list["items"].as_array().unwrap().iter();
+        let own = items.find(|c| c["id"] == id).unwrap();
+        assert_eq!(own["buys_itself"], true, "{own}");
+        (own["power_w"].as_i64() > Some(1_000)).then_some(())
+    });
+    let told = json(
+        &demo,
+        &format!("/api/v1/chargers/{id}/offers?energy_wh=11000"),
+    );
+    let (status, session) = take(&demo, told["offers"][0]["offer"].as_str().unwrap());
+    assert_eq!(status, 201, "{session}");
+    let name = session["id"].as_str().unwrap();
+    // What the receipt tells of neighbours is what the settlement lines say, which the ledger log proves.
+    let path = format!("/api/v1/sessions/{name}");
+    wait_for("an hour of charging", || {
+        (json(&demo, &path)["energy_wh"].as_i64() > Some(6_000)).then_some(())
+    });
+    let ended = demo.send("DELETE", &path, "", b"").body;
+    let ended: Value = serde_json::from_str(&ended).unwrap();
+    let receipt = wait_for("settled energy from neighbours under a checkpoint", || {
+        let receipt = demo.get(&format!("/sessions/{name}/receipt.json")).1;
+        let told: Value = serde_json::from_str(&receipt).ok()?;
+        let told = told.to_string();
+        (told.contains("local_wh") && receipt.matches("\"log\":").count() == 2).then_some(receipt)
+    });
+    let file = data.join("public.json");
+    std::fs::write(&file, receipt).unwrap();
+    let mut command = std::process::Command::new(program());
+    let command = command.arg("verify").arg(&file).arg("--key");
+    let out = command.arg(data.join("operator.pub")).output().unwrap();
+    let said = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let (before, _) = said.split_once(" Wh from neighbours, by").expect(&said);
+    let local_wh = before.split_whitespace().rev().nth(2).unwrap();
+    assert!(local_wh.parse::<i64>().unwrap() > 0, "{said}");
+    assert!(bought_wh(&data.join("commonwatt.db"), "station-home-09") > 0);
+
+    let token = demo.sign_in("operator");
+    let month = format!("/api/v1/stations/{id}/months/2026-06");
+    let told = demo.send("GET", &month, &token, b"");
+    let told: Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!(told["revenue"], ended["total"], "{told}");
+    let passed = &told["passed_through"];
+    assert!(
+        nano(&passed["energy"]) > 0 && nano(&passed["network_fee"]) > 0,
+        "{told}"
+    );
+}
+
+/// What a participant bought in the auction at all.
+#[tokio::main(flavor = "current_thread")]
+async fn bought_wh(file: &std::path::Path, buyer: &str) -> i64 {
+    let db = runtime::db::Db::open(file.to_str().unwrap()).await.unwrap();
+    let buyer = domain::ids::ParticipantId::new(buyer).unwrap();
+    let ever = domain::time::Timestamp::from_unix_s(4_000_000_000);
+    let start = domain::time::Timestamp::EPOCH;
+    let trades = market_engine::service::trades_of(&db, &buyer, start, ever, 100).await;
+    let trades = trades.unwrap();
+    db.close().await;
+    trades
+        .iter()
+        .filter(|t| t.buyer == buyer)
+        .map(|t| t.energy.wh())
+        .sum()
 }
 
 /// The pages of charger, session and receipt: in the reader's language and the site's time, for anybody who has the

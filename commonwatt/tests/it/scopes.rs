@@ -11,13 +11,12 @@ use crate::people::accounts;
 const EVERYBODY: &str = "nhdora";
 
 /// Address, and who of [`EVERYBODY`] finds something there.
-const TABLE: [(&str, &str); 47] = [
+const TABLE: [(&str, &str); 48] = [
     ("/health", EVERYBODY),
     ("/metrics", EVERYBODY),
     ("/api/v1/alarms", "o"),
     ("/api/v1/audit", "a"),
     ("/api/v1/chargers", EVERYBODY),
-    ("/api/v1/chargers/nowhere/income?month=2026-06", ""),
     ("/api/v1/chargers/nowhere/offers", ""),
     ("/api/v1/commands/00", EVERYBODY),
     ("/api/v1/data_quality", "o"),
@@ -53,6 +52,9 @@ const TABLE: [(&str, &str); 47] = [
     ("/api/v1/sessions/0", ""),
     ("/api/v1/sessions/0/credits", EVERYBODY),
     ("/api/v1/standing-orders", "h"),
+    // Home 1 has no part of a station.
+    ("/api/v1/stations", "oa"),
+    ("/api/v1/stations/home-03.charger/months/2026-06", "oa"),
     ("/api/v1/statements/2026-06", "h"),
     ("/api/v1/tokens/requests", "ho"),
     ("/api/v1/trades", EVERYBODY),

@@ -18,6 +18,8 @@ pub enum Payer {
     Home(String),
     /// Somebody without an account, by card: the tokens are issued against the card's hold.
     Card,
+    /// A simulated card whose hold is placed and whose payment is refused at the end, to see what becomes of it.
+    RefusingCard,
 }
 
 /// What a session begins with.

@@ -22,8 +22,10 @@ pub struct Owner {
 /// What has to be passed on whatever was paid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PassThrough {
-    /// What the energy cost in the auction and from the utility, network fee included.
+    /// What the energy cost in the auction and from the utility.
     pub energy: Money,
+    /// What the network cost.
+    pub network_fee: Money,
     /// The tax of the bill.
     pub tax: Money,
 }
@@ -73,6 +75,7 @@ pub fn split(
     }
     let rest = paid
         .checked_sub(pass_through.energy)
+        .and_then(|rest| rest.checked_sub(pass_through.network_fee))
         .and_then(|rest| rest.checked_sub(pass_through.tax))
         .ok_or(MoneyError::Overflow)?;
     let size = rest.nano().checked_abs().ok_or(MoneyError::Overflow)?;
@@ -146,8 +149,8 @@ impl Credit {
     /// Shares that are not the whole, or an amount that does not fit.
     pub fn split(&self, owners: &[Owner], salt: &str) -> Result<Split, SplitError> {
         let pass_through = PassThrough {
-            energy: Money::ZERO,
             tax: Money::from_nano(self.tax_nano),
+            ..PassThrough::default()
         };
         split(self.refund(), pass_through, owners, salt)
     }
@@ -172,7 +175,8 @@ mod tests {
     fn what_is_passed_through_goes_first_and_owners_carry_what_is_missing() {
         let nano = Money::from_nano;
         let pass_through = PassThrough {
-            energy: nano(600),
+            energy: nano(550),
+            network_fee: nano(50),
             tax: nano(190),
         };
         let half = owners(&[5_000, 5_000]);
@@ -213,10 +217,10 @@ mod tests {
         fn a_split_is_whole(paid in 0_i64..1_000_000_000_000, energy in 0_i64..1_000_000_000_000, tax in 0_i64..1_000_000_000, cut in 0_u32..=10_000, second in 0_u32..=10_000) {
             let (low, high) = (cut.min(second), cut.max(second));
             let owners = owners(&[low, high - low, 10_000 - high]);
-            let pass_through = PassThrough { energy: Money::from_nano(energy), tax: Money::from_nano(tax) };
+            let pass_through = PassThrough { energy: Money::from_nano(energy), network_fee: Money::from_nano(energy / 7), tax: Money::from_nano(tax) };
             let split = split(Money::from_nano(paid), pass_through, &owners, "salt").unwrap();
             let owned: i64 = split.owners.iter().map(|(_, m)| m.nano()).sum();
-            prop_assert_eq!(owned + energy + tax, paid);
+            prop_assert_eq!(owned + energy + energy / 7 + tax, paid);
         }
     }
 }

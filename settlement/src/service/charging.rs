@@ -18,8 +18,9 @@ use super::money::{balance, post, token_posting};
 use super::receipts::charging_changed;
 use super::{ServiceError, station};
 use crate::charging::promise::{Payer, Promise};
-use crate::charging::session::Event;
+use crate::charging::session::{Event, Session};
 use crate::charging::split::Split;
+use crate::charging::terms::{Terms, TermsError};
 use crate::store::{LOCK, Source};
 
 /// The owner's name that stands for the community as a whole.
@@ -38,6 +39,20 @@ pub struct StoredSession {
     pub events: Vec<(Timestamp, Event)>,
 }
 
+impl StoredSession {
+    /// The session as its events have made it.
+    ///
+    /// # Errors
+    /// What was promised is no promise.
+    pub fn session(&self) -> Result<Session, TermsError> {
+        let mut session = Session::new(Terms::new(self.promise.quote.clone())?);
+        for (at, event) in &self.events {
+            session.apply(*at, *event);
+        }
+        Ok(session)
+    }
+}
+
 /// Keeps a promise that the driver has taken.
 ///
 /// # Errors
@@ -47,7 +62,7 @@ pub async fn charging_open(tx: &mut Tx, promise: &Promise) -> Result<(), Service
     let quote = &promise.quote;
     let payer = match &promise.payer {
         Payer::Home(home) => Some(home.clone()),
-        Payer::Card => None,
+        Payer::Card | Payer::RefusingCard => None,
     };
     tx.execute(
         "INSERT INTO settle_charging (session, station, offered_ms, promise, payer)
@@ -64,7 +79,7 @@ pub async fn charging_open(tx: &mut Tx, promise: &Promise) -> Result<(), Service
     Ok(())
 }
 
-fn event_text(event: Event) -> Result<String, ServiceError> {
+pub(super) fn event_text(event: Event) -> Result<String, ServiceError> {
     serde_json::to_string(&event).map_err(|e| corrupt(&e.to_string()))
 }
 
@@ -86,33 +101,6 @@ pub async fn charging_event(
     )
     .await?;
     Ok(())
-}
-
-/// The sessions at a station that were offered in `[from, to)`, oldest first: a page of at most [`SESSIONS_MAX`],
-/// that begins behind the session `after`. An empty page is the end.
-///
-/// # Errors
-/// The database failed, or a row is damaged.
-pub async fn charging_sessions(
-    db: &Db,
-    station: &str,
-    (from, to): (Timestamp, Timestamp),
-    after: Option<&(Timestamp, String)>,
-) -> Result<Vec<StoredSession>, ServiceError> {
-    let (after_ms, after) = after.map_or((from.unix_ms(), ""), |(at, name)| (at.unix_ms(), name));
-    let rows: Vec<(String, String)> = db
-        .fetch_all(
-            "SELECT session, promise FROM settle_charging WHERE station = $1 AND offered_ms < $2
-             AND (offered_ms > $3 OR (offered_ms = $3 AND session > $4))
-             ORDER BY offered_ms, session LIMIT $5",
-            args![station, to.unix_ms(), after_ms, after, SESSIONS_MAX],
-        )
-        .await?;
-    let mut sessions = Vec::with_capacity(rows.len());
-    for (session, promise) in rows {
-        sessions.push(session_of(db, &session, &promise).await?);
-    }
-    Ok(sessions)
 }
 
 /// The sessions that may not have ended, however old, by name: a page of at most [`SESSIONS_MAX`] behind the name
@@ -221,7 +209,11 @@ pub async fn charging_newest(
     }
 }
 
-async fn session_of(db: &Db, session: &str, promise: &str) -> Result<StoredSession, ServiceError> {
+pub(super) async fn session_of(
+    db: &Db,
+    session: &str,
+    promise: &str,
+) -> Result<StoredSession, ServiceError> {
     let rows: Vec<(i64, String)> = db
         .fetch_all(
             "SELECT at_ms, event FROM settle_charging_events WHERE session = $1 ORDER BY seq",
@@ -284,7 +276,7 @@ pub(super) fn purse(promise: &Promise) -> Result<(Account, Account), ServiceErro
                 Account::of(Chart::Available, &home),
             )
         }
-        Payer::Card => {
+        Payer::Card | Payer::RefusingCard => {
             let card = ParticipantId::new(format!("card-{}", promise.quote.session))?;
             (
                 Account::of(Chart::Held, &card),
@@ -357,51 +349,63 @@ pub async fn charging_settle(
         .await?
         .into_iter()
         .collect();
-    let mut add = |purpose, accounts, amount: i64, leg: &str| {
-        if amount > 0 {
-            postings.push(posting(promise, purpose, accounts, amount, leg));
-        }
-    };
     if let Some(split) = split {
-        // Everything that was paid first goes to the host; from there tax and owners are served, so that what is
-        // missing shows where it belongs.
-        let host = Account::of(Chart::Statement, &promise.host);
-        add(
-            Purpose::Charging,
-            (held.clone(), host.clone()),
-            split.paid.nano(),
-            "paid",
-        );
-        let tax = Account::common(Chart::Tax);
-        add(
-            Purpose::Charging,
-            (host.clone(), tax),
-            split.pass_through.tax.nano(),
-            "tax",
-        );
-        let mut owners = Vec::new();
-        for (name, amount) in &split.owners {
-            let account = account_of(name)?;
-            let size = amount.nano().checked_abs().ok_or(MoneyError::Overflow)?;
-            owners.push((
-                account,
-                *amount < Money::ZERO,
-                size,
-                format!("owner {name}"),
-            ));
-        }
-        for (account, is_loss, size, leg) in owners {
-            if account == host {
-                // The host's share and the energy stay where they are.
-                continue;
-            }
-            let accounts = match is_loss {
-                false => (host.clone(), account),
-                true => (account, host.clone()),
-            };
-            add(Purpose::Charging, accounts, size, &leg);
-        }
+        let cost = &split.pass_through;
+        tx.execute(
+            "INSERT INTO settle_charging_costs (session, energy, network_fee) VALUES ($1, $2, $3)
+             ON CONFLICT DO NOTHING",
+            args![
+                promise.quote.session.as_str(),
+                cost.energy.nano(),
+                cost.network_fee.nano()
+            ],
+        )
+        .await?;
+        postings.extend(payment(promise, split)?);
     }
-    add(Purpose::Release, (held, back), release.nano(), "release");
+    if release > Money::ZERO {
+        let accounts = (held, back);
+        let leg = "release";
+        postings.push(posting(
+            promise,
+            Purpose::Release,
+            accounts,
+            release.nano(),
+            leg,
+        ));
+    }
     post(tx, now, &postings).await
+}
+
+/// The postings of a payment. Everything that was paid first goes to the host; from there tax and owners are served, so
+/// that what is missing shows where it belongs.
+pub(super) fn payment(promise: &Promise, split: &Split) -> Result<Vec<Posting>, ServiceError> {
+    let (held, _) = purse(promise)?;
+    let host = Account::of(Chart::Statement, &promise.host);
+    let mut legs = vec![
+        ((held, host.clone()), split.paid.nano(), "paid".to_owned()),
+        (
+            (host.clone(), Account::common(Chart::Tax)),
+            split.pass_through.tax.nano(),
+            "tax".to_owned(),
+        ),
+    ];
+    for (name, amount) in &split.owners {
+        let account = account_of(name)?;
+        // The host's share and the energy stay where they are.
+        if account == host {
+            continue;
+        }
+        let size = amount.nano().checked_abs().ok_or(MoneyError::Overflow)?;
+        let accounts = match *amount < Money::ZERO {
+            false => (host.clone(), account),
+            true => (account, host.clone()),
+        };
+        legs.push((accounts, size, format!("owner {name}")));
+    }
+    let legs = legs.into_iter().filter(|(_, amount, _)| *amount > 0);
+    let posting = |(accounts, amount, leg): (_, _, String)| {
+        posting(promise, Purpose::Charging, accounts, amount, &leg)
+    };
+    Ok(legs.map(posting).collect())
 }

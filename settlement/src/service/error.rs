@@ -34,6 +34,9 @@ pub enum ServiceError {
     /// Same name, other content.
     #[error("{0} is in the books already, with another content")]
     Conflict(String),
+    /// A sum that is not what was posted.
+    #[error("it does not come to the ledger: {0}")]
+    Unequal(String),
     /// An invariant would not hold any more.
     #[error("nothing was posted, since a rule of the books would be broken: {0}")]
     Broken(String),

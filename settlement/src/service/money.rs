@@ -201,18 +201,22 @@ async fn insert(
 
 /// A posting whose id is in the books has to be the one that is there.
 async fn check_known(tx: &mut Tx, p: &Posting) -> Result<(), ServiceError> {
-    let known: PostingRow = tx
-        .fetch_one(
+    match is_posted(tx, p).await? {
+        true => Ok(()),
+        false => Err(ServiceError::Conflict(format!("posting {}", p.id))),
+    }
+}
+
+/// Whether exactly this posting is in the ledger.
+pub(super) async fn is_posted(source: &mut impl Source, p: &Posting) -> Result<bool, ServiceError> {
+    let known: Option<PostingRow> = source
+        .optional(
             "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
              start_s, length_s, run, reference FROM settle_postings WHERE id = $1",
             args![p.id.0],
         )
         .await?;
-    if posting(known)? == *p {
-        Ok(())
-    } else {
-        Err(ServiceError::Conflict(format!("posting {}", p.id)))
-    }
+    Ok(known.map(posting).transpose()?.as_ref() == Some(p))
 }
 
 type PostingRow = (

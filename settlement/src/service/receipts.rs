@@ -18,7 +18,7 @@ use super::witnesses::log_proof;
 use crate::charging::offer::Plan;
 use crate::charging::promise::{Payer, Promise};
 use crate::charging::receipt::Settled;
-use crate::charging::split::Credit;
+use crate::charging::split::{Credit, Split};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
 use crate::log::proof::{LogProof, Opening, extra};
@@ -178,6 +178,17 @@ pub async fn charging_credit(
         args![session, stored(seq)?, text],
     )
     .await?;
+    let (_, postings) = credit_postings(promise, seq, credit)?;
+    post(tx, now, &postings).await
+}
+
+/// How a correction is split, and its postings: tax and owners give back to the host, and from there the payer has it.
+pub(super) fn credit_postings(
+    promise: &Promise,
+    seq: u64,
+    credit: &Credit,
+) -> Result<(Split, Vec<Posting>), ServiceError> {
+    let session = promise.quote.session.as_str();
     let split = credit.split(&promise.owners, &format!("{session} credit {seq}"));
     let split = split.map_err(|e| ServiceError::Refused(e.to_string()))?;
     let host = Account::of(Chart::Statement, &promise.host);
@@ -212,8 +223,8 @@ pub async fn charging_credit(
         )
     };
     let moves = moves.into_iter().filter(|(_, _, amount, _)| *amount > 0);
-    let postings: Vec<Posting> = moves.map(posting).collect();
-    post(tx, now, &postings).await
+    let postings = moves.map(posting).collect();
+    Ok((split, postings))
 }
 
 /// The newest plan of a session that was changed, and how often it was.

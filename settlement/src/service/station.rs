@@ -12,14 +12,14 @@ use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::receipt::Line;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::Tx;
 
 use super::ServiceError;
 use super::charging::{account_of, purse};
 use super::error::{decoded, stored};
 use super::money::{balance, post, token_posting};
 use crate::charging::promise::Promise;
-use crate::charging::split::{Owner, PassThrough, SplitError, WHOLE_BASIS_POINTS, split};
+use crate::charging::split::{Owner, PassThrough, split};
 use crate::store::{LOCK, Source};
 
 /// What was advanced to a station out of a session's hold, and in how many steps.
@@ -177,34 +177,22 @@ pub async fn station_line(
         .transpose()
 }
 
-/// The lines of a station that were carried to a session's owners, by interval and run.
-///
-/// # Errors
-/// The database failed, or a line is damaged.
-pub async fn charging_lines(
-    db: &Db,
-    station: &ParticipantId,
-    session: &str,
-) -> Result<Vec<Line>, ServiceError> {
-    let rows: Vec<(Vec<u8>,)> = db
-        .fetch_all(
-            "SELECT l.content FROM settle_station_lines s JOIN settle_lines l
-             ON l.start_s = s.start_s AND l.participant = s.station AND l.run = s.run
-             WHERE s.session = $1 AND s.station = $2 ORDER BY l.start_s, l.run",
-            args![session, station.as_str()],
-        )
-        .await?;
-    let line = |(content,): (Vec<u8>,)| decoded(&content, "a line");
-    rows.into_iter().map(line).collect()
-}
-
 /// What a run's postings come to for their participant, in tokens: above zero it received.
 ///
 /// # Errors
 /// A sum that does not fit.
 pub fn net_of(line: &Line) -> Result<Money, MoneyError> {
+    net_where(line, |_| true)
+}
+
+/// The same of some of its postings.
+pub(super) fn net_where(
+    line: &Line,
+    counts: impl Fn(&Posting) -> bool,
+) -> Result<Money, MoneyError> {
     let mut net = 0_i64;
-    for posting in line.postings.iter().filter(|p| p.asset == Asset::Token) {
+    let postings = line.postings.iter();
+    for posting in postings.filter(|p| p.asset == Asset::Token && counts(p)) {
         let own = |account: &Account| account.owner() == line.participant.as_str();
         if own(&posting.credit) {
             net = net
@@ -261,14 +249,8 @@ pub async fn station_carry(
     tx.exclusive(LOCK).await?;
     let net = net_of(line)?;
     let (session, parts) = match carrier {
-        Carrier::Session(session, owners) => (Some(session), shares(line, net, owners)?),
-        Carrier::Host(host) => {
-            let alone = [Owner {
-                name: host.to_string(),
-                basis_points: u32::try_from(WHOLE_BASIS_POINTS).unwrap_or(0),
-            }];
-            (None, shares(line, net, &alone)?)
-        }
+        Carrier::Session(session, owners) => (Some(session), carried(line, net, owners)?),
+        Carrier::Host(host) => (None, vec![(host.to_string(), net)]),
     };
     let (start_s, run) = (line.interval.start_s(), line.run.code());
     tx.execute(
@@ -282,9 +264,17 @@ pub async fn station_carry(
         ],
     )
     .await?;
+    post(tx, now, &carry_postings(line, &parts)?).await
+}
+
+/// The postings that carry a line to whoever bears it.
+pub(super) fn carry_postings(
+    line: &Line,
+    parts: &[(String, Money)],
+) -> Result<Vec<Posting>, ServiceError> {
     let own = Account::of(Chart::Statement, &line.participant);
     let mut postings = Vec::new();
-    for (name, part) in &parts {
+    for (name, part) in parts {
         let size = part.nano().checked_abs().ok_or(MoneyError::Overflow)?;
         if size == 0 {
             continue;
@@ -296,7 +286,7 @@ pub async fn station_carry(
         let words: [&[u8]; 4] = [
             line.participant.as_str().as_bytes(),
             b"carried",
-            &[run],
+            &[line.run.code()],
             name.as_bytes(),
         ];
         let start = line.interval.start();
@@ -308,44 +298,26 @@ pub async fn station_carry(
             &words,
         ));
     }
-    post(tx, now, &postings).await
-}
-
-fn shares(line: &Line, net: Money, owners: &[Owner]) -> Result<Vec<(String, Money)>, ServiceError> {
-    carried(line, net, owners).map_err(|e| ServiceError::Refused(e.to_string()))
+    Ok(postings)
 }
 
 /// Who bears how much of a line: by their shares, to the last unit.
 ///
 /// # Errors
 /// Shares that are not the whole, or an amount that does not fit.
-pub fn carried(
+pub(super) fn carried(
     line: &Line,
     net: Money,
     owners: &[Owner],
-) -> Result<Vec<(String, Money)>, SplitError> {
+) -> Result<Vec<(String, Money)>, ServiceError> {
     let salt = format!(
         "{} {} {}",
         line.participant,
         line.interval.start(),
         line.run.code()
     );
-    Ok(split(net, PassThrough::default(), owners, &salt)?.owners)
-}
-
-/// What a session's energy has come to so far, by what was carried to its owners: above zero it cost.
-///
-/// # Errors
-/// The database failed.
-pub async fn charging_energy_cost(db: &Db, session: &str) -> Result<Money, ServiceError> {
-    let row: Option<(i64,)> = db
-        .fetch_optional(
-            "SELECT CAST(COALESCE(SUM(net), 0) AS BIGINT) FROM settle_station_lines WHERE session = $1",
-            args![session],
-        )
-        .await?;
-    let net = row.map_or(0, |(net,)| net);
-    Ok(Money::from_nano(
-        net.checked_neg().ok_or(MoneyError::Overflow)?,
-    ))
+    let split = split(net, PassThrough::default(), owners, &salt);
+    Ok(split
+        .map_err(|e| ServiceError::Refused(e.to_string()))?
+        .owners)
 }

@@ -11,6 +11,7 @@ use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, R
 use domain::signed::PublicKey;
 use runtime::clock::Clock;
 use runtime::db::Db;
+use settlement::charging::profit::Month;
 use settlement::charging::promise::{Payer, Promise};
 use settlement::charging::session::State;
 use settlement::charging::split::Owner;
@@ -166,6 +167,14 @@ impl Bench {
         self.core.settle(now).await.unwrap();
     }
 
+    /// What was booked for the station at all.
+    async fn month(&self) -> Result<Month, books::ServiceError> {
+        let [station, host] = ["station-1", "ann"].map(|name| ParticipantId::new(name).unwrap());
+        let ever = (Timestamp::EPOCH, interval(1_000).end());
+        let db = &self.shared().db;
+        books::station_month(db, STATION, (Some(&station), &host), ever).await
+    }
+
     /// Of an account, in nano-tokens.
     async fn balance(&self, chart: Chart, owner: &str) -> i64 {
         let all = books::balances(&self.shared().db).await.unwrap();
@@ -229,13 +238,86 @@ async fn a_sessions_energy_is_ordered_settled_and_carried_to_its_owners() {
     let card = format!("card-{SESSION}");
     assert_eq!(bench.balance(Chart::Held, &card).await, 0);
     let db = &bench.shared().db;
-    let cost = books::charging_energy_cost(db, SESSION).await.unwrap();
+    let month = bench.month().await.unwrap();
+    let cost = month.cost.total().unwrap();
     // Nobody sold: all of it came from the utility.
     assert_eq!(cost.nano(), 5_500 * 300_000);
     let owned =
         bench.balance(Chart::Statement, "ann").await + bench.balance(Chart::Community, "-").await;
     assert_eq!(owned, paid - cost.nano());
+    // The month has it as the ledger has it: each share, and the whole.
+    assert_eq!((month.sessions, month.energy.wh()), (1, 5_500));
+    assert_eq!(month.revenue().unwrap().nano(), paid);
+    let community = month.shares[COMMUNITY_OWNER].nano();
+    assert_eq!(bench.balance(Chart::Community, "-").await, community);
+    assert_eq!(month.shared().unwrap().nano(), owned);
     books::check_books(db).await.unwrap();
+    what_the_ledger_does_not_have_is_not_shown(&bench).await;
+}
+
+/// A session that says it was paid, of which the ledger knows nothing.
+async fn what_the_ledger_does_not_have_is_not_shown(bench: &Bench) {
+    let db = &bench.shared().db;
+    let wrong = "INSERT INTO settle_charging_costs (session, energy, network_fee)
+         SELECT 'other', energy, network_fee FROM settle_charging_costs";
+    let mut tx = db.begin().await.unwrap();
+    tx.execute(wrong, runtime::args![]).await.unwrap();
+    let mut other = promise();
+    "other".clone_into(&mut other.quote.session);
+    books::charging_open(&mut tx, &other).await.unwrap();
+    let stored = books::charging_session(db, SESSION).await.unwrap().unwrap();
+    for (seq, (at, event)) in (0..).zip(stored.events) {
+        books::charging_event(&mut tx, "other", seq, at, event)
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+    let told = bench.month().await.unwrap_err().to_string();
+    assert!(
+        told.contains("session other") && told.contains("the ledger does not have that"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_payment_that_is_refused_at_the_end_leaves_a_debt_and_no_money_held() {
+    let mut bench = Bench::new().await;
+    let mut refusing = promise();
+    refusing.payer = Payer::RefusingCard;
+    let begun = charging::open(bench.shared(), refusing, START.plus_s(100)).await;
+    assert_eq!(begun.unwrap().unwrap().session.state(), State::Authorised);
+    let card = format!("card-{SESSION}");
+    assert_eq!(bench.balance(Chart::Held, &card).await, 5_000_000_000);
+    for n in 0..=2 {
+        let wh = if n == 0 { 0 } else { 2_750 };
+        bench.reads("ann.meter", n, 0).await;
+        bench.reads(STATION, n, wh).await;
+        bench.beats(interval(n).end().plus_s(65)).await;
+    }
+    let end = interval(2).end();
+    let stopped = charging::stop(bench.shared(), SESSION, end.plus_s(80)).await;
+    let stopped = stopped.unwrap().unwrap().session;
+    assert!(matches!(stopped.state(), State::Closed(_)), "{stopped:?}");
+    assert_eq!(stopped.debt().nano(), 5_500 * 340_000);
+    for seconds in [310, 910, 1_500] {
+        bench.beats(end.plus_s(seconds)).await;
+    }
+    // Whatever was held or advanced is back; what the energy cost is the owners' loss.
+    assert_eq!(bench.balance(Chart::Held, &card).await, 0);
+    assert_eq!(bench.balance(Chart::Tax, "-").await, 0);
+    for chart in [Chart::Available, Chart::Held, Chart::Statement] {
+        assert_eq!(bench.balance(chart, "station-1").await, 0, "{chart:?}");
+    }
+    let month = bench.month().await.unwrap();
+    assert_eq!((month.sessions, month.revenue().unwrap()), (0, Money::ZERO));
+    assert_eq!(month.shared().unwrap().nano(), -5_500 * 300_000);
+    let again = charging::find(bench.shared(), SESSION).await.unwrap();
+    assert_eq!(
+        again.unwrap().session.debt(),
+        stopped.debt(),
+        "and stays so"
+    );
+    books::check_books(&bench.shared().db).await.unwrap();
 }
 
 #[tokio::test]
@@ -250,4 +332,9 @@ async fn energy_outside_sessions_is_the_hosts() {
     assert_eq!(bench.balance(Chart::Statement, "station-1").await, 0);
     assert!(bench.balance(Chart::Statement, "ann").await <= -300_000_000);
     assert_eq!(bench.balance(Chart::Community, "-").await, 0);
+    let month = bench.month().await.unwrap();
+    assert_eq!(month.sessions, 0);
+    let outside = month.outside.total().unwrap().nano();
+    assert!(outside >= 300_000_000, "{outside}");
+    assert_eq!(month.shares["ann"].nano(), -outside);
 }

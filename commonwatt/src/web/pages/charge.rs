@@ -13,7 +13,7 @@ use settlement::charging::offer::Expected;
 use settlement::charging::station::Station;
 
 use super::Ask;
-use crate::api::charging::{ENERGY_MAX_WH, ENERGY_WH, NotTaken, take};
+use crate::api::charging::{Card, ENERGY_MAX_WH, ENERGY_WH, NotTaken, take};
 use crate::auth::{Viewer, may_ask, may_write, said_by_our_page};
 use crate::platform::charging::{self, Choice, Offered, Place};
 use crate::view::calendar;
@@ -351,7 +351,13 @@ pub(super) async fn begin(
         return Err(refused);
     }
     let now = ask.web.shared.clock.now();
-    let made = take(&ask.web.shared, &taken.offer, &ask.viewer, now).await;
+    let made = take(
+        &ask.web.shared,
+        (&taken.offer, Card::Good),
+        &ask.viewer,
+        now,
+    )
+    .await;
     match made.map_err(|error| ask.failed("a session could not begin", &error))? {
         Ok(one) => {
             let path = format!("/sessions/{}", one.promise.quote.session);

@@ -63,6 +63,9 @@ pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
         p.ways-on {
             a.button href="/grid/activations" { (words.t("limits.history")) }
             a.button href="/grid/tokens" { (words.t("grid.to_tokens")) }
+            @if !ask.web.shared.site.stations.is_empty() {
+                a.button href="/stations" { (words.t("stations.title")) }
+            }
         }
     };
     Ok(ask.show(&page))

@@ -12,7 +12,7 @@ use settlement::service::TokenRequest;
 
 use super::{Ask, flow, section, tokens};
 use crate::view::energy::HomeEnergy;
-use crate::view::{Home, OrderLine, Street, TradeLine, calendar, energy};
+use crate::view::{Home, OrderLine, Street, TradeLine, calendar, energy, stations};
 use crate::web::chart;
 use crate::web::layout::{Page, first_lines};
 use crate::web::words::Words;
@@ -30,6 +30,8 @@ struct Data {
     requests: Vec<TokenRequest>,
     /// People's time.
     people: Timestamp,
+    /// Whether it has a part of a charging station.
+    has_station: bool,
 }
 
 pub(super) async fn show(ask: Ask) -> Result<Response, Response> {
@@ -57,6 +59,7 @@ async fn read(ask: &Ask, id: ParticipantId) -> anyhow::Result<Data> {
         energy: energy::read(shared, &id, today).await?,
         requests: settlement::service::token_requests(&shared.db, Some(&id)).await?,
         people: ask.web.accounts.now(),
+        has_station: !stations::seen_by(&shared.site, &ask.viewer).is_empty(),
         today,
         id,
     })
@@ -98,6 +101,7 @@ fn page(words: &Words, street: &Street, home: &Home, data: &Data) -> Page {
             a.button href="/home/letter" { (words.t("home.to_letter")) }
             a.button href="/charge" { (words.t("home.to_charge")) }
             a.button href="/home/orders" { (words.t("home.to_orders")) }
+            @if data.has_station { a.button href="/stations" { (words.t("stations.title")) } }
             a.button href="/home/preferences" { (words.t("home.change_autopilot")) }
         }
     };

@@ -245,7 +245,7 @@ fn session_facts(words: &Words, data: &session::Data, money: Money) -> Markup {
     let register = |wh: i64| words.energy(Energy::from_wh(wh));
     let payer = match &data.one.promise.payer {
         Payer::Home(home) => home.clone(),
-        Payer::Card => words.t("receipt.card").to_owned(),
+        Payer::Card | Payer::RefusingCard => words.t("receipt.card").to_owned(),
     };
     html! {
         dl.facts {
@@ -261,6 +261,9 @@ fn session_facts(words: &Words, data: &session::Data, money: Money) -> Markup {
             dt { (words.t("session.by_grid")) } dd { (session::paused(words, &data.story, quote.offered_at)) }
             dt { (words.t("receipt.ceiling")) } dd { (words.money(quote.ceiling)) }
             dt { (words.t("receipt.payer")) } dd { (payer) }
+            @if session.debt() > Money::ZERO {
+                dt { (words.t("receipt.owed")) } dd { (words.money(session.debt())) " · " (words.t("session.ev_not_paid")) }
+            }
         }
     }
 }

@@ -52,7 +52,9 @@ pub(super) async fn show(
     let made = match statement(&shared.db, community, length_s, &home, local, now).await {
         Ok(Some(made)) => made,
         Ok(None) => return Err(ask.missing()),
-        Err(error @ ServiceError::Statement(_)) => return Err(refused(&ask, &error)),
+        Err(error @ ServiceError::Statement(_)) => {
+            return Err(refused(&ask, "statement.refused", &error));
+        }
         Err(error) => return Err(ask.failed("a statement could not be read", &error)),
     };
     let name = format!("statement-{home}-{month}");
@@ -70,14 +72,14 @@ pub(super) async fn show(
     })
 }
 
-/// A bill that does not come to the ledger is not shown, and the operator's log says by how much.
-fn refused(ask: &Ask, error: &ServiceError) -> Response {
+/// What does not come to the ledger is not shown, and the operator's log says by how much.
+pub(super) fn refused(ask: &Ask, title: &'static str, error: &dyn std::fmt::Display) -> Response {
     tracing::error!(%error, "a statement was refused");
     let words = &ask.words;
     let page = Page {
-        title: words.t("statement.refused").to_owned(),
+        title: words.t(title).to_owned(),
         above: String::new(),
-        answer: words.t("statement.refused").to_owned(),
+        answer: words.t(title).to_owned(),
         below: html! { (words.t("statement.refused_why")) },
         body: html! {},
         live: None,
