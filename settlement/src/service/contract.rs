@@ -14,11 +14,11 @@ use runtime::db::Tx;
 
 use super::error::decoded;
 use super::logs::append;
-use super::registry::salt;
+use super::registry::secrets_of;
 use super::{Community, ServiceError, holds, network_fee, note_interval};
 use crate::bargain;
 use crate::log::checkpoint::Log;
-use crate::log::entry::{Entry, Kind, PUBLIC};
+use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
 use crate::store::{LOCK, Listed, Source};
 
 /// Books the outcome of an interval's auction. A second call with the same outcome has no effect.
@@ -42,7 +42,10 @@ pub async fn contract(
     check(tx, clearing, trades, orders).await?;
     note_interval(tx, community, interval).await?;
     shrink_holds(tx, now, interval, trades).await?;
-    log_orders(tx, orders).await?;
+    let parties = trades.iter().flat_map(|t| [&t.buyer, &t.seller]);
+    let theirs = orders.iter().map(|(order, ..)| &order.participant);
+    let secrets = secrets_of(tx, &theirs.chain(parties).collect()).await?;
+    log_orders(tx, orders, &secrets).await?;
     let content = clearing.to_cbor();
     let entry = Entry::new(Kind::Clearing, interval.start(), PUBLIC, &content);
     let index = append(tx, Log::Market, &[entry]).await?;
@@ -51,7 +54,7 @@ pub async fn contract(
         args![interval.start_s(), content, index],
     )
     .await?;
-    log_trades(tx, trades).await
+    log_trades(tx, trades, &secrets).await
 }
 
 /// Whether this outcome is in the books; an error where another is, or where trades are given that none
@@ -119,12 +122,10 @@ async fn check(
     let known = orders.iter().map(|(order, id, _)| (*id, order)).collect();
     bargain::check(clearing, trades, &known).or_else(refuse)?;
     let parties = trades.iter().flat_map(|t| [&t.buyer, &t.seller]);
-    for party in parties.collect::<BTreeSet<&ParticipantId>>() {
-        if !holds::is_connected(tx, party).await? {
-            return refuse(format!("{party} has a trade but no connection point"));
-        }
+    match holds::unconnected(tx, &parties.collect()).await? {
+        Some(party) => refuse(format!("{party} has a trade but no connection point")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Every hold of the interval shrinks to what its trades cost, also where its order was not in the book
@@ -144,10 +145,13 @@ async fn shrink_holds(
         let sum = needed.entry(trade.bid).or_default();
         *sum = sum.checked_add(amount).ok_or(MoneyError::Overflow)?;
     }
-    for hold in holds::open_holds(tx, interval).await? {
+    let open = holds::open_holds(tx, interval).await?.into_iter();
+    let kept = |hold: holds::Hold| {
         let kept = needed.remove(&hold.order).unwrap_or(0);
-        holds::close_hold(tx, now, &hold, kept).await?;
-    }
+        (hold, kept)
+    };
+    let holds: Vec<_> = open.map(kept).collect();
+    holds::close_holds(tx, now, &holds).await?;
     match needed.into_iter().find(|(_, amount)| *amount > 0) {
         Some((order, _)) => Err(ServiceError::Refused(format!(
             "bid {order} has a trade but nothing is held for it"
@@ -169,17 +173,19 @@ static TRADES: LazyLock<Listed> = LazyLock::new(|| {
     Listed::insert("settle_trades", &columns, "")
 });
 
-async fn log_orders(tx: &mut Tx, orders: &[(Order, OrderId, Vec<u8>)]) -> Result<(), ServiceError> {
-    let mut entries = Vec::with_capacity(orders.len());
-    for (order, _, signed) in orders {
-        let salt = salt(tx, Some(&order.participant), signed).await?;
-        entries.push(Entry::new(
-            Kind::Order,
-            order.interval.start(),
-            salt,
-            signed,
-        ));
-    }
+/// What the salts of participants' entries are made with, by participant.
+type Secrets = BTreeMap<ParticipantId, [u8; 32]>;
+
+async fn log_orders(
+    tx: &mut Tx,
+    orders: &[(Order, OrderId, Vec<u8>)],
+    secrets: &Secrets,
+) -> Result<(), ServiceError> {
+    let entry = |(order, _, signed): &(Order, OrderId, Vec<u8>)| {
+        let salt = salt_of(&secrets[&order.participant], signed);
+        Entry::new(Kind::Order, order.interval.start(), salt, signed)
+    };
+    let entries: Vec<Entry> = orders.iter().map(entry).collect();
     let first = append(tx, Log::Market, &entries).await?;
     let row = |(index, (_, id, signed)): (i64, &(Order, OrderId, Vec<u8>))| {
         args![id.0, signed.as_slice(), index]
@@ -191,12 +197,12 @@ async fn log_orders(tx: &mut Tx, orders: &[(Order, OrderId, Vec<u8>)]) -> Result
 
 /// A trade is logged once for each party, under that party's salt: either can open it, and each can
 /// have theirs forgotten without the other.
-async fn log_trades(tx: &mut Tx, trades: &[Trade]) -> Result<(), ServiceError> {
+async fn log_trades(tx: &mut Tx, trades: &[Trade], secrets: &Secrets) -> Result<(), ServiceError> {
     let mut entries = Vec::with_capacity(trades.len() * 2);
     for trade in trades {
         let content = trade.to_cbor();
         for party in [&trade.buyer, &trade.seller] {
-            let salt = salt(tx, Some(party), &content).await?;
+            let salt = salt_of(&secrets[party], &content);
             entries.push(Entry::new(
                 Kind::Trade,
                 trade.interval.start(),

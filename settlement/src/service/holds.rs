@@ -1,5 +1,8 @@
 //! Holds: an accepted bid sets its tokens aside, and the clearing gives back what no trade needs.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use domain::ids::{OrderId, ParticipantId};
 use domain::key_record::PointRole;
 use domain::money::MoneyError;
@@ -13,7 +16,7 @@ use super::error::bytes;
 use super::money::{balance, post, token_posting};
 use super::registry::role_code;
 use super::{Community, ServiceError, largest_fee, note_interval};
-use crate::store::LOCK;
+use crate::store::{LOCK, Listed};
 
 /// Holds what a bid may cost at most, with its premium for green energy and the largest network fee that the interval keeps; an offer needs no hold. `false` where the
 /// participant's tokens do not cover it. A second call for the same order has no effect.
@@ -48,7 +51,7 @@ pub async fn hold_instead(
     };
     if order.side == Side::Offer {
         if let Some(before) = before {
-            close_hold(tx, now, &before, 0).await?;
+            close_holds(tx, now, &[(before, 0)]).await?;
         }
         return Ok(true);
     }
@@ -67,7 +70,7 @@ pub async fn hold_instead(
         return Ok(false);
     }
     if let Some(before) = before {
-        close_hold(tx, now, &before, 0).await?;
+        close_holds(tx, now, &[(before, 0)]).await?;
     }
     let available = Account::of(Chart::Available, &order.participant);
     let held = Account::of(Chart::Held, &order.participant);
@@ -104,6 +107,27 @@ pub async fn is_connected(tx: &mut Tx, participant: &ParticipantId) -> Result<bo
         )
         .await?;
     Ok(point.is_some())
+}
+
+static CONNECTED: LazyLock<Listed> = LazyLock::new(|| {
+    let connection = role_code(PointRole::Connection);
+    let select = format!(
+        "SELECT p.participant FROM asked
+         JOIN settle_points p ON p.participant = asked.participant WHERE p.role = {connection}"
+    );
+    Listed::over("asked", &["participant"], &select)
+});
+
+/// One of these participants that has no connection point.
+pub(super) async fn unconnected<'a>(
+    tx: &mut Tx,
+    participants: &BTreeSet<&'a ParticipantId>,
+) -> Result<Option<&'a ParticipantId>, ServiceError> {
+    let asked = participants.iter().map(|p| args![p.as_str()]).collect();
+    let connected: Vec<(String,)> = CONNECTED.fetch(tx, asked).await?;
+    let connected: BTreeSet<String> = connected.into_iter().map(|(name,)| name).collect();
+    let mut asked = participants.iter().copied();
+    Ok(asked.find(|participant| !connected.contains(participant.as_str())))
 }
 
 /// A hold as it is stored.
@@ -151,35 +175,38 @@ pub(super) async fn open_holds(tx: &mut Tx, interval: Interval) -> Result<Vec<Ho
     rows.into_iter().map(hold_of).collect()
 }
 
-/// Gives back all of the hold that `kept` does not need, and closes it.
-pub(super) async fn close_hold(
+static CLOSE: LazyLock<Listed> = LazyLock::new(|| {
+    let update = "UPDATE settle_holds SET is_open = 0 FROM closed
+         WHERE settle_holds.order_id = closed.order_id";
+    Listed::over("closed", &["order_id"], update)
+});
+
+/// Gives back what of each hold is not kept, and closes them.
+pub(super) async fn close_holds(
     tx: &mut Tx,
     now: Timestamp,
-    hold: &Hold,
-    kept: i64,
+    holds: &[(Hold, i64)],
 ) -> Result<(), ServiceError> {
-    let rest = hold
-        .amount
-        .checked_sub(kept)
-        .filter(|rest| *rest >= 0)
-        .ok_or_else(|| {
+    let mut postings = Vec::with_capacity(holds.len());
+    for (hold, kept) in holds {
+        let rest = hold.amount.checked_sub(*kept).filter(|rest| *rest >= 0);
+        let rest = rest.ok_or_else(|| {
             let why = "its trades cost more than was held";
             ServiceError::Refused(format!("order {}: {why}", hold.order))
         })?;
-    if rest > 0 {
-        let accounts = (
-            Account::of(Chart::Held, &hold.participant),
-            Account::of(Chart::Available, &hold.participant),
-        );
-        let parts: [&[u8]; 1] = [hold.order.as_bytes()];
-        let posting = token_posting(hold.start, Purpose::Release, accounts, rest, &parts);
-        post(tx, now, &[posting]).await?;
+        if rest > 0 {
+            let accounts = (
+                Account::of(Chart::Held, &hold.participant),
+                Account::of(Chart::Available, &hold.participant),
+            );
+            let parts: [&[u8]; 1] = [hold.order.as_bytes()];
+            let purpose = Purpose::Release;
+            postings.push(token_posting(hold.start, purpose, accounts, rest, &parts));
+        }
     }
-    tx.execute(
-        "UPDATE settle_holds SET is_open = 0 WHERE order_id = $1",
-        args![hold.order.0],
-    )
-    .await?;
+    post(tx, now, &postings).await?;
+    let orders = holds.iter().map(|(hold, _)| args![hold.order.0]).collect();
+    CLOSE.all(tx, orders).await?;
     Ok(())
 }
 
@@ -190,7 +217,7 @@ pub(super) async fn close_hold(
 pub async fn release_hold(tx: &mut Tx, now: Timestamp, order: OrderId) -> Result<(), ServiceError> {
     tx.exclusive(LOCK).await?;
     match open_hold(tx, order).await? {
-        Some(hold) if hold.is_open => close_hold(tx, now, &hold, 0).await,
+        Some(hold) if hold.is_open => close_holds(tx, now, &[(hold, 0)]).await,
         _ => Ok(()),
     }
 }
