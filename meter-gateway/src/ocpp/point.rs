@@ -2,7 +2,7 @@
 //! jobs and time go in, and what is to be done comes out, in order.
 //!
 //! - A transaction is kept before its number is given out. The same start again (a charger repeats what it could not
-//!   deliver) gets the same number, the same stop has no effect.
+//!   deliver) gets the same number, the same stop has no effect. What could not be kept is kept when it is said again.
 //! - There is one call of ours under way at a time, as OCPP-J has it; three in a row without an answer end the connection.
 //! - A value that is not of this minute is no sample: after an outage chargers send what they had kept.
 //! - A connector is opened for one transaction by its `charger-session` lease, and to cards that are always welcome.
@@ -11,7 +11,7 @@ mod asks;
 mod calls;
 mod jobs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use domain::ids::Digest32;
 use domain::ocmf::PublicKey;
@@ -138,7 +138,7 @@ pub enum Out {
     Sample(usize, Box<Values>, Option<Identity>),
     /// Something of a device is wrong; one of the words of the status.
     Failed(usize, &'static str),
-    /// Keep this before anything that comes after it.
+    /// Keep this before anything that comes after it, and say so ([`Point::kept`]).
     Keep(Transaction),
     /// Keep a signed text: the transaction, the text, and why it is not believed.
     KeepSigned(Option<i64>, String, Option<String>),
@@ -175,6 +175,8 @@ pub struct Point {
     rules: Rules,
     connectors: BTreeMap<i64, Connector>,
     transactions: VecDeque<Transaction>,
+    /// Of these, which are not known to be on disk as they stand.
+    unkept: BTreeSet<i64>,
     next_id: i64,
     identity: Option<Identity>,
     connected_at: Option<Timestamp>,
@@ -217,6 +219,7 @@ impl Point {
             connectors: connectors.iter().map(connector).collect(),
             next_id: known.iter().map(|t| t.id).max().unwrap_or(0) + 1,
             transactions: known.into(),
+            unkept: BTreeSet::new(),
             identity: None,
             connected_at: None,
             greeted: false,
@@ -333,6 +336,24 @@ impl Point {
         }
         self.ask_next(at, &mut out);
         out
+    }
+
+    /// A transaction is on disk as it stands.
+    pub fn kept(&mut self, id: i64) {
+        self.unkept.remove(&id);
+    }
+
+    /// Lets a transaction be kept, before anything that comes after it.
+    fn keep(&mut self, transaction: Transaction, out: &mut Vec<Out>) {
+        self.unkept.insert(transaction.id);
+        out.push(Out::Keep(transaction));
+    }
+
+    /// The same for one that is said again, where it could not be kept before.
+    fn keep_again(&mut self, known: &Transaction, out: &mut Vec<Out>) {
+        if self.unkept.contains(&known.id) {
+            self.keep(known.clone(), out);
+        }
     }
 
     /// Counts a failure that is of no single connector at all of them.

@@ -1,9 +1,9 @@
 //! The socket that chargers come to, and one task for each charge point: it owns the connection, so nothing of one
 //! charger waits for another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use runtime::clock::Clock;
 use runtime::tls::ServerTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -33,7 +34,7 @@ use crate::poll::Sample;
 
 /// Shaking hands may take so long.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Handshakes at the same time; others wait.
+/// Handshakes at the same time; for a further one the oldest of who has most of them ends.
 const HANDSHAKES_MAX: usize = 64;
 /// Who has the wrong password waits so long for the answer.
 const WRONG_PASSWORD_PAUSE: Duration = Duration::from_secs(1);
@@ -102,7 +103,7 @@ impl Listener {
 
     /// Lets chargers in until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut shaking = Shaking::default();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -116,22 +117,59 @@ impl Listener {
                     continue;
                 }
             };
-            let permit = tokio::select! {
-                () = shutdown.cancelled() => return,
-                permit = Arc::clone(&room).acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
             let (tls, doors) = (self.tls.clone(), Arc::clone(&self.doors));
-            tokio::spawn(async move {
+            shaking.make_room(peer);
+            let welcoming = tokio::spawn(async move {
                 let shaken = timeout(HANDSHAKE_LIMIT, welcome(stream, peer, tls, &doors));
                 match shaken.await {
                     Ok(Ok(())) => {}
                     Ok(Err(why)) => tracing::info!(%peer, "a charger was not let in: {why}"),
                     Err(_) => tracing::info!(%peer, "a charger was not let in: too slow"),
                 }
-                drop(permit);
             });
+            shaking.add(peer, welcoming.abort_handle());
         }
+    }
+}
+
+/// The handshakes under way, oldest first, each with where it comes from. Whoever opens many connections and says
+/// nothing keeps nobody out but itself.
+#[derive(Default)]
+struct Shaking(VecDeque<(IpAddr, AbortHandle)>);
+
+impl Shaking {
+    fn add(&mut self, peer: SocketAddr, handle: AbortHandle) {
+        self.0.push_back((network_of(peer), handle));
+    }
+
+    /// Ends one where there are as many as there may be.
+    fn make_room(&mut self, peer: SocketAddr) {
+        self.0.retain(|(_, handle)| !handle.is_finished());
+        if self.0.len() < HANDSHAKES_MAX {
+            return;
+        }
+        let networks: Vec<IpAddr> = self.0.iter().map(|(network, _)| *network).collect();
+        if let Some((network, handle)) = surplus(&networks).and_then(|at| self.0.remove(at)) {
+            handle.abort();
+            tracing::info!(%network, %peer, "a handshake was ended to make room for another");
+        }
+    }
+}
+
+/// The oldest one of the network that has most of them.
+fn surplus(networks: &[IpAddr]) -> Option<usize> {
+    let count = |network: &IpAddr| networks.iter().filter(|other| *other == network).count();
+    // Of equals the first counts, so it is looked for from behind.
+    let places = networks.iter().enumerate().rev();
+    let most = places.max_by_key(|(_, network)| count(network));
+    most.map(|(at, _)| at)
+}
+
+/// Whose address it is: in IPv6 a household has a whole network of them.
+fn network_of(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(own) => Ipv6Addr::from_bits(own.to_bits() >> 64 << 64).into(),
+        other => other,
     }
 }
 
@@ -361,7 +399,7 @@ impl Seat {
         socket: &mut Option<Socket>,
         waiting: &mut Waiting,
     ) {
-        let mut todo: std::collections::VecDeque<Out> = out.into();
+        let mut todo: VecDeque<Out> = out.into();
         while let Some(one) = todo.pop_front() {
             let failed = match one {
                 Out::Send(text) => {
@@ -369,13 +407,16 @@ impl Seat {
                     is_lost.then_some("it takes no messages")
                 }
                 Out::HangUp(why) => Some(why),
-                Out::Keep(transaction) => {
-                    let kept = self.store.keep(&self.id, &transaction).await;
-                    kept.err().map(|error| {
+                Out::Keep(transaction) => match self.store.keep(&self.id, &transaction).await {
+                    Ok(()) => {
+                        self.point.kept(transaction.id);
+                        None
+                    }
+                    Err(error) => {
                         tracing::error!(charger = self.id, "a transaction was not kept: {error}");
-                        "its transaction could not be kept"
-                    })
-                }
+                        Some("its transaction could not be kept")
+                    }
+                },
                 other => {
                     self.pass_on(other, waiting).await;
                     None
@@ -446,5 +487,22 @@ async fn sent(socket: &mut Option<Socket>, message: Message) -> bool {
     match socket {
         Some(open) => matches!(timeout(SEND_LIMIT, open.send(message)).await, Ok(Ok(()))),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_by_the_oldest_of_who_has_most() {
+        let at = |text: &str| network_of(text.parse().unwrap());
+        let [alone, many, also] = [at("192.0.2.1:1"), at("192.0.2.2:1"), at("[2001:db8::1]:1")];
+        assert_eq!(surplus(&[]), None);
+        assert_eq!(surplus(&[alone, many, also, many]), Some(1));
+        assert_eq!(surplus(&[many, alone, many, alone]), Some(0));
+        let neighbours = at("[2001:db8::ffff:1]:9");
+        assert_eq!(surplus(&[alone, many, also, neighbours]), Some(2));
+        assert_eq!(at("[::ffff:192.0.2.1]:5"), alone);
     }
 }

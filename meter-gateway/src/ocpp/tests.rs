@@ -188,6 +188,7 @@ fn a_transaction_said_twice_is_one_and_is_kept_before_its_number_is_told() {
         .iter()
         .position(|o| matches!(o, Out::Send(t) if t.contains("transactionId")));
     assert!(kept < told.unwrap(), "{out:?}");
+    point.kept(1);
     // The same message again, and the same start in a new message after a new connection.
     let (again, out) = call(&mut point, 6, "s1", "StartTransaction", &start("HOST", 5));
     assert_eq!(again, answer);
@@ -207,6 +208,7 @@ fn a_transaction_said_twice_is_one_and_is_kept_before_its_number_is_told() {
         _ => None,
     });
     assert_eq!(ended.unwrap().meter_wh, 4000);
+    point.kept(1);
     let (answer, out) = call(&mut point, 21, "e2", "StopTransaction", &stop);
     assert!(answer[0] == 3 && !out.iter().any(|o| matches!(o, Out::Keep(_))));
     // One that nobody knows is taken, or the charger would say it for ever.
@@ -214,6 +216,38 @@ fn a_transaction_said_twice_is_one_and_is_kept_before_its_number_is_told() {
     let (answer, out) = call(&mut point, 22, "e3", "StopTransaction", &strange);
     assert_eq!(answer[0], 3);
     assert!(out.contains(&Out::Failed(DEVICE, "unknown_transaction")));
+}
+
+#[test]
+fn what_could_not_be_kept_is_kept_before_it_is_answered_when_it_is_said_again() {
+    let mut point = present(rules(), Vec::new());
+    let is_kept_first = |out: &[Out]| {
+        let kept = out.iter().position(|o| matches!(o, Out::Keep(_)));
+        let told = out
+            .iter()
+            .position(|o| matches!(o, Out::Send(t) if t.starts_with("[3")));
+        kept.is_some() && kept < told
+    };
+    let (_, out) = call(&mut point, 5, "s1", "StartTransaction", &start("HOST", 5));
+    assert!(is_kept_first(&out), "{out:?}");
+    // The disk was full: the connection ends, and the charger says it again in another.
+    point.lost();
+    point.connected(at(10));
+    let (answer, out) = call(&mut point, 11, "s2", "StartTransaction", &start("HOST", 5));
+    assert!(is_kept_first(&out), "{out:?}");
+    let id = answer[2]["transactionId"].clone();
+    point.kept(id.as_i64().unwrap());
+
+    let stop = json!({"transactionId": id, "meterStop": 4000, "timestamp": time(20)});
+    let (_, out) = call(&mut point, 20, "e1", "StopTransaction", &stop);
+    assert!(is_kept_first(&out), "{out:?}");
+    point.lost();
+    point.connected(at(30));
+    let (_, out) = call(&mut point, 31, "e2", "StopTransaction", &stop);
+    assert!(is_kept_first(&out), "{out:?}");
+    point.kept(id.as_i64().unwrap());
+    let (_, out) = call(&mut point, 32, "e3", "StopTransaction", &stop);
+    assert!(!out.iter().any(|o| matches!(o, Out::Keep(_))), "{out:?}");
 }
 
 #[test]

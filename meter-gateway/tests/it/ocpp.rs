@@ -215,6 +215,30 @@ async fn a_charger_comes_counts_and_is_let_in_and_limited() {
     gateway.wait().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_keep_no_charger_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let platform = platform(dir.path()).await;
+    let stop = CancellationToken::new();
+    let config = with_charger(dir.path(), &platform, Vec::new());
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    let address = gateway.chargers().unwrap().address().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Half as long as a handshake may take.
+    let comes = timeout(
+        Duration::from_secs(5),
+        Charger::come(address, "CP-1", PASSWORD),
+    );
+    let mut charger = comes.await.expect("it had to wait").unwrap();
+    let answer = charger.call("Heartbeat", json!({})).await;
+    assert!(answer["currentTime"].is_string(), "{answer}");
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
+
 /// The Python charger, ended with the test.
 struct Python(Child);
 

@@ -273,7 +273,8 @@ impl Point {
             let (one, other) = ((t.connector, &t.tag), (connector, &tag));
             one == other && t.started == started && t.meter_start_wh == meter_start_wh
         };
-        if let Some(known) = self.transactions.iter().rev().find(same) {
+        if let Some(known) = self.transactions.iter().rev().find(same).cloned() {
+            self.keep_again(&known, out);
             return written(&StartTransactionResponse {
                 id_tag_info: info(known.accepted),
                 transaction_id: known.id,
@@ -302,15 +303,17 @@ impl Point {
                 transaction.by_session = true;
             }
         }
-        if self.transactions.len() == TRANSACTIONS_MAX {
-            self.transactions.pop_front();
+        if self.transactions.len() == TRANSACTIONS_MAX
+            && let Some(oldest) = self.transactions.pop_front()
+        {
+            self.unkept.remove(&oldest.id);
         }
         let answer = StartTransactionResponse {
             id_tag_info: info(accepted),
             transaction_id: transaction.id,
         };
         self.transactions.push_back(transaction.clone());
-        out.push(Out::Keep(transaction));
+        self.keep(transaction, out);
         written(&answer)
     }
 
@@ -342,6 +345,8 @@ impl Point {
             return written(&answer);
         };
         if known.stop.is_some() {
+            let known = known.clone();
+            self.keep_again(&known, out);
             return written(&answer);
         }
         let is_nonsense = stop.meter_wh < known.meter_start_wh;
@@ -361,7 +366,7 @@ impl Point {
                 }
             }
         }
-        out.push(Out::Keep(ended));
+        self.keep(ended, out);
         written(&answer)
     }
 }
