@@ -1,6 +1,7 @@
 //! Tokens in and out by hand: one operator asks, another confirms, and what was asked ends by itself when nobody does.
 //!
-//! A withdrawal takes its tokens out of what can be spent at once, and out of the world when it is confirmed. Where it is
+//! A withdrawal takes its tokens out of what can be spent at once, and out of the world when it is confirmed. What is
+//! owed on the statement stays. Where it is
 //! paid to is changed the same way, and counts only after a delay, so that who took over an account cannot
 //! empty it before somebody has seen it.
 
@@ -334,20 +335,40 @@ async fn check_and_hold(
                     "it is not known where withdrawals of {participant} are paid to: `commonwatt tokens payout`"
                 ));
             };
-            let free = Money::from_nano(balance(tx, Chart::Available, participant).await?);
-            if free < new.amount {
-                return refuse(format!(
-                    "{participant} can spend {free} tokens, less than {}: what is held for orders or kept for \
-                     later runs cannot be withdrawn",
-                    new.amount
-                ));
-            }
+            may_leave(tx, participant, new.amount).await?;
             let accounts = (Chart::Available, Chart::Withdrawing);
             move_tokens(tx, at, Purpose::WithdrawalHold, accounts, new, id).await?;
             Ok(Some(paid_to))
         }
         TokenKind::Payout => Ok(None),
     }
+}
+
+/// What can be spent may leave, but for what the participant owes on its statement: nobody takes tokens out while the
+/// community waits for its money.
+async fn may_leave(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    amount: Money,
+) -> Result<(), ServiceError> {
+    let free = Money::from_nano(balance(tx, Chart::Available, participant).await?);
+    if free < amount {
+        return refuse(format!(
+            "{participant} can spend {free} tokens, less than {amount}: what is held for orders or kept for \
+             later runs cannot be withdrawn"
+        ));
+    }
+    let statement = Money::from_nano(balance(tx, Chart::Statement, participant).await?);
+    let owed = statement.min(Money::ZERO);
+    let most = Money::from_nano(free.nano().saturating_add(owed.nano()).max(0));
+    if most < amount {
+        let owed = Money::from_nano(owed.nano().saturating_neg());
+        return refuse(format!(
+            "{participant} can withdraw {most} tokens, less than {amount}: of its {free} it owes {owed} on its \
+             statement, which has to be paid first"
+        ));
+    }
+    Ok(())
 }
 
 async fn move_tokens(

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use domain::ids::{PostingId, timed_id};
 use domain::money::Money;
 use domain::order::Side;
-use domain::posting::{Asset, Chart};
+use domain::posting::{Account, Asset, Chart, Posting, Purpose};
 use domain::time::Timestamp;
 use proptest::prelude::*;
 use runtime::args;
 use settlement::service::{
     Moment, NewTokenRequest, PAYOUT_DELAY_S, REQUEST_LIFE_S, ServiceError, TokenKind, TokenState,
-    bond_stake, cancel_tokens, check_books, confirm_tokens, expire_tokens, issue_stake,
+    bond_stake, cancel_tokens, check_books, confirm_tokens, expire_tokens, issue_stake, post,
     release_unbonded, request_tokens, token_requests, unbond_stake,
 };
 
@@ -367,6 +368,57 @@ async fn a_changed_payout_counts_after_a_delay_and_can_be_cancelled_until_then()
     life.confirm(after, 1).await;
     assert_ne!(life.request(after).await.state, TokenState::Confirmed);
     check_books(&life.world.db).await.unwrap();
+}
+
+/// The utility's bill of so many nano-tokens, on a home's statement.
+async fn owes(life: &Life, home: usize, amount: i64) {
+    let posting = Posting {
+        id: PostingId(timed_id(life.now, 1, "test", &[&amount.to_be_bytes()])),
+        asset: Asset::Token,
+        debit: Account::of(Chart::Statement, &who(HOMES[home])),
+        credit: Account::common(Chart::Utility),
+        amount,
+        purpose: Purpose::UtilityDeviation,
+        interval: None,
+        run: None,
+        reference: None,
+    };
+    let mut tx = life.world.db.begin().await.unwrap();
+    post(&mut tx, life.now, &[posting]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_home_that_owes_withdraws_only_what_goes_beyond_it() {
+    let mut life = born().await;
+    let deposit = asked(&mut life, TokenKind::Deposit, 5_000_000_000).await;
+    life.confirm(deposit, 1).await;
+    let payout = asked(&mut life, TokenKind::Payout, 0).await;
+    life.confirm(payout, 1).await;
+    owes(&life, 0, 3_000_000_000).await;
+    let mut new = NewTokenRequest {
+        kind: TokenKind::Withdrawal,
+        participant: who(HOMES[0]),
+        amount: Money::from_nano(2_000_000_001),
+        reference: "too much".to_owned(),
+        payout: None,
+    };
+    let mut tx = life.world.db.begin().await.unwrap();
+    let refused = request_tokens(&mut tx, life.moment(), OPERATORS[0], &new).await;
+    let why = refused.unwrap_err().to_string();
+    assert!(
+        why.contains("can withdraw 2.000000000 tokens") && why.contains("owes 3.000000000 on its"),
+        "{why}"
+    );
+    new.amount = Money::from_nano(2_000_000_000);
+    let taken = request_tokens(&mut tx, life.moment(), OPERATORS[0], &new).await;
+    assert_eq!(taken.unwrap().state, TokenState::Open);
+    // What it owes now is all that it has.
+    new.reference = "nothing is left".to_owned();
+    new.amount = Money::from_nano(1);
+    let refused = request_tokens(&mut tx, life.moment(), OPERATORS[0], &new).await;
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains("can withdraw 0.000000000 tokens"), "{why}");
 }
 
 #[tokio::test]
