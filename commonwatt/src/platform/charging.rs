@@ -14,14 +14,13 @@ mod plan;
 mod shown;
 mod story;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use domain::energy::Energy;
-use domain::ids::{Digest32, GatewayId, ParticipantId, PointId};
+use domain::ids::{GatewayId, ParticipantId, PointId};
 use domain::money::{Money, Price};
 use domain::reading::{Obis, Reading};
 use domain::time::{Interval, Timestamp};
@@ -55,10 +54,8 @@ pub(crate) struct Desk {
     offers: Mutex<BTreeMap<(Timestamp, String), Offered>>,
     running: tokio::sync::Mutex<BTreeMap<String, Running>>,
     signer: Signer,
-    /// The last command to each station that was a session's own, by its sequence.
-    own: Mutex<BTreeMap<String, u64>>,
-    /// The sequence of the last command to a station.
-    told: AtomicU64,
+    /// Stations that still let a driver in and could not be told that nobody comes any more.
+    left_open: Mutex<BTreeSet<String>>,
 }
 
 /// A session that has not ended.
@@ -72,7 +69,7 @@ pub(crate) struct Running {
     /// The interval for which its energy was ordered last.
     ordered: Option<Interval>,
     /// The command by which the station lets the driver in.
-    let_in: Option<Digest32>,
+    let_in: Option<entry::LetIn>,
 }
 
 impl Desk {
@@ -95,21 +92,8 @@ impl Desk {
             offers: Mutex::default(),
             running: tokio::sync::Mutex::default(),
             signer,
-            own: Mutex::default(),
-            told: AtomicU64::new(0),
+            left_open: Mutex::default(),
         })
-    }
-
-    /// The sequence of the next command: the time, and above that of the one before.
-    fn next_sequence(&self, now: Timestamp) -> u64 {
-        let at = u64::try_from(now.unix_ms()).unwrap_or(0);
-        let next = |last: u64| at.max(last.saturating_add(1));
-        let before = self
-            .told
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(next(last))
-            });
-        next(before.unwrap_or_else(|last| last))
     }
 
     /// The key that checks this platform's OCMF, in hex.
@@ -140,15 +124,15 @@ fn replayed(stored: StoredSession) -> anyhow::Result<Running> {
     })
 }
 
-/// Takes up the sessions that had not ended when the platform stopped, however long ago. A damaged one is left out,
-/// and said: its money stays held until somebody has looked.
+/// Takes up the sessions that had not ended when the platform stopped, however long ago, and what their stations were
+/// told. A damaged one is left out, and said: its money stays held until somebody has looked.
 pub(super) async fn load(shared: &Shared) -> anyhow::Result<()> {
     let mut running = shared.charging.running.lock().await;
     let mut after = String::new();
     loop {
         let page = books::charging_unfinished(&shared.db, &after).await?;
         let Some((last, _)) = page.last() else {
-            return Ok(());
+            break;
         };
         after.clone_from(last);
         for (session, stored) in page {
@@ -162,6 +146,39 @@ pub(super) async fn load(shared: &Shared) -> anyhow::Result<()> {
             }
         }
     }
+    let now = shared.clock.now();
+    for station in &shared.site.stations {
+        let name = station.asks.id.as_str();
+        let mut own = running.values_mut();
+        let one = own.find(|one| one.promise.quote.station == name);
+        take_up(shared, name, one, now).await?;
+    }
+    Ok(())
+}
+
+/// What a station was told before the platform stopped: its session goes on from that, and where none runs any more it
+/// lets nobody in.
+async fn take_up(
+    shared: &Shared,
+    station: &str,
+    one: Option<&mut Running>,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let opened = entry::opened(shared, station, now).await?;
+    let told_until = plan::told_until(shared, station, now).await?;
+    match one {
+        Some(one) => {
+            let is_its = |at: Timestamp| at >= one.promise.quote.offered_at;
+            one.let_in = opened.filter(|opened| is_its(opened.since));
+            one.told_until = told_until;
+            if opened.is_some() && one.let_in.is_none() {
+                entry::close(shared, station, now).await;
+            }
+        }
+        None if opened.is_some() => entry::close(shared, station, now).await,
+        None => {}
+    }
+    Ok(())
 }
 
 /// A session by its name, running or ended; none where there is none.
@@ -216,11 +233,15 @@ pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> 
         .map(|one| one.promise.host.clone())
         .collect();
     energy::sweep(shared, &busy, now).await?;
+    let stations = running.values().map(|one| &one.promise.quote.station);
+    let stations: Vec<String> = stations.cloned().collect();
+    entry::close_again(shared, &stations, now).await;
     anyhow::ensure!(!failed, "not every charging session went on");
     Ok(())
 }
 
 async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::Result<Running> {
+    let was_running = is_running(&one);
     let mut tx = shared.db.begin().await?;
     for (at, event) in metered(shared, &one).await? {
         step(&mut tx, shared, &mut one, at, event).await?;
@@ -232,14 +253,29 @@ async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::R
     }
     step(&mut tx, shared, &mut one, now, Event::Tick).await?;
     tx.commit().await?;
-    plan::tell(shared, &mut one, now).await;
+    tell(shared, &mut one, was_running, now).await;
     // The session's own steps are kept by now; an order that fails is tried again at the next beat.
     if let Err(error) = energy::order(shared, &mut one, now).await {
         let session = &one.promise.quote.session;
         tracing::error!(session, "its energy could not be ordered: {error:#}");
     }
-    entry::tell(shared, &mut one, now).await;
     Ok(one)
+}
+
+/// Whether a car may charge for it.
+fn is_running(one: &Running) -> bool {
+    matches!(one.session.state(), State::Authorised | State::Active)
+}
+
+/// Tells the station what has become of its session. One that opens by the platform's word is closed at the end; any
+/// other gives nothing for a while, whatever has ended the session.
+async fn tell(shared: &Shared, one: &mut Running, was_running: bool, now: Timestamp) {
+    let has_ended = was_running && !is_running(one);
+    match has_ended && !entry::takes_sessions(shared, one) {
+        true => plan::end(shared, one, now).await,
+        false => plan::tell(shared, one, now).await,
+    }
+    entry::tell(shared, one, now).await;
 }
 
 /// The events of the readings that are new to a session.
@@ -434,7 +470,6 @@ pub(crate) async fn open(
     step(&mut tx, shared, &mut one, now, Event::Accepted).await?;
     tx.commit().await?;
     if !matches!(one.session.state(), State::Closed(_)) {
-        // The session before may have kept the station from charging for a while.
         plan::allow(shared, &one, now).await;
         running.insert(name, one.clone());
     }
@@ -452,16 +487,14 @@ pub(crate) async fn stop(
         return Ok(None);
     };
     let mut one = one.clone();
+    let was_running = is_running(&one);
     let mut tx = shared.db.begin().await?;
     for (at, event) in metered(shared, &one).await? {
         step(&mut tx, shared, &mut one, at, event).await?;
     }
     step(&mut tx, shared, &mut one, now, Event::Stop).await?;
     tx.commit().await?;
-    match entry::takes_sessions(shared, &one) {
-        true => entry::tell(shared, &mut one, now).await,
-        false => plan::end(shared, &one, now).await,
-    }
+    tell(shared, &mut one, was_running, now).await;
     match one.session.state() {
         State::Closed(_) => drop(running.remove(session)),
         _ => drop(running.insert(session.to_owned(), one.clone())),

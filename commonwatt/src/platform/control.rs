@@ -1,7 +1,9 @@
-//! The way of the operator's commands to gateways, and of the gateways' answers back: forwarded as they
-//! were signed, and every one of both kept.
+//! The way of commands to gateways, and of the gateways' answers back: forwarded as they were signed, and every one of
+//! both kept. All are signed with the operator's key; on whose account one came is kept beside it: the operator's own
+//! word, a charging session's, or the market's.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use domain::command::{Ack, Act, Command, LEASE_MAX_S, Outcome, SetPoint};
@@ -22,7 +24,7 @@ const CONFIRMED_WITHIN_S: i64 = 120;
 const ACKS_MAX: i64 = 256;
 
 /// The tables of commands and answers.
-pub(super) const MIGRATIONS: &[Migration] = &[COMMANDS, BY_TIME, NEWEST_FIRST];
+pub(super) const MIGRATIONS: &[Migration] = &[COMMANDS, BY_TIME, NEWEST_FIRST, LAST_WORD];
 
 const BY_TIME: Migration = Migration {
     version: 4002,
@@ -36,6 +38,24 @@ const NEWEST_FIRST: Migration = Migration {
     description: "a gateway's newest commands are found by their time",
     sqlite: "CREATE INDEX control_command_newest ON control_command (gateway, taken_ms)",
     postgres: "CREATE INDEX control_command_newest ON control_command (gateway, taken_ms)",
+};
+
+/// Rows from before have none of this; no lease of theirs lasts longer than a day.
+const LAST_WORD: Migration = Migration {
+    version: 4004,
+    description: "the last command to a set-point is found at once, and on whose account it came",
+    sqlite: "
+ALTER TABLE control_command ADD COLUMN device TEXT;
+ALTER TABLE control_command ADD COLUMN set_point TEXT;
+ALTER TABLE control_command ADD COLUMN sequence INTEGER;
+ALTER TABLE control_command ADD COLUMN origin TEXT;
+CREATE INDEX control_command_last ON control_command (gateway, device, set_point, sequence);",
+    postgres: "
+ALTER TABLE control_command ADD COLUMN device TEXT;
+ALTER TABLE control_command ADD COLUMN set_point TEXT;
+ALTER TABLE control_command ADD COLUMN sequence BIGINT;
+ALTER TABLE control_command ADD COLUMN origin TEXT;
+CREATE INDEX control_command_last ON control_command (gateway, device, set_point, sequence);",
 };
 
 const COMMANDS: Migration = Migration {
@@ -83,16 +103,19 @@ CREATE TRIGGER control_ack_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON co
     FOR EACH STATEMENT EXECUTE FUNCTION control_append_only();",
 };
 
-/// Commands to one gateway that are looked through for the newest to a device.
-const NEWEST_MAX: i64 = 4_096;
-const NEWEST: &str = "SELECT message FROM control_command WHERE gateway = $1 AND taken_ms >= $2
-    ORDER BY taken_ms DESC LIMIT $3";
-const KEEP: &str = "INSERT INTO control_command (digest, gateway, message, taken_ms)
-    VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO NOTHING";
+/// Commands to one gateway, of those that were kept without their device, that are looked through for the newest.
+const UNNAMED_MAX: i64 = 4_096;
+const LAST: &str = "SELECT digest, message, origin, taken_ms FROM control_command
+    WHERE gateway = $1 AND device = $2 AND set_point = $3 ORDER BY sequence DESC, taken_ms DESC LIMIT 1";
+const UNNAMED: &str = "SELECT digest, message FROM control_command
+    WHERE gateway = $1 AND device IS NULL AND taken_ms >= $2 ORDER BY taken_ms DESC LIMIT $3";
+const KEEP: &str = "INSERT INTO control_command
+    (digest, gateway, message, taken_ms, device, set_point, sequence, origin)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (digest) DO NOTHING";
 const GATEWAY: &str = "SELECT gateway FROM control_command WHERE digest = $1";
 const ACKS: &str = "SELECT message FROM control_ack WHERE command = $1 ORDER BY heard_ms, message";
 const RECENT: &str = "SELECT digest, message FROM control_command WHERE taken_ms >= $1
-    ORDER BY taken_ms DESC LIMIT $2";
+    AND (origin IS NULL OR origin <> 'market') ORDER BY taken_ms DESC LIMIT $2";
 const COUNT_ACKS: &str = "SELECT COUNT(*) FROM control_ack WHERE command = $1";
 const KEEP_ACK: &str = "INSERT INTO control_ack (command, message, heard_ms)
     VALUES ($1, $2, $3) ON CONFLICT (command, message) DO NOTHING";
@@ -107,13 +130,47 @@ pub(crate) struct Forward {
 pub(crate) struct Desk {
     forwards: mpsc::Sender<Forward>,
     heard: Notify,
+    /// The sequence of the platform's last command.
+    told: AtomicU64,
+}
+
+/// On whose account a command came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// The operator's word, for the grid say.
+    Operator,
+    /// A charging session's, by its plan, its beginning or its end.
+    Session,
+    /// A trade's: a battery does what its standing order has bought or sold.
+    Market,
+}
+
+impl Origin {
+    /// The word that is stored; none for the operator's.
+    const fn word(self) -> Option<&'static str> {
+        match self {
+            Origin::Operator => None,
+            Origin::Session => Some("session"),
+            Origin::Market => Some("market"),
+        }
+    }
+
+    fn of(stored: Option<&str>) -> Self {
+        let all = [Origin::Session, Origin::Market];
+        let known = all.into_iter().find(|one| one.word() == stored);
+        known.unwrap_or(Origin::Operator)
+    }
 }
 
 /// The desk, and the end that the link to the broker reads.
 pub(super) fn desk() -> (Desk, mpsc::Receiver<Forward>) {
     let (forwards, waiting) = mpsc::channel(FORWARDS_MAX);
-    let heard = Notify::new();
-    (Desk { forwards, heard }, waiting)
+    let desk = Desk {
+        forwards,
+        heard: Notify::new(),
+        told: AtomicU64::new(0),
+    };
+    (desk, waiting)
 }
 
 /// Why a command was not forwarded.
@@ -138,12 +195,51 @@ impl Desk {
     pub(crate) fn next_answer(&self) -> impl Future<Output = ()> {
         self.heard.notified()
     }
+
+    /// The sequence of the next command: the time, and above that of the one before.
+    fn next_sequence(&self, now: Timestamp) -> u64 {
+        let at = u64::try_from(now.unix_ms()).unwrap_or(0);
+        let next = |last: u64| at.max(last.saturating_add(1));
+        let before = self
+            .told
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(next(last))
+            });
+        next(before.unwrap_or_else(|last| last))
+    }
 }
 
-/// Verifies a command, keeps it and sends it on its way. The same bytes again are sent again, and do
+/// Signs a command of the platform's own and sends it on its way.
+pub(super) async fn tell(
+    shared: &Shared,
+    origin: Origin,
+    (gateway, device): (GatewayId, String),
+    now: Timestamp,
+    act: Act,
+) -> Result<Verified<Command>, NotForwarded> {
+    let command = Command {
+        gateway,
+        device,
+        sequence: shared.control.next_sequence(now),
+        issued_at: now,
+        act,
+    };
+    let signed = Signed::sign(&shared.community.operator, &shared.site.community, &command);
+    forward_for(shared, origin, signed.as_bytes().to_vec()).await
+}
+
+/// Verifies an operator's command, keeps it and sends it on its way. The same bytes again are sent again, and do
 /// nothing at the gateway.
 pub(crate) async fn forward(
     shared: &Shared,
+    bytes: Vec<u8>,
+) -> Result<Verified<Command>, NotForwarded> {
+    forward_for(shared, Origin::Operator, bytes).await
+}
+
+async fn forward_for(
+    shared: &Shared,
+    origin: Origin,
     bytes: Vec<u8>,
 ) -> Result<Verified<Command>, NotForwarded> {
     let operator = PublicKey::of(&shared.community.operator);
@@ -156,19 +252,29 @@ pub(crate) async fn forward(
     }
     let room = shared.control.forwards.try_reserve();
     let room = room.map_err(|_| NotForwarded::Full)?;
-    let kept = keep(shared, &verified).await;
+    let kept = keep(shared, &verified, origin).await;
     kept.map_err(NotForwarded::Broken)?;
     room.send(Forward { gateway, bytes });
     Ok(verified)
 }
 
-async fn keep(shared: &Shared, command: &Verified<Command>) -> anyhow::Result<()> {
+async fn keep(shared: &Shared, command: &Verified<Command>, origin: Origin) -> anyhow::Result<()> {
     let mut tx = shared.db.begin().await?;
-    let (digest, gateway) = (command.digest().0, command.message().gateway.as_str());
-    let message = command.signed().as_bytes().to_vec();
+    let signed = command.signed().as_bytes().to_vec();
     let now_ms = shared.clock.now().unix_ms();
-    tx.execute(KEEP, args![digest, gateway, message, now_ms])
-        .await?;
+    let (digest, command) = (command.digest().0, command.message());
+    let values = args![
+        digest,
+        command.gateway.as_str(),
+        signed,
+        now_ms,
+        command.device.as_str(),
+        command.act.set_point().word(),
+        // What does not fit is above all that does.
+        i64::try_from(command.sequence).unwrap_or(i64::MAX),
+        origin.word().map(str::to_owned),
+    ];
+    tx.execute(KEEP, values).await?;
     Ok(tx.commit().await?)
 }
 
@@ -206,27 +312,74 @@ pub(super) async fn hear(
     Ok(())
 }
 
-/// The command about a set-point of a device that has the last word, of those taken since then.
-pub(super) async fn newest(
+/// A command with what is kept beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Last {
+    pub(super) digest: Digest32,
+    pub(super) command: Command,
+    pub(super) origin: Origin,
+}
+
+impl Last {
+    /// Its value and the end of its lease, where that runs now.
+    pub(super) fn held(&self, now: Timestamp) -> Option<(i64, Timestamp)> {
+        match self.command.act {
+            Act::Set {
+                value, expires_at, ..
+            } if now < expires_at => Some((value, expires_at)),
+            _ => None,
+        }
+    }
+}
+
+/// The command about a set-point of a device that has the last word, where its lease may still run.
+pub(super) async fn last(
     db: &Db,
     gateway: &GatewayId,
     (device, set_point): (&str, SetPoint),
-    since: Timestamp,
-) -> anyhow::Result<Option<Command>> {
-    let rows: Vec<(Vec<u8>,)> = db
-        .fetch_all(NEWEST, args![gateway.as_str(), since.unix_ms(), NEWEST_MAX])
-        .await?;
-    let mut newest: Option<Command> = None;
-    for (bytes,) in rows {
+    now: Timestamp,
+) -> anyhow::Result<Option<Last>> {
+    type Row = (Vec<u8>, Vec<u8>, Option<String>, i64);
+    // No lease is longer, so no command before that stands.
+    let since_ms = now.plus_s(-LEASE_MAX_S).unix_ms();
+    let place = args![gateway.as_str(), device, set_point.word()];
+    let found: Option<Row> = db.fetch_optional(LAST, place).await?;
+    let Some((digest, bytes, origin, taken_ms)) = found else {
+        return last_unnamed(db, gateway, (device, set_point), since_ms).await;
+    };
+    if taken_ms < since_ms {
+        return Ok(None);
+    }
+    Ok(Some(Last {
+        digest: digest_of(digest)?,
+        command: command_of(bytes)?,
+        origin: Origin::of(origin.as_deref()),
+    }))
+}
+
+/// The same among the commands that an older program has kept.
+async fn last_unnamed(
+    db: &Db,
+    gateway: &GatewayId,
+    (device, set_point): (&str, SetPoint),
+    since_ms: i64,
+) -> anyhow::Result<Option<Last>> {
+    let values = args![gateway.as_str(), since_ms, UNNAMED_MAX];
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(UNNAMED, values).await?;
+    let mut last: Option<Last> = None;
+    for (digest, bytes) in rows {
         let command = command_of(bytes)?;
-        let later = newest
-            .as_ref()
-            .is_none_or(|known| known.sequence < command.sequence);
-        if command.device == device && command.act.set_point() == set_point && later {
-            newest = Some(command);
+        let is_it = command.device == device && command.act.set_point() == set_point;
+        let before = last.as_ref().map(|known| known.command.sequence);
+        if is_it && before < Some(command.sequence) {
+            last = Some(Last {
+                digest: digest_of(digest)?,
+                command,
+                origin: Origin::Operator,
+            });
         }
     }
-    Ok(newest)
+    Ok(last)
 }
 
 /// The answers to a command, oldest first; `None` where there was no such command.
@@ -257,17 +410,14 @@ pub(crate) struct Kept {
     pub(crate) answers: Vec<Ack>,
 }
 
-/// The commands since `from` that limit a device, newest first, of the `most` newest of all.
+/// The commands since `from` that limit a device, newest first, of the `most` newest of all but the market's.
 pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Result<Vec<Kept>> {
     let rows: Vec<(Vec<u8>, Vec<u8>)> = db
         .fetch_all(RECENT, args![from.unix_ms(), i64::from(most)])
         .await?;
     let mut kept = Vec::with_capacity(rows.len());
     for (digest, message) in rows {
-        let digest: [u8; 32] = digest
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("a stored command's digest is damaged"))?;
-        let digest = Digest32(digest);
+        let digest = digest_of(digest)?;
         let command = command_of(message)?;
         if command.act.set_point() == SetPoint::ChargerSession {
             continue;
@@ -282,10 +432,11 @@ pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Resul
 }
 
 const SINCE: &str = "SELECT digest, message FROM control_command WHERE taken_ms >= $1
-    ORDER BY taken_ms, digest";
+    AND (origin IS NULL OR origin <> 'market') ORDER BY taken_ms, digest";
 
 /// How many set-points have a lease that runs and are not known to be held: refused, not shown by the device,
-/// or not confirmed in time. The newest command to a set-point counts.
+/// or not confirmed in time. The newest command to a set-point counts. What a battery does of its trades is its home's
+/// affair and counted by its meter.
 pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
     let since = now.plus_s(-LEASE_MAX_S).unix_ms();
     let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(SINCE, args![since]).await?;
@@ -320,6 +471,13 @@ pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
         }
     }
     Ok(count)
+}
+
+fn digest_of(stored: Vec<u8>) -> anyhow::Result<Digest32> {
+    let digest: Result<[u8; 32], _> = stored.try_into();
+    digest
+        .map(Digest32)
+        .map_err(|_| anyhow::anyhow!("a stored command's digest is damaged"))
 }
 
 /// A command that was verified when it was stored.

@@ -248,6 +248,12 @@ impl Session {
         self.meter.as_ref().map_or(Energy::ZERO, Meter::energy)
     }
 
+    /// Whether the car has what was wished for, so that the station gives no more.
+    #[must_use]
+    pub fn has_enough(&self) -> bool {
+        self.meter.as_ref().is_some_and(Meter::has_enough)
+    }
+
     /// Average power while it charged, in W; none before that is known.
     #[must_use]
     pub fn power_w(&self) -> Option<u32> {

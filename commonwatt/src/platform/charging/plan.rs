@@ -1,15 +1,13 @@
 //! A plan is kept by the station's own current limit: a lease of 0 A for every interval that is not in it. And what
 //! keeps the car from charging otherwise: the operator's own limit (the grid has no room), or a station without power.
 
-use std::sync::PoisonError;
-
-use domain::command::{Act, Command, LEASE_MAX_S, SetPoint};
+use domain::command::{Act, SetPoint};
 use domain::ids::Digest32;
-use domain::signed::Signed;
 use domain::time::{Interval, Timestamp};
 use settlement::charging::session::{Event, State};
 
-use super::{Running, device_of};
+use super::{Running, device_of, is_running};
+use crate::platform::control::{Last, Origin};
 use crate::platform::{Shared, control};
 
 /// How long a station is kept from charging after a session was stopped.
@@ -42,18 +40,27 @@ pub(super) struct Against {
     powerless: Option<bool>,
 }
 
-/// The sequence of the last command to a station that was a session's own, since the platform runs.
-fn last_own(shared: &Shared, station: &str) -> Option<u64> {
-    let own = shared.charging.own.lock();
-    own.unwrap_or_else(PoisonError::into_inner)
-        .get(station)
-        .copied()
+/// The last word to a station about a set-point, where it was a session's own.
+pub(super) async fn last_own(
+    shared: &Shared,
+    (station, set_point): (&str, SetPoint),
+    now: Timestamp,
+) -> anyhow::Result<Option<Last>> {
+    let Some((gateway, device)) = device_of(shared, station) else {
+        return Ok(None);
+    };
+    let last = control::last(&shared.db, &gateway, (&device, set_point), now).await?;
+    Ok(last.filter(|last| last.origin == Origin::Session))
 }
 
-fn note_own(shared: &Shared, station: &str, sequence: u64) {
-    let own = shared.charging.own.lock();
-    let mut own = own.unwrap_or_else(PoisonError::into_inner);
-    own.insert(station.to_owned(), sequence);
+/// Until when a station was told by a session to give nothing, where that time is not over.
+pub(super) async fn told_until(
+    shared: &Shared,
+    station: &str,
+    now: Timestamp,
+) -> anyhow::Result<Option<Timestamp>> {
+    let last = last_own(shared, (station, SetPoint::ChargerCurrentMa), now).await?;
+    Ok(last.and_then(|last| last.held(now)).map(|(_, until)| until))
 }
 
 /// What stands against charging at this moment.
@@ -69,18 +76,9 @@ pub(super) async fn standing(
             powerless: None,
         });
     };
-    let own = last_own(shared, station);
-    // No lease is longer, so no command before that stands.
-    let since = now.plus_s(-LEASE_MAX_S);
-    let newest = control::newest(
-        &shared.db,
-        &gateway,
-        (&device, SetPoint::ChargerCurrentMa),
-        since,
-    );
-    let grid = newest
-        .await?
-        .is_some_and(|command| is_limit(&command, own, now));
+    let current = (device.as_str(), SetPoint::ChargerCurrentMa);
+    let last = control::last(&shared.db, &gateway, current, now).await?;
+    let grid = last.is_some_and(|last| is_limit(&last, now));
     let heard = shared.live.heard(&gateway);
     let last = heard
         .iter()
@@ -99,13 +97,9 @@ pub(super) async fn standing(
 }
 
 /// Whether a command that is not the session's own keeps the car from charging now.
-fn is_limit(command: &Command, own: Option<u64>, now: Timestamp) -> bool {
-    match command.act {
-        Act::Set {
-            value, expires_at, ..
-        } => value < CURRENT_MIN_MA && now < expires_at && own != Some(command.sequence),
-        Act::Release { .. } => false,
-    }
+fn is_limit(last: &Last, now: Timestamp) -> bool {
+    let held = last.held(now);
+    last.origin != Origin::Session && held.is_some_and(|(value, _)| value < CURRENT_MIN_MA)
 }
 
 /// What plan, grid and power say to a session now; what it knows already changes nothing.
@@ -132,10 +126,10 @@ pub(super) fn due(one: &Running, now: Timestamp, against: Against) -> Vec<Event>
     events
 }
 
-/// Tells the station what the plan says; once for an interval.
+/// Tells the station what the plan says, or to give nothing more where the car has what was wished for; once for an
+/// interval.
 pub(super) async fn tell(shared: &Shared, one: &mut Running, now: Timestamp) {
-    let is_running = matches!(one.session.state(), State::Authorised | State::Active);
-    if is_running && waits_at(one, now) {
+    if is_running(one) && (one.session.has_enough() || waits_at(one, now)) {
         let length_s = shared.market.rules.interval_length_s;
         let Ok(interval) = Interval::containing(now, length_s) else {
             return;
@@ -151,15 +145,24 @@ pub(super) async fn tell(shared: &Shared, one: &mut Running, now: Timestamp) {
     }
 }
 
-/// Stops the station for a while: the session was ended before the car was full.
-pub(super) async fn end(shared: &Shared, one: &Running, now: Timestamp) {
+/// Stops the station for a while: the session has ended, and the car may still be there.
+pub(super) async fn end(shared: &Shared, one: &mut Running, now: Timestamp) {
+    one.told_until = None;
     hold_back(shared, one, now, now.plus_s(STOPPED_S)).await;
 }
 
-/// Lets the station charge: a session begins there.
+/// Lets the station charge: a session begins there, and the one before may have kept it from charging for a while.
 pub(super) async fn allow(shared: &Shared, one: &Running, now: Timestamp) {
-    if last_own(shared, &one.promise.quote.station).is_some() {
-        release(shared, one, now).await;
+    match told_until(shared, &one.promise.quote.station, now).await {
+        Ok(None) => {}
+        Ok(Some(_)) => release(shared, one, now).await,
+        Err(error) => {
+            let session = &one.promise.quote.session;
+            tracing::error!(
+                session,
+                "its station's last command is not known: {error:#}"
+            );
+        }
     }
 }
 
@@ -169,38 +172,32 @@ async fn hold_back(shared: &Shared, one: &Running, now: Timestamp, until: Timest
         value: 0,
         expires_at: until,
     };
-    send(shared, one, now, act).await;
+    send(shared, &one.promise.quote.station, now, act).await;
 }
 
 async fn release(shared: &Shared, one: &Running, now: Timestamp) {
     let set_point = SetPoint::ChargerCurrentMa;
-    send(shared, one, now, Act::Release { set_point }).await;
+    send(
+        shared,
+        &one.promise.quote.station,
+        now,
+        Act::Release { set_point },
+    )
+    .await;
 }
 
 /// A command that does not get there is no error of the session: its meter counts what flows.
 pub(super) async fn send(
     shared: &Shared,
-    one: &Running,
+    station: &str,
     now: Timestamp,
     act: Act,
 ) -> Option<Digest32> {
-    let (gateway, device) = device_of(shared, &one.promise.quote.station)?;
-    let command = Command {
-        gateway,
-        device,
-        sequence: shared.charging.next_sequence(now),
-        issued_at: now,
-        act,
-    };
-    if act.set_point() == SetPoint::ChargerCurrentMa {
-        note_own(shared, &one.promise.quote.station, command.sequence);
-    }
-    let signed = Signed::sign(&shared.community.operator, &shared.site.community, &command);
-    match control::forward(shared, signed.as_bytes().to_vec()).await {
+    let place = device_of(shared, station)?;
+    match control::tell(shared, Origin::Session, place, now, act).await {
         Ok(command) => Some(command.digest()),
         Err(error) => {
-            let session = &one.promise.quote.session;
-            tracing::warn!(session, "the station could not be told: {error}");
+            tracing::warn!(station, "the station could not be told: {error}");
             None
         }
     }

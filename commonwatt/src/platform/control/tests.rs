@@ -112,6 +112,51 @@ impl Bench {
     }
 }
 
+/// Of the battery behind gateway 1, with the word of whose it is.
+async fn last_word(shared: &Shared, s: i64) -> Option<(u64, Option<&'static str>)> {
+    let battery = ("battery", SetPoint::BatteryPowerW);
+    let last = last(&shared.db, &gateway(1), battery, START.plus_s(s)).await;
+    last.unwrap()
+        .map(|last| (last.command.sequence, last.origin.word()))
+}
+
+async fn the_last_word_to_a_set_point_is_found_whoever_said_it(bench: Bench) {
+    let shared = &bench.platform.shared;
+    assert_eq!(last_word(shared, 0).await, None);
+    // As a program before has kept them.
+    let mut tx = shared.db.begin().await.unwrap();
+    for sequence in [20, 10] {
+        let bytes = bench.command(sequence, gateway(1));
+        let digest = Digest32::of(&bytes).0;
+        let sql = "INSERT INTO control_command (digest, gateway, message, taken_ms) VALUES ($1, $2, $3, $4)";
+        let values = args![digest, "gw-1", bytes, START.unix_ms()];
+        tx.execute(sql, values).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(last_word(shared, 0).await, Some((20, None)));
+    forward(shared, bench.command(30, gateway(1)))
+        .await
+        .unwrap();
+    forward(shared, bench.command(40, gateway(2)))
+        .await
+        .unwrap();
+    assert_eq!(last_word(shared, 0).await, Some((30, None)));
+    let act = Act::Release {
+        set_point: SetPoint::BatteryPowerW,
+    };
+    let place = (gateway(1), "battery".to_owned());
+    let told = tell(shared, Origin::Market, place.clone(), START, act).await;
+    let sequence = told.unwrap().message().sequence;
+    assert_eq!(last_word(shared, 0).await, Some((sequence, Some("market"))));
+    let told = tell(shared, Origin::Session, place, START, act).await;
+    assert_eq!(told.unwrap().message().sequence, sequence + 1);
+    assert_eq!(
+        last_word(shared, 0).await,
+        Some((sequence + 1, Some("session")))
+    );
+    assert_eq!(last_word(shared, LEASE_MAX_S + 60).await, None);
+}
+
 async fn what_was_commanded_and_answered_is_kept_as_it_came(bench: Bench) {
     let shared = &bench.platform.shared;
     let bytes = bench.command(1, gateway(1));
@@ -179,4 +224,21 @@ async fn what_was_commanded_and_answered_is_kept_as_it_came_on_postgres() {
     let emptied = bench.is_refused("TRUNCATE control_ack").await;
     assert!(emptied.contains("is append-only"), "{emptied}");
     what_was_commanded_and_answered_is_kept_as_it_came(bench).await;
+}
+
+#[tokio::test]
+async fn the_last_word_to_a_set_point_is_found_whoever_said_it_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("books.db").display().to_string();
+    let bench = Bench::on(Db::open(&file).await.unwrap()).await;
+    the_last_word_to_a_set_point_is_found_whoever_said_it(bench).await;
+}
+
+#[tokio::test]
+async fn the_last_word_to_a_set_point_is_found_whoever_said_it_on_postgres() {
+    let Some(server) = runtime::testing::postgres() else {
+        return;
+    };
+    let bench = Bench::on(Db::open(&server.url()).await.unwrap()).await;
+    the_last_word_to_a_set_point_is_found_whoever_said_it(bench).await;
 }

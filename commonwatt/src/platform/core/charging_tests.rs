@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use domain::command::Act;
 use domain::energy::Energy;
 use domain::ids::{DeviceId, Digest32, ParticipantId};
 use domain::money::{Money, Price};
@@ -13,7 +14,7 @@ use runtime::clock::Clock;
 use runtime::db::Db;
 use settlement::charging::profit::Month;
 use settlement::charging::promise::{Payer, Promise};
-use settlement::charging::session::State;
+use settlement::charging::session::{Event, State};
 use settlement::charging::split::Owner;
 use settlement::charging::terms::Quote;
 use settlement::service::{self as books, COMMUNITY_OWNER};
@@ -91,24 +92,72 @@ struct Bench {
     core: Core,
     /// Sequence, digest and register of each point's last reading.
     meters: std::collections::BTreeMap<String, (u64, Digest32, i64)>,
-    _forwards: mpsc::Receiver<crate::platform::control::Forward>,
-    _dir: tempfile::TempDir,
+    forwards: mpsc::Receiver<crate::platform::control::Forward>,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
     async fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
+        Bench::at(dir, std::collections::BTreeMap::new(), START).await
+    }
+
+    async fn at(
+        dir: tempfile::TempDir,
+        meters: std::collections::BTreeMap<String, (u64, Digest32, i64)>,
+        now: Timestamp,
+    ) -> Bench {
         let (data, _lock) = DataDir::take(dir.path()).unwrap();
         let db = Db::open(&data.database()).await.unwrap();
-        let clock = Clock::scaled(START, 1);
+        let clock = Clock::scaled(now, 1);
         let platform = crate::platform::open(site(), &data, db, clock).await;
         let Platform { core, forwards, .. } = platform.unwrap();
         Bench {
             core,
-            meters: std::collections::BTreeMap::new(),
-            _forwards: forwards,
-            _dir: dir,
+            meters,
+            forwards,
+            dir,
         }
+    }
+
+    /// The platform stops and starts again.
+    async fn restarts(self, now: Timestamp) -> Bench {
+        let Bench {
+            core, meters, dir, ..
+        } = self;
+        drop(core);
+        Bench::at(dir, meters, now).await
+    }
+
+    /// A session begins.
+    async fn begins(&self, promise: Promise) {
+        let begun = charging::open(self.shared(), promise, START.plus_s(100)).await;
+        assert_eq!(begun.unwrap().unwrap().session.state(), State::Authorised);
+    }
+
+    /// The station says that it lets drivers in by the platform's word.
+    fn lets_in(&self) {
+        let live = r#"{"device": "charger", "kind": "charger", "power_w": 0, "read_at_ms": 0,
+            "set_points": ["charger-session"]}"#;
+        let gateway = GatewayId::new("gw-1").unwrap();
+        self.shared().live.take(gateway, live.as_bytes());
+    }
+
+    /// What stations were told since this was asked last: the set-point's word, the value and the end.
+    fn told(&mut self) -> Vec<(&'static str, Option<i64>, Option<Timestamp>)> {
+        let mut told = Vec::new();
+        while let Ok(forward) = self.forwards.try_recv() {
+            let signed = Signed::<domain::command::Command>::from_bytes(forward.bytes);
+            let act = signed.stored().unwrap().act;
+            let (value, end) = match act {
+                Act::Set {
+                    value, expires_at, ..
+                } => (Some(value), Some(expires_at)),
+                Act::Release { .. } => (None, None),
+            };
+            told.push((act.set_point().word(), value, end));
+        }
+        told
     }
 
     fn shared(&self) -> &Shared {
@@ -337,4 +386,129 @@ async fn energy_outside_sessions_is_the_hosts() {
     let outside = month.outside.total().unwrap().nano();
     assert!(outside >= 300_000_000, "{outside}");
     assert_eq!(month.shares["ann"].nano(), -outside);
+}
+
+const ENTRY: &str = "charger-session";
+const CURRENT: &str = "charger-current-ma";
+
+#[tokio::test]
+async fn a_station_that_lets_a_driver_in_is_known_after_a_restart_and_told_again_before_its_lease_ends()
+ {
+    let mut bench = Bench::new().await;
+    bench.lets_in();
+    bench.begins(promise()).await;
+    bench.beats(START.plus_s(110)).await;
+    let mut opened = bench.told();
+    opened.retain(|told| told.0 == ENTRY);
+    assert_eq!((opened.len(), opened[0].1), (1, Some(1)));
+    let mut bench = bench.restarts(START.plus_s(115)).await;
+    bench.lets_in();
+    bench.beats(START.plus_s(120)).await;
+    assert_eq!(bench.told(), [], "it was opened before");
+    for n in 0..=50 {
+        bench.reads(STATION, n, 200).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    let told = bench.told();
+    let again: Vec<_> = told.iter().filter(|told| told.0 == ENTRY).collect();
+    assert_eq!((again.len(), again[0].1), (1, Some(1)), "{told:?}");
+    assert!(again[0].2 > opened[0].2.map(|end| end.plus_s(11 * 3600)));
+}
+
+#[tokio::test]
+async fn a_station_that_could_not_be_told_that_its_session_is_over_is_told_later() {
+    let mut bench = Bench::new().await;
+    bench.lets_in();
+    bench.begins(promise()).await;
+    bench.beats(START.plus_s(110)).await;
+    // Nothing leaves the platform any more.
+    bench.forwards.close();
+    let stopped = charging::stop(bench.shared(), SESSION, START.plus_s(120)).await;
+    assert!(matches!(
+        stopped.unwrap().unwrap().session.state(),
+        State::Closed(_)
+    ));
+    let mut bench = bench.restarts(START.plus_s(125)).await;
+    let told = bench.told();
+    assert!(
+        told.contains(&(ENTRY, None, None)),
+        "at the start: {told:?}"
+    );
+    bench.beats(START.plus_s(130)).await;
+    assert_eq!(bench.told(), [], "once");
+}
+
+#[tokio::test]
+async fn a_pause_by_the_plan_is_the_plans_after_a_restart_too() {
+    let mut bench = Bench::new().await;
+    let mut promise = promise();
+    promise.plan = vec![
+        (interval(1), Energy::from_wh(2_750)),
+        (interval(6), Energy::from_wh(2_750)),
+    ];
+    bench.begins(promise).await;
+    for n in 0..=2 {
+        bench.reads(STATION, n, 2_000 * i64::from(n == 1)).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    let told = bench.told();
+    assert!(
+        told.iter()
+            .all(|told| told.0 == CURRENT && told.1 == Some(0))
+    );
+    assert!(!told.is_empty(), "the car waits for interval 6");
+    let now = interval(2).end().plus_s(20);
+    let mut bench = bench.restarts(now).await;
+    bench.beats(now).await;
+    assert_eq!(bench.told(), [], "it waits already");
+    let stored = books::charging_session(&bench.shared().db, SESSION).await;
+    let events: Vec<_> = stored.unwrap().unwrap().events;
+    let of_the_grid = |(_, event): &(_, _)| matches!(event, Event::GridPause);
+    assert!(!events.iter().any(of_the_grid), "{events:?}");
+    // The plan says go: what the program before has told is taken back.
+    for n in 3..=5 {
+        bench.reads(STATION, n, 0).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    assert_eq!(bench.told().last(), Some(&(CURRENT, None, None)));
+}
+
+#[tokio::test]
+async fn a_station_gives_nothing_once_the_ceiling_or_the_wish_is_reached() {
+    let mut bench = Bench::new().await;
+    let mut dear = promise();
+    dear.quote.ceiling = Money::from_nano(900_000_000);
+    bench.begins(dear).await;
+    for n in 0..=1 {
+        bench.reads(STATION, n, 2_750 * n).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    assert!(
+        charging::find(bench.shared(), SESSION)
+            .await
+            .unwrap()
+            .is_some_and(|one| { matches!(one.session.state(), State::Closed(_)) })
+    );
+    let until = interval(1).end().plus_s(910);
+    assert_eq!(bench.told(), [(CURRENT, Some(0), Some(until))]);
+
+    let mut bench = Bench::new().await;
+    let mut little = promise();
+    little.quote.energy = Energy::from_wh(2_500);
+    little.plan = vec![(interval(1), Energy::from_wh(2_500))];
+    bench.begins(little).await;
+    for n in 0..=1 {
+        bench.reads(STATION, n, 2_750 * n).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    let until = interval(2).end().plus_s(180);
+    assert_eq!(bench.told(), [(CURRENT, Some(0), Some(until))]);
+    bench.reads(STATION, 2, 0).await;
+    bench.beats(interval(2).end().plus_s(10)).await;
+    let until = interval(3).end().plus_s(180);
+    assert_eq!(
+        bench.told(),
+        [(CURRENT, Some(0), Some(until))],
+        "as long as it stays"
+    );
 }

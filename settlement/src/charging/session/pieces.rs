@@ -153,6 +153,10 @@ impl Meter {
         new
     }
 
+    pub(super) fn has_enough(&self) -> bool {
+        self.wish_done
+    }
+
     /// More is wished for: whether the station was stopped because the wish was fulfilled. The car is not full then.
     pub(super) fn wish_again(&mut self) -> bool {
         let stopped = self.wish_done;
