@@ -52,6 +52,10 @@ pub struct OcppTls {
     pub cert_file: PathBuf,
     /// PEM file of its private key; relative to the file.
     pub key_file: PathBuf,
+    /// PEM file of the authority of the chargers' own certificates; relative to the file. Where it is given, every
+    /// charger must show one whose common name is the charge point's name (security profile 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// A charge point.
@@ -60,8 +64,10 @@ pub struct OcppTls {
 pub struct ChargePointConfig {
     /// Its name, the last part of the address that it is given: `ws://host:9000/ocpp/NAME`.
     pub id: String,
-    /// SHA-256 of its password in hex, as `commonwatt chargers add` prints it.
-    pub password_sha256: String,
+    /// SHA-256 of its password in hex, as `commonwatt chargers add` prints it. With `client_ca_file` it may be left
+    /// out: then its certificate is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_sha256: Option<String>,
     /// Who may charge: `sessions` (whom the platform lets in, and the cards in `id_tags`) or `everybody`.
     #[serde(default)]
     pub open_to: OpenTo,
@@ -98,6 +104,9 @@ impl OcppConfig {
         if let Some(tls) = &mut self.tls {
             tls.cert_file = folder.join(&tls.cert_file);
             tls.key_file = folder.join(&tls.key_file);
+            if let Some(file) = &mut tls.client_ca_file {
+                *file = folder.join(&*file);
+            }
         }
     }
 
@@ -109,8 +118,14 @@ impl OcppConfig {
                 cert_file: tls.cert_file,
                 key_file: tls.key_file,
             },
-            client_ca_file: None,
+            client_ca_file: tls.client_ca_file,
         })
+    }
+
+    /// Whether chargers have to show a certificate of their own.
+    fn asks_for_certificates(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_ca_file.is_some())
     }
 
     /// What the types cannot say.
@@ -139,7 +154,8 @@ impl OcppConfig {
         let mut names = BTreeSet::new();
         for (index, point) in self.charge_points.iter().enumerate() {
             let place = ("ocpp.charge_points", index);
-            if let Err((key, message)) = point.check() {
+            let has_certificate = self.asks_for_certificates();
+            if let Err((key, message)) = point.check(has_certificate) {
                 wrong(place, key, message);
             }
             if !names.insert(&point.id) {
@@ -151,14 +167,15 @@ impl OcppConfig {
 }
 
 impl ChargePointConfig {
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    fn check(&self, has_certificate: bool) -> Result<(), (&'static str, &'static str)> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if self.id.is_empty() || self.id.len() > ID_MAX_BYTES || !self.id.chars().all(is_plain) {
             return Err(("id", "1 to 48 letters, digits, and - _ ."));
         }
-        if self.hash().is_none() {
-            let rule =
-                "64 hex digits: the SHA-256 of a password that `commonwatt chargers add` makes";
+        let needs_none = has_certificate && self.password_sha256.is_none();
+        if self.hash().is_none() && !needs_none {
+            let rule = "64 hex digits: the SHA-256 of a password that `commonwatt chargers add` makes; only with \
+                 client_ca_file in [ocpp.tls] a charger needs none";
             return Err(("password_sha256", rule));
         }
         let is_tag = |tag: &String| !tag.is_empty() && tag.chars().count() <= TAG_MAX_CHARS;
@@ -175,7 +192,7 @@ impl ChargePointConfig {
     /// What its password must hash to.
     #[must_use]
     pub fn hash(&self) -> Option<[u8; 32]> {
-        from_hex(&self.password_sha256).ok()
+        from_hex(self.password_sha256.as_ref()?).ok()
     }
 
     fn keys(&self) -> Option<Vec<PublicKey>> {

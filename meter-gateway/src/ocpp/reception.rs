@@ -98,7 +98,7 @@ impl Chargers {
             let (arrivals, come) = mpsc::channel(WAITING_MAX);
             let (sender, jobs) = mpsc::channel(JOBS_MAX);
             let (asked, asks) = mpsc::channel(WAITING_MAX);
-            let hash = charge_point.hash().unwrap_or_default();
+            let hash = charge_point.hash();
             doors.insert(id.clone(), Door { hash, arrivals });
             questions.insert(id.clone(), asked);
             let seat = Seat {

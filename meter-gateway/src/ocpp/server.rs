@@ -59,8 +59,8 @@ type Socket = WebSocketStream<Box<dyn Wire>>;
 /// What the door knows of a charge point.
 #[derive(Debug)]
 pub struct Door {
-    /// What its password hashes to.
-    pub hash: [u8; 32],
+    /// What its password hashes to; none where its certificate is enough.
+    pub hash: Option<[u8; 32]>,
     /// Where a connection goes that was let in.
     pub arrivals: mpsc::Sender<Arrival>,
 }
@@ -182,14 +182,17 @@ async fn welcome(
 ) -> Result<(), String> {
     // Small messages that are waited for.
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
-    let wire: Box<dyn Wire> = match tls {
-        Some(tls) => Box::new(tls.accept(stream).await?.0),
-        None => Box::new(stream),
+    let (wire, certified): (Box<dyn Wire>, _) = match tls {
+        Some(tls) => {
+            let (stream, name) = tls.accept(stream).await?;
+            (Box::new(stream), name)
+        }
+        None => (Box::new(stream), None),
     };
     let mut named = None;
     #[allow(clippy::result_large_err, reason = "the library's own type")]
     let decide = |request: &Request, mut response: Response| {
-        match admitted(request, doors) {
+        match admitted(request, doors, certified.as_deref()) {
             Ok(id) => named = Some(id),
             Err(refused) => {
                 let mut answer = ErrorResponse::new(Some(refused.1.to_owned()));
@@ -221,10 +224,12 @@ async fn welcome(
     came.map_err(|_| "its connections come too quickly".to_owned())
 }
 
-/// The charge point that a request is from; or what it is answered.
+/// The charge point that a request is from; or what it is answered. A certificate is for one charge point only; a
+/// password is asked for where there is one.
 fn admitted(
     request: &Request,
     doors: &BTreeMap<String, Door>,
+    certified: Option<&str>,
 ) -> Result<String, (StatusCode, &'static str)> {
     let headers = request.headers();
     let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
@@ -241,7 +246,14 @@ fn admitted(
     let password = password.and_then(|value| password_of(value, id));
     // Who is not known is answered as one whose password is wrong.
     let door = doors.get(id).ok_or(unauthorised)?;
-    if password.is_none_or(|password| Digest32::of(&password).0 != door.hash) {
+    let is_right = |hash| password.is_some_and(|password| Digest32::of(&password).0 == hash);
+    let is_known = match (certified, door.hash) {
+        (Some(name), None) => name == id,
+        (Some(name), Some(hash)) => name == id && is_right(hash),
+        (None, Some(hash)) => is_right(hash),
+        (None, None) => false,
+    };
+    if !is_known {
         return Err(unauthorised);
     }
     if !protocols.any(|name| name.trim() == PROTOCOL) {

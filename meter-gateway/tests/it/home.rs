@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use meter_gateway::Gateway;
 use meter_gateway::config::{HomeMqttConfig, TlsConfig};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use runtime::broker::{Access, AccessList, Broker, Limits};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
 use runtime::tls::{OwnCertificate, ServerFiles, ServerTls};
@@ -39,25 +39,36 @@ async fn bound(address: SocketAddr) -> Broker {
         .unwrap()
 }
 
-/// Files of an authority and of a broker on this computer.
-fn certificates(folder: &Path) -> (PathBuf, OwnCertificate) {
+/// Files of an authority and of who listens on this computer, and who signs further certificates.
+pub(crate) fn certificates(folder: &Path) -> (PathBuf, OwnCertificate, Issuer<'static, KeyPair>) {
     let authority = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_file = folder.join("ca.pem");
     std::fs::write(&ca_file, params.self_signed(&authority).unwrap().pem()).unwrap();
     let issuer = Issuer::new(params, authority);
+    let own = certificate(folder, &issuer, "127.0.0.1");
+    (ca_file, own, issuer)
+}
+
+/// Files of a certificate: its name is the common name and the only alternative name.
+pub(crate) fn certificate(
+    folder: &Path,
+    issuer: &Issuer<'static, KeyPair>,
+    name: &str,
+) -> OwnCertificate {
     let key = KeyPair::generate().unwrap();
-    let names = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     let own = OwnCertificate {
-        cert_file: folder.join("broker.pem"),
-        key_file: folder.join("broker.key"),
+        cert_file: folder.join(format!("{name}.pem")),
+        key_file: folder.join(format!("{name}.key")),
     };
-    let signed = names.signed_by(&key, &issuer).unwrap();
+    let signed = params.signed_by(&key, issuer).unwrap();
     std::fs::write(&own.cert_file, signed.pem()).unwrap();
     std::fs::write(&own.key_file, key.serialize_pem()).unwrap();
     std::fs::set_permissions(&own.key_file, PermissionsExt::from_mode(0o600)).unwrap();
-    (ca_file, own)
+    own
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +76,7 @@ async fn the_homes_broker_is_spoken_to_encrypted_where_it_is_the_one_that_is_mea
     let dir = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (ca_file, own) = certificates(dir.path());
+    let (ca_file, own, _) = certificates(dir.path());
     let mut broker = bound(any).await;
     let files = ServerFiles {
         own,

@@ -12,10 +12,12 @@ use domain::ids::{Digest32, to_hex};
 use futures_util::{SinkExt, StreamExt};
 use meter_gateway::bus::{Place, Step};
 use meter_gateway::config::Role;
-use meter_gateway::ocpp::config::{ChargePointConfig, OpenTo};
+use meter_gateway::ocpp::config::{ChargePointConfig, OcppTls, OpenTo};
 use meter_gateway::ocpp::{OcppConfig, profile, store};
 use meter_gateway::{Config, Gateway};
+use runtime::tls::{ClientFiles, ClientTls, OwnCertificate};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -25,6 +27,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{config, device_config, platform};
+use crate::home::{certificate, certificates};
 use crate::platform::Platform;
 
 const PASSWORD: &str = "a-password-of-20-signs";
@@ -42,7 +45,7 @@ fn with_charger(dir: &std::path::Path, platform: &Platform, keys: Vec<String>) -
     let mut config = config(dir, platform, vec![device]);
     let charge_point = ChargePointConfig {
         id: "CP-1".into(),
-        password_sha256: to_hex(&Digest32::of(PASSWORD.as_bytes()).0),
+        password_sha256: Some(to_hex(&Digest32::of(PASSWORD.as_bytes()).0)),
         open_to: OpenTo::Sessions,
         id_tags: vec!["HOST".into()],
         ocmf_keys: keys,
@@ -59,24 +62,32 @@ fn with_charger(dir: &std::path::Path, platform: &Platform, keys: Vec<String>) -
 }
 
 /// A charger of our own.
-struct Charger {
-    socket: WebSocketStream<TcpStream>,
+struct Charger<S = TcpStream> {
+    socket: WebSocketStream<S>,
     calls: u32,
     told: Vec<(String, Value)>,
 }
 
 impl Charger {
     async fn come(address: SocketAddr, name: &str, password: &str) -> Result<Self, Error> {
-        let url = format!("ws://{address}/ocpp/{name}");
+        let stream = TcpStream::connect(address).await.unwrap();
+        Charger::come_by(stream, name, Some(password)).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Charger<S> {
+    async fn come_by(stream: S, name: &str, password: Option<&str>) -> Result<Self, Error> {
+        let url = format!("ws://127.0.0.1/ocpp/{name}");
         let mut request = url.into_client_request().unwrap();
-        let basic = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
         let headers = request.headers_mut();
-        headers.insert("Authorization", HeaderValue::from_str(&basic).unwrap());
+        if let Some(password) = password {
+            let basic = format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+            headers.insert("Authorization", HeaderValue::from_str(&basic).unwrap());
+        }
         headers.insert(
             "Sec-WebSocket-Protocol",
             HeaderValue::from_static("ocpp1.6"),
         );
-        let stream = TcpStream::connect(address).await.unwrap();
         let (socket, response) = client_async(request, stream).await?;
         assert_eq!(response.headers()["sec-websocket-protocol"], "ocpp1.6");
         Ok(Charger {
@@ -235,6 +246,50 @@ async fn connections_that_say_nothing_keep_no_charger_out() {
     let mut charger = comes.await.expect("it had to wait").unwrap();
     let answer = charger.call("Heartbeat", json!({})).await;
     assert!(answer["currentTime"].is_string(), "{answer}");
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_charger_comes_in_with_its_own_certificate_and_no_other_charger_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let platform = platform(dir.path()).await;
+    let (ca_file, own, issuer) = certificates(dir.path());
+    let named = |name: &str| certificate(dir.path(), &issuer, name);
+    let (first, second) = (named("CP-1"), named("CP-2"));
+    let mut config = with_charger(dir.path(), &platform, Vec::new());
+    let ocpp = config.ocpp.as_mut().unwrap();
+    ocpp.tls = Some(OcppTls {
+        cert_file: own.cert_file,
+        key_file: own.key_file,
+        client_ca_file: Some(ca_file.clone()),
+    });
+    ocpp.charge_points[0].password_sha256 = None;
+    let stop = CancellationToken::new();
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    let address = gateway.chargers().unwrap().address().unwrap();
+    let comes = async |own: Option<OwnCertificate>| {
+        let files = ClientFiles {
+            ca_file: Some(ca_file.clone()),
+            own,
+            server_name: None,
+        };
+        let tls = ClientTls::open(&files, "127.0.0.1").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = tls.connect(stream).await.map_err(|why| (0, why))?;
+        let come = Charger::come_by(stream, "CP-1", None).await;
+        come.map_err(|error| match error {
+            Error::Http(answer) => (answer.status().as_u16(), "refused".to_owned()),
+            other => (0, other.to_string()),
+        })
+    };
+    let mut charger = comes(Some(first)).await.unwrap();
+    let answer = charger.call("Heartbeat", json!({})).await;
+    assert!(answer["currentTime"].is_string(), "{answer}");
+    let other = comes(Some(second)).await.err().unwrap();
+    assert_eq!(other.0, 401, "{}", other.1);
+    // Without a certificate nothing is said over the connection.
+    assert_eq!(comes(None).await.err().unwrap().0, 0);
     stop.cancel();
     gateway.wait().await.unwrap();
 }

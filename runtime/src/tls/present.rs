@@ -87,8 +87,11 @@ impl ClientTls {
         })
     }
 
-    /// Shakes hands; the error is a sentence.
-    pub(crate) async fn connect<S>(&self, stream: S) -> Result<ClientStream<S>, String>
+    /// Shakes hands.
+    ///
+    /// # Errors
+    /// The other side does not, in a sentence.
+    pub async fn connect<S>(&self, stream: S) -> Result<ClientStream<S>, String>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
