@@ -131,6 +131,15 @@ impl Live {
         chargers.any(|(name, charger)| name == device && charger.lets_in)
     }
 
+    /// The device of a name behind a gateway.
+    pub(crate) fn device(&self, gateway: &GatewayId, name: &str) -> Option<Device> {
+        let gateways = self
+            .devices
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        gateways.get(gateway)?.get(name).copied()
+    }
+
     /// The devices behind a gateway.
     pub(crate) fn of(&self, gateway: &GatewayId) -> Vec<Device> {
         let gateways = self

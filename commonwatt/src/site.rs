@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use ::settlement::tariff::Tariff;
 use anyhow::{Context, bail};
 use chrono_tz::Tz;
+use domain::command::DEVICE_NAME_MAX_BYTES;
 use domain::fees::FeeMatrix;
 use domain::ids::{CommunityId, GatewayId, ParticipantId, PointId};
 use domain::key_record::{PointRecord, PointRole};
@@ -157,6 +158,18 @@ struct ParticipantFile {
     /// suggest, within-limits or full.
     #[serde(default = "default_autopilot")]
     autopilot: String,
+    /// The battery that does what its standing orders have traded; without it none is told anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    battery: Option<BatteryFile>,
+}
+
+/// `battery = { gateway = "gw-1", device = "battery" }`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatteryFile {
+    gateway: String,
+    /// Its name in that gateway's configuration.
+    device: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -239,6 +252,16 @@ pub(crate) struct Participant {
     pub(crate) deposit: Money,
     /// How far its autopilot may go.
     pub(crate) autopilot: Level,
+    /// The battery that does what its standing orders have traded.
+    pub(crate) battery: Option<BatteryPlace>,
+}
+
+/// Where a battery is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct BatteryPlace {
+    pub(crate) gateway: GatewayId,
+    /// Its name there.
+    pub(crate) device: String,
 }
 
 /// A gateway that may deliver readings.
@@ -314,12 +337,37 @@ impl Site {
                     participant.id
                 );
             }
+            self.battery_fits(participant)?;
             if participant.deposit < Money::ZERO {
                 bail!(
                     "participant {}: a deposit is not below zero",
                     participant.id
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// A home's battery is behind a gateway of its own.
+    fn battery_fits(&self, participant: &Participant) -> anyhow::Result<()> {
+        let Some(BatteryPlace { gateway, device }) = &participant.battery else {
+            return Ok(());
+        };
+        let id = &participant.id;
+        if device.is_empty() || device.len() > DEVICE_NAME_MAX_BYTES {
+            bail!(
+                "participant {id}: the name of its battery's device has 1 to {DEVICE_NAME_MAX_BYTES} bytes"
+            );
+        }
+        let mut own = self.gateways.iter().filter(|g| g.id == *gateway);
+        let is_own = |g: &Gateway| {
+            let mut points = g.points.iter();
+            points.any(|p| p.participant.as_ref() == Some(id))
+        };
+        if !own.any(is_own) {
+            bail!(
+                "participant {id}: its battery is behind {gateway}, which is no gateway with a point of {id}"
+            );
         }
         Ok(())
     }
@@ -610,6 +658,22 @@ impl FeesFile {
     }
 }
 
+impl BatteryFile {
+    fn check(self) -> anyhow::Result<BatteryPlace> {
+        Ok(BatteryPlace {
+            gateway: GatewayId::new(self.gateway).context("participants.battery, gateway")?,
+            device: self.device,
+        })
+    }
+
+    fn of(place: &BatteryPlace) -> BatteryFile {
+        BatteryFile {
+            gateway: place.gateway.to_string(),
+            device: place.device.clone(),
+        }
+    }
+}
+
 impl ParticipantFile {
     fn check(self) -> anyhow::Result<Participant> {
         let id = ParticipantId::new(self.id).context("participants.id")?;
@@ -625,6 +689,7 @@ impl ParticipantFile {
                     place("autopilot")
                 )
             })?,
+            battery: self.battery.map(BatteryFile::check).transpose()?,
             id,
         })
     }
@@ -636,6 +701,7 @@ impl ParticipantFile {
             min_sell: participant.min_sell.to_string(),
             deposit: participant.deposit.to_string(),
             autopilot: participant.autopilot.word().to_owned(),
+            battery: participant.battery.as_ref().map(BatteryFile::of),
         }
     }
 }

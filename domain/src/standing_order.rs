@@ -82,7 +82,7 @@ pub struct StandingOrder {
     /// The participant's own number for it, in a row of its own beside that of orders; each is used once.
     pub sequence: u64,
     /// The sequence of the participant's own standing order that this one takes the place of. What was reached
-    /// under that one counts for this one.
+    /// under that one counts for this one; of a battery what it has ordered for intervals that have not ended.
     pub replaces: Option<u64>,
     /// What is wished.
     pub wish: Standing,

@@ -11,13 +11,14 @@
 //! - `deadline.rs`: what is still missing goes to the cheapest intervals first; what fits nowhere else is
 //!   bought at once, at up to the tariff, so that the deadline is met where the utility allows it.
 //! - `battery.rs`: an exact dynamic programme over the horizon, in steps of whole watt-hours.
-//! - `progress.rs`: what was reached, by orders and meters; `accept.rs`: which wishes may stand; `words.rs`: why.
+//! - `progress.rs`: what was reached, by orders and meters; `power.rs`: what a battery has to do for it; `accept.rs`: which wishes may stand; `words.rs`: why.
 //!
 //! Prices are without the network's fee on a neighbour's energy, as the limits of orders are.
 
 mod accept;
 mod battery;
 mod deadline;
+mod power;
 mod progress;
 mod words;
 
@@ -29,6 +30,7 @@ use domain::time::{Interval, Timestamp};
 
 pub use accept::{STANDING_MAX, STANDS_MAX_S, check};
 pub use battery::{charged, discharged, with_network_fee};
+pub use power::{Home, Traded, power_w};
 pub use progress::{Measured, Ordered, progress};
 pub use words::sentence;
 

@@ -19,8 +19,8 @@ use simulator::street::{DeviceEndpoint, DeviceKind, Endpoint, MQTT_ROOT};
 
 use crate::auth::WRITES_PER_MINUTE;
 use crate::site::{
-    ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules, Site, Station,
-    Wires, write_private,
+    BatteryPlace, ChargingFile, DataDir, Gateway, MarketFile, Mqtt, Participant, SettlementRules,
+    Site, Station, Wires, write_private,
 };
 
 /// The user that the street's own MQTT meters have at the broker.
@@ -146,7 +146,7 @@ pub(super) fn site(
         .homes
         .iter()
         .enumerate()
-        .map(|(n, home)| wishes(n, home))
+        .map(|(n, home)| wishes(n, home, members))
         .collect();
     let tariff = Tariff::new(RETAIL, FEED_IN, NETWORK_FEE)?;
     let time_zone = chrono_tz::Europe::Berlin;
@@ -216,8 +216,11 @@ fn stations(members: &Members, zone: chrono_tz::Tz) -> anyhow::Result<Vec<Statio
     Ok(stations)
 }
 
-/// Homes differ in what local energy is worth to them: some pay a little more for it, some want more.
-fn wishes(number: usize, home: &HomeScenario) -> Participant {
+/// Homes differ in what local energy is worth to them: some pay a little more for it, some want more. A battery does
+/// what a standing order trades with it, once its home gives one.
+fn wishes(number: usize, home: &HomeScenario, members: &Members) -> Participant {
+    let mut gateways = members.gateways.iter();
+    let gateway = gateways.find(|g| g.home.as_ref() == Some(&home.id) && home.battery.is_some());
     let step = i64::try_from(number % 5).unwrap_or(0);
     Participant {
         id: home.id.clone(),
@@ -225,6 +228,10 @@ fn wishes(number: usize, home: &HomeScenario) -> Participant {
         min_sell: Price::from_micro_per_kwh(80_000 + 11_000 * ((step * 3) % 5)),
         deposit: DEPOSIT,
         autopilot: Level::WithinLimits,
+        battery: gateway.map(|gateway| BatteryPlace {
+            gateway: gateway.id.clone(),
+            device: "battery".to_owned(),
+        }),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
 use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
 use super::standing::{self, STANDING_SEQUENCES};
-use super::{Shared, preferences, snapshot, trading, witnesses};
+use super::{Shared, batteries, preferences, snapshot, trading, witnesses};
 use crate::site::Participant;
 use crate::view;
 
@@ -92,6 +92,8 @@ pub(crate) struct Core {
     asked: Option<Interval>,
     /// The same for standing orders.
     standing: standing::Asked,
+    /// Which batteries were told what they have traded.
+    batteries: batteries::Told,
 }
 
 impl Core {
@@ -110,6 +112,7 @@ impl Core {
             shown: None,
             asked: None,
             standing: standing::Asked::default(),
+            batteries: batteries::Told::default(),
         }
     }
 
@@ -323,6 +326,10 @@ impl Core {
         // Standing orders go by what was traded up to now; they come before the autopilot, whose orders are for the rest.
         let done = [
             ("clearing", clear(&self.shared, now).await),
+            (
+                "batteries",
+                batteries::beat(&self.shared, &mut self.batteries, now).await,
+            ),
             (
                 "standing orders",
                 standing::beat(&self.shared, &mut self.standing, now).await,

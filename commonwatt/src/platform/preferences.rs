@@ -151,6 +151,7 @@ mod tests {
             min_sell: price(2),
             deposit: Money::ZERO,
             autopilot: Level::Full,
+            battery: None,
         };
         let mut tx = db.begin().await.unwrap();
         tx.execute(

@@ -363,7 +363,7 @@ pub(super) async fn proposal(
     let Some(point) = shared.site.connection_of(&participant.id) else {
         return Ok(None);
     };
-    let history = past(shared, &participant.id, &point.point, now).await?;
+    let history = past(shared, participant, &point.point, now).await?;
     let tariff = shared.site.tariff_at(interval);
     let proposed = propose(&Inputs {
         participant: &participant.id,
@@ -405,14 +405,15 @@ pub(super) async fn proposal(
     })
 }
 
-/// What a home's meters counted: at its connection, and behind it what comes from its roof.
+/// What a home's meters counted: at its connection, and behind it what comes from its roof. What its battery has
+/// traded by a standing order and brought to the meter is other energy, which that order sells again by itself.
 async fn past(
     shared: &Shared,
-    participant: &ParticipantId,
+    home: &Participant,
     connection: &PointId,
     now: Timestamp,
 ) -> anyhow::Result<Vec<Past>> {
-    let from = now.plus_s(-HISTORY_S);
+    let (from, participant) = (now.plus_s(-HISTORY_S), &home.id);
     let of = async |point| {
         settlement::service::history(&shared.db, Whose::Point(point), from, now).await
     };
@@ -433,7 +434,19 @@ async fn past(
             }
         }
     }
-    let net = |m: &MeteredInterval| m.exported.checked_sub(m.imported).map(Energy::wh);
+    let mut brought: BTreeMap<Interval, i64> = BTreeMap::new();
+    if home.battery.is_some() {
+        let traded =
+            market_engine::service::standing::battery_trades_of(&shared.db, participant, from);
+        for one in traded.await? {
+            let wh = brought.entry(one.interval).or_default();
+            *wh = wh.saturating_add(one.sold_wh());
+        }
+    }
+    let net = |m: &MeteredInterval| {
+        let given = m.exported.checked_sub(m.imported)?.wh();
+        given.checked_sub(brought.get(&m.interval).copied().unwrap_or(0))
+    };
     let metered = of(connection).await?;
     let past = metered.into_iter().filter_map(|m| {
         Some(Past {

@@ -28,7 +28,7 @@ use settlement::service::Whose;
 use super::Shared;
 use super::core::{AUTOPILOT_LEAD_S, gate_closes, next_to_close};
 use super::orders::{self, OrderAnswer};
-use crate::live::DeviceKind;
+use crate::live::{Device, DeviceKind};
 
 /// The numbers of standing orders' orders begin here, above the autopilots'.
 pub(crate) const STANDING_SEQUENCES: u64 = 1 << 41;
@@ -203,16 +203,7 @@ async fn measured(
     let Some(capacity) = stood.order.capacity else {
         return Ok(None);
     };
-    let participant = &stood.order.participant;
-    let gateways = shared.site.gateways.iter();
-    let own = gateways.filter(|g| {
-        let mut points = g.points.iter();
-        points.any(|p| p.participant.as_ref() == Some(participant))
-    });
-    let devices = own.flat_map(|g| shared.live.of(&g.id));
-    let batteries: Vec<_> = devices.filter(|d| d.kind == DeviceKind::Battery).collect();
-    // Of several nobody knows which one is meant.
-    let [battery] = batteries.as_slice() else {
+    let Some(battery) = battery_of(shared, &stood.order.participant) else {
         return Ok(None);
     };
     let age_s = now.ms_since(battery.read_at) / 1_000;
@@ -224,6 +215,27 @@ async fn measured(
         energy: Energy::from_wh(wh),
         at: battery.read_at,
     }))
+}
+
+/// What a participant's battery says of itself: the one that does what it trades, or else the only one that there is.
+fn battery_of(shared: &Shared, participant: &ParticipantId) -> Option<Device> {
+    let mut homes = shared.site.participants.iter();
+    let named = homes.find(|home| home.id == *participant);
+    if let Some(place) = named.and_then(|home| home.battery.as_ref()) {
+        return shared.live.device(&place.gateway, &place.device);
+    }
+    let gateways = shared.site.gateways.iter();
+    let own = gateways.filter(|g| {
+        let mut points = g.points.iter();
+        points.any(|p| p.participant.as_ref() == Some(participant))
+    });
+    let devices = own.flat_map(|g| shared.live.of(&g.id));
+    let batteries: Vec<_> = devices.filter(|d| d.kind == DeviceKind::Battery).collect();
+    // Of several nobody knows which one is meant.
+    match batteries.as_slice() {
+        [battery] => Some(*battery),
+        _ => None,
+    }
 }
 
 /// What a meter has counted since the interval in which the first of the chain came.

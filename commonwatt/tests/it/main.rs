@@ -9,6 +9,7 @@
 
 mod api;
 mod audit;
+mod batteries;
 mod browser;
 mod charge;
 mod check;

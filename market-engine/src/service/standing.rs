@@ -7,13 +7,13 @@ use domain::ids::ParticipantId;
 use domain::order::Order;
 use domain::rejection::Rejection;
 use domain::signed::Verified;
-use domain::standing_order::{StandingCancel, StandingOrder};
+use domain::standing_order::{Standing, StandingCancel, StandingOrder};
 use domain::time::{Interval, Timestamp};
 use runtime::db::{Db, Tx};
 
 use super::{LOCK, MarketError, Outcome, Setup};
 use crate::market::closes_at;
-use crate::standing::{self, Measured, Placement, Progress, sentence};
+use crate::standing::{self, Measured, Placement, Progress, Traded, sentence};
 use crate::store::{self, standing as table};
 
 pub use crate::store::standing::{Part, Stood};
@@ -182,9 +182,38 @@ pub async fn open_parts(
     Ok(parts)
 }
 
-/// How far a standing order has come.
+/// What standing orders for batteries have traded in an interval that is cleared, by participant; those that were taken
+/// back since, too: a trade stands.
+///
+/// # Errors
+/// The database fails.
+pub async fn battery_trades(db: &Db, interval: Interval) -> Result<Vec<Traded>, MarketError> {
+    table::battery_trades(db, interval).await
+}
+
+/// What a participant's standing orders for its battery have traded in the cleared intervals from an instant on.
+///
+/// # Errors
+/// The database fails.
+pub async fn battery_trades_of(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+) -> Result<Vec<Traded>, MarketError> {
+    table::battery_trades_of(db, participant, from).await
+}
+
+/// How far a standing order has come. A battery's order that has taken the place of another says anew what is in the
+/// battery: what was bought and sold before that is in it already.
 #[must_use]
 pub fn progress(stood: &Stood, parts: &[Part], measured: Option<Measured>) -> Progress {
+    let is_battery = matches!(stood.order.wish, Standing::Battery(_));
+    let said = Measured {
+        energy: stood.order.begins_with,
+        at: stood.accepted_at,
+    };
+    let replaces = stood.root != stood.order.sequence;
+    let measured = measured.or((is_battery && replaces).then_some(said));
     let counted = parts.iter().filter(|part| part.counts());
     let ordered: Vec<_> = counted.map(|part| part.ordered).collect();
     standing::progress(

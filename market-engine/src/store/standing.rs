@@ -5,15 +5,15 @@ use domain::ids::{OrderId, ParticipantId};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::signed::Message;
-use domain::standing_order::StandingOrder;
-use domain::time::Timestamp;
+use domain::standing_order::{Standing, StandingOrder};
+use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::{Db, Tx};
 
 use super::{bytes, count, interval, stored_sequence};
 use crate::market::Sender;
 use crate::service::MarketError;
-use crate::standing::Why;
+use crate::standing::{Traded, Why};
 
 /// A standing order as it was accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,6 +115,64 @@ const PARTS_SQL: &str = "SELECT p.order_sequence, p.sequence, p.interval_start_s
      LEFT JOIN market_withdrawn w ON w.order_id = o.id \
      LEFT JOIN market_clearing c ON c.interval_start_s = p.interval_start_s \
      WHERE p.participant = $1 AND p.root = $2 ORDER BY p.interval_start_s, p.order_sequence";
+
+/// The rows of [`TradedRow`] under a condition.
+macro_rules! traded_sql {
+    ($condition:literal) => {
+        concat!(
+            "SELECT p.participant, p.interval_start_s, p.interval_length_s, p.side, o.filled_wh, s.content \
+             FROM market_order o \
+             JOIN market_standing_order p ON p.participant = o.participant AND p.order_sequence = o.sequence \
+             JOIN market_standing s ON s.participant = p.participant AND s.sequence = p.sequence WHERE ",
+            $condition,
+            " AND o.filled_wh > 0 ORDER BY p.participant, p.order_sequence"
+        )
+    };
+}
+
+type TradedRow = (String, i64, i64, i64, i64, Vec<u8>);
+const TRADED_IN_SQL: &str = traded_sql!("o.interval_start_s = $1");
+const TRADED_BY_SQL: &str = traded_sql!("o.participant = $1 AND o.interval_start_s >= $2");
+
+/// What batteries' standing orders have traded in an interval.
+pub(crate) async fn battery_trades(
+    db: &Db,
+    interval: Interval,
+) -> Result<Vec<Traded>, MarketError> {
+    let values = args![interval.start_s()];
+    batteries(db.fetch_all(TRADED_IN_SQL, values).await?)
+}
+
+/// What a participant's have traded in the intervals from an instant on.
+pub(crate) async fn battery_trades_of(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+) -> Result<Vec<Traded>, MarketError> {
+    let values = args![participant.as_str(), from.unix_s()];
+    batteries(db.fetch_all(TRADED_BY_SQL, values).await?)
+}
+
+/// The rows that are of batteries.
+fn batteries(rows: Vec<TradedRow>) -> Result<Vec<Traded>, MarketError> {
+    let corrupt = || MarketError::Corrupt("a standing order's order");
+    let mut traded = Vec::new();
+    for (participant, start_s, length_s, side, filled_wh, content) in rows {
+        let order = StandingOrder::from_cbor(&content).map_err(|_| corrupt())?;
+        let Standing::Battery(battery) = order.wish else {
+            continue;
+        };
+        let side = u8::try_from(side).ok().and_then(Side::from_code);
+        traded.push(Traded {
+            participant: ParticipantId::new(participant).map_err(|_| corrupt())?,
+            interval: interval(start_s, length_s)?,
+            side: side.ok_or_else(corrupt)?,
+            energy: Energy::from_wh(filled_wh),
+            battery,
+        });
+    }
+    Ok(traded)
+}
 
 /// Those of a participant that may matter to a message: what stands, and these two sequences.
 pub(crate) async fn own(

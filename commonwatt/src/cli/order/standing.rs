@@ -50,7 +50,9 @@ pub(super) struct DeadlineArgs {
 #[command(
     after_help = "Example:\n  commonwatt order battery --participant home-03 --key data/participants/home-03.key \\\n    \
     --has-wh 4000 --most-wh 9500 --least-wh 1000 --charge-max-w 5000 --discharge-max-w 5000 --loss-percent 10 \\\n    \
-    --until 2026-06-28T22:00:00Z"
+    --until 2026-06-28T22:00:00Z\n\n\
+    Where site.toml names the participant's battery, as the demo's does for home-01, the battery is told its power\n\
+    for each interval in which it has traded, so that the home's meter comes to what was traded."
 )]
 pub(super) struct BatteryArgs {
     #[command(flatten)]

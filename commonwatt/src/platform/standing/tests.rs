@@ -319,4 +319,17 @@ async fn a_battery_buys_where_yesterday_was_cheap_to_sell_where_it_was_dear() {
         (next.interval, next.side, next.energy.wh()),
         (dear, Side::Offer, 900)
     );
+    // Another order in its place says what is in it by now: what was bought before is not counted again.
+    let begins_with = Energy::from_wh(850);
+    let other = StandingOrder {
+        sequence: 2,
+        replaces: Some(1),
+        begins_with,
+        ..battery
+    };
+    let now = bench.open.end();
+    let accepted = OrderAnswer::Accepted(other.id());
+    assert_eq!(bench.say(now, 1, &other).await, accepted);
+    let shown = bench.shown(now).await;
+    assert_eq!(shown[0].progress.energy, begins_with);
 }
