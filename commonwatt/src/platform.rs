@@ -12,6 +12,7 @@ mod core;
 mod door;
 mod ingest;
 mod keys;
+pub(crate) mod lab;
 mod orders;
 pub(crate) mod preferences;
 mod snapshot;
@@ -22,6 +23,7 @@ pub(crate) mod witnesses;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
@@ -39,10 +41,14 @@ use settlement::log::checkpoint::Log;
 use settlement::service::Community;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use core::{AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, next_to_close};
-pub(crate) use ingest::{BROKER_USER, admit, options as broker_options, run as ingest, told_queue};
+pub(crate) use core::{
+    AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, Told, account_sequence, next_to_close,
+};
+pub(crate) use ingest::{
+    BROKER_USER, accepted, admit, options as broker_options, run as ingest, told_queue,
+};
 pub(crate) use orders::{
-    AnswerTo, OrderAnswer, OrderMessage, answer_body, read as read_order, read_query,
+    AnswerTo, OrderAnswer, OrderMessage, answer_body, read as read_order, read_query, signed_for,
 };
 pub(crate) use snapshot::trade_line;
 
@@ -75,6 +81,8 @@ pub(crate) struct Shared {
     participants: Vec<(ParticipantId, SigningKey)>,
     /// The same by the keys' names, for what comes in.
     orderers: orders::Orderers,
+    /// The newest number of an order that was signed because an account asked for it.
+    account_sequence: AtomicU64,
     /// What autopilots that may only suggest would order for an interval: one for each participant at most.
     suggestions: Mutex<Option<(Interval, BTreeMap<ParticipantId, view::OrderLine>)>>,
 }
@@ -223,6 +231,7 @@ pub(crate) async fn open(
         charging,
         participants,
         orderers,
+        account_sequence: AtomicU64::new(0),
         suggestions: Mutex::default(),
     });
     // The market begins at the instant from which keys are valid: no interval falls between.

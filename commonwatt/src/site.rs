@@ -158,6 +158,9 @@ struct ParticipantFile {
     /// suggest, within-limits or full.
     #[serde(default = "default_autopilot")]
     autopilot: String,
+    /// Whether others may be shown an average that this home is in, and it one of them; its accounts can say otherwise.
+    #[serde(default)]
+    compare: bool,
     /// The battery that does what its standing orders have traded; without it none is told anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     battery: Option<BatteryFile>,
@@ -252,6 +255,8 @@ pub(crate) struct Participant {
     pub(crate) deposit: Money,
     /// How far its autopilot may go.
     pub(crate) autopilot: Level,
+    /// Whether it is compared with others, until one of its accounts says something else.
+    pub(crate) compare: bool,
     /// The battery that does what its standing orders have traded.
     pub(crate) battery: Option<BatteryPlace>,
 }
@@ -689,6 +694,7 @@ impl ParticipantFile {
                     place("autopilot")
                 )
             })?,
+            compare: self.compare,
             battery: self.battery.map(BatteryFile::check).transpose()?,
             id,
         })
@@ -701,6 +707,7 @@ impl ParticipantFile {
             min_sell: participant.min_sell.to_string(),
             deposit: participant.deposit.to_string(),
             autopilot: participant.autopilot.word().to_owned(),
+            compare: participant.compare,
             battery: participant.battery.as_ref().map(BatteryFile::of),
         }
     }

@@ -1,5 +1,6 @@
 //! What the pages show: plain values, gathered once, drawn many times.
 
+pub(crate) mod activation;
 pub(crate) mod alarms;
 pub(crate) mod calendar;
 pub(crate) mod energy;

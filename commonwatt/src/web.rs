@@ -38,6 +38,8 @@ use listeners::{Listeners, Place, for_a_while};
 pub(crate) const BODY_MAX_BYTES: usize = domain::signed::MESSAGE_MAX_BYTES;
 /// Pages that read a year or replay a month at the same time; further ones are refused.
 const HEAVY_MAX: usize = 2;
+/// Batches of readings over HTTP that are taken in at the same time; further ones are refused.
+const DELIVERIES_MAX: usize = 8;
 /// How long requests that are under way may take once everything stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Shortest time between two updates of one page.
@@ -82,9 +84,13 @@ pub(crate) struct Web {
     pub(crate) listeners: Arc<Listeners>,
     /// Pages that read much: few at a time, so that the market is not held up.
     pub(crate) heavy: Arc<Semaphore>,
+    /// Batches of readings that are being taken in.
+    pub(crate) deliveries: Arc<Semaphore>,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) requests: Arc<crate::api::Requests>,
     pub(crate) under_way: Arc<crate::api::UnderWay>,
+    /// The run that a researcher has asked for.
+    pub(crate) lab: crate::platform::lab::Desk,
     /// The operator's alarms.
     pub(crate) alarms: Arc<Mutex<view::alarms::Board>>,
 }
@@ -130,9 +136,11 @@ impl Web {
             stop,
             listeners: Arc::default(),
             heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
+            deliveries: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             accounts,
             requests: Arc::default(),
             under_way: Arc::default(),
+            lab: crate::platform::lab::Desk::default(),
             alarms: Arc::default(),
         }
     }
@@ -382,21 +390,35 @@ pub(crate) fn broken(what: &str, error: &dyn std::fmt::Display) -> Response {
         reference,
         StatusCode::INTERNAL_SERVER_ERROR,
         "Something went wrong here; nothing was lost. Try again.",
+        None,
     )
 }
 
 /// An error as `application/problem+json`.
 pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
-    problem_named(Reference::new(), status, detail)
+    problem_named(Reference::new(), status, detail, None)
 }
 
-fn problem_named(reference: Reference, status: StatusCode, detail: &str) -> Response {
-    let body = serde_json::json!({
+/// An error with its reason as a word, for programs.
+pub(crate) fn problem_because(status: StatusCode, detail: &str, reason: &str) -> Response {
+    problem_named(Reference::new(), status, detail, Some(reason))
+}
+
+fn problem_named(
+    reference: Reference,
+    status: StatusCode,
+    detail: &str,
+    reason: Option<&str>,
+) -> Response {
+    let mut body = serde_json::json!({
         "title": status.canonical_reason().unwrap_or("error"),
         "status": status.as_u16(),
         "detail": detail,
         "reference": reference.0,
     });
+    if let Some(reason) = reason {
+        body["reason"] = reason.into();
+    }
     let kind = [(header::CONTENT_TYPE, PROBLEM)];
     (status, Extension(reference), kind, body.to_string()).into_response()
 }

@@ -136,6 +136,24 @@ pub(crate) fn decode<'b, T: minicbor::Decode<'b, ()>>(
     Ok(value)
 }
 
+/// Messages that stand one after another (a CBOR sequence, RFC 8742), each as its bytes; `None` where they are more than
+/// `most`, or the bytes are no such thing.
+#[must_use]
+pub fn split_sequence(bytes: &[u8], most: usize) -> Option<Vec<&[u8]>> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let mut parts = Vec::new();
+    while decoder.position() < bytes.len() {
+        let start = decoder.position();
+        decoder.skip().ok()?;
+        let part = bytes.get(start..decoder.position())?;
+        if parts.len() >= most {
+            return None;
+        }
+        parts.push(part);
+    }
+    Some(parts)
+}
+
 /// A public key that is fit to sign evidence: on the curve, and not of small order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);

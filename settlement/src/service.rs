@@ -92,7 +92,7 @@ pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,
     registered_points,
 };
-pub use signatures::{Arrived, check_signatures, claimed_keys};
+pub use signatures::{Arrived, arrived_by_key, check_signatures, claimed_gateways, claimed_keys};
 pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};
 pub use statement::statement;
 pub use station::{

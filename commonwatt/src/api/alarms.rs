@@ -89,7 +89,7 @@ impl From<view::Said> for Seen {
 )]
 pub(super) async fn list(State(web): State<Web>, viewer: Viewer, headers: HeaderMap) -> Answer {
     only(&viewer, Role::Operator)?;
-    let words = words_for(&web, &headers);
+    let words = words_for(&web, &headers, &viewer);
     let board = crate::web::pages::board(&web);
     let item = |(kind, open): (Kind, view::Open)| {
         let (text, consequence, action) = alarm_texts(&words, kind);

@@ -6,11 +6,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ids::ParticipantId;
+use domain::money::Price;
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::polish::{is_known, tag_of};
 use crate::auth::{Role, Viewer, nothing_here};
 use crate::web::{Web, broken, problem};
 
@@ -75,6 +77,17 @@ failures! {
     runtime::db::DbError, domain::money::MoneyError, domain::time::TimeError
 }
 
+/// What was said can be read and makes no sense.
+pub(super) fn unprocessable(detail: &str) -> Refused {
+    Refused::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
+/// A price in a body, by its field.
+pub(super) fn price(name: &str, text: &str) -> Result<Price, Refused> {
+    text.parse()
+        .map_err(|error| unprocessable(&format!("{name}: {error}.")))
+}
+
 /// The viewer's household, or nothing.
 pub(super) fn home(viewer: &Viewer) -> Result<&ParticipantId, Refused> {
     viewer.home().ok_or_else(Refused::nothing)
@@ -99,6 +112,45 @@ impl FromRequestParts<Web> for AsOperator {
         let viewer = viewer.map_err(Box::new)?;
         only(&viewer, Role::Operator)?;
         Ok(AsOperator(viewer))
+    }
+}
+
+/// A researcher who asks; like [`AsOperator`].
+pub(super) struct AsResearcher(pub(super) Viewer);
+
+impl FromRequestParts<Web> for AsResearcher {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Refused> {
+        let viewer = Viewer::from_request_parts(parts, web).await;
+        let viewer = viewer.map_err(Box::new)?;
+        only(&viewer, Role::Researcher)?;
+        Ok(AsResearcher(viewer))
+    }
+}
+
+/// What a change was thought of for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "the description of what `if_match` reads")]
+pub(super) struct IfMatch {
+    /// The `ETag` that the resource had: it is changed only if it has it still.
+    #[param(rename = "If-Match", value_type = Option<String>)]
+    if_match: Option<String>,
+}
+
+/// Whether the resource, which is this now, is still the one that a change was thought of for.
+pub(super) fn if_match<T: Serialize>(headers: &HeaderMap, now: &T) -> Result<(), Refused> {
+    let Some(tags) = headers.get(header::IF_MATCH) else {
+        return Ok(());
+    };
+    let bytes = serde_json::to_vec(now).map_err(anyhow::Error::from)?;
+    match is_known(tags, &tag_of(&bytes)) {
+        true => Ok(()),
+        false => {
+            let detail = "It has changed since: read it again, and send its new ETag as If-Match.";
+            Err(Refused::new(StatusCode::PRECONDITION_FAILED, detail))
+        }
     }
 }
 
@@ -232,6 +284,42 @@ impl Range {
     }
 }
 
+/// Which part of a list is wanted that has no times to choose by.
+#[derive(Deserialize, IntoParams, Default)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct After {
+    /// Only what comes behind the last row of the page before: its `next`.
+    pub(super) after: Option<String>,
+    /// Most rows on the page.
+    #[param(minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<u32>,
+}
+
+impl After {
+    /// A part by these.
+    pub(super) fn new(after: Option<String>, limit: Option<u32>) -> After {
+        After { after, limit }
+    }
+
+    /// The part of a list that is short enough to be there whole, and the name of its last row where others follow.
+    pub(super) fn part<T>(
+        &self,
+        mut all: Vec<T>,
+        name: impl Fn(&T) -> String,
+    ) -> Result<(Vec<T>, Option<String>), Refused> {
+        let most = usize::try_from(rows(self.limit)?).unwrap_or(usize::MAX);
+        if let Some(after) = &self.after {
+            let last = all.iter().position(|row| name(row) == *after);
+            all.drain(..=last.ok_or_else(Refused::no_page)?);
+        }
+        let follows = all.len() > most;
+        all.truncate(most);
+        let next = all.last().filter(|_| follows).map(name);
+        Ok((all, next))
+    }
+}
+
 /// The number of rows that is asked for.
 pub(super) fn rows(limit: Option<u32>) -> Result<u32, Refused> {
     match limit.unwrap_or(LIMIT) {
@@ -267,6 +355,16 @@ impl<T: Serialize> List<T> {
         let is_full = u32::try_from(items.len()).is_ok_and(|n| n >= limit);
         let next = items.last().filter(|_| is_full).map(name);
         List { items, next }
+    }
+
+    /// A page of a list that is short enough to be there whole.
+    pub(super) fn part(
+        all: Vec<T>,
+        after: &After,
+        name: impl Fn(&T) -> String,
+    ) -> Result<Self, Refused> {
+        let (items, next) = after.part(all, name)?;
+        Ok(List { items, next })
     }
 
     /// The answer in the form that is wanted. CSV has these columns, and its next page in `Link`.
@@ -354,6 +452,19 @@ mod tests {
         assert_eq!(List::new(vec![3, 2], 2, name).next, Some("2".to_owned()));
         assert_eq!(List::new(vec![3], 2, name).next, None);
         assert_eq!(List::new(vec![], 2, name).next, None);
+    }
+
+    #[test]
+    fn a_short_list_is_walked_page_by_page() {
+        let name = |n: &i64| n.to_string();
+        let page = |after: Option<&str>| {
+            let after = After::new(after.map(str::to_owned), Some(2));
+            after.part(vec![5, 4, 3], name).ok()
+        };
+        assert_eq!(page(None), Some((vec![5, 4], Some("4".to_owned()))));
+        assert_eq!(page(Some("4")), Some((vec![3], None)));
+        assert_eq!(page(Some("3")), Some((vec![], None)));
+        assert_eq!(page(Some("9")), None);
     }
 
     #[test]

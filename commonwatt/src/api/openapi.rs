@@ -1,6 +1,7 @@
 //! The description of the API, made from the handlers themselves.
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -17,8 +18,8 @@ use utoipa_axum::routes;
 
 use super::{
     alarms, audit, charging, commands, deliveries, events, feeders, health, incidents, intervals,
-    keys, ledger, me, meters, orders, preferences, runs, standing_orders, statements, stations,
-    tokens, trades, witnesses,
+    keys, ledger, limits, me, meters, orders, own_orders, preferences, readings, runs,
+    standing_orders, statements, stations, tokens, trades, witnesses,
 };
 use crate::web::{PROBLEM, Web};
 
@@ -50,13 +51,15 @@ struct Problem {
 fn described() -> OpenApiRouter<Web> {
     OpenApiRouter::new()
         .routes(routes!(super::platform))
-        .routes(routes!(me::me))
+        .routes(routes!(me::me, me::change))
         .routes(routes!(me::participant))
         .routes(routes!(meters::list))
         .routes(routes!(meters::readings))
+        .merge(delivered())
         .routes(routes!(intervals::list))
         .routes(routes!(intervals::one))
         .routes(routes!(orders::own, orders::place))
+        .routes(routes!(own_orders::one, own_orders::withdraw))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::query))
         .routes(routes!(
@@ -70,6 +73,7 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(trades::list))
         .routes(routes!(trades::one))
         .routes(routes!(trades::receipt))
+        .routes(routes!(trades::proofs))
         .routes(routes!(deliveries::list))
         .routes(routes!(statements::one))
         .routes(routes!(ledger::checkpoint))
@@ -80,6 +84,9 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(feeders::list))
         .routes(routes!(feeders::series))
         .routes(routes!(feeders::data_quality))
+        .routes(routes!(limits::list))
+        .routes(routes!(limits::preview))
+        .routes(routes!(limits::activations))
         .routes(routes!(incidents::list, incidents::add))
         .routes(routes!(charging::list))
         .routes(routes!(charging::offers))
@@ -91,7 +98,7 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(alarms::list, alarms::say))
         .routes(routes!(preferences::get, preferences::put))
         .routes(routes!(preferences::replay))
-        .routes(routes!(runs::list))
+        .routes(routes!(runs::list, runs::begin))
         .routes(routes!(runs::one))
         .routes(routes!(runs::table))
         .routes(routes!(tokens::list, tokens::ask))
@@ -106,6 +113,14 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(commands::look))
         .routes(routes!(health::health))
         .routes(routes!(health::metrics))
+}
+
+/// A batch of readings is larger than any other body.
+fn delivered() -> OpenApiRouter<Web> {
+    let most = DefaultBodyLimit::max(readings::BODY_MAX_BYTES);
+    OpenApiRouter::new()
+        .routes(routes!(readings::take))
+        .layer(most)
 }
 
 /// Every described resource, with the description itself.
@@ -165,6 +180,9 @@ fn named(method: &str, path: &str) -> String {
     format!("{method}_{}", words.join("_"))
 }
 
+/// The kinds of bodies that are signed messages: each is its own key, so the same again has no effect.
+const SIGNED: [&str; 2] = ["application/cose", "application/cbor-seq"];
+
 fn finish(operation: &mut Operation) {
     let problem = ContentBuilder::new()
         .schema(Some(RefOr::Ref(Ref::from_schema_name("Problem"))))
@@ -177,13 +195,18 @@ fn finish(operation: &mut Operation) {
         .responses
         .responses
         .insert("default".to_owned(), refused.into());
-    if let Some(RefOr::T(body)) = &mut operation.request_body
-        && let Some(RefOr::T(message)) = body.content.get_mut("application/cose")
-    {
-        let bytes = ObjectBuilder::new()
-            .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
-        message.schema = Some(bytes.into());
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        let kinds = body.content.iter_mut();
+        let signed = kinds.filter(|(kind, _)| SIGNED.contains(&kind.as_str()));
+        for (_, message) in signed {
+            let RefOr::T(message) = message else {
+                continue;
+            };
+            let bytes = ObjectBuilder::new()
+                .schema_type(Type::String)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+            message.schema = Some(bytes.into());
+        }
     }
     let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
     operation.security = Some(vec![

@@ -1,11 +1,12 @@
 //! `/api/v1/orders` and `/api/v1/markets`: signed orders, cancels and queries in, public books out.
 //!
-//! What a participant says is a signed message (COSE_Sign1) as the body of a POST. What anybody may see is
+//! What a participant says is a signed message (COSE_Sign1) as the body of a POST, or an order in JSON
+//! (`own_orders`). What anybody may see is
 //! an interval's gate, its clearing with the proof that it is in the log, and its book without names.
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use domain::ids::Digest32;
@@ -22,10 +23,12 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Answer, List, Range, Refused, Wants, home};
+use super::own_orders::{self, NewOrder};
 use super::standing_orders::Row;
 use crate::auth::Viewer;
 use crate::platform::{
-    AUTOPILOT_SEQUENCES, OrderAnswer, answer_body, next_to_close, read_order, read_query, standing,
+    AUTOPILOT_SEQUENCES, OrderAnswer, OrderMessage, answer_body, next_to_close, read_order, read_query,
+    standing,
 };
 use crate::web::{PROBLEM, Web, broken, problem};
 
@@ -35,14 +38,25 @@ const LIST_MAX: u32 = 96;
 /// How long a public book may be kept: it never changes.
 const FOREVER: &str = "public, max-age=31536000, immutable";
 
-/// Takes one order that its participant has signed.
+/// Takes one order: signed by its participant, or in JSON from a home that is signed in, for which the platform signs it.
 #[utoipa::path(
-    post, path = "/api/v1/orders", tag = "signed",
-    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1 of an order or a cancel"),
+    post, path = "/api/v1/orders", tag = "market",
+    request_body(
+        content((NewOrder = "application/json"), (Vec<u8> = "application/cose")),
+        description = "An order; or COSE_Sign1 of an order or a cancel"
+    ),
     responses((status = 201, body = Object), (status = 200, body = Object))
 )]
-pub(super) async fn place(State(web): State<Web>, body: Bytes) -> Response {
-    take(&web, body).await
+pub(super) async fn place(State(web): State<Web>, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &web).await;
+    let body = body.map_err(|wrong| Box::new(wrong.into_response()))?;
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match kind.starts_with("application/json") {
+        true => own_orders::place(&web, parts, &body).await,
+        false => Ok(take(&web, body).await),
+    }
 }
 
 /// Takes one order back, on its participant's signed word.
@@ -55,10 +69,20 @@ pub(super) async fn cancel(State(web): State<Web>, body: Bytes) -> Response {
     take(&web, body).await
 }
 
+/// Takes a message that came from outside.
 pub(super) async fn take(web: &Web, body: Bytes) -> Response {
-    let message = Digest32::of(&body);
-    let read = read_order(&web.shared, body.to_vec());
-    let Some(answer) = web.decide(read).await else {
+    let digest = Digest32::of(&body);
+    answered(web, read_order(&web.shared, body.to_vec()), digest).await
+}
+
+/// Takes a message that the platform has signed for a home.
+pub(super) async fn said(web: &Web, message: OrderMessage) -> Response {
+    let digest = Digest32::of(message.bytes());
+    answered(web, message, digest).await
+}
+
+async fn answered(web: &Web, message: OrderMessage, digest: Digest32) -> Response {
+    let Some(answer) = web.decide(message).await else {
         return problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many orders are waiting: try again.",
@@ -67,7 +91,7 @@ pub(super) async fn take(web: &Web, body: Bytes) -> Response {
     let status = match &answer {
         OrderAnswer::Accepted(_) => StatusCode::CREATED,
         OrderAnswer::Withdrawn(_) | OrderAnswer::Again { .. } => StatusCode::OK,
-        OrderAnswer::Refused(reason) => return refused(*reason, message),
+        OrderAnswer::Refused(reason) => return refused(*reason, digest),
         OrderAnswer::Unavailable => {
             return problem(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -75,7 +99,7 @@ pub(super) async fn take(web: &Web, body: Bytes) -> Response {
             );
         }
     };
-    (status, Json(answer_body(&answer, message))).into_response()
+    (status, Json(answer_body(&answer, digest))).into_response()
 }
 
 /// A refusal with its name where a program finds it; the reference is the message's SHA-256, to name it in

@@ -1,6 +1,6 @@
 //! What every answer of the API has: errors as problem+json, an `ETag`, HEAD like GET, OPTIONS with `Allow`.
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -32,6 +32,11 @@ pub(super) async fn polish(mut request: Request, next: Next) -> Response {
     let is_read = matches!(asked, Method::GET | Method::HEAD);
     if is_read && response.status() == StatusCode::OK && is_whole(response.headers()) {
         return named(response, known.as_ref()).await;
+    }
+    let is_changed = matches!(asked, Method::PATCH | Method::PUT);
+    if is_changed && response.status() == StatusCode::OK {
+        // The answer is what the resource is now.
+        return named(response, None).await;
     }
     response
 }
@@ -115,11 +120,13 @@ fn body_size(body: &Body) -> Option<usize> {
         .and_then(|n| usize::try_from(n).ok())
 }
 
-fn tag_of(bytes: &Bytes) -> String {
+/// What bytes are named by.
+pub(super) fn tag_of(bytes: &[u8]) -> String {
     format!("\"{}\"", to_hex(&Digest32::of(bytes).0[..16]))
 }
 
-fn is_known(known: &HeaderValue, tag: &str) -> bool {
+/// Whether a list of names, or `*`, has this one.
+pub(super) fn is_known(known: &HeaderValue, tag: &str) -> bool {
     let Ok(known) = known.to_str() else {
         return false;
     };

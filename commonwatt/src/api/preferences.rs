@@ -7,13 +7,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
-use domain::money::Price;
 use domain::time::Timestamp;
 use market_engine::bid::Level;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, AsHome, Refused, home, time};
+use super::answer::{Answer, AsHome, IfMatch, Refused, home, if_match, price, time, unprocessable};
 use crate::auth::{Viewer, may_ask, may_write, store};
 use crate::platform::preferences::{self, Wishes};
 use crate::view::replay::{self, Brought, Limits};
@@ -47,15 +46,6 @@ fn shown(wishes: &Wishes) -> Preferences {
     }
 }
 
-fn unprocessable(detail: &str) -> Refused {
-    Refused::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-}
-
-fn price(name: &str, text: &str) -> Result<Price, Refused> {
-    text.parse()
-        .map_err(|error| unprocessable(&format!("{name}: {error}.")))
-}
-
 /// One's own wishes as they count now.
 #[utoipa::path(
     get, path = "/api/v1/preferences", tag = "market", responses((status = 200, body = Preferences))
@@ -69,7 +59,7 @@ pub(super) async fn get(State(web): State<Web>, viewer: Viewer) -> Answer {
 
 /// Changes one's own wishes: the autopilot goes by them from its next order on.
 #[utoipa::path(
-    put, path = "/api/v1/preferences", tag = "market", request_body = Preferences,
+    put, path = "/api/v1/preferences", tag = "market", request_body = Preferences, params(IfMatch),
     responses((status = 200, body = Preferences))
 )]
 pub(super) async fn put(
@@ -79,6 +69,9 @@ pub(super) async fn put(
     Json(new): Json<Preferences>,
 ) -> Answer {
     may_write(&viewer, &headers, &web)?;
+    if let Some(before) = preferences::of(&web.shared, &home).await? {
+        if_match(&headers, &shown(&before))?;
+    }
     let level = Level::from_word(&new.autopilot);
     let level = level.ok_or_else(|| unprocessable("autopilot: suggest, within-limits or full."))?;
     let wishes = Wishes {

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, List, Refused, Wants, only};
-use crate::auth::{Role, Viewer};
+use super::answer::{Answer, AsResearcher, List, Refused, Wants, only};
+use crate::auth::{Role, Viewer, may_write};
+use crate::platform::lab::{self as run_desk, Begun, NotBegun, State as Stands, Wanted};
 use crate::view::lab;
 use crate::web::Web;
 
@@ -123,7 +124,7 @@ pub(super) struct RunFile {
 #[utoipa::path(
     get, path = "/api/v1/runs/{run}", tag = "lab",
     params(("run" = String, Path, description = "Its folder, as the list names it")),
-    responses((status = 200, body = OneRun))
+    responses((status = 200, body = OneRun), (status = 202, body = UnderWay))
 )]
 pub(super) async fn one(
     State(web): State<Web>,
@@ -131,8 +132,14 @@ pub(super) async fn one(
     Path(name): Path<String>,
 ) -> Answer {
     only(&viewer, Role::Researcher)?;
-    let found = reading(&web, move |folder| lab::run(&folder, &name)).await?;
-    let mut found = found.ok_or_else(Refused::nothing)?;
+    let asked = name.clone();
+    let found = reading(&web, move |folder| lab::run(&folder, &asked)).await?;
+    let Some(mut found) = found else {
+        return match web.lab.state(&name) {
+            Some(state) => under_way(name, state),
+            None => Err(Refused::nothing()),
+        };
+    };
     let files = std::mem::take(&mut found.manifest.files);
     let files = files.into_iter().map(|file| RunFile {
         file: file.file,
@@ -144,6 +151,91 @@ pub(super) async fn one(
         run: row(found),
     })
     .into_response())
+}
+
+/// A run that is not done.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RunUnderWay)]
+pub(super) struct UnderWay {
+    /// What will be its folder.
+    run: String,
+    /// How much of it is done, in thousandths.
+    done_permille: u64,
+}
+
+fn under_way(run: String, state: Stands) -> Answer {
+    match state {
+        Stands::Running { done_permille } => {
+            let body = Json(UnderWay { run, done_permille });
+            Ok((StatusCode::ACCEPTED, body).into_response())
+        }
+        Stands::Failed(why) => {
+            let detail = format!("This run has ended without a result: {why}.");
+            Err(Refused::new(StatusCode::CONFLICT, &detail))
+        }
+    }
+}
+
+/// A run of a built-in scenario.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRun {
+    /// street-10, village-100, ev-evening, winter-week, island-day or dst-days.
+    #[schema(example = "street-10")]
+    scenario: String,
+    /// Seed of everything that is drawn; 1 where none is said.
+    seed: Option<u64>,
+    /// Days, where others than the scenario's.
+    #[schema(minimum = 1)]
+    days: Option<u32>,
+    /// How the homes trade, where otherwise than the scenario says, as `commonwatt simulate --mechanism` takes it.
+    mechanism: Option<String>,
+    /// The mechanism's price policy.
+    price_policy: Option<String>,
+}
+
+/// Begins a run of a built-in scenario: one at a time, of two million home-intervals at most. `Location` is where it will
+/// be; until it is done, that answers 202 with how far it is. The same scenario, seed and version are the same run: it is
+/// made once.
+#[utoipa::path(
+    post, path = "/api/v1/runs", tag = "lab", request_body = NewRun,
+    responses((status = 202, body = UnderWay), (status = 200, body = UnderWay))
+)]
+pub(super) async fn begin(
+    State(web): State<Web>,
+    AsResearcher(viewer): AsResearcher,
+    headers: HeaderMap,
+    Json(new): Json<NewRun>,
+) -> Answer {
+    may_write(&viewer, &headers, &web)?;
+    let wanted = Wanted {
+        scenario: new.scenario,
+        seed: new.seed.unwrap_or(1),
+        days: new.days,
+        mechanism: new.mechanism,
+        price_policy: new.price_policy,
+    };
+    let (desk, free_mib) = (web.lab.clone(), web.shared.free_mib());
+    let begun = reading(&web, move |runs| {
+        run_desk::begin(&desk, &wanted, (&runs, free_mib))
+    });
+    let (status, run, done_permille) = match begun.await? {
+        Ok(Begun::Runs(run)) => (StatusCode::ACCEPTED, run, 0),
+        Ok(Begun::There(run)) => (StatusCode::OK, run, 1000),
+        Err(NotBegun::Failed(error)) => return Err(error.into()),
+        Err(why) => {
+            let status = match why {
+                NotBegun::MakesNoSense(_) | NotBegun::TooLarge(_) => {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                }
+                _ => StatusCode::CONFLICT,
+            };
+            return Err(Refused::new(status, &why.to_string()));
+        }
+    };
+    let place = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
+    let body = Json(UnderWay { run, done_permille });
+    Ok((status, place, body).into_response())
 }
 
 /// One file of a run: a table as Parquet or CSV, the scenario, the summary. Only files that the run's manifest

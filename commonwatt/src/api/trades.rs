@@ -13,7 +13,7 @@ use market_engine::service::OwnOrder;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, List, Range, Refused, Wants, home, time};
+use super::answer::{After, Answer, List, Range, Refused, Wants, home, time};
 use super::deliveries::Delivered;
 use crate::auth::Viewer;
 use crate::web::Web;
@@ -270,5 +270,38 @@ fn why(trade: &Trade, side: Side, order: Option<&OwnOrder>) -> String {
     responses((status = 200, content_type = "application/json", body = Object))
 )]
 pub(super) async fn receipt(web: State<Web>, id: Path<String>) -> Response {
-    crate::web::pages::linked_receipt(&web, &id).await
+    crate::web::pages::linked_file(&web, &id).await
+}
+
+/// The proof that an entry of a receipt is in its log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EntryProof {
+    /// Which entry of the receipt.
+    entry: String,
+    /// A C2SP tlog-proof: `commonwatt verify` checks it offline, and so does whoever else reads that format.
+    proof: String,
+}
+
+/// Every entry of a receipt as a proof of its own that it is in its log. Whoever has the receipt's address may read them.
+#[utoipa::path(
+    get, path = "/api/v1/receipts/{id}/proof", tag = "proof",
+    params(("id" = String, Path, description = "As `receipt` of a trade names it"), After),
+    responses((status = 200, content((List<EntryProof> = "application/json"), (String = "text/csv"))))
+)]
+pub(super) async fn proofs(
+    web: State<Web>,
+    wants: Wants,
+    Path(id): Path<String>,
+    Query(after): Query<After>,
+) -> Answer {
+    let receipt = crate::web::pages::linked_receipt(&web, &id).await;
+    let receipt = receipt.map_err(Box::new)?.ok_or_else(Refused::nothing)?;
+    let proofs = settlement::prove::proofs(&receipt).map_err(anyhow::Error::msg)?;
+    let entry = |(entry, proof): (String, settlement::log::proof::LogProof)| EntryProof {
+        entry,
+        proof: proof.to_text(),
+    };
+    let items = proofs.into_iter().map(entry).collect();
+    List::part(items, &after, |row: &EntryProof| row.entry.clone())?
+        .answer(wants, &["entry", "proof"])
 }

@@ -14,9 +14,10 @@ use serde_json::value::RawValue;
 use super::guard::{Posted, may_write, nothing_here, said_by_our_page};
 use super::passkey::{HANDLE_LEN, Passkeys, Refused};
 use super::sign_in::{first_page, may_try, no_store, page, with_cookie};
-use super::store::{self, passkey as kept};
+use super::store::{self, passkey as kept, settings};
 use super::viewer::session_of;
 use super::{Accounts, session};
+use crate::view::peers;
 use crate::web::pages::Ask;
 use crate::web::words::Words;
 use crate::web::{Web, broken, problem};
@@ -25,6 +26,7 @@ use crate::web::{Web, broken, problem};
 pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/account", get(show))
+        .route("/account/comparison", post(compare))
         .route("/account/passkeys/begin", post(begin_adding))
         .route("/account/passkeys", post(finish_adding))
         .route("/account/passkeys/remove", post(remove))
@@ -41,6 +43,10 @@ async fn show(State(web): State<Web>, ask: Ask, headers: HeaderMap) -> Response 
         Ok(all) => all,
         Err(error) => return broken("passkeys could not be read", &format!("{error:#}")),
     };
+    let compared = match peers::willing(&web.shared).await {
+        Ok(willing) => ask.viewer.home().map(|home| willing.contains(home)),
+        Err(error) => return broken("an account could not be read", &format!("{error:#}")),
+    };
     let words = &ask.words;
     let answer = words.fill("entry.signed_in", &[("name", &account.name)]);
     let inside = html! {
@@ -50,6 +56,7 @@ async fn show(State(web): State<Web>, ask: Ask, headers: HeaderMap) -> Response 
             @if !all.is_empty() { (list(&ask, &all)) }
             (adding(&ask, &headers))
         }
+        @if let Some(compared) = compared { (comparison(&ask, compared)) }
         section.card.entry {
             form method="post" action="/sign-out" {
                 (ask.viewer.csrf_field()) button { (words.t("nav.sign_out")) }
@@ -57,6 +64,45 @@ async fn show(State(web): State<Web>, ask: Ask, headers: HeaderMap) -> Response 
         }
     };
     page(&ask, StatusCode::OK, answer, inside)
+}
+
+/// Whether the home is compared with others, with the button that changes it.
+fn comparison(ask: &Ask, compared: bool) -> Markup {
+    let words = &ask.words;
+    let (text, button) = match compared {
+        true => ("account.compare_on", "account.compare_end"),
+        false => ("account.compare_off", "account.compare_allow"),
+    };
+    html! { section.card.entry {
+        h2 { (words.t("account.compare")) }
+        p { (words.t(text)) }
+        form method="post" action="/account/comparison" {
+            (ask.viewer.csrf_field())
+            input type="hidden" name="compared" value=(!compared);
+            button { (words.t(button)) }
+        }
+    } }
+}
+
+#[derive(Deserialize)]
+struct Compared {
+    compared: bool,
+}
+
+async fn compare(State(web): State<Web>, posted: Posted<Compared>) -> Response {
+    let Some(home) = posted.viewer.home() else {
+        return nothing_here();
+    };
+    let (by, now) = (posted.viewer.by(), web.accounts.now());
+    let kept = async {
+        let mut tx = web.accounts.db.begin().await?;
+        settings::set_consent(&mut tx, now, by, home, posted.form.compared).await?;
+        anyhow::Ok(tx.commit().await?)
+    };
+    match kept.await {
+        Ok(()) => Redirect::to("/account").into_response(),
+        Err(error) => broken("a choice could not be kept", &format!("{error:#}")),
+    }
 }
 
 fn list(ask: &Ask, all: &[kept::Listed]) -> Markup {

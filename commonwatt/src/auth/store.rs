@@ -11,6 +11,7 @@ use super::secret::{self, Kind};
 use super::session;
 
 pub(crate) mod passkey;
+pub(crate) mod settings;
 
 /// Most accounts.
 const ACCOUNTS_MAX: i64 = 100_000;
@@ -35,6 +36,8 @@ pub(crate) struct Account {
     pub(crate) roles: Roles,
     /// The household it belongs to; with the role `home` only.
     pub(crate) participant: Option<ParticipantId>,
+    /// The language that it reads, where it has chosen one and somebody comes with a session or a token.
+    pub(crate) language: Option<String>,
 }
 
 /// An account as it is listed.
@@ -91,6 +94,7 @@ fn account((name, roles, participant): AccountRow) -> anyhow::Result<Account> {
     Ok(Account {
         roles: roles.with_context(damaged)?,
         participant: participant.with_context(damaged)?,
+        language: None,
         name,
     })
 }
@@ -307,8 +311,9 @@ pub(super) async fn sign_out(
     Ok(())
 }
 
-const SESSION: &str = "SELECT a.name, a.roles, a.participant, s.created_ms, s.seen_ms
+const SESSION: &str = "SELECT a.name, a.roles, a.participant, s.created_ms, s.seen_ms, c.language
     FROM account_session s JOIN account a ON a.name = s.account
+    LEFT JOIN account_settings c ON c.account = a.name
     WHERE s.hash = $1 AND a.revoked_ms IS NULL";
 
 /// Whose session this is, while it lives; and whether it is time to keep that it was seen.
@@ -317,13 +322,16 @@ pub(super) async fn of_session(
     now: Timestamp,
     session: &str,
 ) -> anyhow::Result<Option<(Account, bool)>> {
-    type Row = (String, String, Option<String>, i64, i64);
+    type Row = (String, String, Option<String>, i64, i64, Option<String>);
     let hash = secret::hash(Kind::Session, session).to_vec();
     let row: Option<Row> = db.fetch_optional(SESSION, args![hash]).await?;
-    let Some((name, roles, participant, created_ms, seen_ms)) = row else {
+    let Some((name, roles, participant, created_ms, seen_ms, language)) = row else {
         return Ok(None);
     };
-    let account = account((name, roles, participant))?;
+    let account = Account {
+        language,
+        ..account((name, roles, participant))?
+    };
     let (created, seen) = (
         Timestamp::from_unix_ms(created_ms),
         Timestamp::from_unix_ms(seen_ms),
@@ -415,8 +423,9 @@ pub(crate) async fn add_token(
     Ok(Some((id, secret)))
 }
 
-const TOKEN: &str = "SELECT a.name, a.roles, a.participant, t.id, t.scopes, t.read_only
+const TOKEN: &str = "SELECT a.name, a.roles, a.participant, t.id, t.scopes, t.read_only, c.language
     FROM account_token t JOIN account a ON a.name = t.account
+    LEFT JOIN account_settings c ON c.account = a.name
     WHERE t.hash = $1 AND t.revoked_ms IS NULL AND t.expires_ms > $2 AND a.revoked_ms IS NULL";
 
 /// The account of a token, with the roles that the token stands for; its id; and whether it may only read.
@@ -425,15 +434,24 @@ pub(super) async fn of_token(
     now: Timestamp,
     token: &str,
 ) -> anyhow::Result<Option<(Account, String, bool)>> {
-    type Row = (String, String, Option<String>, String, String, i64);
+    type Row = (
+        String,
+        String,
+        Option<String>,
+        String,
+        String,
+        i64,
+        Option<String>,
+    );
     let hash = secret::hash(Kind::Token, token).to_vec();
     let row: Option<Row> = db.fetch_optional(TOKEN, args![hash, now.unix_ms()]).await?;
-    let Some((name, roles, participant, id, scopes, read_only)) = row else {
+    let Some((name, roles, participant, id, scopes, read_only, language)) = row else {
         return Ok(None);
     };
     let mut account = account((name, roles, participant))?;
     let scopes = Roles::from_words(&scopes);
     let scopes = scopes.map_err(|word| anyhow::anyhow!("token {id}: unknown scope {word}"))?;
+    account.language = language;
     account.roles = account.roles.and(scopes);
     if !account.roles.has(Role::Home) {
         account.participant = None;

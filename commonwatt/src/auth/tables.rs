@@ -3,7 +3,7 @@
 use runtime::db::Migration;
 
 /// The history of these tables.
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, PASSKEYS];
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, PASSKEYS, SETTINGS];
 
 const ACCOUNTS: Migration = Migration {
     version: 4010,
@@ -104,6 +104,33 @@ CREATE FUNCTION account_append_only() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;
 CREATE TRIGGER account_audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON account_audit
     FOR EACH STATEMENT EXECUTE FUNCTION account_append_only();",
+};
+
+const SETTINGS: Migration = Migration {
+    version: 4021,
+    description: "what accounts choose for themselves, and whose home may be compared",
+    sqlite: "
+CREATE TABLE account_settings (
+    account TEXT PRIMARY KEY REFERENCES account (name),
+    language TEXT
+) STRICT;
+CREATE TABLE home_comparison (
+    participant TEXT PRIMARY KEY,
+    consents INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+) STRICT;",
+    postgres: "
+CREATE TABLE account_settings (
+    account TEXT PRIMARY KEY REFERENCES account (name),
+    language TEXT
+);
+CREATE TABLE home_comparison (
+    participant TEXT PRIMARY KEY,
+    consents BIGINT NOT NULL,
+    account TEXT NOT NULL,
+    at_ms BIGINT NOT NULL
+);",
 };
 
 const PASSKEYS: Migration = Migration {

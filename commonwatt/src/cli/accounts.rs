@@ -214,6 +214,7 @@ fn add(args: &AddArgs, now: Timestamp) -> Result<String, CliError> {
         name: args.name.clone(),
         roles: roles(&args.role)?,
         participant: args.participant.clone(),
+        language: None,
     };
     store::check(&account).map_err(|error| CliError::BadInput(super::chain(&error)))?;
     let added = with_db(&args.place, async |db| store::add(db, now, &account).await)?;

@@ -7,7 +7,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simulator::run::engine::Job;
 use simulator::run::folder::{self, Finished, Request};
 use simulator::run::kpis::Kpi;
-use simulator::run::market::Rule;
 use simulator::run::scenario::{Evidence, RunScenario, strategy_names, strategy_of};
 use simulator::run::table::FileKind;
 use simulator::run::{RunError, TableChoice, builtin, summary};
@@ -176,12 +175,9 @@ impl Changes {
                 .map_err(|_| bad(format!("--start {start}: expected a date like 2026-06-15")))?;
         }
         if let Some(mechanism) = &self.mechanism {
-            scenario.market.mechanism.clone_from(mechanism);
-            scenario.market.price_policy.clone_from(&self.price_policy);
-            scenario.market.k = None;
-            scenario.market.ties = None;
+            let changed = scenario.trade_by(mechanism, self.price_policy.as_deref());
+            changed.map_err(|e| bad(format!("--mechanism: {e}")))?;
         }
-        Rule::of(&scenario.market).map_err(|e| bad(format!("--mechanism: {e}")))?;
         if let Some(strategy) = &self.strategy {
             scenario.market.strategy = strategy_of(strategy).ok_or_else(|| {
                 bad(format!(

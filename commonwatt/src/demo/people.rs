@@ -42,5 +42,6 @@ fn person(name: &str, role: Role, participant: Option<ParticipantId>) -> Account
         name: name.to_owned(),
         roles: Roles::from_iter([role]),
         participant,
+        language: None,
     }
 }

@@ -228,6 +228,7 @@ fn wishes(number: usize, home: &HomeScenario, members: &Members) -> Participant 
         min_sell: Price::from_micro_per_kwh(80_000 + 11_000 * ((step * 3) % 5)),
         deposit: DEPOSIT,
         autopilot: Level::WithinLimits,
+        compare: true,
         battery: gateway.map(|gateway| BatteryPlace {
             gateway: gateway.id.clone(),
             device: "battery".to_owned(),

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use domain::ids::{GatewayId, PointId};
+use domain::ids::{GatewayId, ParticipantId, PointId};
 use domain::order::Preference;
 use domain::posting::Run;
 use domain::signed::{Signed, SigningKey};
@@ -42,6 +43,11 @@ const SHOW_PAUSE: Duration = Duration::from_millis(400);
 pub(super) const AUTOPILOT_LEAD_S: i64 = 540;
 /// The autopilots' sequences start here, so that they never meet a participant's own.
 pub(crate) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
+/// The sequences of orders that an account asks for by JSON start here, among those that say what a home wants for
+/// itself: below the standing orders', above the autopilots'.
+const ACCOUNT_SEQUENCES: u64 = AUTOPILOT_SEQUENCES + (1 << 39);
+/// As many of them a second, so that they rise with the clock.
+const ACCOUNT_SEQUENCES_PER_S: u64 = 128;
 /// Pause after the database refused to work.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,6 +58,11 @@ pub(crate) enum Command {
         readings: Vec<Arrived>,
         /// Their room in the queue, free again when they are stored.
         room: Option<OwnedSemaphorePermit>,
+    },
+    /// Take in readings that somebody waits for, and say of which points there is something to be told.
+    Deliver {
+        readings: Vec<Arrived>,
+        answer: oneshot::Sender<BTreeSet<Told>>,
     },
     /// Take in an order or a cancel and say what came of it.
     Order {
@@ -162,6 +173,10 @@ impl Core {
                     readings.extend(some);
                     rooms.extend(room);
                 }
+                Command::Deliver {
+                    mut readings,
+                    answer,
+                } => self.deliver(&mut readings, answer).await,
                 Command::Order { message, answer } => orders.push((*message, answer)),
                 Command::Introduce { gateway, bytes } => {
                     match introduce(&self.shared, gateway, bytes).await {
@@ -210,6 +225,17 @@ impl Core {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes readings in for somebody who waits; where they cannot be stored, nothing is answered.
+    async fn deliver(&self, readings: &mut [Arrived], answer: oneshot::Sender<BTreeSet<Told>>) {
+        match self.take_readings(readings).await {
+            Ok(told) => {
+                self.tell_all(told.clone());
+                drop(answer.send(told));
+            }
+            Err(error) => tracing::error!("delivered readings could not be stored: {error:#}"),
         }
     }
 
@@ -468,6 +494,26 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// A number that no order of this participant had, for one that the platform signs because an account asks for it. It is
+/// never given twice, not even where its order was refused: two messages under one number would be evidence.
+pub(crate) async fn account_sequence(
+    shared: &Shared,
+    participant: &ParticipantId,
+    now: Timestamp,
+) -> anyhow::Result<u64> {
+    let seconds = u64::try_from(now.unix_s()).unwrap_or(0);
+    let by_clock = ACCOUNT_SEQUENCES + seconds.saturating_mul(ACCOUNT_SEQUENCES_PER_S);
+    let (db, below) = (&shared.db, STANDING_SEQUENCES);
+    let stored = market_engine::service::next_sequence(db, participant, below).await?;
+    let least = by_clock.max(stored);
+    let given = &shared.account_sequence;
+    let before = given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+        Some(least.max(last.saturating_add(1)))
+    });
+    let before = before.unwrap_or_else(|last| last);
+    Ok(least.max(before.saturating_add(1)))
 }
 
 /// Ends requests for tokens that nobody confirmed in time, and frees stake whose time has come.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use domain::ids::{Digest32, GatewayId};
+use domain::ids::{Digest32, GatewayId, PointId};
 use domain::key_record::PointRole;
 use domain::rejection::Rejection;
 use runtime::broker::{Access, AccessList};
@@ -315,26 +315,35 @@ fn pass_on(shared: &Shared, link: &MqttHandle, forward: Forward) {
     }
 }
 
-async fn tell(shared: &Shared, link: &MqttHandle, what: Told) -> anyhow::Result<()> {
+/// The operator's signed word on which readings of a point are in the books.
+pub(crate) async fn accepted(
+    shared: &Shared,
+    gateway: &GatewayId,
+    point: &PointId,
+) -> anyhow::Result<Vec<u8>> {
     let Shared { db, community, .. } = shared;
+    let now = shared.clock.now();
+    let head = match shared.watch.on_its_way(gateway) {
+        Some(head) => Some(head),
+        None => {
+            let seen = shared.watch.seen(gateway);
+            let head = settlement::service::ledger_head(db, seen).await?;
+            let head = head.map(|(_, head)| head);
+            shared.watch.shows(gateway, head.as_ref());
+            head
+        }
+    };
+    let of = (gateway, point);
+    let signed =
+        settlement::service::acceptance_with_ledger(&mut &*db, community, now, of, head).await?;
+    Ok(signed.as_bytes().to_vec())
+}
+
+async fn tell(shared: &Shared, link: &MqttHandle, what: Told) -> anyhow::Result<()> {
     let (gateway, topic, bytes) = match what {
         Told::Accepted(gateway, point) => {
-            let now = shared.clock.now();
-            let head = match shared.watch.on_its_way(&gateway) {
-                Some(head) => Some(head),
-                None => {
-                    let seen = shared.watch.seen(&gateway);
-                    let head = settlement::service::ledger_head(db, seen).await?;
-                    let head = head.map(|(_, head)| head);
-                    shared.watch.shows(&gateway, head.as_ref());
-                    head
-                }
-            };
-            let of = (&gateway, &point);
-            let signed =
-                settlement::service::acceptance_with_ledger(&mut &*db, community, now, of, head)
-                    .await?;
-            (gateway, "receipt", signed.as_bytes().to_vec())
+            let bytes = accepted(shared, &gateway, &point).await?;
+            (gateway, "receipt", bytes)
         }
         Told::Key(gateway, bytes) => (gateway, "credential", bytes),
         Told::Order(gateway, answer) => (gateway, "order-answer", answer.into_bytes()),

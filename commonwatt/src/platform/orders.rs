@@ -119,18 +119,31 @@ pub(crate) enum OrderMessage {
     },
 }
 
+impl OrderMessage {
+    /// The signed bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            OrderMessage::Place { order, .. } => order.signed().as_bytes(),
+            OrderMessage::Cancel(cancel) => cancel.signed().as_bytes(),
+            OrderMessage::Stand { order, .. } => order.signed().as_bytes(),
+            OrderMessage::Unstand(cancel) => cancel.signed().as_bytes(),
+            OrderMessage::Refused { bytes, .. } => bytes,
+        }
+    }
+}
+
 /// Checks who signed a message that came from outside, and for whom. The autopilots' sequences are not to be
 /// had there: whoever took one would keep the autopilot from ordering in that interval.
 pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let message = read_any(shared, bytes);
-    let (sequence, participant, signed) = match &message {
+    let (sequence, participant) = match &message {
         OrderMessage::Place { order, .. } => {
             let said = order.message();
-            (said.sequence, &said.participant, order.signed().as_bytes())
+            (said.sequence, &said.participant)
         }
         OrderMessage::Stand { order, .. } => {
             let said = order.message();
-            (said.sequence, &said.participant, order.signed().as_bytes())
+            (said.sequence, &said.participant)
         }
         _ => return message,
     };
@@ -140,8 +153,20 @@ pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     OrderMessage::Refused {
         participant: Some(participant.clone()),
         reason: Rejection::OverLimit,
-        bytes: signed.to_vec(),
+        bytes: message.bytes().to_vec(),
     }
+}
+
+/// A message in a participant's name, signed with the key that the platform keeps for it; `None` where it keeps none.
+pub(crate) fn signed_for<T: domain::signed::Message>(
+    shared: &Shared,
+    participant: &ParticipantId,
+    message: &T,
+) -> Option<OrderMessage> {
+    let mut keys = shared.participants.iter();
+    let (_, key) = keys.find(|(known, _)| known == participant)?;
+    let signed = Signed::sign(key, &shared.site.community, message);
+    Some(read_any(shared, signed.as_bytes().to_vec()))
 }
 
 /// Checks who signed a message and for whom, whatever its sequence.

@@ -151,6 +151,7 @@ mod tests {
             min_sell: price(2),
             deposit: Money::ZERO,
             autopilot: Level::Full,
+            compare: false,
             battery: None,
         };
         let mut tx = db.begin().await.unwrap();

@@ -28,7 +28,7 @@ mod tokens;
 mod trade;
 
 pub(crate) use alarms::texts as alarm_texts;
-pub(crate) use receipt::{linked as linked_receipt, steps as receipt_steps};
+pub(crate) use receipt::{linked as linked_file, linked_receipt, steps as receipt_steps};
 pub(crate) use street::{HOMES_MIN, answer, sum_w};
 
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl FromRequestParts<Web> for Ask {
         let viewer = Viewer::from_request_parts(parts, web).await?;
         let street = web.street.borrow().clone();
         Ok(Ask {
-            words: words_for(web, &parts.headers),
+            words: words_for(web, &parts.headers, &viewer),
             viewer,
             street,
             nonce: super::nonce(),
@@ -143,10 +143,11 @@ impl FromRequestParts<Web> for Ask {
 }
 
 /// The words of a request.
-pub(crate) fn words_for(web: &Web, headers: &HeaderMap) -> Words {
+pub(crate) fn words_for(web: &Web, headers: &HeaderMap, viewer: &Viewer) -> Words {
     let site = &web.shared.site;
+    let own = viewer.account().and_then(|own| own.language.as_deref());
     Words {
-        language: words::language_of(headers),
+        language: words::language_of(headers, own.and_then(Language::of_tag)),
         zone: site.time_zone,
         currency: site.currency.clone(),
     }

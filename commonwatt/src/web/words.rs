@@ -149,8 +149,8 @@ fn fill(text: &str, places: &[(&str, &str)]) -> String {
 pub(crate) const COOKIE: &str = "language";
 
 /// The language for a request: the one that was chosen, else the first that the browser asks for and we have.
-pub(crate) fn language_of(headers: &HeaderMap) -> Language {
-    chosen(headers).unwrap_or_else(|| {
+pub(crate) fn language_of(headers: &HeaderMap, own: Option<Language>) -> Language {
+    chosen(headers).or(own).unwrap_or_else(|| {
         let asked = headers
             .get(header::ACCEPT_LANGUAGE)
             .and_then(|value| value.to_str().ok());
@@ -306,8 +306,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_LANGUAGE, "de".parse().unwrap());
         headers.insert(header::COOKIE, "a=b; language=es".parse().unwrap());
-        assert_eq!(language_of(&headers), Language::Spanish);
+        assert_eq!(language_of(&headers, None), Language::Spanish);
+        let own = Some(Language::French);
+        assert_eq!(language_of(&headers, own), Language::Spanish);
         headers.insert(header::COOKIE, "language=xx".parse().unwrap());
-        assert_eq!(language_of(&headers), Language::German);
+        assert_eq!(language_of(&headers, own), Language::French);
+        assert_eq!(language_of(&headers, None), Language::German);
     }
 }

@@ -45,6 +45,18 @@ fn a_home_an_operator_and_a_stranger_each_get_what_is_theirs() {
         "whoever has its address can read a receipt"
     );
     assert!(receipt.body.contains("commonwatt-receipt/v1"));
+    let proofs = format!("{}/proof", delivered["receipt"].as_str().unwrap());
+    let proofs = json(&get(&proofs, ""));
+    let proofs = proofs["items"].as_array().unwrap();
+    let of_trade = proofs.iter().find(|one| one["entry"] == "trade").unwrap();
+    let file = folder.path().join("trade.tlog-proof");
+    std::fs::write(&file, of_trade["proof"].as_str().unwrap()).unwrap();
+    let checked = std::process::Command::new(crate::demo::program())
+        .args(["verify", file.to_str().unwrap(), "--key"])
+        .arg(data.join("operator.pub"))
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
 
     // What is one home's is nobody else's.
     let own = [
@@ -79,6 +91,9 @@ fn a_home_an_operator_and_a_stranger_each_get_what_is_theirs() {
     assert!(!get("/api/v1/trades", "").body.contains("home-"));
     an_operator_opens_an_incident(&demo, &operator);
     wishes_alarms_and_runs(&demo, &data, (&home, &operator));
+    own_settings(&demo, (&home, &operator));
+    limits_and_what_they_would_mean(&demo, &operator);
+    a_researcher_begins_a_run(&demo, &token(&data, "researcher"));
     lists_and_errors(&demo, &home);
 }
 
@@ -197,6 +212,106 @@ fn wishes_alarms_and_runs(demo: &Demo, data: &std::path::Path, (home, operator):
         assert_eq!(table(file, who).status, 404, "{file}");
     }
     assert_eq!(get("/api/v1/runs/..", &researcher).status, 404);
+}
+
+/// What an account chooses for itself, and that nobody changes what has changed meanwhile.
+fn own_settings(demo: &Demo, (home, operator): (&str, &str)) {
+    let me = "/api/v1/me";
+    let patch = |who: &str, headers: &str, body: &str| {
+        let headers = format!("{who}{headers}Content-Type: application/json\r\n");
+        demo.send("PATCH", me, &headers, body.as_bytes())
+    };
+    let first = demo.send("GET", me, home, b"");
+    let tag = format!("If-Match: {}\r\n", first.header("etag").unwrap());
+    assert_eq!(json(&first)["compared"], true, "the demo's homes are");
+    let page = || demo.send("GET", "/home", home, b"").body;
+    assert!(page().contains("<html lang=\"en\""));
+    let german = patch(home, &tag, r#"{"language": "de", "compared": false}"#);
+    assert_eq!(german.status, 200, "{}", german.body);
+    let now = demo.send("GET", me, home, b"");
+    assert_eq!(
+        (&now.body, now.header("etag")),
+        (&german.body, german.header("etag"))
+    );
+    assert_eq!(
+        (&json(&now)["language"], &json(&now)["compared"]),
+        (&"de".into(), &false.into())
+    );
+    assert!(page().contains("<html lang=\"de\""));
+    assert_eq!(
+        patch(home, &tag, r#"{"language": "fr"}"#).status,
+        412,
+        "it has changed"
+    );
+    for (who, body, status) in [
+        (home, r#"{"language": "xx"}"#, 422),
+        (home, r#"{"roles": ["operator"]}"#, 422),
+        (operator, r#"{"compared": true}"#, 422),
+        ("", r#"{"language": "de"}"#, 401),
+        (home, r#"{"language": null}"#, 200),
+    ] {
+        let answer = patch(who, "", body);
+        assert_eq!(answer.status, status, "{body}: {}", answer.body);
+    }
+    assert!(json(&demo.send("GET", me, home, b""))["language"].is_null());
+    let stale = "If-Match: \"abc\"\r\nContent-Type: application/json\r\n";
+    let wishes = r#"{"max_buy": "0.21", "min_sell": "0.11", "autopilot": "full"}"#;
+    let path = "/api/v1/preferences";
+    let answer = demo.send("PUT", path, &format!("{home}{stale}"), wishes.as_bytes());
+    assert_eq!(answer.status, 412);
+}
+
+fn limits_and_what_they_would_mean(demo: &Demo, operator: &str) {
+    let get = |path: &str| demo.send("GET", path, operator, b"");
+    for path in ["/api/v1/limits", "/api/v1/activations"] {
+        assert!(json(&get(path))["items"].is_array(), "{path}");
+        let csv = demo.send("GET", path, &format!("{operator}Accept: text/csv\r\n"), b"");
+        assert!(
+            csv.body.starts_with("command,gateway,device,set_point"),
+            "{}",
+            csv.body
+        );
+    }
+    let preview = "/api/v1/limits/preview";
+    let none = json(&get(&format!("{preview}?import_w=900000&export_w=900000")));
+    assert_eq!(
+        (&none["beyond"], &none["energy_wh"]),
+        (&0.into(), &0.into())
+    );
+    let all = json(&get(&format!("{preview}?import_w=0&export_w=0")));
+    assert!(all["beyond"].as_u64() > Some(0), "{all}");
+    assert_eq!(all["intervals"], none["intervals"]);
+    for bad in [
+        "",
+        "?import_w=-1",
+        "?import_w=1&from=noon",
+        "?import_w=1&to=2020-01-01T00:00:00Z",
+    ] {
+        assert_eq!(get(&format!("{preview}{bad}")).status, 400, "{bad}");
+    }
+}
+
+fn a_researcher_begins_a_run(demo: &Demo, researcher: &str) {
+    let begin = |body: &str| {
+        let headers = format!("{researcher}Content-Type: application/json\r\n");
+        demo.send("POST", "/api/v1/runs", &headers, body.as_bytes())
+    };
+    assert_eq!(begin(r#"{"scenario": "../../etc"}"#).status, 422);
+    let body = r#"{"scenario": "street-10", "days": 1, "seed": 9}"#;
+    let begun = begin(body);
+    assert_eq!(begun.status, 202, "{}", begun.body);
+    let place = begun.header("location").unwrap();
+    let run = wait_for("the run", || {
+        let answer = demo.send("GET", place, researcher, b"");
+        assert!([200, 202].contains(&answer.status), "{}", answer.body);
+        (answer.status == 200).then(|| json(&answer))
+    });
+    assert_eq!(
+        (&run["seed"], &run["days"]),
+        (&9.into(), &1.into()),
+        "{run}"
+    );
+    assert_eq!(begin(body).status, 200, "it is made once");
 }
 
 fn lists_and_errors(demo: &Demo, home: &str) {

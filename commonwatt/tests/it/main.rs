@@ -23,6 +23,7 @@ mod kills;
 mod measured;
 mod mosquitto;
 mod orders;
+mod own_orders;
 mod pages;
 mod passkeys;
 mod people;

@@ -57,9 +57,9 @@ fn site(participants: u32) -> String {
 /// A running platform; killed when the test ends.
 pub(crate) struct Serve {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     broker: String,
-    data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 impl Serve {
@@ -96,7 +96,7 @@ impl Serve {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut answer = agent().get(format!("{}{path}", self.url)).call().unwrap();
         answer.body_mut().read_to_string().unwrap()
     }
@@ -144,7 +144,7 @@ impl Drop for Serve {
     }
 }
 
-fn agent() -> ureq::Agent {
+pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(10)))

@@ -11,9 +11,10 @@ use crate::people::accounts;
 const EVERYBODY: &str = "nhdora";
 
 /// Address, and who of [`EVERYBODY`] finds something there.
-const TABLE: [(&str, &str); 48] = [
+const TABLE: [(&str, &str); 53] = [
     ("/health", EVERYBODY),
     ("/metrics", EVERYBODY),
+    ("/api/v1/activations", "o"),
     ("/api/v1/alarms", "o"),
     ("/api/v1/audit", "a"),
     ("/api/v1/chargers", EVERYBODY),
@@ -31,6 +32,8 @@ const TABLE: [(&str, &str); 48] = [
     ("/api/v1/ledger/checkpoint", EVERYBODY),
     ("/api/v1/ledger/keys", EVERYBODY),
     ("/api/v1/ledger/proof?log=ledger&old=1&size=1", EVERYBODY),
+    ("/api/v1/limits", "o"),
+    ("/api/v1/limits/preview?import_w=1000", "o"),
     ("/api/v1/markets", EVERYBODY),
     ("/api/v1/markets/2026-06-21T10:15:00Z/book", EVERYBODY),
     ("/api/v1/markets/2026-06-21T10:15:00Z/clearing", EVERYBODY),
@@ -39,11 +42,13 @@ const TABLE: [(&str, &str); 48] = [
     ("/api/v1/meters/home-01.meter/readings", "h"),
     ("/api/v1/meters/home-02.meter/readings", ""),
     ("/api/v1/orders", "h"),
+    ("/api/v1/orders/00", ""),
     ("/api/v1/participants/home-01", "h"),
     ("/api/v1/participants/home-02", ""),
     ("/api/v1/platform", EVERYBODY),
     ("/api/v1/preferences", "h"),
     ("/api/v1/receipts/0-AAAA", ""),
+    ("/api/v1/receipts/0-AAAA/proof", ""),
     ("/api/v1/runs", "r"),
     ("/api/v1/runs/no-run", ""),
     ("/api/v1/runs/no-run/tables/kpis.csv", ""),
@@ -130,6 +135,7 @@ fn what_a_person_may_not_see_is_not_there() {
         ("POST", "/api/v1/incidents", 'o'),
         ("PUT", "/api/v1/preferences", 'h'),
         ("POST", "/api/v1/preferences/replay", 'h'),
+        ("POST", "/api/v1/runs", 'r'),
     ] {
         for (person, headers) in &people {
             let headers = format!("{headers}Content-Type: application/json\r\n");

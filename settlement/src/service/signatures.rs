@@ -76,6 +76,45 @@ pub async fn claimed_keys(
     Ok(public(&keys))
 }
 
+/// The gateways whose keys these messages name, as far as the registry has them.
+///
+/// # Errors
+/// The database failed.
+pub async fn claimed_gateways(
+    db: &Db,
+    messages: &[Vec<u8>],
+) -> Result<BTreeMap<KeyId, (PublicKey, GatewayId)>, ServiceError> {
+    let kid = |bytes: &Vec<u8>| Signed::<Reading>::from_bytes(bytes.clone()).claimed_signer();
+    let kids = messages.iter().filter_map(|bytes| kid(bytes).ok());
+    let keys = registry::keys_of(&mut &*db, &kids.collect()).await?;
+    let held = |(kid, key): (KeyId, registry::EnrolledKey)| Some((kid, (key.public, key.gateway?)));
+    Ok(keys.into_iter().filter_map(held).collect())
+}
+
+/// Readings that came over no gateway's topic: each is its gateway's whose key has signed it, or is refused. It blocks.
+#[must_use]
+pub fn arrived_by_key(
+    messages: Vec<Vec<u8>>,
+    keys: &BTreeMap<KeyId, (PublicKey, GatewayId)>,
+    community: &CommunityId,
+) -> Vec<Result<Arrived, Rejection>> {
+    let one = |bytes: Vec<u8>| {
+        let signed = Signed::<Reading>::from_bytes(bytes);
+        let kid = signed.claimed_signer();
+        let kid = kid.map_err(|error| Rejection::from(&error))?;
+        let (key, gateway) = keys.get(&kid).ok_or(Rejection::UnknownKey)?;
+        let verified = signed.verify(*key, community);
+        let verified = verified.map_err(|error| Rejection::from(&error))?;
+        Ok(Arrived {
+            gateway: gateway.clone(),
+            signed,
+            claimed: Ok(kid),
+            checked: Some((*key, Ok(verified))),
+        })
+    };
+    messages.into_iter().map(one).collect()
+}
+
 pub(super) fn claimed(readings: &[Arrived]) -> BTreeSet<KeyId> {
     readings.iter().filter_map(|r| r.claimed.ok()).collect()
 }

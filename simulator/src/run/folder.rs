@@ -187,8 +187,30 @@ pub fn simulate(
     }
 }
 
+/// What a request would make, before it is run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Planned {
+    /// The name of its folder.
+    pub folder: String,
+    /// Homes times intervals.
+    pub home_intervals: u64,
+}
+
+/// Looks at a request without running it.
+///
+/// # Errors
+/// A scenario that makes no sense.
+pub fn planned(request: &Request) -> Result<Planned, RunError> {
+    let prepared = prepare(request)?;
+    Ok(Planned {
+        folder: prepared.folder,
+        home_intervals: prepared.home_intervals,
+    })
+}
+
 /// A job with everything filled in that can be.
 struct Prepared {
+    home_intervals: u64,
     job: Job,
     homes: Vec<RunHome>,
     rule: Rule,
@@ -246,6 +268,7 @@ fn prepare(request: &Request) -> Result<Prepared, RunError> {
             job.seed,
             &run_id[..8]
         ),
+        home_intervals: size,
         homes,
         tables,
         text,

@@ -765,6 +765,23 @@ fn rule(holds: bool, path: &[&str], what: &str) -> Result<(), Wrong> {
 }
 
 impl RunScenario {
+    /// Lets the homes trade by another mechanism and, if named, another price policy of it.
+    ///
+    /// # Errors
+    /// There is no such mechanism or policy.
+    pub fn trade_by(
+        &mut self,
+        mechanism: &str,
+        price_policy: Option<&str>,
+    ) -> Result<(), RunError> {
+        self.market.mechanism = mechanism.to_owned();
+        self.market.price_policy = price_policy.map(str::to_owned);
+        self.market.k = None;
+        self.market.ties = None;
+        let rule = super::market::Rule::of(&self.market);
+        rule.map(|_| ()).map_err(RunError::bad)
+    }
+
     /// A scenario from TOML; `file` names the place of an error.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ fn new(name: &str, roles: &str, participant: Option<&str>) -> Account {
         name: name.to_owned(),
         roles: Roles::from_words(roles).unwrap(),
         participant: participant.map(|id| ParticipantId::new(id).unwrap()),
+        language: None,
     }
 }
 

@@ -1,66 +1,28 @@
 //! `/grid/limits`: which limits are in force, and what one at a feeder would mean before anybody acts;
 //! `/grid/activations`: what devices were told, what their gateways answered, and what was metered then.
 
-use std::collections::BTreeMap;
-
 use axum::extract::Query;
 use axum::response::Response;
 use domain::command::{Ack, Act, Outcome, SetPoint};
 use domain::energy::Energy;
-use domain::ids::{GatewayId, PointId};
 use domain::time::{Interval, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
-use settlement::service::Whose;
 
 use super::{Ask, csv, feeder};
 use crate::auth::Role;
 use crate::platform::control::{self, Kept};
-use crate::view::limit::{Limit, Preview, preview};
-use crate::view::{calendar, grid};
+use crate::view::activation::{self, Activation, HISTORY_S};
+use crate::view::calendar;
+use crate::view::limit::{
+    AHEAD_S, Band, COMMANDS_MAX, LEASE_S, Limit, Preview, forecast, in_force, preview,
+};
 use crate::web::field;
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
-/// A lease is never longer, so what was told before is over.
-const LEASE_S: i64 = domain::command::LEASE_MAX_S;
-/// Commands that are looked at for what is in force.
-const COMMANDS_MAX: u32 = 2_000;
-/// How far back the list of activations goes, and how many it shows.
-const HISTORY_S: i64 = 7 * 86_400;
+/// Activations that the page shows.
 const SHOWN_MAX: usize = 60;
-/// The forecast's reach.
-const AHEAD: i64 = 48;
-
-/// A device's set-point.
-type Place = (GatewayId, String, SetPoint);
-
-/// The newest command of every set-point, where it is a lease that has not ended.
-fn in_force(commands: &[Kept], now: Timestamp) -> Vec<&Kept> {
-    let mut newest: BTreeMap<Place, &Kept> = BTreeMap::new();
-    for kept in commands {
-        let command = &kept.command;
-        let place = (
-            command.gateway.clone(),
-            command.device.clone(),
-            command.act.set_point(),
-        );
-        let known = newest.entry(place).or_insert(kept);
-        if known.command.sequence < command.sequence {
-            *known = kept;
-        }
-    }
-    let holds = |kept: &&Kept| match kept.command.act {
-        Act::Set { expires_at, .. } => expires_at > now && !is_refused(&kept.answers),
-        Act::Release { .. } => false,
-    };
-    newest.into_values().filter(holds).collect()
-}
-
-fn is_refused(answers: &[Ack]) -> bool {
-    let newest = answers.last().map(|ack| ack.outcome);
-    matches!(newest, Some(Outcome::Refused(_) | Outcome::Ended { .. }))
-}
 
 /// What the form asks.
 #[derive(Deserialize, Default)]
@@ -111,8 +73,7 @@ fn read_wish(words: &Words, wish: &Wish, now: Timestamp) -> Option<Result<Asked,
         return Some(Err(words.t("limits.wrong_time").to_owned()));
     };
     let from = from.unwrap_or(now);
-    let end = now.plus_s(AHEAD * 900);
-    let to = to.unwrap_or(end);
+    let to = to.unwrap_or(now.plus_s(AHEAD_S));
     let limit = Limit { import_w, export_w };
     Some(if to <= from {
         Err(words.t("limits.wrong_time").to_owned())
@@ -124,10 +85,10 @@ fn read_wish(words: &Words, wish: &Wish, now: Timestamp) -> Option<Result<Asked,
 pub(super) async fn show(ask: Ask, Query(wish): Query<Wish>) -> Result<Response, Response> {
     ask.only(Role::Operator)?;
     let (words, now) = (&ask.words, ask.street.now);
-    let db = &ask.web.shared.db;
-    let commands = control::recent(db, now.plus_s(-LEASE_S), COMMANDS_MAX).await;
+    let shared = &ask.web.shared;
+    let commands = control::recent(&shared.db, now.plus_s(-LEASE_S), COMMANDS_MAX).await;
     let commands = commands.map_err(|error| ask.failed("commands could not be read", &error))?;
-    let forecast = forecast(&ask).await;
+    let forecast = forecast(shared, now).await;
     let forecast = forecast.map_err(|error| ask.failed("a feeder could not be read", &error))?;
     let asked = read_wish(words, &wish, now);
     let holding = in_force(&commands, now);
@@ -155,17 +116,6 @@ pub(super) async fn show(ask: Ask, Query(wish): Query<Wish>) -> Result<Response,
     Ok(ask.show(&page))
 }
 
-/// What is forecast at the first feeder.
-async fn forecast(ask: &Ask) -> anyhow::Result<Vec<(Interval, (i64, i64, i64))>> {
-    let (shared, now) = (&ask.web.shared, ask.street.now);
-    let Some(feeder) = grid::feeders(&shared.site).next() else {
-        return Ok(Vec::new());
-    };
-    let past = grid::metered(shared, &feeder.point, grid::forecast_from(now), now).await?;
-    let first = Interval::containing(now, ask.street.open.length_s())?;
-    Ok(grid::ahead(&past, first, AHEAD).into_iter().collect())
-}
-
 fn table_in_force(words: &Words, holding: &[&Kept]) -> Markup {
     html! {
         h2 { (words.t("limits.in_force")) }
@@ -189,7 +139,7 @@ fn preview_card(
     ask: &Ask,
     wish: &Wish,
     asked: Option<&Result<Asked, String>>,
-    forecast: &[(Interval, (i64, i64, i64))],
+    forecast: &[(Interval, Band)],
 ) -> Markup {
     let words = &ask.words;
     let rating = words.kilowatts(feeder::rating(ask));
@@ -209,8 +159,7 @@ fn preview_card(
             None => {},
             Some(Err(wrong)) => p.wrong role="alert" { (wrong) },
             Some(Ok(asked)) => {
-                @let within: Vec<_> = forecast.iter().filter(|(i, _)| i.end() > asked.from && i.start() < asked.to).copied().collect();
-                (effect(words, &preview(&within, asked.limit)))
+                (effect(words, &preview(forecast, (asked.from, asked.to), asked.limit)))
             }
         }
     }
@@ -281,13 +230,6 @@ fn answer_key(answers: &[Ack]) -> &'static str {
     }
 }
 
-/// An activation with what the device's own meter counted in it.
-struct Activation {
-    kept: Kept,
-    /// Taken and given in whole intervals of its time, where the device has a meter.
-    metered: Option<(Energy, Energy)>,
-}
-
 #[derive(Deserialize)]
 pub(super) struct Form {
     #[serde(default)]
@@ -297,16 +239,16 @@ pub(super) struct Form {
 pub(super) async fn activations(ask: Ask, form: Query<Form>) -> Result<Response, Response> {
     ask.only(Role::Operator)?;
     let (words, now) = (&ask.words, ask.street.now);
-    let read = read(&ask, now).await;
+    let from = now.plus_s(-HISTORY_S);
+    let recent = control::recent(&ask.web.shared.db, from, COMMANDS_MAX).await;
+    let mut recent = recent.map_err(|error| ask.failed("commands could not be read", &error))?;
+    recent.truncate(SHOWN_MAX);
+    let read = activation::of(&ask.web.shared, recent, now).await;
     let all = read.map_err(|error| ask.failed("activations could not be read", &error))?;
     if form.format == "csv" {
         return Ok(csv("activations", &lines(&all)));
     }
-    let is_confirmed = |one: &&Activation| {
-        let outcomes = one.kept.answers.iter().map(|ack| ack.outcome);
-        let mut outcomes = outcomes.filter(|o| matches!(o, Outcome::Confirmed { .. }));
-        outcomes.next().is_some()
-    };
+    let is_confirmed = |one: &&Activation| one.is_confirmed();
     let sent = |one: &&Activation| matches!(one.kept.command.act, Act::Set { .. });
     let (asked, confirmed) = (
         all.iter().filter(sent).count(),
@@ -327,62 +269,6 @@ pub(super) async fn activations(ask: Ask, form: Query<Form>) -> Result<Response,
         live: None,
     };
     Ok(ask.show(&page))
-}
-
-async fn read(ask: &Ask, now: Timestamp) -> anyhow::Result<Vec<Activation>> {
-    let shared = &ask.web.shared;
-    let mut all = Vec::new();
-    let recent = control::recent(&shared.db, now.plus_s(-HISTORY_S), COMMANDS_MAX).await?;
-    for kept in recent.into_iter().take(SHOWN_MAX) {
-        all.push(Activation {
-            metered: metered(ask, &kept, now).await?,
-            kept,
-        });
-    }
-    Ok(all)
-}
-
-/// What the device's meter counted in the whole intervals of a lease.
-async fn metered(
-    ask: &Ask,
-    kept: &Kept,
-    now: Timestamp,
-) -> anyhow::Result<Option<(Energy, Energy)>> {
-    let (shared, command) = (&ask.web.shared, &kept.command);
-    let Act::Set { expires_at, .. } = command.act else {
-        return Ok(None);
-    };
-    let mut points = shared
-        .site
-        .gateways
-        .iter()
-        .filter(|g| g.id == command.gateway);
-    let point: Option<PointId> = points.find_map(|gateway| {
-        let mut points = gateway.points.iter();
-        let of_device = points.find(|p| {
-            let named = p.point.as_str().rsplit_once('.');
-            named.is_some_and(|(_, name)| name == command.device)
-        });
-        of_device.map(|p| p.point.clone())
-    });
-    let Some(point) = point else {
-        return Ok(None);
-    };
-    let ended = kept.answers.iter().find_map(|ack| {
-        let is_end = matches!(ack.outcome, Outcome::Ended { .. });
-        is_end.then_some(ack.at)
-    });
-    let to = ended.unwrap_or(expires_at).min(expires_at).min(now);
-    let whose = Whose::Point(&point);
-    let history = settlement::service::history(&shared.db, whose, command.issued_at, to).await?;
-    let within = history.iter().filter(|m| m.interval.end() <= to);
-    let (mut taken, mut given, mut any) = (0_i64, 0_i64, false);
-    for metered in within {
-        taken += metered.imported.wh();
-        given += metered.exported.wh();
-        any = true;
-    }
-    Ok(any.then(|| (Energy::from_wh(taken), Energy::from_wh(given))))
 }
 
 fn table(words: &Words, all: &[Activation]) -> Markup {
@@ -447,41 +333,6 @@ fn lines(all: &[Activation]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::command::Command;
-    use domain::ids::Digest32;
-
-    fn kept(sequence: u64, device: &str, act: Act) -> Kept {
-        Kept {
-            digest: Digest32([0; 32]),
-            command: Command {
-                gateway: GatewayId::new("gw-1").unwrap(),
-                device: device.to_owned(),
-                sequence,
-                issued_at: Timestamp::from_unix_s(0),
-                act,
-            },
-            answers: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_newest_command_of_a_set_point_holds_until_it_ends_or_is_released() {
-        let set_point = SetPoint::ChargerCurrentMa;
-        let set = |until| Act::Set {
-            set_point,
-            value: 0,
-            expires_at: Timestamp::from_unix_s(until),
-        };
-        let release = Act::Release { set_point };
-        let now = Timestamp::from_unix_s(100);
-        let count = |commands: &[Kept]| in_force(commands, now).len();
-        assert_eq!(count(&[kept(1, "a", set(200)), kept(1, "b", set(200))]), 2);
-        assert_eq!(count(&[kept(1, "a", set(100))]), 0, "over");
-        let pair = [kept(2, "a", release), kept(1, "a", set(200))];
-        assert_eq!(count(&pair), 0, "released");
-        let pair = [kept(2, "a", set(200)), kept(1, "a", release)];
-        assert_eq!(count(&pair), 1);
-    }
 
     #[test]
     fn power_is_read_as_people_write_it() {

@@ -107,6 +107,16 @@ pub(crate) async fn linked(web: &Web, name: &str) -> Response {
     }
 }
 
+/// The receipt whose name is `<trade>-<mark>`; `None` where there is none.
+pub(crate) async fn linked_receipt(web: &Web, name: &str) -> Result<Option<Receipt>, Response> {
+    let Some((trade, side)) = of_link(web, name).await? else {
+        return Ok(None);
+    };
+    let (db, community) = (&web.shared.db, &web.shared.community);
+    let receipt = settlement::service::receipt(db, community, trade, &side).await;
+    receipt.map_err(|error| broken("a receipt could not be read", &error))
+}
+
 async fn of_link(web: &Web, name: &str) -> Result<Option<(TradeId, ParticipantId)>, Response> {
     let named = name
         .split_once('-')
