@@ -53,6 +53,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     idempotency::MIGRATION,
     incidents::MIGRATION,
     crate::platform::alarms::MIGRATION,
+    idempotency::WITH_PLACE,
+    crate::platform::alarms::GONE,
 ];
 
 /// Every resource of the API that is not a page's own.

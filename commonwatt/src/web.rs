@@ -30,7 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::auth::{self, Accounts, Viewer};
-use crate::platform::{AnswerTo, Command, OrderAnswer, OrderMessage, Shared};
+use crate::platform::{AnswerTo, Command, OrderAnswer, OrderMessage, Shared, alarms};
 use crate::view;
 use listeners::{Listeners, Place, for_a_while};
 
@@ -146,19 +146,34 @@ impl Web {
     }
 }
 
+/// Looks for alarms once.
+async fn look_for_alarms(web: &Web, street: &view::Street) -> anyhow::Result<()> {
+    let seen = view::grid::seen(&web.shared, street).await?;
+    let found = view::alarms::standing(&seen);
+    let people = web.accounts.now();
+    let gone = {
+        let mut board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = board.take(street.now, &found);
+        board.wake(people);
+        gone
+    };
+    alarms::went(&web.shared.db, people, &gone).await
+}
+
 /// Looks for alarms as the street changes, until everything stops.
 async fn watch(web: Web) {
     let mut street = web.street.clone();
+    match alarms::remembered(&web.shared.db, web.accounts.now()).await {
+        Ok(said) => {
+            let mut board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+            board.remember_said(said);
+        }
+        Err(error) => tracing::error!("what was said to alarms could not be read: {error:#}"),
+    }
     loop {
         let now = street.borrow_and_update().clone();
-        match view::grid::seen(&web.shared, &now).await {
-            Ok(seen) => {
-                let found = view::alarms::standing(&seen);
-                let mut board = web.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-                board.take(now.now, &found);
-                board.wake(web.accounts.now());
-            }
-            Err(error) => tracing::error!("alarms could not be looked for: {error:#}"),
+        if let Err(error) = look_for_alarms(&web, &now).await {
+            tracing::error!("alarms could not be looked for: {error:#}");
         }
         tokio::select! {
             () = web.stop.cancelled() => return,

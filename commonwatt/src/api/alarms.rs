@@ -4,13 +4,13 @@
 use std::sync::PoisonError;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, AsOperator, Refused, only, time};
+use super::answer::{After, Answer, AsOperator, List, Refused, Wants, only, time};
 use crate::auth::{Role, Viewer, may_write};
 use crate::platform::alarms::{HOURS_MAX, REASON_MAX_CHARS, keep, said};
 use crate::view::alarms::{self as view, Kind, Priority, RATE_GOOD};
@@ -49,6 +49,21 @@ pub(super) struct Alarm {
     seen: Option<Seen>,
 }
 
+const COLUMNS: [&str; 12] = [
+    "alarm",
+    "priority",
+    "since",
+    "respond_by",
+    "text",
+    "consequence",
+    "action",
+    "degree",
+    "seen.account",
+    "seen.reason",
+    "seen.at",
+    "seen.shelved_until",
+];
+
 /// What somebody said to an alarm.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Seen {
@@ -66,6 +81,8 @@ pub(super) struct Seen {
 pub(super) struct Alarms {
     /// The most urgent first.
     items: Vec<Alarm>,
+    /// What `after` is for the page behind this one; none where this is the last.
+    next: Option<String>,
     /// Alarms that came in the last hour.
     last_hour: usize,
     /// As many as one person can answer for long (EEMUA 191: about one in ten minutes).
@@ -85,9 +102,16 @@ impl From<view::Said> for Seen {
 
 /// The alarms that stand. Their texts are in the language that is asked for.
 #[utoipa::path(
-    get, path = "/api/v1/alarms", tag = "grid", responses((status = 200, body = Alarms))
+    get, path = "/api/v1/alarms", tag = "grid", params(After),
+    responses((status = 200, content((Alarms = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer, headers: HeaderMap) -> Answer {
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    headers: HeaderMap,
+    Query(after): Query<After>,
+) -> Answer {
     only(&viewer, Role::Operator)?;
     let words = words_for(&web, &headers, &viewer);
     let board = crate::web::pages::board(&web);
@@ -105,9 +129,16 @@ pub(super) async fn list(State(web): State<Web>, viewer: Viewer, headers: Header
             seen: open.said.map(Seen::from),
         }
     };
+    let last_hour = board.rate(web.street.borrow().now);
+    let all = board.open.into_iter().map(item).collect();
+    let (items, next) = after.part(all, |row: &Alarm| row.alarm.to_owned())?;
+    if wants == Wants::Csv {
+        return List { items, next }.answer(wants, &COLUMNS);
+    }
     let alarms = Alarms {
-        last_hour: board.rate(web.street.borrow().now),
-        items: board.open.into_iter().map(item).collect(),
+        items,
+        next,
+        last_hour,
         good_per_hour: RATE_GOOD,
     };
     Ok(Json(alarms).into_response())

@@ -367,7 +367,7 @@ impl<T: Serialize> List<T> {
         Ok(List { items, next })
     }
 
-    /// The answer in the form that is wanted. CSV has these columns, and its next page in `Link`.
+    /// The answer in the form that is wanted. CSV has these columns, `seen.at` what is `at` in `seen`, and its next page in `Link`.
     pub(super) fn answer(self, wants: Wants, columns: &[&str]) -> Answer {
         match wants {
             Wants::Json => Ok(Json(self).into_response()),
@@ -377,7 +377,11 @@ impl<T: Serialize> List<T> {
 }
 
 fn csv_of<T: Serialize>(list: &List<T>, columns: &[&str]) -> Answer {
-    let cell = |row: &Value, column: &&str| match &row[*column] {
+    let inside = |row: &Value, column: &str| {
+        let found = row.pointer(&format!("/{}", column.replace('.', "/")));
+        found.cloned().unwrap_or_default()
+    };
+    let cell = |row: &Value, column: &&str| match &inside(row, column) {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(words) => {

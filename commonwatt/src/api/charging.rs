@@ -20,7 +20,7 @@ use settlement::charging::session::State as Stands;
 use settlement::charging::split::Credit;
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Answer, Range, Refused, home, only};
+use super::answer::{After, Answer, List, Range, Refused, Wants, home, only};
 use crate::auth::{Role, Viewer, may_write};
 use crate::platform::Shared;
 use crate::platform::charging::{self, Amended, Corrected, Offered, Place, Running, Wanted};
@@ -35,16 +35,50 @@ fn money(amount: Money) -> String {
 }
 
 /// The community's chargers, with the price of a kWh at this moment, all included.
-#[utoipa::path(get, path = "/api/v1/chargers", tag = "charging", responses((status = 200, body = Object)))]
-pub(super) async fn list(State(web): State<Web>) -> Answer {
+#[utoipa::path(
+    get, path = "/api/v1/chargers", tag = "charging", params(After),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
+)]
+pub(super) async fn list(
+    State(web): State<Web>,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     let now = web.shared.clock.now();
     let expected = charging::expected(&web.shared, now).await?;
     let mut items = Vec::new();
     for place in charging::places(&web.shared).await {
         items.push(shown(&place, expected.first())?);
     }
-    Ok(Json(json!({ "items": items, "ocmf_key": web.shared.charging.ocmf_key() })).into_response())
+    let (items, next) = after.part(items, |row: &Value| text(row, "id"))?;
+    if wants == Wants::Csv {
+        return List { items, next }.answer(wants, &CHARGER_COLUMNS);
+    }
+    let ocmf_key = web.shared.charging.ocmf_key();
+    Ok(Json(json!({ "items": items, "next": next, "ocmf_key": ocmf_key })).into_response())
 }
+
+/// A row's name.
+fn text(row: &Value, key: &str) -> String {
+    row[key].as_str().unwrap_or_default().to_owned()
+}
+
+const CHARGER_COLUMNS: [&str; 14] = [
+    "id",
+    "host",
+    "feeder",
+    "buys_itself",
+    "free",
+    "power_w",
+    "power_read_at",
+    "price_per_kwh",
+    "currency",
+    "start_fee_before_tax",
+    "time_per_hour_before_tax",
+    "parking_per_hour_before_tax",
+    "parking_grace_s",
+    "tax_percent",
+];
 
 fn shown(place: &Place, now: Option<&Expected>) -> anyhow::Result<Value> {
     let station = &place.station;
@@ -69,15 +103,18 @@ fn shown(place: &Place, now: Option<&Expected>) -> anyhow::Result<Value> {
 }
 
 /// What a driver wants.
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+#[schema(as = ChargingWish)]
 pub(crate) struct Wish {
     /// How much energy.
     #[param(minimum = 1, maximum = 200_000)]
+    #[schema(minimum = 1, maximum = 200_000)]
     pub(crate) energy_wh: Option<i64>,
     /// Until when; twelve hours from now where nothing is said.
     #[param(format = DateTime)]
+    #[schema(format = DateTime)]
     pub(crate) by: Option<String>,
 }
 
@@ -107,10 +144,27 @@ pub(super) async fn offers(
     Path(id): Path<String>,
     Query(wish): Query<Wish>,
 ) -> Answer {
+    offered_for(&web, &id, &wish).await
+}
+
+/// The same for a wish as a body.
+#[utoipa::path(
+    post, path = "/api/v1/chargers/{id}/offers", tag = "charging", params(("id" = String, Path)),
+    request_body = Wish, responses((status = 200, body = Object))
+)]
+pub(super) async fn wish(
+    State(web): State<Web>,
+    Path(id): Path<String>,
+    Json(wish): Json<Wish>,
+) -> Answer {
+    offered_for(&web, &id, &wish).await
+}
+
+async fn offered_for(web: &Web, id: &str, wish: &Wish) -> Answer {
     let shared = &web.shared;
     let now = shared.clock.now();
-    let (energy, by) = read_wish(&wish, now).map_err(|e| Refused::bad(&e))?;
-    let place = charging::place(shared, &id)
+    let (energy, by) = read_wish(wish, now).map_err(|e| Refused::bad(&e))?;
+    let place = charging::place(shared, id)
         .await
         .ok_or_else(Refused::nothing)?;
     let (expected, offers) = charging::offers(shared, &place, energy, by, now).await?;
@@ -293,11 +347,12 @@ pub(super) struct Sessions {
 /// The sessions that the household pays, for operators those of all, newest first.
 #[utoipa::path(
     get, path = "/api/v1/sessions", tag = "charging", params(Sessions),
-    responses((status = 200, body = Object))
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn sessions(
     State(web): State<Web>,
     viewer: Viewer,
+    wants: Wants,
     Query(asked): Query<Sessions>,
 ) -> Answer {
     let payer = match viewer.is(Role::Operator) {
@@ -319,8 +374,27 @@ pub(super) async fn sessions(
     let last = found.last().map(|one| one.promise.quote.session.clone());
     let full = found.len() == usize::try_from(span.limit).unwrap_or(usize::MAX);
     let items: Vec<Value> = found.iter().map(|one| session(one, now)).collect();
-    Ok(Json(json!({ "items": items, "next": last.filter(|_| full) })).into_response())
+    let next = last.filter(|_| full);
+    List { items, next }.answer(wants, &SESSION_COLUMNS)
 }
+
+const SESSION_COLUMNS: [&str; 15] = [
+    "id",
+    "station",
+    "state",
+    "ending",
+    "sentence",
+    "energy_wh",
+    "wanted_wh",
+    "total",
+    "ceiling",
+    "held",
+    "debt",
+    "currency",
+    "ready_by",
+    "expected_end",
+    "receipt",
+];
 
 /// What a driver wants instead.
 #[derive(Deserialize, ToSchema)]
@@ -465,13 +539,19 @@ fn credited(credit: &Credit) -> Value {
 
 /// The corrections of a session, in their order.
 #[utoipa::path(
-    get, path = "/api/v1/sessions/{id}/credits", tag = "charging", params(("id" = String, Path)),
-    responses((status = 200, body = Object))
+    get, path = "/api/v1/sessions/{id}/credits", tag = "charging", params(("id" = String, Path), After),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn credits(State(web): State<Web>, Path(id): Path<String>) -> Answer {
+pub(super) async fn credits(
+    State(web): State<Web>,
+    wants: Wants,
+    Path(id): Path<String>,
+    Query(after): Query<After>,
+) -> Answer {
     let found = charging::credits(&web.shared, &id).await?;
     let items: Vec<Value> = found.iter().map(credited).collect();
-    Ok(Json(json!({ "items": items })).into_response())
+    let columns = ["at", "reason", "credit_total", "new_total", "refund"];
+    List::part(items, &after, |row: &Value| text(row, "at"))?.answer(wants, &columns)
 }
 
 /// Ends a session. One that has ended stays as it is.

@@ -8,7 +8,7 @@ use settlement::service::MeteredInterval;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, List, Range, Refused, Wants, only, time};
+use super::answer::{After, Answer, List, Range, Refused, Wants, only, time};
 use crate::auth::{Role, Viewer};
 use crate::web::Web;
 
@@ -39,10 +39,15 @@ fn feeders(web: &Web) -> impl Iterator<Item = &PointRecord> {
 
 /// The feeders with their load.
 #[utoipa::path(
-    get, path = "/api/v1/feeders", tag = "grid",
+    get, path = "/api/v1/feeders", tag = "grid", params(After),
     responses((status = 200, content((List<Feeder> = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -> Answer {
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     only(&viewer, Role::Operator)?;
     let street = web.street.borrow().clone();
     let feeder = |point: &PointRecord| Feeder {
@@ -53,7 +58,7 @@ pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -
         read_at: street.feeder_w.map(|power| time(power.read_at)),
     };
     let items = feeders(&web).map(feeder).collect();
-    List { items, next: None }.answer(wants, &FEEDER_COLUMNS)
+    List::part(items, &after, |row: &Feeder| row.feeder.clone())?.answer(wants, &FEEDER_COLUMNS)
 }
 
 /// One interval of a feeder.

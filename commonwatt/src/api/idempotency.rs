@@ -1,12 +1,13 @@
 //! `Idempotency-Key`: a write that is sent again with its key is answered as it was, and not done again. Kept
-//! for a day for each account. Signed messages need none: the same bytes again have no effect anyway.
+//! for a day for each account; for whoever has none, as drivers, for each address. Signed messages need none: the same
+//! bytes again have no effect anyway.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::ids::digest_parts;
@@ -15,6 +16,7 @@ use runtime::args;
 use runtime::db::{Db, Migration};
 
 use super::answer::Refused;
+use super::openapi::SIGNED;
 use crate::auth::Viewer;
 use crate::web::{BODY_MAX_BYTES, Web};
 
@@ -25,8 +27,12 @@ const KEY_MAX_BYTES: usize = 128;
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// How long an answer is kept.
 const KEPT_MS: i64 = 24 * 3_600_000;
-/// Most answers kept of one account; the oldest goes first.
+/// Most answers kept of one account or address; the oldest goes first.
 const KEPT_MAX: i64 = 1_000;
+/// Most answers kept of all that have no account. Beyond, a write is done and its answer not kept.
+const STRANGERS_KEPT_MAX: i64 = 10_000;
+/// What an address begins with in the table; no account's name does.
+const STRANGER: char = '@';
 
 /// The table of answers.
 pub(crate) const MIGRATION: Migration = Migration {
@@ -58,13 +64,24 @@ CREATE TABLE account_answer (
 CREATE INDEX account_answer_at ON account_answer (at_ms);",
 };
 
-const KNOWN: &str = "SELECT request, status, kind, body FROM account_answer
+/// Where what a write made is.
+pub(crate) const WITH_PLACE: Migration = Migration {
+    version: 4014,
+    description: "answers to writes name what they made",
+    sqlite: "ALTER TABLE account_answer ADD COLUMN location TEXT",
+    postgres: "ALTER TABLE account_answer ADD COLUMN location TEXT",
+};
+
+const KNOWN: &str = "SELECT request, status, kind, body, location FROM account_answer
     WHERE account = $1 AND key = $2 AND at_ms > $3";
 const FORGET: &str = "DELETE FROM account_answer WHERE at_ms <= $3 OR (account = $1 AND key = $2)
     OR (account = $1 AND key NOT IN (SELECT key FROM account_answer WHERE account = $1
         ORDER BY at_ms DESC, key LIMIT $4))";
-const KEEP: &str = "INSERT INTO account_answer (account, key, request, status, kind, body, at_ms)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const STRANGERS: &str =
+    "SELECT COUNT(*) FROM account_answer WHERE account LIKE '@%' AND at_ms > $1";
+const KEEP: &str =
+    "INSERT INTO account_answer (account, key, request, status, kind, body, at_ms, location)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Writes with a key that are under way, by account and key: as many as requests.
 #[derive(Default)]
@@ -93,13 +110,20 @@ pub(super) async fn once(State(web): State<Web>, request: Request, next: Next) -
         *request.method(),
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE
     );
-    if !is_write || !request.headers().contains_key(HEADER) {
+    if !is_write || !request.headers().contains_key(HEADER) || is_signed(request.headers()) {
         return next.run(request).await;
     }
     match with_key(&web, request, next).await {
         Ok(response) => response,
         Err(refused) => refused.into_response(),
     }
+}
+
+/// Whether the body is a signed message, which is its own key.
+fn is_signed(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    SIGNED.iter().any(|signed| kind.starts_with(signed))
 }
 
 async fn with_key(web: &Web, request: Request, next: Next) -> Result<Response, Refused> {
@@ -113,8 +137,9 @@ async fn with_key(web: &Web, request: Request, next: Next) -> Result<Response, R
     })?;
     let viewer = Viewer::from_request_parts(&mut parts, web).await;
     let viewer = viewer.map_err(Box::new)?;
-    let Some(account) = viewer.account().map(|account| account.name.clone()) else {
-        return Ok(next.run(Request::from_parts(parts, body)).await);
+    let account = match viewer.account() {
+        Some(account) => account.name.clone(),
+        None => format!("{STRANGER}{}", viewer.address),
     };
     let body = to_bytes(body, BODY_MAX_BYTES).await.map_err(|_| {
         let detail = format!("A body has at most {BODY_MAX_BYTES} bytes.");
@@ -144,9 +169,9 @@ async fn known(
     said: [u8; 32],
 ) -> Result<Option<Response>, Refused> {
     let since = now.unix_ms().saturating_sub(KEPT_MS);
-    let row: Option<(Vec<u8>, i64, String, Vec<u8>)> =
-        db.fetch_optional(KNOWN, args![account, key, since]).await?;
-    let Some((request, status, kind, body)) = row else {
+    type Row = (Vec<u8>, i64, String, Vec<u8>, Option<String>);
+    let row: Option<Row> = db.fetch_optional(KNOWN, args![account, key, since]).await?;
+    let Some((request, status, kind, body, place)) = row else {
         return Ok(None);
     };
     if request != said {
@@ -163,6 +188,9 @@ async fn known(
     let kind = HeaderValue::from_str(&kind).unwrap_or(HeaderValue::from_static("text/plain"));
     let mut response = (status, [again], body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    if let Some(Ok(place)) = place.map(HeaderValue::try_from) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
     Ok(Some(response))
 }
 
@@ -183,11 +211,24 @@ async fn keep(
     {
         return Ok(response);
     }
+    if account.starts_with(STRANGER) {
+        let since = now.unix_ms().saturating_sub(KEPT_MS);
+        let (kept,): (i64,) = db.fetch_one(STRANGERS, args![since]).await?;
+        if !status.is_success() || kept >= STRANGERS_KEPT_MAX {
+            return Ok(response);
+        }
+    }
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, ANSWER_MAX_BYTES).await;
     let body: Bytes = body.map_err(|error| anyhow::anyhow!("an answer is too large: {error}"))?;
-    let kind = parts.headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let text = |name| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let kind = text(header::CONTENT_TYPE).unwrap_or("");
+    let place = text(header::LOCATION).map(str::to_owned);
     let now_ms = now.unix_ms();
     let mut tx = db.begin().await?;
     let oldest = now_ms.saturating_sub(KEPT_MS);
@@ -200,7 +241,8 @@ async fn keep(
         i64::from(status.as_u16()),
         kind,
         body.to_vec(),
-        now_ms
+        now_ms,
+        place
     ];
     tx.execute(KEEP, values).await?;
     tx.commit().await?;

@@ -2,27 +2,33 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use settlement::service::{GatewayKey, OpenClaim, gateway_keys, open_claims};
 use tokio::sync::oneshot;
 
+use super::answer::{After, Answer, List, Wants};
 use crate::auth::{Role, Viewer};
 use crate::platform::{Command, KeyAnswer, KeyWord};
-use crate::web::{Web, broken, problem};
+use crate::web::{Web, problem};
 
 /// Every gateway of the site with its keys, newest last, and the claim code that waits for it.
-#[utoipa::path(get, path = "/api/v1/keys", tag = "proof", responses((status = 200, body = Object)))]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer) -> Response {
+#[utoipa::path(
+    get, path = "/api/v1/keys", tag = "proof", params(After),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
+)]
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     // How many wrong codes were typed in tells a stranger how near a claim is to its end.
     let all = viewer.is(Role::Operator) || viewer.is(Role::Admin);
     let (db, now) = (&web.shared.db, web.shared.clock.now());
-    let (keys, claims) = match (gateway_keys(db).await, open_claims(db, now).await) {
-        (Ok(keys), Ok(claims)) => (keys, claims),
-        (Err(error), _) | (_, Err(error)) => return broken("keys could not be read", &error),
-    };
+    let (keys, claims) = (gateway_keys(db).await?, open_claims(db, now).await?);
     let gateways = web.shared.site.gateways.iter().map(|gateway| {
         let own = keys.iter().filter(|key| key.gateway == gateway.id);
         let claim = claims.iter().find(|claim| claim.gateway == gateway.id);
@@ -32,10 +38,38 @@ pub(super) async fn list(State(web): State<Web>, viewer: Viewer) -> Response {
             "claim": claim.map(|claim| waiting(claim, all)),
         })
     });
-    Json(json!({ "gateways": gateways.collect::<Vec<_>>() })).into_response()
+    let name = |row: &Value| row["gateway"].as_str().unwrap_or_default().to_owned();
+    let (items, next) = after.part(gateways.collect(), name)?;
+    let items = match wants {
+        Wants::Json => items,
+        Wants::Csv => items.iter().flat_map(flat).collect(),
+    };
+    List { items, next }.answer(wants, &COLUMNS)
 }
 
-fn shown(key: &GatewayKey) -> serde_json::Value {
+const COLUMNS: [&str; 8] = [
+    "gateway",
+    "key",
+    "state",
+    "enrolled",
+    "replaced",
+    "newest_sequence",
+    "revoked.from",
+    "revoked.reason",
+];
+
+/// A row for each key of a gateway.
+fn flat(gateway: &Value) -> Vec<Value> {
+    let keys = gateway["keys"].as_array().into_iter().flatten();
+    let row = |key: &Value| {
+        let mut row = key.clone();
+        row["gateway"] = gateway["gateway"].clone();
+        row
+    };
+    keys.map(row).collect()
+}
+
+fn shown(key: &GatewayKey) -> Value {
     let revoked = key.revoked.as_ref();
     json!({
         "key": key.kid.to_string(),
@@ -55,7 +89,7 @@ fn shown(key: &GatewayKey) -> serde_json::Value {
     })
 }
 
-fn waiting(claim: &OpenClaim, all: bool) -> serde_json::Value {
+fn waiting(claim: &OpenClaim, all: bool) -> Value {
     let mut shown = json!({ "expires": claim.expires.to_string() });
     if all {
         shown["wrong_codes"] = claim.attempts.into();

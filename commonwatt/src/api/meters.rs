@@ -9,7 +9,7 @@ use serde::Serialize;
 use settlement::service::MeteredInterval;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, LIMIT_MAX, List, Range, Refused, Wants, time};
+use super::answer::{After, Answer, LIMIT_MAX, List, Range, Refused, Wants, time};
 use super::incidents;
 use crate::auth::{Role, Viewer};
 use crate::web::Web;
@@ -83,15 +83,22 @@ async fn visible<'w>(web: &'w Web, viewer: &Viewer) -> Result<Vec<&'w PointRecor
 
 /// The metering points that are one's own; for operators those of feeders.
 #[utoipa::path(
-    get, path = "/api/v1/meters", tag = "energy",
+    get, path = "/api/v1/meters", tag = "energy", params(After),
     responses((status = 200, content((List<Meter> = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -> Answer {
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     let points = visible(&web, &viewer).await?;
     if points.is_empty() {
         return Err(Refused::nothing());
     }
     let now = web.shared.clock.now();
+    let name = |point: &&PointRecord| point.point.to_string();
+    let (points, next) = after.part(points, name)?;
     let mut items = Vec::with_capacity(points.len());
     for point in points {
         let span = (domain::time::Timestamp::EPOCH, now);
@@ -107,7 +114,7 @@ pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -
             quality: newest.map_or("missing", |m| m.quality.word()),
         });
     }
-    List { items, next: None }.answer(wants, &METER_COLUMNS)
+    List { items, next }.answer(wants, &METER_COLUMNS)
 }
 
 /// What a meter counted in one interval.

@@ -6,11 +6,11 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Serialize;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, KnownFormat, License, ObjectBuilder, OpenApi, Ref,
-    RefOr, ResponseBuilder, SchemaFormat, SecurityRequirement, Type,
+    RefOr, Required, ResponseBuilder, SchemaFormat, SecurityRequirement, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -27,8 +27,10 @@ const ABOUT: &str = "One API for pages, drivers, operators and scripts. Energy i
     power in watts; prices are decimal strings in token/kWh, money in token; times are RFC 3339 in UTC. Lists are newest \
     first: `next` of a page is `after` of the page behind it; with `Accept: text/csv` they come as CSV. Errors are \
     problem+json with a `reference` that is in the platform's log. What somebody may not see answers 404. \
-    Writes take an `Idempotency-Key`, kept for a day for each account: the same key with another request answers 422. \
-    Orders, standing orders, cancels, claims, revocations and commands are signed messages (COSE_Sign1) and need no account. \
+    Writes take an `Idempotency-Key`, kept for a day for each account, or address where there is none: the same key with \
+    another request answers 422. \
+    Orders, standing orders, cancels, readings, claims, revocations and commands are signed messages (COSE_Sign1), which need \
+    no account and are their own key; a home that is signed in may say an order in JSON. \
     Signing in is for browsers (`/sign-in/<link>`); programs send `Authorization: Bearer` with a token.";
 
 /// An error.
@@ -89,7 +91,7 @@ fn described() -> OpenApiRouter<Web> {
         .routes(routes!(limits::activations))
         .routes(routes!(incidents::list, incidents::add))
         .routes(routes!(charging::list))
-        .routes(routes!(charging::offers))
+        .routes(routes!(charging::offers, charging::wish))
         .routes(routes!(charging::sessions, charging::begin))
         .routes(routes!(charging::look, charging::change, charging::stop))
         .routes(routes!(charging::credits, charging::credit))
@@ -164,6 +166,9 @@ fn finished(mut api: OpenApi) -> OpenApi {
             if let Some(operation) = operation {
                 operation.operation_id = Some(named(method, path));
                 finish(operation);
+                if method != "get" {
+                    keyed(operation);
+                }
             }
         }
     }
@@ -180,8 +185,38 @@ fn named(method: &str, path: &str) -> String {
     format!("{method}_{}", words.join("_"))
 }
 
+/// Says that a write takes a key; but not of one that only takes signed messages.
+fn keyed(operation: &mut Operation) {
+    let is_signed = match &operation.request_body {
+        Some(RefOr::T(body)) => body
+            .content
+            .keys()
+            .all(|kind| SIGNED.contains(&kind.as_str())),
+        _ => false,
+    };
+    if is_signed {
+        return;
+    }
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(128));
+    let key = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Sent again with it, a write is answered as it was and not done again",
+        ))
+        .schema(Some(text));
+    operation
+        .parameters
+        .get_or_insert_default()
+        .push(RefOr::T(key.build()));
+}
+
 /// The kinds of bodies that are signed messages: each is its own key, so the same again has no effect.
-const SIGNED: [&str; 2] = ["application/cose", "application/cbor-seq"];
+pub(super) const SIGNED: [&str; 2] = ["application/cose", "application/cbor-seq"];
 
 fn finish(operation: &mut Operation) {
     let problem = ContentBuilder::new()
@@ -235,6 +270,76 @@ mod tests {
             }
         }
         assert!(names.contains("get_meters_id_readings"), "{names:?}");
+    }
+
+    /// What has no rows to be walked by page or written as a table, though its address does not end with one thing's name.
+    const NO_LISTS: [&str; 14] = [
+        "/api/v1/chargers/{id}/income",
+        "/api/v1/chargers/{id}/offers",
+        "/api/v1/events",
+        "/api/v1/evidence",
+        "/api/v1/ledger/checkpoint",
+        "/api/v1/ledger/keys",
+        "/api/v1/ledger/proof",
+        "/api/v1/limits/preview",
+        "/api/v1/markets/{interval}/book",
+        "/api/v1/markets/{interval}/clearing",
+        "/api/v1/me",
+        "/api/v1/platform",
+        "/api/v1/preferences",
+        "/health",
+    ];
+
+    fn description() -> serde_json::Value {
+        let (_, api) = described().split_for_parts();
+        serde_json::to_value(finished(api)).unwrap()
+    }
+
+    fn has_parameter(operation: &serde_json::Value, name: &str) -> bool {
+        let all = operation["parameters"].as_array();
+        all.into_iter().flatten().any(|known| known["name"] == name)
+    }
+
+    #[test]
+    fn every_list_comes_as_csv_and_is_walked_by_page() {
+        let api = description();
+        let mut lists = 0;
+        for (path, item) in api["paths"].as_object().unwrap() {
+            let get = &item["get"];
+            if get.is_null() || path.ends_with('}') || NO_LISTS.contains(&path.as_str()) {
+                continue;
+            }
+            if path == "/metrics" {
+                continue;
+            }
+            lists += 1;
+            let kinds = get["responses"]["200"]["content"].as_object().unwrap();
+            assert!(kinds.contains_key("text/csv"), "{path} has no CSV");
+            for name in ["after", "limit"] {
+                assert!(has_parameter(get, name), "{path} has no {name}");
+            }
+        }
+        assert!(lists > 20, "{lists}");
+    }
+
+    #[test]
+    fn every_write_takes_a_key_or_is_signed() {
+        let api = description();
+        for (path, item) in api["paths"].as_object().unwrap() {
+            let post = &item["post"];
+            if post.is_null() {
+                continue;
+            }
+            let kinds = post["requestBody"]["content"].as_object();
+            let mut kinds = kinds.into_iter().flat_map(|kinds| kinds.keys());
+            let is_signed =
+                kinds.clone().next().is_some() && kinds.all(|kind| SIGNED.contains(&kind.as_str()));
+            let is_keyed = has_parameter(post, "Idempotency-Key");
+            assert!(
+                is_keyed != is_signed,
+                "{path}: a key {is_keyed}, signed {is_signed}"
+            );
+        }
     }
 
     /// The committed description; `COMMONWATT_BLESS=1` writes it anew.

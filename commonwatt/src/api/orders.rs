@@ -32,9 +32,6 @@ use crate::platform::{
 };
 use crate::web::{PROBLEM, Web, broken, problem};
 
-/// Most clearings in a list.
-const LIST_MAX: u32 = 96;
-
 /// How long a public book may be kept: it never changes.
 const FOREVER: &str = "public, max-age=31536000, immutable";
 
@@ -339,9 +336,17 @@ async fn public(web: &Web, text: &str) -> Response {
     }
 }
 
-/// The newest clearings.
-#[utoipa::path(get, path = "/api/v1/markets", tag = "market", responses((status = 200, body = Object)))]
-pub(super) async fn markets(State(web): State<Web>) -> Response {
+/// The clearings, newest first, each with the digest of its public book.
+#[utoipa::path(
+    get, path = "/api/v1/markets", tag = "market", params(Range),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
+)]
+pub(super) async fn markets(
+    State(web): State<Web>,
+    wants: Wants,
+    Query(range): Query<Range>,
+) -> Answer {
+    let span = range.read()?;
     let row = |clearing: &Clearing| {
         let text = |price: Option<domain::money::Price>| price.map(|price| price.to_string());
         json!({
@@ -355,14 +360,22 @@ pub(super) async fn markets(State(web): State<Web>) -> Response {
             "public_book": clearing.public_book.map(|digest| digest.to_string()),
         })
     };
-    match service::recent_clearings(&web.shared.db, LIST_MAX).await {
-        Ok(recent) => {
-            let recent: Vec<Value> = recent.iter().map(row).collect();
-            Json(json!({ "markets": recent })).into_response()
-        }
-        Err(error) => broken("clearings could not be read", &error),
-    }
+    let found = service::clearings_page(&web.shared.db, span.before()?, span.limit).await?;
+    let items: Vec<Value> = found.iter().map(row).collect();
+    let name = |row: &Value| row["interval"].as_str().unwrap_or_default().to_owned();
+    List::new(items, span.limit, name).answer(wants, &MARKET_COLUMNS)
 }
+
+const MARKET_COLUMNS: [&str; 8] = [
+    "interval",
+    "mechanism",
+    "price_policy",
+    "price",
+    "volume_wh",
+    "orders",
+    "trades",
+    "public_book",
+];
 
 /// The book of a cleared interval, exactly the bytes whose digest the clearing has.
 #[utoipa::path(

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, AsResearcher, List, Refused, Wants, only};
+use super::answer::{After, Answer, AsResearcher, List, Refused, Wants, only};
 use crate::auth::{Role, Viewer, may_write};
 use crate::platform::lab::{self as run_desk, Begun, NotBegun, State as Stands, Wanted};
 use crate::view::lab;
@@ -93,14 +93,19 @@ async fn reading<T: Send + 'static>(
 
 /// The runs there are, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/runs", tag = "lab",
+    get, path = "/api/v1/runs", tag = "lab", params(After),
     responses((status = 200, content((List<RunRow> = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer, wants: Wants) -> Answer {
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     only(&viewer, Role::Researcher)?;
     let runs = reading(&web, |folder| lab::runs(&folder)).await?;
     let items = runs.into_iter().map(row).collect();
-    List { items, next: None }.answer(wants, &COLUMNS)
+    List::part(items, &after, |row: &RunRow| row.run.clone())?.answer(wants, &COLUMNS)
 }
 
 /// One run with its files.

@@ -1,8 +1,7 @@
 //! `/api/v1/standing-orders`: signed wishes over many intervals in, what became of them out.
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use domain::standing_order::Standing;
 use domain::time::Timestamp;
@@ -11,7 +10,7 @@ use market_engine::standing::Placement;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Refused, home};
+use super::answer::{After, Answer, List, Wants, home};
 use super::orders::take;
 use crate::auth::Viewer;
 use crate::platform::standing::{self, Shown};
@@ -153,15 +152,33 @@ impl Row {
     }
 }
 
-/// One's own standing orders, newest first, 100 at most.
+const COLUMNS: [&str; 11] = [
+    "order",
+    "sequence",
+    "replaces",
+    "kind",
+    "until",
+    "state",
+    "energy_wh",
+    "limit_price",
+    "must",
+    "reached_wh",
+    "cost_price",
+];
+
+/// One's own standing orders, newest first, of the newest 100.
 #[utoipa::path(
-    get, path = "/api/v1/standing-orders", tag = "market", responses((status = 200, body = [Row]))
+    get, path = "/api/v1/standing-orders", tag = "market", params(After),
+    responses((status = 200, content((List<Row> = "application/json"), (String = "text/csv"))))
 )]
 pub(super) async fn own_standing(
     State(web): State<Web>,
     viewer: Viewer,
-) -> Result<Json<Vec<Row>>, Refused> {
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     let now = web.shared.clock.now();
     let shown = standing::of(&web.shared, home(&viewer)?, now).await?;
-    Ok(Json(shown.iter().map(|one| Row::of(one, now)).collect()))
+    let rows = shown.iter().map(|one| Row::of(one, now)).collect();
+    List::part(rows, &after, |row: &Row| row.order.clone())?.answer(wants, &COLUMNS)
 }

@@ -1,7 +1,7 @@
 //! `/api/v1/tokens/requests`: tokens in and out by hand. One operator's account asks, another's confirms.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use domain::ids::{ParticipantId, from_hex, to_hex};
@@ -12,7 +12,7 @@ use settlement::service::{
 };
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Refused, only, time};
+use super::answer::{After, Answer, List, Refused, Wants, only, time};
 use crate::auth::{Role, Viewer, may_write};
 use crate::platform::tokens::{self, NotTaken, Said};
 use crate::web::Web;
@@ -113,18 +113,39 @@ impl From<NotTaken> for Refused {
 
 /// The newest requests: all for an operator, a home's own for a home.
 #[utoipa::path(
-    get, path = "/api/v1/tokens/requests", tag = "accounts",
-    responses((status = 200, body = Vec<Request>))
+    get, path = "/api/v1/tokens/requests", tag = "accounts", params(After),
+    responses((status = 200, content((List<Request> = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer) -> Answer {
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     let whose = match viewer.is(Role::Operator) {
         true => None,
         false => Some(viewer.home().ok_or_else(Refused::nothing)?),
     };
     let requests = token_requests(&web.shared.db, whose).await?;
     let requests: Vec<Request> = requests.into_iter().map(shown).collect();
-    Ok(Json(requests).into_response())
+    List::part(requests, &after, |row: &Request| row.id.clone())?.answer(wants, &COLUMNS)
 }
+
+const COLUMNS: [&str; 13] = [
+    "id",
+    "kind",
+    "participant",
+    "amount",
+    "reference",
+    "payout",
+    "state",
+    "by",
+    "at",
+    "expires",
+    "last_by",
+    "last_at",
+    "counts_from",
+];
 
 /// Asks for a deposit, a withdrawal, or another payout. Another operator has to confirm it within three days; a
 /// withdrawal's tokens cannot be spent meanwhile.

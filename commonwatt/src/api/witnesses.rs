@@ -5,14 +5,14 @@
 //! operator writes them out with `commonwatt evidence`.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::IntoResponse;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use settlement::log::checkpoint::Log;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, time};
+use super::answer::{After, Answer, List, Wants, time};
 use crate::web::Web;
 
 /// How far a witness has signed a log.
@@ -37,16 +37,23 @@ struct Witness {
 /// The witnesses.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Witnesses {
-    witnesses: Vec<Witness>,
+    items: Vec<Witness>,
+    /// What `after` is for the page behind this one; none where this is the last.
+    next: Option<String>,
     /// Why the market stands still; none where it does not.
     alarm: Option<String>,
 }
 
 /// Every witness, how far it has signed each log, and why the market stands still if it does.
 #[utoipa::path(
-    get, path = "/api/v1/witnesses", tag = "proof", responses((status = 200, body = Witnesses))
+    get, path = "/api/v1/witnesses", tag = "proof", params(After),
+    responses((status = 200, content((Witnesses = "application/json"), (String = "text/csv"))))
 )]
-pub(super) async fn list(State(web): State<Web>) -> Answer {
+pub(super) async fn list(
+    State(web): State<Web>,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     let shared = &web.shared;
     let witness = |witness: &crate::site::Witness| Witness {
         key: witness.key.to_string(),
@@ -62,11 +69,38 @@ pub(super) async fn list(State(web): State<Web>) -> Answer {
             })
             .collect(),
     };
+    let all = shared.site.witnesses.iter().map(witness).collect();
+    let (items, next) = after.part(all, |row: &Witness| row.key.clone())?;
+    if wants == Wants::Csv {
+        return List {
+            items: flat(&items),
+            next,
+        }
+        .answer(wants, &COLUMNS);
+    }
     Ok(Json(Witnesses {
-        witnesses: shared.site.witnesses.iter().map(witness).collect(),
+        items,
+        next,
         alarm: shared.watch.alarm(),
     })
     .into_response())
+}
+
+const COLUMNS: [&str; 4] = ["key", "log", "signed_size", "trouble"];
+
+/// A row for each log of a witness.
+fn flat(witnesses: &[Witness]) -> Vec<Value> {
+    let rows = witnesses.iter().flat_map(|witness| {
+        witness.logs.iter().map(|of| {
+            json!({
+                "key": witness.key,
+                "log": of.log,
+                "signed_size": of.signed_size,
+                "trouble": of.trouble,
+            })
+        })
+    });
+    rows.collect()
 }
 
 /// A proof that the operator has broken a rule.

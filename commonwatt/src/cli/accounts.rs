@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ids::ParticipantId;
 use domain::time::Timestamp;
 use runtime::clock::Clock;
@@ -14,7 +16,7 @@ use runtime::db::Db;
 use serde_json::{Value, json};
 
 use super::{CliError, Format, block_on_two, print_data};
-use crate::auth::store::{self, Account, NewToken};
+use crate::auth::store::{self, Account, BY_OPERATOR, NewToken};
 use crate::auth::{MIGRATIONS, Roles};
 
 const DAY_S: i64 = 86_400;
@@ -38,6 +40,8 @@ enum Command {
     Revoke(RevokeArgs),
     /// Make an API token, show an account's tokens, or end one.
     Token(TokenArgs),
+    /// Show an account's passkeys, or remove one that was lost.
+    Passkey(PasskeyArgs),
     /// Show who did what, newest first.
     Audit(AuditArgs),
 }
@@ -140,6 +144,24 @@ struct TokenArgs {
 }
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  commonwatt accounts passkey ann\n  commonwatt accounts passkey ann --remove 7u0qDk3nQWyqPg\n\n\
+    Passkeys are added by their owners, on the page of their account."
+)]
+struct PasskeyArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The account.
+    name: String,
+    /// Remove the passkey of this id.
+    #[arg(long, value_name = "ID")]
+    remove: Option<String>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+#[derive(clap::Args)]
 #[command(after_help = "Example:\n  commonwatt accounts audit --limit 20")]
 struct AuditArgs {
     #[command(flatten)]
@@ -163,6 +185,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
         Command::List(args) => list(&args),
         Command::Revoke(args) => revoke(&args, now),
         Command::Token(args) => token(&args, now),
+        Command::Passkey(args) => passkey(&args, now),
         Command::Audit(args) => audit(&args),
     };
     print_data(&said?)
@@ -336,6 +359,37 @@ fn token(args: &TokenArgs, now: Timestamp) -> Result<String, CliError> {
         "expires",
         "revoked",
     ];
+    printed(args.format, &columns, all.into_iter().map(row).collect())
+}
+
+fn passkey(args: &PasskeyArgs, now: Timestamp) -> Result<String, CliError> {
+    let (name, place) = (args.name.as_str(), &args.place);
+    if let Some(id) = &args.remove {
+        let none = || {
+            CliError::BadInput(format!(
+                "{name} has no passkey {id}: see `commonwatt accounts passkey {name}`"
+            ))
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(id).map_err(|_| none())?;
+        let whose = (name, BY_OPERATOR);
+        let removed = with_db(place, async |db| {
+            store::passkey::remove(db, now, whose, &bytes).await
+        });
+        return match removed? {
+            true => Ok(format!("passkey {id} of {name} is removed\n")),
+            false => Err(none()),
+        };
+    }
+    let all = with_db(place, async |db| store::passkey::list(db, name).await)?;
+    let row = |listed: store::passkey::Listed| {
+        json!({
+            "id": URL_SAFE_NO_PAD.encode(&listed.passkey.id),
+            "name": listed.name,
+            "created": listed.created.to_string(),
+            "used": listed.used.map(|at| at.to_string()),
+        })
+    };
+    let columns = ["id", "name", "created", "used"];
     printed(args.format, &columns, all.into_iter().map(row).collect())
 }
 

@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest answer that is read, where nothing else is said.
 const ANSWER_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Most rows of a list that are read.
+const ROWS_MAX: usize = 100_000;
+
 /// A platform behind an address.
 pub(super) struct Client {
     url: String,
@@ -49,6 +52,23 @@ impl Client {
         }
         let text = self.heard(request.call(), ANSWER_MAX_BYTES)?;
         Ok(serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    /// Gets every row of a list of the API, page by page.
+    pub(super) fn get_list(&self, path: &str) -> Result<Vec<Value>, CliError> {
+        let mut rows: Vec<Value> = Vec::new();
+        let mut page = format!("{path}?limit=1000");
+        loop {
+            let list = self.get(&page)?;
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            rows.extend(items);
+            match list["next"].as_str() {
+                Some(next) if rows.len() < ROWS_MAX => {
+                    page = format!("{path}?limit=1000&after={next}");
+                }
+                _ => return Ok(rows),
+            }
+        }
     }
 
     /// Gets a text as it is, of at most so many bytes.

@@ -94,12 +94,13 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 fn list(args: &ListArgs) -> Result<(), CliError> {
-    let keys = args.operator.get("/api/v1/keys")?;
+    let gateways = args.operator.get_list("/api/v1/keys")?;
     if args.format == Format::Json {
+        let keys = serde_json::json!({ "gateways": gateways });
         return print_data(&format!("{keys:#}\n"));
     }
     let mut rows = vec![["gateway", "key", "state", "since"].map(str::to_owned)];
-    for gateway in keys["gateways"].as_array().into_iter().flatten() {
+    for gateway in &gateways {
         let name = text(gateway, "gateway");
         let own = gateway["keys"].as_array().into_iter().flatten();
         let before = rows.len();
@@ -204,9 +205,9 @@ fn revoked(word: &Revocation, already_accepted: u64) -> String {
 
 /// The keys that are meant, newest first, and the highest sequence that was accepted under each.
 fn find_keys(args: &RevokeArgs) -> Result<Vec<(KeyId, u64)>, CliError> {
-    let all = args.operator.get("/api/v1/keys")?;
-    let gateways = all["gateways"].as_array().into_iter().flatten();
+    let gateways = args.operator.get_list("/api/v1/keys")?;
     let own = gateways
+        .iter()
         .filter(|gateway| text(gateway, "gateway") == args.gateway.as_str())
         .flat_map(|gateway| gateway["keys"].as_array().into_iter().flatten());
     let named = args.key.map(|key| key.to_string());

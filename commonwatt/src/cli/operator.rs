@@ -65,6 +65,11 @@ impl Operator {
         Client::new(&self.url).get(path)
     }
 
+    /// Gets every row of a list of the API.
+    pub(super) fn get_list(&self, path: &str) -> Result<Vec<Value>, CliError> {
+        Client::new(&self.url).get_list(path)
+    }
+
     /// Posts signed bytes, and gives the platform's answer.
     pub(super) fn post(&self, path: &str, signed: &[u8]) -> Result<Value, CliError> {
         Client::new(&self.url).post(path, signed)

@@ -119,8 +119,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         Command::Confirm(args) => say(args, "confirm"),
         Command::Cancel(args) => say(args, "cancel"),
         Command::List(args) => {
-            let requests = client(&args.place)?.get("/api/v1/tokens/requests")?;
-            show(&args.place, &requests)
+            let requests = client(&args.place)?.get_list("/api/v1/tokens/requests")?;
+            show(&args.place, &Value::Array(requests))
         }
     }
 }

@@ -24,6 +24,9 @@ const NOMINAL_MV: i64 = 230_000;
 const VOLTAGE_PERMILLE: i64 = 100;
 /// With less room than this for the books there are days left, not weeks.
 const STORAGE_LOW_MIB: i64 = 2048;
+/// For so many looks after a start, what was said before is held for alarms that are not found yet: live values take a
+/// while to come.
+const REMEMBERED_LOOKS: u32 = 12;
 /// A checkpoint is late after so many intervals.
 const CHECKPOINT_LATE_INTERVALS: i64 = 3;
 
@@ -225,6 +228,8 @@ pub(crate) struct Open {
     pub(crate) bad: i64,
     /// What an operator said to it. It counts until the alarm goes: one that comes again is another.
     pub(crate) said: Option<Said>,
+    /// Whether anybody ever said something to it, which is kept.
+    spoken_to: bool,
 }
 
 impl Open {
@@ -262,18 +267,38 @@ pub(crate) struct Board {
     pub(crate) history: VecDeque<Happening>,
     /// Since when it watches.
     pub(crate) since: Option<Timestamp>,
+    /// What was said before the platform started, to alarms that stood then.
+    remembered: BTreeMap<Kind, (Timestamp, Said)>,
+    looks: u32,
 }
 
 impl Board {
-    /// Takes in what the rules find now.
-    pub(crate) fn take(&mut self, now: Timestamp, found: &BTreeMap<Kind, i64>) {
+    /// Goes on with what was said before the platform started: an alarm that still stands is the same one.
+    pub(crate) fn remember_said(&mut self, said: BTreeMap<Kind, (Timestamp, Said)>) {
+        self.remembered = said;
+    }
+
+    /// Takes in what the rules find now, and gives the alarms that somebody spoke to and that are gone.
+    pub(crate) fn take(
+        &mut self,
+        now: Timestamp,
+        found: &BTreeMap<Kind, i64>,
+    ) -> Vec<(Kind, Timestamp)> {
+        let mut gone = Vec::new();
         self.since.get_or_insert(now);
+        self.looks = self.looks.saturating_add(1);
+        if self.looks > REMEMBERED_LOOKS {
+            let lost = std::mem::take(&mut self.remembered);
+            gone.extend(lost.into_iter().map(|(kind, (since, _))| (kind, since)));
+        }
         for kind in Kind::ALL {
             match (found.get(&kind), self.open.get_mut(&kind)) {
                 (Some(bad), Some(open)) => open.bad = *bad,
                 (Some(bad), None) => self.begins(now, kind, *bad),
                 (None, Some(_)) => {
-                    self.open.remove(&kind);
+                    let was = self.open.remove(&kind);
+                    let spoken_to = was.filter(|open| open.spoken_to);
+                    gone.extend(spoken_to.map(|open| (kind, open.since)));
                     self.remember(now, kind, false);
                 }
                 (None, None) => {
@@ -281,10 +306,21 @@ impl Board {
                 }
             }
         }
+        gone
     }
 
     /// Opens an alarm once its cause has lasted.
     fn begins(&mut self, now: Timestamp, kind: Kind, bad: i64) {
+        if let Some((since, said)) = self.remembered.remove(&kind) {
+            let open = Open {
+                since,
+                bad,
+                said: Some(said),
+                spoken_to: true,
+            };
+            self.open.insert(kind, open);
+            return;
+        }
         let since = *self.pending.entry(kind).or_insert(now);
         if now.ms_since(since) < kind.lasts_min() * 60_000 {
             return;
@@ -294,6 +330,7 @@ impl Board {
             since: now,
             bad,
             said: None,
+            spoken_to: false,
         };
         self.open.insert(kind, open);
         self.remember(now, kind, true);
@@ -310,6 +347,7 @@ impl Board {
     pub(crate) fn say(&mut self, kind: Kind, said: Said) -> Option<Timestamp> {
         let open = self.open.get_mut(&kind)?;
         open.said = Some(said);
+        open.spoken_to = true;
         Some(open.since)
     }
 
@@ -510,6 +548,41 @@ mod tests {
         board.take(at(61), &BTreeMap::new());
         board.take(at(62), &bad);
         assert_eq!(board.asking().count(), 1, "another one");
+    }
+
+    #[test]
+    fn what_was_said_before_a_start_counts_while_the_alarm_still_stands() {
+        let at = |min: i64| Timestamp::from_unix_s(min * 60);
+        let said = Said {
+            account: "ann".to_owned(),
+            reason: "a disk is ordered".to_owned(),
+            at: at(3),
+            until: Some(at(900)),
+        };
+        let before = |kind| BTreeMap::from([(kind, (at(2), said.clone()))]);
+        let bad = BTreeMap::from([(Kind::StorageLow, 100)]);
+        let mut board = Board::default();
+        board.remember_said(before(Kind::StorageLow));
+        assert_eq!(board.take(at(10), &BTreeMap::new()), [], "not found yet");
+        assert_eq!(board.take(at(11), &bad), []);
+        let open = &board.open[&Kind::StorageLow];
+        assert_eq!((open.since, open.said.as_ref()), (at(2), Some(&said)));
+        assert_eq!((board.asking().count(), board.rate(at(11))), (0, 0));
+        assert_eq!(
+            board.take(at(12), &BTreeMap::new()),
+            [(Kind::StorageLow, at(2))]
+        );
+        board.take(at(13), &bad);
+        assert_eq!(board.asking().count(), 1, "another one");
+
+        let mut board = Board::default();
+        board.remember_said(before(Kind::FeederOverloaded));
+        let gone: Vec<_> = (0..20).flat_map(|n| board.take(at(n), &bad)).collect();
+        assert_eq!(
+            gone,
+            [(Kind::FeederOverloaded, at(2))],
+            "it is not found any more"
+        );
     }
 
     #[test]

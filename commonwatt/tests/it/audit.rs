@@ -49,7 +49,7 @@ fn a_street_is_audited_mirrored_and_audited_again() {
     wait_for("a market with trades", || {
         let (_, markets) = demo.get("/api/v1/markets");
         let markets: serde_json::Value = serde_json::from_str(&markets).ok()?;
-        let markets = markets["markets"].as_array()?;
+        let markets = markets["items"].as_array()?;
         markets
             .iter()
             .any(|m| m["trades"].as_u64() > Some(0))

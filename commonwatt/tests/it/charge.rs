@@ -13,9 +13,13 @@ fn json(demo: &Demo, path: &str) -> Value {
 
 /// Takes an offer; the status and the answer.
 fn take(demo: &Demo, offer: &str) -> (u16, Value) {
-    let kind = "Content-Type: application/json\r\n";
+    take_by(demo, offer, &format!("Idempotency-Key: {offer}\r\n"))
+}
+
+fn take_by(demo: &Demo, offer: &str, key: &str) -> (u16, Value) {
+    let kind = format!("Content-Type: application/json\r\n{key}");
     let body = format!(r#"{{"offer": "{offer}"}}"#);
-    let answer = demo.send("POST", "/api/v1/sessions", kind, body.as_bytes());
+    let answer = demo.send("POST", "/api/v1/sessions", &kind, body.as_bytes());
     (answer.status, serde_json::from_str(&answer.body).unwrap())
 }
 
@@ -35,10 +39,13 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
         items.find(|c| c["power_w"].as_i64() > Some(1_000)).cloned()
     });
     let id = charger["id"].as_str().unwrap();
-    let told = json(
-        &demo,
-        &format!("/api/v1/chargers/{id}/offers?energy_wh=20000"),
-    );
+    let kind = "Content-Type: application/json\r\n";
+    let path = format!("/api/v1/chargers/{id}/offers");
+    let told = demo.send("POST", &path, kind, br#"{"energy_wh": 20000}"#);
+    assert_eq!(told.status, 200, "{}", told.body);
+    let told: Value = serde_json::from_str(&told.body).unwrap();
+    let asked = json(&demo, &format!("{path}?energy_wh=20000"));
+    assert_eq!(asked["offers"].as_array().unwrap().len(), 3, "{asked}");
     assert!(told["prices"].as_array().unwrap().len() >= 48);
     let offers = told["offers"].as_array().unwrap();
     let choices: Vec<&str> = offers
@@ -56,8 +63,16 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
     let offer = |n: usize| offers[n]["offer"].as_str().unwrap();
     let (status, session) = take(&demo, offer(0));
     assert_eq!(status, 201, "{session}");
+    // A driver without an account whose first answer was lost sends it again with its key, and gets the same session.
+    assert_eq!(take(&demo, offer(0)), (201, session.clone()));
     assert_eq!(session["held"], offers[0]["ceiling"]);
-    assert_eq!(take(&demo, offer(0)).0, 409, "an offer is taken once");
+    assert_eq!(
+        take_by(&demo, offer(0), "").0,
+        409,
+        "an offer is taken once"
+    );
+    let other = "Idempotency-Key: car-1\r\n";
+    assert_eq!(take_by(&demo, "another", other).0, 409);
     assert_eq!(take(&demo, offer(1)).0, 409, "the charger is taken");
     let (page, text) = demo.get(&format!("/charge/{id}"));
     assert!(page == 200 && text.contains("Another car"), "{text}");

@@ -2,6 +2,9 @@
 import schemathesis
 
 
-@schemathesis.serializer("application/cose")
-def cose(ctx, value):
+def signed(ctx, value):
     return value if isinstance(value, bytes) else str(value).encode()
+
+
+for kind in ("application/cose", "application/cbor-seq"):
+    schemathesis.serializer(kind)(signed)

@@ -96,7 +96,7 @@ fn one_operator_asks_another_confirms_and_the_household_sees_it() {
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let seen = demo.send("GET", "/api/v1/tokens/requests", &bearer(&home), b"");
     let seen: Value = serde_json::from_str(&seen.body).unwrap();
-    let states: Vec<&str> = seen
+    let states: Vec<&str> = seen["items"]
         .as_array()
         .unwrap()
         .iter()

@@ -158,7 +158,7 @@ fn fetch(source: &Source<'_>) -> Result<(String, Option<ClearingRecord>), CliErr
 
 fn newest(client: &Client) -> Result<String, CliError> {
     let all = client.get("/api/v1/markets")?;
-    let all = all["markets"].as_array().into_iter().flatten();
+    let all = all["items"].as_array().into_iter().flatten();
     let newest = all
         .into_iter()
         .find(|market| !market["public_book"].is_null());
