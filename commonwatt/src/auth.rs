@@ -11,6 +11,7 @@
 mod account;
 mod guard;
 mod limit;
+mod mail;
 mod passkey;
 mod role;
 mod secret;
@@ -30,6 +31,7 @@ use runtime::db::Db;
 
 pub(crate) use guard::{Posted, limit_writes, may_ask, may_write, nothing_here, said_by_our_page};
 pub(crate) use limit::{ACCOUNT_WRITES, WRITES_PER_MINUTE, Who};
+pub(crate) use mail::Mailer;
 pub(crate) use role::{Role, Roles};
 pub(crate) use sign_in::routes;
 pub(crate) use tables::MIGRATIONS;

@@ -178,8 +178,8 @@ pub(crate) fn start_platform(
     tasks.start("witnesses", STOP_LIMIT, |stop| {
         platform::witnesses::run(asking, stop)
     });
-    tasks.start("web", STOP_LIMIT, |stop| {
-        web::serve(listener, Web::new(shared, commands, street, stop))
+    tasks.start("web", STOP_LIMIT, |stop| async move {
+        web::serve(listener, Web::new(shared, commands, street, stop)?).await
     });
 }
 

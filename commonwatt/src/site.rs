@@ -3,6 +3,7 @@
 //! `serve` reads it from `site.toml`; the demo writes one for its street.
 
 mod grid;
+mod mail;
 mod market;
 pub(crate) mod mqtt;
 pub(crate) mod settlement;
@@ -33,6 +34,8 @@ use crate::auth::WRITES_PER_MINUTE;
 use crate::platform::BROKER_USER;
 use grid::GridFile;
 pub(crate) use grid::Wires;
+use mail::MailFile;
+pub(crate) use mail::{Mail, MailTls};
 pub(crate) use market::MarketFile;
 pub(crate) use mqtt::Mqtt;
 pub(crate) use settlement::SettlementRules;
@@ -71,6 +74,8 @@ pub(crate) struct SiteFile {
     network_fees: Option<FeesFile>,
     mqtt: Mqtt,
     web: WebFile,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mail: Option<MailFile>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     witnesses: Vec<WitnessFile>,
     #[serde(default)]
@@ -234,6 +239,8 @@ pub(crate) struct Site {
     pub(crate) public_url: Option<String>,
     /// Most writes from one address in a minute.
     pub(crate) writes_per_minute_max: NonZeroU32,
+    /// Who carries links to sign in to people's mailboxes.
+    pub(crate) mail: Option<Mail>,
     /// Who is asked to sign the logs.
     pub(crate) witnesses: Vec<Witness>,
     /// The zone of times and days on its pages.
@@ -306,6 +313,9 @@ impl Site {
                 points.any(|p| p.role == PointRole::Connection && p.point == *point)
             };
             wires.fits(is_connection)?;
+        }
+        if self.mail.is_some() && self.public_url.is_none() && !self.web_listen.ip().is_loopback() {
+            bail!("mail: links need web.public_url, the address at which people reach the pages");
         }
         Interval::new(0, self.interval_length_s).context("interval_length_s")?;
         if self.gate_closure_s > GATE_CLOSURE_MAX_S {
@@ -559,6 +569,7 @@ impl SiteFile {
                 .map(|url| checked_url(&url))
                 .transpose()?,
             writes_per_minute_max: self.web.writes_per_minute_max,
+            mail: self.mail.map(|mail| mail.check(folder)).transpose()?,
             witnesses: witnesses::checked(self.witnesses)?,
             time_zone,
             currency,
@@ -608,6 +619,7 @@ impl SiteFile {
                 currency: site.currency.clone(),
                 writes_per_minute_max: site.writes_per_minute_max,
             },
+            mail: site.mail.as_ref().map(MailFile::of),
             witnesses: site.witnesses.iter().map(WitnessFile::of).collect(),
             participants: site.participants.iter().map(ParticipantFile::of).collect(),
             gateways: site

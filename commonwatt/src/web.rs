@@ -87,6 +87,8 @@ pub(crate) struct Web {
     /// Batches of readings that are being taken in.
     pub(crate) deliveries: Arc<Semaphore>,
     pub(crate) accounts: Arc<Accounts>,
+    /// Who mails links to sign in, where the site says who does.
+    pub(crate) mailer: Option<Arc<auth::Mailer>>,
     pub(crate) requests: Arc<crate::api::Requests>,
     pub(crate) under_way: Arc<crate::api::UnderWay>,
     /// The run that a researcher has asked for.
@@ -121,7 +123,7 @@ impl Web {
         commands: mpsc::Sender<Command>,
         street: watch::Receiver<Arc<view::Street>>,
         stop: CancellationToken,
-    ) -> Web {
+    ) -> anyhow::Result<Web> {
         let accounts = Accounts::new(
             shared.db.clone(),
             &shared.community.operator,
@@ -129,7 +131,9 @@ impl Web {
         );
         let accounts = accounts.with_writes_per_minute(shared.site.writes_per_minute_max);
         let accounts = Arc::new(accounts);
-        Web {
+        let mailer = auth::Mailer::of(&shared.site)?;
+        Ok(Web {
+            mailer: mailer.map(Arc::new),
             shared,
             commands,
             street,
@@ -142,7 +146,7 @@ impl Web {
             under_way: Arc::default(),
             lab: crate::platform::lab::Desk::default(),
             alarms: Arc::default(),
-        }
+        })
     }
 }
 

@@ -27,8 +27,8 @@ use super::own_orders::{self, NewOrder};
 use super::standing_orders::Row;
 use crate::auth::Viewer;
 use crate::platform::{
-    AUTOPILOT_SEQUENCES, OrderAnswer, OrderMessage, answer_body, next_to_close, read_order, read_query,
-    standing,
+    AUTOPILOT_SEQUENCES, OrderAnswer, OrderMessage, answer_body, next_to_close, read_order,
+    read_query, standing,
 };
 use crate::web::{PROBLEM, Web, broken, problem};
 

@@ -14,7 +14,7 @@ use super::guard::{Posted, allow, said_by_our_page};
 use super::limit::SIGN_INS;
 use super::role::{Role, Roles};
 use super::viewer::{Viewer, session_of};
-use super::{Who, account, session, store};
+use super::{Who, account, mail, session, store};
 use crate::web::layout::Page;
 use crate::web::pages::Ask;
 use crate::web::{Web, broken, problem};
@@ -26,6 +26,7 @@ const SECRET_MAX_BYTES: usize = 64;
 pub(crate) fn routes() -> Router<Web> {
     Router::new()
         .route("/sign-in", get(ask))
+        .route("/sign-in/mail", post(mail::ask))
         .route("/sign-in/{link}", get(look).post(enter))
         .route("/sign-out", post(leave))
         .merge(account::routes())
@@ -50,6 +51,14 @@ async fn ask(ask: Ask, headers: HeaderMap) -> Response {
     let words = &ask.words;
     let inside = html! {
         section.card.entry { (account::entering(&ask, &headers)) }
+        @if ask.web.mailer.is_some() { section.card.entry {
+            form method="post" action="/sign-in/mail" {
+                label for="email" { (words.t("entry.email")) }
+                input id="email" name="email" type="email" autocomplete="email" required maxlength="254";
+                button { (words.t("entry.mail")) }
+            }
+            p.hint { (words.t("entry.mail_text")) }
+        } }
         section.card.entry { p { (words.t("entry.by_link_text")) } }
     };
     page(

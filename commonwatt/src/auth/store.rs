@@ -172,6 +172,7 @@ pub(crate) async fn revoke(db: &Db, now: Timestamp, name: &str) -> anyhow::Resul
     tx.execute(END_LINKS, args![name]).await?;
     tx.execute(passkey::END_ALL, args![name]).await?;
     tx.execute(REVOKE_TOKENS, args![name, now_ms]).await?;
+    tx.execute(settings::FORGET_EMAIL, args![name]).await?;
     note(&mut tx, now, BY_OPERATOR, "account revoked", name).await?;
     tx.commit().await?;
     Ok(true)
@@ -210,6 +211,18 @@ pub(crate) async fn link(
     if of_name(&mut tx, name).await?.is_none() {
         return Ok(None);
     }
+    let secret = make_link(&mut tx, (now, expires), name).await?;
+    note(&mut tx, now, BY_OPERATOR, "link made", name).await?;
+    tx.commit().await?;
+    Ok(Some(secret))
+}
+
+/// A new link of an account that is there.
+async fn make_link(
+    tx: &mut Tx,
+    (now, expires): (Timestamp, Timestamp),
+    name: &str,
+) -> anyhow::Result<String> {
     let now_ms = now.unix_ms();
     tx.execute(DROP_LINKS, args![name, now_ms, LINKS_MAX - 1])
         .await?;
@@ -217,9 +230,7 @@ pub(crate) async fn link(
     let hash = secret::hash(Kind::Link, &secret).to_vec();
     tx.execute(ADD_LINK, args![hash, name, now_ms, expires.unix_ms()])
         .await?;
-    note(&mut tx, now, BY_OPERATOR, "link made", name).await?;
-    tx.commit().await?;
-    Ok(Some(secret))
+    Ok(secret)
 }
 
 const LINK: &str = "SELECT a.name, a.roles, a.participant FROM account_link l

@@ -3,7 +3,7 @@
 use runtime::db::Migration;
 
 /// The history of these tables.
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, PASSKEYS, SETTINGS];
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, PASSKEYS, SETTINGS, ADDRESSES];
 
 const ACCOUNTS: Migration = Migration {
     version: 4010,
@@ -131,6 +131,15 @@ CREATE TABLE home_comparison (
     account TEXT NOT NULL,
     at_ms BIGINT NOT NULL
 );",
+};
+
+const ADDRESSES: Migration = Migration {
+    version: 4022,
+    description: "accounts' addresses for mail",
+    sqlite: "ALTER TABLE account_settings ADD COLUMN email TEXT;
+CREATE UNIQUE INDEX account_settings_email ON account_settings (email);",
+    postgres: "ALTER TABLE account_settings ADD COLUMN email TEXT;
+CREATE UNIQUE INDEX account_settings_email ON account_settings (email);",
 };
 
 const PASSKEYS: Migration = Migration {

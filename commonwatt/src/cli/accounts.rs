@@ -16,7 +16,7 @@ use runtime::db::Db;
 use serde_json::{Value, json};
 
 use super::{CliError, Format, block_on_two, print_data};
-use crate::auth::store::{self, Account, BY_OPERATOR, NewToken};
+use crate::auth::store::{self, Account, BY_OPERATOR, NewToken, settings};
 use crate::auth::{MIGRATIONS, Roles};
 
 const DAY_S: i64 = 86_400;
@@ -40,6 +40,8 @@ enum Command {
     Revoke(RevokeArgs),
     /// Make an API token, show an account's tokens, or end one.
     Token(TokenArgs),
+    /// Say where an account's links to sign in are mailed.
+    Email(EmailArgs),
     /// Show an account's passkeys, or remove one that was lost.
     Passkey(PasskeyArgs),
     /// Show who did what, newest first.
@@ -145,6 +147,23 @@ struct TokenArgs {
 
 #[derive(clap::Args)]
 #[command(
+    after_help = "Example:\n  commonwatt accounts email ann ann@example.org\n  commonwatt accounts email ann --none\n  commonwatt accounts email ann\n\n\
+    With [mail] in the site's file, whoever says this address on /sign-in is mailed a link."
+)]
+struct EmailArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The account.
+    name: String,
+    /// Its address; without one, the one that it has is shown.
+    address: Option<String>,
+    /// It has no address any more.
+    #[arg(long, conflicts_with = "address")]
+    none: bool,
+}
+
+#[derive(clap::Args)]
+#[command(
     after_help = "Example:\n  commonwatt accounts passkey ann\n  commonwatt accounts passkey ann --remove 7u0qDk3nQWyqPg\n\n\
     Passkeys are added by their owners, on the page of their account."
 )]
@@ -185,6 +204,7 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
         Command::List(args) => list(&args),
         Command::Revoke(args) => revoke(&args, now),
         Command::Token(args) => token(&args, now),
+        Command::Email(args) => email(&args, now),
         Command::Passkey(args) => passkey(&args, now),
         Command::Audit(args) => audit(&args),
     };
@@ -360,6 +380,33 @@ fn token(args: &TokenArgs, now: Timestamp) -> Result<String, CliError> {
         "revoked",
     ];
     printed(args.format, &columns, all.into_iter().map(row).collect())
+}
+
+fn email(args: &EmailArgs, now: Timestamp) -> Result<String, CliError> {
+    let (name, place) = (args.name.as_str(), &args.place);
+    if args.address.is_none() && !args.none {
+        let email = with_db(place, async |db| settings::email(db, name).await)?;
+        return Ok(email.map_or_else(|| format!("{name} has no address\n"), |email| email + "\n"));
+    }
+    let email = match &args.address {
+        None => None,
+        Some(text) => Some(settings::address(text).ok_or_else(|| {
+            CliError::BadInput(format!(
+                "`{text}` is no address: expected one like ann@example.org"
+            ))
+        })?),
+    };
+    let said = match &email {
+        Some(email) => format!("links of {name} can be mailed to {email}\n"),
+        None => format!("{name} has no address any more\n"),
+    };
+    let set = with_db(place, async |db| {
+        settings::set_email(db, now, name, email).await
+    });
+    match set? {
+        true => Ok(said),
+        false => Err(no_account(name)),
+    }
 }
 
 fn passkey(args: &PasskeyArgs, now: Timestamp) -> Result<String, CliError> {

@@ -167,6 +167,7 @@ pub(super) fn site(
         web_listen,
         public_url: None,
         writes_per_minute_max: WRITES_PER_MINUTE,
+        mail: None,
         witnesses: Vec::new(),
         time_zone,
         currency: "€".to_owned(),

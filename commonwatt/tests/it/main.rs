@@ -20,6 +20,7 @@ mod datasets;
 mod demo;
 mod keys;
 mod kills;
+mod mail;
 mod measured;
 mod mosquitto;
 mod orders;

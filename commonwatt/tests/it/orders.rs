@@ -64,8 +64,13 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn start(folder: &Path, participants: u32) -> Serve {
+        Serve::start_with(folder, participants, "")
+    }
+
+    /// A platform with more in its site's file.
+    pub(crate) fn start_with(folder: &Path, participants: u32, more: &str) -> Serve {
         let (file, data) = (folder.join("site.toml"), folder.join("data"));
-        std::fs::write(&file, site(participants)).unwrap();
+        std::fs::write(&file, site(participants) + more).unwrap();
         let mut child = Command::new(program())
             .args(["serve", "--config"])
             .arg(&file)
