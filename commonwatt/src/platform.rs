@@ -42,13 +42,14 @@ use settlement::service::Community;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use core::{
-    AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, Told, account_sequence, next_to_close,
+    ACCOUNT_SEQUENCES, AUTOPILOT_SEQUENCES, Command, KeyAnswer, KeyWord, Told, account_sequence,
+    next_to_close,
 };
 pub(crate) use ingest::{
     BROKER_USER, accepted, admit, options as broker_options, run as ingest, told_queue,
 };
 pub(crate) use orders::{
-    AnswerTo, OrderAnswer, OrderMessage, answer_body, read as read_order, read_query, signed_for,
+    AnswerTo, OrderAnswer, OrderMessage, answer_body, read as read_order, read_query,
 };
 pub(crate) use snapshot::trade_line;
 

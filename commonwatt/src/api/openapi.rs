@@ -273,8 +273,7 @@ mod tests {
     }
 
     /// What has no rows to be walked by page or written as a table, though its address does not end with one thing's name.
-    const NO_LISTS: [&str; 14] = [
-        "/api/v1/chargers/{id}/income",
+    const NO_LISTS: [&str; 13] = [
         "/api/v1/chargers/{id}/offers",
         "/api/v1/events",
         "/api/v1/evidence",

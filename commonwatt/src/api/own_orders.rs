@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use super::answer::{Answer, AsHome, Refused, price, unprocessable};
 use super::orders::{OrderRow, said};
 use crate::auth::may_write;
-use crate::platform::{account_sequence, signed_for};
+use crate::platform::{account_sequence, standing};
 use crate::web::Web;
 
 /// An order of one's own home.
@@ -115,7 +115,7 @@ pub(super) async fn place(web: &Web, mut parts: Parts, body: &Bytes) -> Answer {
         ..order
     };
     let id = order.id();
-    let message = signed_for(&web.shared, &home, &order).ok_or_else(no_key)?;
+    let message = standing::say(&web.shared, &home, &order).map_err(|_| no_key())?;
     let mut response = said(web, message).await;
     if response.status() == StatusCode::CREATED
         && let Ok(place) = HeaderValue::from_str(&format!("/api/v1/orders/{id}"))
@@ -210,6 +210,6 @@ pub(super) async fn withdraw(
         sequence: order.sequence,
         interval: order.interval,
     };
-    let message = signed_for(&web.shared, &home, &cancel).ok_or_else(no_key)?;
+    let message = standing::say(&web.shared, &home, &cancel).map_err(|_| no_key())?;
     Ok(said(&web, message).await)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use settlement::calendar::LocalMonth;
 use utoipa::IntoParams;
 
-use super::answer::{Answer, Refused, Wants};
+use super::answer::{After, Answer, List, Refused, Wants};
 use super::statements::zone;
 use crate::auth::Viewer;
 use crate::site::Station;
@@ -18,8 +18,16 @@ use crate::view::stations;
 use crate::web::Web;
 
 /// The stations of which the viewer has a part, for operators and admins all, with whose they are.
-#[utoipa::path(get, path = "/api/v1/stations", tag = "charging", responses((status = 200, body = Object)))]
-pub(super) async fn list(State(web): State<Web>, viewer: Viewer) -> Answer {
+#[utoipa::path(
+    get, path = "/api/v1/stations", tag = "charging", params(After),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
+)]
+pub(super) async fn list(
+    State(web): State<Web>,
+    viewer: Viewer,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
     let seen = stations::seen_by(&web.shared.site, &viewer);
     if seen.is_empty() {
         return Err(Refused::nothing());
@@ -27,8 +35,19 @@ pub(super) async fn list(State(web): State<Web>, viewer: Viewer) -> Answer {
     let month = LocalMonth::containing(web.shared.clock.now(), zone(&web));
     let month = month.map_err(anyhow::Error::from)?.to_string();
     let items: Vec<Value> = seen.iter().map(|one| shown(one, &month)).collect();
-    Ok(Json(json!({ "items": items })).into_response())
+    let name = |row: &Value| row["id"].as_str().unwrap_or_default().to_owned();
+    List::part(items, &after, name)?.answer(wants, &COLUMNS)
 }
+
+const COLUMNS: [&str; 7] = [
+    "id",
+    "host",
+    "buys_itself",
+    "currency",
+    "maintenance_per_year",
+    "capital_per_year",
+    "this_month",
+];
 
 fn shown(station: &Station, month: &str) -> Value {
     let id = &station.asks.id;

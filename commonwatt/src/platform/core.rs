@@ -45,7 +45,7 @@ pub(super) const AUTOPILOT_LEAD_S: i64 = 540;
 pub(crate) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
 /// The sequences of orders that an account asks for by JSON start here, among those that say what a home wants for
 /// itself: below the standing orders', above the autopilots'.
-const ACCOUNT_SEQUENCES: u64 = AUTOPILOT_SEQUENCES + (1 << 39);
+pub(crate) const ACCOUNT_SEQUENCES: u64 = AUTOPILOT_SEQUENCES + (1 << 39);
 /// As many of them a second, so that they rise with the clock.
 const ACCOUNT_SEQUENCES_PER_S: u64 = 128;
 /// Pause after the database refused to work.

@@ -157,18 +157,6 @@ pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     }
 }
 
-/// A message in a participant's name, signed with the key that the platform keeps for it; `None` where it keeps none.
-pub(crate) fn signed_for<T: domain::signed::Message>(
-    shared: &Shared,
-    participant: &ParticipantId,
-    message: &T,
-) -> Option<OrderMessage> {
-    let mut keys = shared.participants.iter();
-    let (_, key) = keys.find(|(known, _)| known == participant)?;
-    let signed = Signed::sign(key, &shared.site.community, message);
-    Some(read_any(shared, signed.as_bytes().to_vec()))
-}
-
 /// Checks who signed a message and for whom, whatever its sequence.
 pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let read = match Signed::<Order>::from_bytes(bytes.clone()).claimed_kind() {

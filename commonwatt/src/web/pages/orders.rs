@@ -17,7 +17,7 @@ use maud::{Markup, html};
 
 use super::Ask;
 use crate::platform::standing::{STANDING_SEQUENCES, Shown};
-use crate::platform::{AUTOPILOT_SEQUENCES, preferences};
+use crate::platform::{ACCOUNT_SEQUENCES, AUTOPILOT_SEQUENCES, preferences};
 use crate::web::layout::Page;
 use crate::web::words::Words;
 use standing::Asked;
@@ -211,8 +211,8 @@ fn outcome(words: &Words, own: &OwnOrder, price: Option<Price>) -> &'static str 
 /// Who has placed it: the numbers say so.
 fn by(words: &Words, sequence: u64) -> &'static str {
     match sequence {
-        0..AUTOPILOT_SEQUENCES => words.t("orders.by_me"),
-        AUTOPILOT_SEQUENCES..STANDING_SEQUENCES => words.t("home.autopilot"),
+        0..AUTOPILOT_SEQUENCES | ACCOUNT_SEQUENCES..STANDING_SEQUENCES => words.t("orders.by_me"),
+        AUTOPILOT_SEQUENCES..ACCOUNT_SEQUENCES => words.t("home.autopilot"),
         STANDING_SEQUENCES.. => words.t("orders.by_standing"),
     }
 }
