@@ -93,6 +93,18 @@ impl Accounts {
             .is_some_and(|url| url.starts_with("https://"))
     }
 
+    /// Notes in the list of who did what that somebody did something.
+    pub(crate) async fn note(
+        &self,
+        viewer: &Viewer,
+        action: &str,
+        detail: &str,
+    ) -> anyhow::Result<()> {
+        let mut tx = self.db.begin().await?;
+        store::note(&mut tx, self.now(), viewer.by(), action, detail).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Takes one request out of somebody's allowance, or says how many seconds to wait.
     pub(crate) fn allow(&self, rate: Rate, who: Who) -> Result<(), u32> {
         self.limits.take(rate, who, self.clock.elapsed_ms())

@@ -10,6 +10,7 @@ use domain::money::Price;
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use super::polish::{is_known, tag_of};
@@ -318,6 +319,14 @@ impl After {
         let next = all.last().filter(|_| follows).map(name);
         Ok((all, next))
     }
+}
+
+/// One of the few turns that requests which read or reckon much share with the pages.
+pub(super) fn turn(web: &Web) -> Result<SemaphorePermit<'_>, Refused> {
+    web.heavy.try_acquire().map_err(|_| {
+        let detail = "Others are reading as much: ask again in a moment.";
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })
 }
 
 /// The number of rows that is asked for.

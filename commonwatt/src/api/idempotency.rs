@@ -212,9 +212,13 @@ async fn keep(
         return Ok(response);
     }
     if account.starts_with(STRANGER) {
+        // What has made nothing can be asked again.
+        if status != StatusCode::CREATED {
+            return Ok(response);
+        }
         let since = now.unix_ms().saturating_sub(KEPT_MS);
         let (kept,): (i64,) = db.fetch_one(STRANGERS, args![since]).await?;
-        if !status.is_success() || kept >= STRANGERS_KEPT_MAX {
+        if kept >= STRANGERS_KEPT_MAX {
             return Ok(response);
         }
     }

@@ -17,6 +17,9 @@ use crate::view::activation::{self, Activation, HISTORY_S};
 use crate::view::limit::{self, AHEAD_S, COMMANDS_MAX, LEASE_S};
 use crate::web::Web;
 
+/// So long after it was issued a command may be taken in, for a list of those issued in a time.
+const TAKEN_WITHIN_S: i64 = 3_600;
+
 /// A limit that a device is under.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Limit {
@@ -239,7 +242,9 @@ pub(super) async fn activations(
         Timestamp::EPOCH => now.plus_s(-HISTORY_S),
         from => from,
     };
-    let mut commands = control::recent(&shared.db, from, COMMANDS_MAX).await?;
+    // A command may be taken in some time after it was issued.
+    let taken = (from, span.to.plus_s(TAKEN_WITHIN_S));
+    let mut commands = control::between(&shared.db, taken, COMMANDS_MAX).await?;
     commands.retain(|kept| (from..span.to).contains(&kept.command.issued_at));
     let after = After::new(span.after, Some(span.limit));
     let (page, next) = after.part(commands, |kept| kept.digest.to_string())?;

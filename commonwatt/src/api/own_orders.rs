@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, AsHome, Refused, price, unprocessable};
 use super::orders::{OrderRow, said};
-use crate::auth::may_write;
+use crate::auth::{Viewer, may_write};
 use crate::platform::{account_sequence, standing};
 use crate::web::Web;
 
@@ -117,6 +117,7 @@ pub(super) async fn place(web: &Web, mut parts: Parts, body: &Bytes) -> Answer {
     let id = order.id();
     let message = standing::say(&web.shared, &home, &order).map_err(|_| no_key())?;
     let mut response = said(web, message).await;
+    noted(web, &viewer, response.status(), ("order placed", id)).await;
     if response.status() == StatusCode::CREATED
         && let Ok(place) = HeaderValue::from_str(&format!("/api/v1/orders/{id}"))
     {
@@ -211,5 +212,24 @@ pub(super) async fn withdraw(
         interval: order.interval,
     };
     let message = standing::say(&web.shared, &home, &cancel).map_err(|_| no_key())?;
-    Ok(said(&web, message).await)
+    let response = said(&web, message).await;
+    noted(
+        &web,
+        &viewer,
+        response.status(),
+        ("order withdrawn", order.id()),
+    )
+    .await;
+    Ok(response)
+}
+
+/// Notes who had the platform sign for the home. The order stands, whatever becomes of the note.
+async fn noted(web: &Web, viewer: &Viewer, answer: StatusCode, (action, id): (&str, OrderId)) {
+    if !answer.is_success() {
+        return;
+    }
+    let id = id.to_string();
+    if let Err(error) = web.accounts.note(viewer, action, &id).await {
+        tracing::error!("not noted: {action}, {id}: {error:#}");
+    }
 }

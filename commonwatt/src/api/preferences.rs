@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use domain::time::Timestamp;
 use market_engine::bid::Level;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, AsHome, IfMatch, Refused, home, if_match, price, time, unprocessable};
+use super::answer::{
+    Answer, AsHome, IfMatch, Refused, home, if_match, price, time, turn, unprocessable,
+};
 use crate::auth::{Viewer, may_ask, may_write, store};
 use crate::platform::preferences::{self, Wishes};
 use crate::view::replay::{self, Brought, Limits};
@@ -208,11 +210,7 @@ pub(super) async fn replay(
     let settings = settings.collect::<Result<Vec<_>, Refused>>()?;
     let shared = &web.shared;
     let (from, to) = span(&what, shared.clock.now())?;
-    let place = web.heavy.try_acquire();
-    let _place = place.map_err(|_| {
-        let detail = "Others are reading as much: ask again in a moment.";
-        Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })?;
+    let _turn = turn(&web)?;
     let orders = market_engine::service::cleared_orders(&shared.db, from, to).await?;
     let mechanism = shared.market.rules.mechanism;
     let shared = Arc::clone(shared);

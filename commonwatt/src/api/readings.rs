@@ -2,6 +2,7 @@
 //! place, and the answer is the operator's same signed word.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -42,12 +43,14 @@ pub(super) async fn take(State(web): State<Web>, body: Bytes) -> Answer {
     let shared = &web.shared;
     let busy = "Too many readings are waiting: send them again in a moment.";
     let busy = || Refused::new(StatusCode::SERVICE_UNAVAILABLE, busy);
-    let turn = web.deliveries.try_acquire();
-    let _turn = turn.map_err(|_| busy())?;
+    // Whoever hangs up keeps the place until all is checked and stored.
+    let room = Arc::clone(&web.deliveries).try_acquire_owned();
+    let room = room.map_err(|_| busy())?;
     let keys = claimed_gateways(&shared.db, &messages).await?;
     let community = shared.site.community.clone();
-    let checked = tokio::task::spawn_blocking(move || arrived_by_key(messages, &keys, &community));
-    let checked = checked.await.map_err(anyhow::Error::from)?;
+    let check = move || (arrived_by_key(messages, &keys, &community), room);
+    let checked = tokio::task::spawn_blocking(check).await;
+    let (checked, room) = checked.map_err(anyhow::Error::from)?;
     let (mut readings, mut refused) = (Vec::new(), None);
     for one in checked {
         match one {
@@ -59,7 +62,11 @@ pub(super) async fn take(State(web): State<Web>, body: Bytes) -> Answer {
         return Err(nobody_s(reason));
     }
     let (answer, told) = oneshot::channel();
-    let command = Command::Deliver { readings, answer };
+    let command = Command::Deliver {
+        readings,
+        answer,
+        room,
+    };
     web.commands.try_send(command).map_err(|_| busy())?;
     let told = told.await.map_err(|_| {
         let detail = "They could not be stored: send them again.";

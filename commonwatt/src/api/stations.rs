@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use settlement::calendar::LocalMonth;
 use utoipa::IntoParams;
 
-use super::answer::{After, Answer, List, Refused, Wants};
+use super::answer::{After, Answer, List, Refused, Wants, turn};
 use super::statements::zone;
 use crate::auth::Viewer;
 use crate::site::Station;
@@ -106,6 +106,7 @@ pub(super) async fn month(
         tried.capital_per_year.as_deref(),
     );
     let figures = stations::figures(station, maintenance, capital).map_err(|e| Refused::bad(&e))?;
+    let _turn = turn(&web)?;
     let now = shared.clock.now();
     let made = stations::report(&shared.db, station, month, figures, now).await?;
     let made = made.ok_or_else(Refused::nothing)?;

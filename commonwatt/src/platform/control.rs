@@ -115,7 +115,7 @@ const KEEP: &str = "INSERT INTO control_command
 const GATEWAY: &str = "SELECT gateway FROM control_command WHERE digest = $1";
 const ACKS: &str = "SELECT message FROM control_ack WHERE command = $1 ORDER BY heard_ms, message";
 const RECENT: &str = "SELECT digest, message FROM control_command WHERE taken_ms >= $1
-    AND (origin IS NULL OR origin <> 'market') ORDER BY taken_ms DESC LIMIT $2";
+    AND taken_ms < $3 AND (origin IS NULL OR origin <> 'market') ORDER BY taken_ms DESC LIMIT $2";
 const COUNT_ACKS: &str = "SELECT COUNT(*) FROM control_ack WHERE command = $1";
 const KEEP_ACK: &str = "INSERT INTO control_ack (command, message, heard_ms)
     VALUES ($1, $2, $3) ON CONFLICT (command, message) DO NOTHING";
@@ -412,9 +412,17 @@ pub(crate) struct Kept {
 
 /// The commands since `from` that limit a device, newest first, of the `most` newest of all but the market's.
 pub(crate) async fn recent(db: &Db, from: Timestamp, most: u32) -> anyhow::Result<Vec<Kept>> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = db
-        .fetch_all(RECENT, args![from.unix_ms(), i64::from(most)])
-        .await?;
+    between(db, (from, Timestamp::from_unix_ms(i64::MAX)), most).await
+}
+
+/// [`recent`], of those that were taken in between two instants.
+pub(crate) async fn between(
+    db: &Db,
+    (from, to): (Timestamp, Timestamp),
+    most: u32,
+) -> anyhow::Result<Vec<Kept>> {
+    let values = args![from.unix_ms(), i64::from(most), to.unix_ms()];
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(RECENT, values).await?;
     let mut kept = Vec::with_capacity(rows.len());
     for (digest, message) in rows {
         let digest = digest_of(digest)?;

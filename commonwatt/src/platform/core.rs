@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Deliver {
         readings: Vec<Arrived>,
         answer: oneshot::Sender<BTreeSet<Told>>,
+        /// Their place among deliveries, free again when they are stored.
+        room: OwnedSemaphorePermit,
     },
     /// Take in an order or a cancel and say what came of it.
     Order {
@@ -176,7 +178,11 @@ impl Core {
                 Command::Deliver {
                     mut readings,
                     answer,
-                } => self.deliver(&mut readings, answer).await,
+                    room,
+                } => {
+                    self.deliver(&mut readings, answer).await;
+                    drop(room);
+                }
                 Command::Order { message, answer } => orders.push((*message, answer)),
                 Command::Introduce { gateway, bytes } => {
                     match introduce(&self.shared, gateway, bytes).await {
@@ -220,7 +226,7 @@ impl Core {
                 Ok(told) => self.tell_all(told),
                 Err(error) => {
                     tracing::error!("readings could not be stored together: {error:#}");
-                    if !self.take_readings_one_by_one(some).await {
+                    if self.take_readings_one_by_one(some).await.is_none() {
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
@@ -228,26 +234,33 @@ impl Core {
         }
     }
 
-    /// Takes readings in for somebody who waits; where they cannot be stored, nothing is answered.
+    /// Takes readings in for somebody who waits; where none can be stored, nothing is answered.
     async fn deliver(&self, readings: &mut [Arrived], answer: oneshot::Sender<BTreeSet<Told>>) {
-        match self.take_readings(readings).await {
+        let told = match self.take_readings(readings).await {
             Ok(told) => {
                 self.tell_all(told.clone());
-                drop(answer.send(told));
+                Some(told)
             }
-            Err(error) => tracing::error!("delivered readings could not be stored: {error:#}"),
+            Err(error) => {
+                tracing::error!("delivered readings could not be stored together: {error:#}");
+                self.take_readings_one_by_one(readings).await
+            }
+        };
+        if let Some(told) = told {
+            drop(answer.send(told));
         }
     }
 
     /// [`Core::take_readings`] with a commit for each, so that one that cannot be stored holds up no other. Once
-    /// the database begins no transaction, the rest is not tried. `false` where none could be stored.
-    async fn take_readings_one_by_one(&self, readings: &mut [Arrived]) -> bool {
-        let mut stored = false;
+    /// the database begins no transaction, the rest is not tried. Gives whom it has told; none where no reading could
+    /// be stored.
+    async fn take_readings_one_by_one(&self, readings: &mut [Arrived]) -> Option<BTreeSet<Told>> {
+        let mut stored: Option<BTreeSet<Told>> = None;
         for reading in readings {
             let gateway = reading.gateway().clone();
             match self.take_readings(std::slice::from_mut(reading)).await {
                 Ok(told) => {
-                    stored = true;
+                    stored.get_or_insert_default().extend(told.iter().cloned());
                     self.tell_all(told);
                 }
                 Err(error) => {

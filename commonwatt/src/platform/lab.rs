@@ -129,6 +129,10 @@ fn request(wanted: &Wanted, runs: &Path) -> Result<Request, NotBegun> {
     if let Some(days) = wanted.days {
         scenario.site.days = days;
     }
+    if wanted.mechanism.is_none() && wanted.price_policy.is_some() {
+        let why = "price_policy: name its mechanism, too";
+        return Err(NotBegun::MakesNoSense(why.to_owned()));
+    }
     if let Some(mechanism) = &wanted.mechanism {
         let changed = scenario.trade_by(mechanism, wanted.price_policy.as_deref());
         changed.map_err(|error| NotBegun::MakesNoSense(format!("mechanism: {error}")))?;

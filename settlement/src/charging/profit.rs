@@ -297,8 +297,9 @@ impl Profit {
             (true, true) => {
                 let needed = i128::from(fixed.nano()) * wh;
                 let needed = needed.div_euclid(left_nano) + i128::from(needed % left_nano != 0);
-                let needed = i64::try_from(needed).map_err(|_| MoneyError::Overflow)?;
-                BreakEven::At(Energy::from_wh(needed))
+                // More than can be counted is never reached.
+                let needed = i64::try_from(needed);
+                needed.map_or(BreakEven::Never, |wh| BreakEven::At(Energy::from_wh(wh)))
             }
         };
         // A nano-unit for a Wh is a micro-unit for a kWh.

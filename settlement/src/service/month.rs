@@ -105,14 +105,10 @@ async fn sales(
         };
         after = (last.2, last.0.clone());
         for (session, promise, _, energy, network_fee) in rows {
-            // Nothing was paid where nothing was split.
-            let (Some(energy), Some(fee)) = (energy, network_fee) else {
-                continue;
-            };
-            let cost = Cost {
+            let cost = energy.zip(network_fee).map(|(energy, fee)| Cost {
                 energy: Money::from_nano(energy),
                 network_fee: Money::from_nano(fee),
-            };
+            });
             sale(db, (&session, &promise), cost, month).await?;
         }
     }
@@ -121,11 +117,23 @@ async fn sales(
 async fn sale(
     db: &Db,
     (session, promise): (&str, &str),
-    cost: Cost,
+    cost: Option<Cost>,
     month: &mut Month,
 ) -> Result<(), ServiceError> {
     let stored = session_of(db, session, promise).await?;
     let lived = stored.session().map_err(|e| corrupt(&e.to_string()))?;
+    let was_paid = lived.bill().is_some_and(|bill| bill.total > Money::ZERO);
+    let cost = match cost {
+        Some(cost) => cost,
+        // Nothing was paid where nothing was split.
+        None if !was_paid => return Ok(()),
+        None if stored.promise.buys => Cost::default(),
+        None => {
+            return Err(ServiceError::Refused(format!(
+                "session {session} was paid before its energy's cost was kept: ask for a later month"
+            )));
+        }
+    };
     let bill = lived
         .bill()
         .ok_or_else(|| corrupt(&format!("session {session} was paid and has no bill")))?;

@@ -371,6 +371,18 @@ async fn may_leave(
     Ok(())
 }
 
+/// Refuses to pay out what has been taken from the free tokens of a home that owes more by now than it has left.
+async fn still_covered(tx: &mut Tx, participant: &ParticipantId) -> Result<(), ServiceError> {
+    let free = balance(tx, Chart::Available, participant).await?;
+    let statement = balance(tx, Chart::Statement, participant).await?;
+    if free.saturating_add(statement.min(0)) < 0 {
+        return refuse(format!(
+            "{participant} owes more on its statement by now than it can spend: cancel this and ask again for less"
+        ));
+    }
+    Ok(())
+}
+
 async fn move_tokens(
     tx: &mut Tx,
     at: Moment,
@@ -432,6 +444,7 @@ pub async fn confirm_tokens(
                     "where withdrawals are paid to has changed since this was asked for: cancel it and ask again",
                 );
             }
+            still_covered(tx, &asked.participant).await?;
             let accounts = (Chart::Withdrawing, Chart::Bridge);
             move_tokens(tx, at, Purpose::Withdrawal, accounts, asked, id).await?;
         }

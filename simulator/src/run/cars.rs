@@ -218,6 +218,7 @@ mod tests {
             visits: None,
             sessions: None,
             policy,
+            own_connection: false,
         };
         charged(&ev, Vec::new(), days, price)
     }

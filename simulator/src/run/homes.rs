@@ -87,6 +87,7 @@ fn draw(group: &Group, number: u32, digits: usize) -> Result<RunHome, RunError> 
             visits: group.ev_visits,
             sessions: group.ev_sessions.clone(),
             policy: group.ev_policy,
+            own_connection: false,
         });
     }
     let (loss_w_per_k, heated) = (whole(90, 240), whole(0, 99));

@@ -461,6 +461,10 @@ pub struct RunEv {
     /// `uncontrolled`, `surplus`, `tariff` or `deadline`.
     #[serde(default)]
     pub policy: ChargePolicy,
+    /// On the live street it charges at a station with a connection of its own. A run has no such stations: there it
+    /// charges behind its home's meter all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_connection: bool,
 }
 
 /// Solar panels of one or several planes on one inverter.
@@ -560,7 +564,7 @@ impl RunEv {
             arrival_hour: self.arrival_hour.unwrap_or(18.0),
             departure_hour: self.departure_hour.unwrap_or(7.0),
             daily_need_wh: self.daily_need_wh.unwrap_or(NEED_MIN_WH),
-            own_connection: false,
+            own_connection: self.own_connection,
         };
         plain.check().map_err(|what| placed(table, what))?;
         if let Some(sessions) = &self.sessions {

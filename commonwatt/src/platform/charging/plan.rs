@@ -136,12 +136,13 @@ pub(super) async fn tell(shared: &Shared, one: &mut Running, now: Timestamp) {
         };
         // A little beyond the interval, so that the next lease comes before this one ends.
         let until = interval.end().plus_s(i64::from(length_s) / 5);
-        if one.told_until.is_none_or(|told| told < until) {
+        if one.told_until.is_none_or(|told| told < until)
+            && hold_back(shared, one, now, until).await
+        {
             one.told_until = Some(until);
-            hold_back(shared, one, now, until).await;
         }
-    } else if one.told_until.take().is_some() {
-        release(shared, one, now).await;
+    } else if one.told_until.is_some() && release(shared, one, now).await {
+        one.told_until = None;
     }
 }
 
@@ -155,7 +156,7 @@ pub(super) async fn end(shared: &Shared, one: &mut Running, now: Timestamp) {
 pub(super) async fn allow(shared: &Shared, one: &Running, now: Timestamp) {
     match told_until(shared, &one.promise.quote.station, now).await {
         Ok(None) => {}
-        Ok(Some(_)) => release(shared, one, now).await,
+        Ok(Some(_)) => drop(release(shared, one, now).await),
         Err(error) => {
             let session = &one.promise.quote.session;
             tracing::error!(
@@ -166,24 +167,36 @@ pub(super) async fn allow(shared: &Shared, one: &Running, now: Timestamp) {
     }
 }
 
-async fn hold_back(shared: &Shared, one: &Running, now: Timestamp, until: Timestamp) {
+/// Whether another's word holds the station's current: the operator's comes first, and a gateway keeps one lease.
+async fn is_held(shared: &Shared, station: &str, now: Timestamp) -> bool {
+    let Some((gateway, device)) = device_of(shared, station) else {
+        return false;
+    };
+    let place = (device.as_str(), SetPoint::ChargerCurrentMa);
+    let last = control::last(&shared.db, &gateway, place, now).await;
+    let last = last.ok().flatten();
+    last.is_some_and(|last| last.origin != Origin::Session && last.held(now).is_some())
+}
+
+/// Lets the station give nothing for a while. Whether it was told.
+async fn hold_back(shared: &Shared, one: &Running, now: Timestamp, until: Timestamp) -> bool {
+    let station = &one.promise.quote.station;
+    if is_held(shared, station, now).await {
+        return false;
+    }
     let act = Act::Set {
         set_point: SetPoint::ChargerCurrentMa,
         value: 0,
         expires_at: until,
     };
-    send(shared, &one.promise.quote.station, now, act).await;
+    send(shared, station, now, act).await.is_some()
 }
 
-async fn release(shared: &Shared, one: &Running, now: Timestamp) {
-    let set_point = SetPoint::ChargerCurrentMa;
-    send(
-        shared,
-        &one.promise.quote.station,
-        now,
-        Act::Release { set_point },
-    )
-    .await;
+/// Takes our own word back. Whether nothing of ours holds the station any more.
+async fn release(shared: &Shared, one: &Running, now: Timestamp) -> bool {
+    let (station, set_point) = (&one.promise.quote.station, SetPoint::ChargerCurrentMa);
+    let act = Act::Release { set_point };
+    is_held(shared, station, now).await || send(shared, station, now, act).await.is_some()
 }
 
 /// A command that does not get there is no error of the session: its meter counts what flows.

@@ -443,6 +443,8 @@ fn deed_word<'a>(words: &Words, action: &'a str) -> &'a str {
         "tokens asked for" => words.t("deeds.tokens_asked"),
         "tokens confirmed" => words.t("deeds.tokens_confirmed"),
         "tokens cancelled" => words.t("deeds.tokens_cancelled"),
+        "order placed" => words.t("deeds.order_placed"),
+        "order withdrawn" => words.t("deeds.order_withdrawn"),
         "standing order placed" => words.t("deeds.standing_placed"),
         "standing order withdrawn" => words.t("deeds.standing_withdrawn"),
         "incident opened" => words.t("deeds.incident"),

@@ -154,7 +154,9 @@ pub(super) async fn show(
         asked.capital_per_year.as_deref(),
     );
     let figures = stations::figures(station, maintenance, capital);
-    let wrong = figures.as_ref().err().cloned();
+    let wrong = figures
+        .is_err()
+        .then(|| ask.words.t("stations.wrong").to_owned());
     let figures = figures.unwrap_or_else(|_| own_figures(station));
     let made = read(&ask, station, local, figures).await?;
     let made = made.ok_or_else(|| ask.missing())?;

@@ -17,6 +17,7 @@ use settlement::service::{
 use super::Ask;
 use crate::auth::{Posted, Role, Viewer};
 use crate::platform::tokens::{self, NotTaken, Said};
+use crate::web::field;
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
@@ -214,7 +215,8 @@ fn read(words: &Words, form: &Asked) -> Result<NewTokenRequest, String> {
     let (amount, payout) = (form.amount.trim(), form.payout.trim());
     let amount = match amount {
         "" => Some(Money::ZERO),
-        text => text.replace(',', ".").parse().ok(),
+        // Two decimals at most: 1.000 may be a thousand.
+        text => field::decimal(text, 2, 9).map(|cents| Money::from_nano(cents * 10_000_000)),
     };
     let participant = ParticipantId::new(form.participant.trim().to_owned());
     let wrong = || words.fill("tokens.wrong_amount", &[("text", &form.amount)]);

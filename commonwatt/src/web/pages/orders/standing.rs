@@ -11,7 +11,7 @@ use domain::key_record::PointRole;
 use domain::rejection::Rejection;
 use domain::standing_order::{Deadline, Standing, StandingCancel, StandingOrder};
 use domain::time::Timestamp;
-use market_engine::service::standing::{self as market, Part};
+use market_engine::service::standing::Part;
 use market_engine::standing::{Placement, Why};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -19,9 +19,9 @@ use serde::Deserialize;
 use super::super::Ask;
 use super::super::preferences::{cents, exact};
 use super::{Data, page_of, terms};
-use crate::auth::{Posted, Viewer, store};
-use crate::platform::standing::{STANDING_SEQUENCES, Shown, may_say, say};
-use crate::platform::{AUTOPILOT_SEQUENCES, OrderAnswer, OrderMessage};
+use crate::auth::{Posted, Viewer};
+use crate::platform::standing::{Shown, may_say, say};
+use crate::platform::{OrderAnswer, OrderMessage, account_sequence};
 use crate::view::calendar;
 use crate::web::field;
 use crate::web::words::Words;
@@ -93,8 +93,6 @@ async fn stand(
     let (Some(point), true) = (point, may_say(shared, home)) else {
         return Ok(Err(words.t("orders.no_key").to_owned()));
     };
-    // Numbers of its own: what the participant signs itself is numbered below.
-    let numbers = AUTOPILOT_SEQUENCES..STANDING_SEQUENCES;
     let counted_at = Some(form.counted_at.trim()).filter(|point| !point.is_empty());
     let Ok(counted_at) = counted_at.map(PointId::new).transpose() else {
         return Ok(Err(words.t("orders.r_other").to_owned()));
@@ -102,7 +100,7 @@ async fn stand(
     let order = StandingOrder {
         participant: home.clone(),
         point,
-        sequence: market::next_sequence(&shared.db, home, numbers).await?,
+        sequence: account_sequence(shared, home, shared.clock.now()).await?,
         replaces: None,
         wish: Standing::Deadline(deadline),
         begins_with: Energy::ZERO,
@@ -131,9 +129,10 @@ async fn said(
         Some(OrderAnswer::Refused(reason)) => refusal(reason),
         None | Some(OrderAnswer::Unavailable) => "orders.r_busy",
         Some(_) => {
-            let mut tx = ask.web.accounts.db.begin().await?;
-            store::note(&mut tx, ask.web.accounts.now(), viewer.by(), action, detail).await?;
-            tx.commit().await?;
+            // It stands, whatever becomes of the note: who is told otherwise places it twice.
+            if let Err(error) = ask.web.accounts.note(viewer, action, detail).await {
+                tracing::error!("not noted: {action}, {detail}: {error:#}");
+            }
             return Ok(Ok(()));
         }
     };
