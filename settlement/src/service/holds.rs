@@ -109,11 +109,12 @@ pub async fn is_connected(tx: &mut Tx, participant: &ParticipantId) -> Result<bo
     Ok(point.is_some())
 }
 
+// A cross join, which SQLite takes in this order: else it goes by role, through all points for each participant.
 static CONNECTED: LazyLock<Listed> = LazyLock::new(|| {
     let connection = role_code(PointRole::Connection);
     let select = format!(
-        "SELECT p.participant FROM asked
-         JOIN settle_points p ON p.participant = asked.participant WHERE p.role = {connection}"
+        "SELECT p.participant FROM asked CROSS JOIN settle_points p
+         WHERE p.participant = asked.participant AND p.role = {connection}"
     );
     Listed::over("asked", &["participant"], &select)
 });
