@@ -93,16 +93,17 @@ impl Accounts {
             .is_some_and(|url| url.starts_with("https://"))
     }
 
-    /// Notes in the list of who did what that somebody did something.
-    pub(crate) async fn note(
-        &self,
-        viewer: &Viewer,
-        action: &str,
-        detail: &str,
-    ) -> anyhow::Result<()> {
-        let mut tx = self.db.begin().await?;
-        store::note(&mut tx, self.now(), viewer.by(), action, detail).await?;
-        Ok(tx.commit().await?)
+    /// Notes in the list of who did what that somebody has done something. It is done, whatever becomes of the note:
+    /// who is told otherwise does it twice.
+    pub(crate) async fn note_done(&self, viewer: &Viewer, action: &str, detail: &str) {
+        let noted = async {
+            let mut tx = self.db.begin().await?;
+            store::note(&mut tx, self.now(), viewer.by(), action, detail).await?;
+            anyhow::Ok(tx.commit().await?)
+        };
+        if let Err(error) = noted.await {
+            tracing::error!("not noted: {action}, {detail}: {error:#}");
+        }
     }
 
     /// Takes one request out of somebody's allowance, or says how many seconds to wait.

@@ -223,13 +223,10 @@ pub(super) async fn withdraw(
     Ok(response)
 }
 
-/// Notes who had the platform sign for the home. The order stands, whatever becomes of the note.
+/// Notes who had the platform sign for the home.
 async fn noted(web: &Web, viewer: &Viewer, answer: StatusCode, (action, id): (&str, OrderId)) {
-    if !answer.is_success() {
-        return;
-    }
-    let id = id.to_string();
-    if let Err(error) = web.accounts.note(viewer, action, &id).await {
-        tracing::error!("not noted: {action}, {id}: {error:#}");
+    if answer.is_success() {
+        let id = id.to_string();
+        web.accounts.note_done(viewer, action, &id).await;
     }
 }

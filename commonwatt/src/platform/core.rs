@@ -222,32 +222,30 @@ impl Core {
             }
         }
         for some in readings.chunks_mut(BATCH_MAX) {
-            match self.take_readings(some).await {
-                Ok(told) => self.tell_all(told),
-                Err(error) => {
-                    tracing::error!("readings could not be stored together: {error:#}");
-                    if self.take_readings_one_by_one(some).await.is_none() {
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                    }
-                }
+            if self.take_and_tell(some).await.is_none() {
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 
     /// Takes readings in for somebody who waits; where none can be stored, nothing is answered.
     async fn deliver(&self, readings: &mut [Arrived], answer: oneshot::Sender<BTreeSet<Told>>) {
-        let told = match self.take_readings(readings).await {
+        if let Some(told) = self.take_and_tell(readings).await {
+            drop(answer.send(told));
+        }
+    }
+
+    /// Takes readings in together, or else one by one. Gives whom it has told; none where no reading could be stored.
+    async fn take_and_tell(&self, readings: &mut [Arrived]) -> Option<BTreeSet<Told>> {
+        match self.take_readings(readings).await {
             Ok(told) => {
                 self.tell_all(told.clone());
                 Some(told)
             }
             Err(error) => {
-                tracing::error!("delivered readings could not be stored together: {error:#}");
+                tracing::error!("readings could not be stored together: {error:#}");
                 self.take_readings_one_by_one(readings).await
             }
-        };
-        if let Some(told) = told {
-            drop(answer.send(told));
         }
     }
 

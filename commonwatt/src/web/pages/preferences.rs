@@ -118,10 +118,8 @@ pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, R
             let kept = kept.await;
             kept.map_err(|error| ask.failed("preferences could not be kept", &error))?;
             let accounts = &ask.web.accounts;
-            let noted = accounts.note(&posted.viewer, "preferences changed", "on the page");
-            if let Err(error) = noted.await {
-                tracing::error!("not noted: preferences of {home} changed: {error:#}");
-            }
+            let noted = accounts.note_done(&posted.viewer, "preferences changed", "on the page");
+            noted.await;
             return Ok(Redirect::to("/home/preferences").into_response());
         }
         Err(wrong) => wrong,

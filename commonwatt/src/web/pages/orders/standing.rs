@@ -129,10 +129,7 @@ async fn said(
         Some(OrderAnswer::Refused(reason)) => refusal(reason),
         None | Some(OrderAnswer::Unavailable) => "orders.r_busy",
         Some(_) => {
-            // It stands, whatever becomes of the note: who is told otherwise places it twice.
-            if let Err(error) = ask.web.accounts.note(viewer, action, detail).await {
-                tracing::error!("not noted: {action}, {detail}: {error:#}");
-            }
+            ask.web.accounts.note_done(viewer, action, detail).await;
             return Ok(Ok(()));
         }
     };
