@@ -109,13 +109,11 @@ text_id! {
 /// Lower-case hex of `bytes`.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
-            let _ = write!(out, "{b:02x}");
-            out
-        })
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let nibbles = bytes.iter().flat_map(|b| [b >> 4, b & 15]);
+    nibbles.map(|n| DIGITS[usize::from(n)]).collect()
 }
 
 /// Exactly `N` bytes from lower-case hex.

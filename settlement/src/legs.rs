@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use domain::delivery::Delivery;
 use domain::energy::Energy;
-use domain::ids::{PostingId, TradeId, timed_id};
+use domain::ids::{ParticipantId, PostingId, TradeId, timed_id};
 use domain::money::MoneyError;
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::receipt::{Line, Prices};
@@ -15,7 +15,7 @@ use domain::terms::Tiers;
 use domain::time::Interval;
 use domain::trade::Trade;
 
-use crate::amounts::{deviation_amounts, trade_amounts};
+use crate::amounts::{DeviationAmounts, TradeAmounts, deviation_amounts, trade_amounts};
 
 /// What a sum of postings is about. The first account sorts before the second.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -44,7 +44,154 @@ pub struct About {
     pub reference: Option<TradeId>,
 }
 
+/// An amount on its way from one account to another, whatever stands for a participant: an id where it is posted, a
+/// place in a list where a run of thousands of homes only counts. An account without a participant is the community's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Movement<P> {
+    /// What is moved.
+    pub asset: Asset,
+    /// Why.
+    pub purpose: Purpose,
+    /// From where.
+    pub debit: (Chart, Option<P>),
+    /// To where.
+    pub credit: (Chart, Option<P>),
+    /// How much, in nano-tokens or watt-hours; below zero it moves the other way, and zero is nothing.
+    pub amount: i64,
+}
+
+impl<P> Movement<P> {
+    /// The same with another name for each participant.
+    pub fn named<Q>(self, name: impl Fn(P) -> Q) -> Movement<Q> {
+        let named = |(chart, owner): (Chart, Option<P>)| (chart, owner.map(&name));
+        Movement {
+            asset: self.asset,
+            purpose: self.purpose,
+            debit: named(self.debit),
+            credit: named(self.credit),
+            amount: self.amount,
+        }
+    }
+}
+
+/// What a trade moves in a run: the buyer pays the seller and the network from its hold; the community takes its fee
+/// of what the seller got, and a part of the rest stays behind until the final run. The first is both parties', the
+/// second the buyer's, the others are the seller's.
+#[must_use]
+pub fn trade_movements<P: Copy>(
+    (buyer, seller): (P, P),
+    amounts: &TradeAmounts,
+    run: Run,
+) -> [Movement<P>; 4] {
+    let held = (Chart::Held, Some(buyer));
+    let earned = (Chart::Available, Some(seller));
+    let token = |purpose, debit, credit, amount| Movement {
+        asset: Asset::Token,
+        purpose,
+        debit,
+        credit,
+        amount,
+    };
+    let kept = if run < Run::Final {
+        amounts.holdback_nano
+    } else {
+        0
+    };
+    let holdback = (Chart::Holdback, Some(seller));
+    let (network, community) = ((Chart::Network, None), (Chart::Community, None));
+    [
+        token(Purpose::Trade, held, earned, amounts.price_nano),
+        token(Purpose::NetworkFee, held, network, amounts.fee_nano),
+        token(
+            Purpose::CommunityFee,
+            earned,
+            community,
+            amounts.community_nano,
+        ),
+        token(Purpose::Holdback, earned, holdback, kept),
+    ]
+}
+
+/// What a deviation moves: a surplus is sold to the pool and the utility, a shortage is bought from them.
+#[must_use]
+pub fn deviation_movements<P: Copy>(who: P, amounts: &DeviationAmounts) -> [Movement<P>; 4] {
+    [
+        (Purpose::PoolDeviation, Chart::Pool, amounts.pool_nano),
+        (Purpose::Spread, Chart::Community, amounts.spread_nano),
+        (Purpose::NetworkFee, Chart::Network, amounts.fee_nano),
+        (
+            Purpose::UtilityDeviation,
+            Chart::Utility,
+            amounts.utility_nano,
+        ),
+    ]
+    .map(|(purpose, chart, amount)| Movement {
+        asset: Asset::Token,
+        purpose,
+        debit: (chart, None),
+        credit: (Chart::Statement, Some(who)),
+        amount,
+    })
+}
+
+/// What a meter moves: `net_wh` is what went into the street less what came from it.
+#[must_use]
+pub fn meter_movement<P>(who: P, net_wh: i64) -> Movement<P> {
+    Movement {
+        asset: Asset::WattHour,
+        purpose: Purpose::MeteredEnergy,
+        debit: (Chart::Meter, Some(who)),
+        credit: (Chart::Pool, None),
+        amount: net_wh,
+    }
+}
+
+/// What the feeder moves: `net_wh` came from the grid beyond what went there, `lost_wh` did not arrive.
+#[must_use]
+pub fn balance_movements<P>(net_wh: i64, lost_wh: i64) -> [Movement<P>; 2] {
+    let energy = |purpose, debit, credit, amount| Movement {
+        asset: Asset::WattHour,
+        purpose,
+        debit: (debit, None),
+        credit: (credit, None),
+        amount,
+    };
+    [
+        energy(Purpose::MeteredEnergy, Chart::Grid, Chart::Pool, net_wh),
+        energy(Purpose::LostEnergy, Chart::Pool, Chart::Loss, lost_wh),
+    ]
+}
+
 impl Legs {
+    /// Adds movements between participants' and the community's accounts, for a trade where they are for one.
+    ///
+    /// # Errors
+    /// A sum that does not fit 64 bits.
+    pub fn add_all<'p>(
+        &mut self,
+        movements: impl IntoIterator<Item = Movement<&'p ParticipantId>>,
+        reference: Option<TradeId>,
+    ) -> Result<(), MoneyError> {
+        let account = |(chart, owner): (Chart, Option<&ParticipantId>)| match owner {
+            Some(owner) => Account::of(chart, owner),
+            None => Account::common(chart),
+        };
+        for moved in movements {
+            let about = About {
+                asset: moved.asset,
+                purpose: moved.purpose,
+                reference,
+            };
+            self.add(
+                about,
+                &account(moved.debit),
+                &account(moved.credit),
+                moved.amount,
+            )?;
+        }
+        Ok(())
+    }
+
     /// The sums of `postings`.
     ///
     /// # Errors
@@ -233,73 +380,22 @@ impl<'a> Part<'a> {
         let mut legs = Legs::default();
         let me = &self.delivery.participant;
         for trade in self.trades {
-            self.trade_legs(&mut legs, trade)?;
-        }
-        self.deviation_legs(&mut legs)?;
-        let about = About {
-            asset: Asset::WattHour,
-            purpose: Purpose::MeteredEnergy,
-            reference: None,
-        };
-        let (meter, pool) = (Account::of(Chart::Meter, me), Account::common(Chart::Pool));
-        let net = self.delivery.exported.checked_sub(self.delivery.imported);
-        let net = net.ok_or(MoneyError::Overflow)?;
-        legs.add(about, &meter, &pool, net.wh())?;
-        Ok(legs)
-    }
-
-    /// The buyer pays the seller and the network from its hold; the community takes its fee of what the
-    /// seller got, and a part of the rest stays behind until the final run.
-    fn trade_legs(&self, legs: &mut Legs, trade: &Trade) -> Result<(), MoneyError> {
-        let about = |purpose| About {
-            asset: Asset::Token,
-            purpose,
-            reference: Some(trade.id),
-        };
-        let me = &self.delivery.participant;
-        let held = Account::of(Chart::Held, &trade.buyer);
-        let earned = Account::of(Chart::Available, &trade.seller);
-        let prices = self.prices;
-        let amounts = trade_amounts(trade.energy, trade.price, trade.network_fee, prices)?;
-        legs.add(about(Purpose::Trade), &held, &earned, amounts.price_nano)?;
-        if trade.buyer == *me {
-            let (about, network) = (about(Purpose::NetworkFee), Account::common(Chart::Network));
-            legs.add(about, &held, &network, amounts.fee_nano)?;
-        }
-        if trade.seller == *me {
-            let community = Account::common(Chart::Community);
-            let about_fee = about(Purpose::CommunityFee);
-            legs.add(about_fee, &earned, &community, amounts.community_nano)?;
-            if self.run < Run::Final {
-                let holdback = Account::of(Chart::Holdback, me);
-                let about = about(Purpose::Holdback);
-                legs.add(about, &earned, &holdback, amounts.holdback_nano)?;
+            let amounts = trade_amounts(trade.energy, trade.price, trade.network_fee, self.prices)?;
+            let moved = trade_movements((&trade.buyer, &trade.seller), &amounts, self.run);
+            let [both, buyers, sellers @ ..] = moved;
+            legs.add_all([both], Some(trade.id))?;
+            if trade.buyer == *me {
+                legs.add_all([buyers], Some(trade.id))?;
+            }
+            if trade.seller == *me {
+                legs.add_all(sellers, Some(trade.id))?;
             }
         }
-        Ok(())
-    }
-
-    /// A surplus is sold to the pool and the utility, a shortage is bought from them.
-    fn deviation_legs(&self, legs: &mut Legs) -> Result<(), MoneyError> {
-        let statement = Account::of(Chart::Statement, &self.delivery.participant);
-        let about = |purpose| About {
-            asset: Asset::Token,
-            purpose,
-            reference: None,
-        };
         let amounts = deviation_amounts(self.pooled, self.utility, self.prices, self.tiers)?;
-        for (purpose, chart, amount) in [
-            (Purpose::PoolDeviation, Chart::Pool, amounts.pool_nano),
-            (Purpose::Spread, Chart::Community, amounts.spread_nano),
-            (Purpose::NetworkFee, Chart::Network, amounts.fee_nano),
-            (
-                Purpose::UtilityDeviation,
-                Chart::Utility,
-                amounts.utility_nano,
-            ),
-        ] {
-            legs.add(about(purpose), &Account::common(chart), &statement, amount)?;
-        }
-        Ok(())
+        legs.add_all(deviation_movements(me, &amounts), None)?;
+        let net = self.delivery.exported.checked_sub(self.delivery.imported);
+        let net = net.ok_or(MoneyError::Overflow)?;
+        legs.add_all([meter_movement(me, net.wh())], None)?;
+        Ok(legs)
     }
 }

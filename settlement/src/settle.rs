@@ -12,14 +12,14 @@ use domain::delivery::Delivery;
 use domain::energy::Energy;
 use domain::ids::ParticipantId;
 use domain::money::{MoneyError, Price};
-use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
+use domain::posting::{Asset, Chart, Posting, Run};
 use domain::receipt::{Line, Prices};
 use domain::terms::{DeviationPolicy, Position, Step, Terms, Tiers};
 use domain::time::Interval;
 use domain::trade::Trade;
 
 use crate::amounts::Pooling;
-use crate::legs::{About, Legs, Part};
+use crate::legs::{Legs, Part, balance_movements};
 use crate::tariff::Tariff;
 
 pub use crate::deliver::Feeder;
@@ -322,19 +322,9 @@ pub(crate) fn balance(inputs: &Inputs<'_>) -> Result<Balance, MoneyError> {
 }
 
 pub(crate) fn balance_legs(legs: &mut Legs, balance: &Balance) -> Result<(), MoneyError> {
-    let about = |purpose| About {
-        asset: Asset::WattHour,
-        purpose,
-        reference: None,
-    };
-    let pool = Account::common(Chart::Pool);
-    let net = balance
-        .imported
-        .checked_sub(balance.exported)
-        .ok_or(MoneyError::Overflow)?;
-    let (grid, loss) = (Account::common(Chart::Grid), Account::common(Chart::Loss));
-    legs.add(about(Purpose::MeteredEnergy), &grid, &pool, net.wh())?;
-    legs.add(about(Purpose::LostEnergy), &pool, &loss, balance.lost.wh())
+    let net = balance.imported.checked_sub(balance.exported);
+    let net = net.ok_or(MoneyError::Overflow)?;
+    legs.add_all(balance_movements(net.wh(), balance.lost.wh()), None)
 }
 
 impl Settlement {
@@ -399,6 +389,7 @@ mod tests {
     use super::*;
     use crate::resettle::{Before, resettle};
     use domain::ids::{Digest32, OrderId, PointId};
+    use domain::posting::{Account, Purpose};
     use domain::quality::Quality;
     use proptest::prelude::*;
 

@@ -2,8 +2,8 @@
 //! same run of this program.
 //!
 //! `cargo bench -p simulator --bench run` measures fewer intervals than the goals name and scales them to
-//! those; it says so in each line. Time is processor time of one thread, and of all threads for tables.
-//! Add `--features tables` to write Parquet and not CSV.
+//! those; it says so in each line. Time is processor time of one thread; with tables, which are written on threads of
+//! their own, it is the time that passes, with two threads for the devices. Add `--features tables` to write Parquet and not CSV.
 
 #![allow(
     clippy::unwrap_used,
@@ -99,6 +99,40 @@ fn one_core(name: &str, scenario: RunScenario, goal_intervals: f64) {
     );
 }
 
+/// A year of tables, and what of the time all processors worked.
+fn tables(choice: TableChoice) {
+    let out = std::env::temp_dir().join(format!("commonwatt-bench-{}", std::process::id()));
+    let mut request = request(scenario(1000, 365, "noisy"), choice, Some(out.clone()));
+    request.threads = 2;
+    let from = (
+        seconds(ClockId::Monotonic),
+        seconds(ClockId::ProcessCPUTime),
+    );
+    let finished = simulate(&request, &mut |_, _| ()).unwrap();
+    let took_s = seconds(ClockId::Monotonic) - from.0;
+    let worked_s = seconds(ClockId::ProcessCPUTime) - from.1;
+    let (name, kind) = (choice.name(), FileKind::best().ending());
+    line(
+        &format!("B3 {name} tables as {kind}, a year"),
+        &finished,
+        took_s,
+        YEAR,
+    );
+    let files = finished
+        .folder
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let bytes: u64 = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    println!(
+        "   {:.1} processors at work, {:.0} MiB",
+        worked_s / took_s,
+        bytes as f64 / 1_048_576.0
+    );
+    std::fs::remove_dir_all(&out).unwrap();
+}
+
 fn main() {
     println!(
         "{:<34} {:>9}   {:>6} {:>9} {:>12} {:>11} {:>10} {:>9}",
@@ -115,23 +149,9 @@ fn main() {
         scenario(10_000, 4, "perfect"),
         YEAR,
     );
-    let out = std::env::temp_dir().join(format!("commonwatt-bench-{}", std::process::id()));
-    let request = request(
-        scenario(1000, 7, "noisy"),
-        TableChoice::Some,
-        Some(out.clone()),
-    );
-    let from = seconds(ClockId::ProcessCPUTime);
-    let finished = simulate(&request, &mut |_, _| ()).unwrap();
-    let kind = FileKind::best().ending();
-    let name = format!("B3 trades, deliveries as {kind}, to a year");
-    line(
-        &name,
-        &finished,
-        seconds(ClockId::ProcessCPUTime) - from,
-        YEAR,
-    );
-    std::fs::remove_dir_all(&out).unwrap();
+    for choice in [TableChoice::Some, TableChoice::All] {
+        tables(choice);
+    }
     let mut million = scenario(1_000_000, 1, "noisy");
     million.site.interval_s = 3600;
     one_core("B8 1,000,000 homes, to a week (1 h)", million, 672.0);

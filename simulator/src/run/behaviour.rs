@@ -10,6 +10,7 @@ use domain::ids::{digest_parts, to_hex};
 
 use super::engine::{self, Job};
 use super::folder::outcome_sha256;
+use super::homes::homes;
 use super::scenario::{RunScenario, Strategy};
 use super::tables;
 
@@ -106,7 +107,8 @@ fn outcome(scenario: Result<RunScenario, super::RunError>) -> String {
             seed: 1,
             prices: None,
         };
-        engine::run(&job, 1, None, &mut |_, _| ())
+        let homes = homes(&job.scenario)?;
+        engine::run(&job, homes, 1, None, &mut |_, _| ())
     });
     match ran {
         Ok(outcome) => outcome_sha256(&outcome),

@@ -15,7 +15,6 @@ use super::cars::intervals_ahead;
 use super::detail::Detail;
 use super::devices::{Chunk, DeviceSums, Manner, StepSums, Streams, number_of, run_all, yesterday};
 use super::grid::{Grid, GridOutcome};
-use super::homes::homes;
 use super::market::{Cleared, Market, MindStreams, Rule, Trader};
 use super::meters::Meters;
 use super::scenario::{RunHome, RunScenario};
@@ -192,19 +191,19 @@ impl Outcome {
     }
 }
 
-/// Runs a job. `detail` gets what tables and signatures need; `progress` is told how many intervals of
+/// Runs a job with its homes, ordered by id. `detail` gets what tables and signatures need; `progress` is told how many intervals of
 /// how many are done.
 ///
 /// # Errors
 /// A scenario that makes no sense, a file that cannot be written, or a check that failed.
 pub(super) fn run(
     job: &Job,
+    homes: Vec<RunHome>,
     threads: usize,
     detail: Option<&mut Detail>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Outcome, RunError> {
     let started = clock();
-    let homes = homes(&job.scenario)?;
     let mut engine = Engine::new(job, &homes, detail)?;
     let site = &job.scenario.site;
     let calendar = Calendar::new(site.zone, site.start, site.days, site.interval_s)?;

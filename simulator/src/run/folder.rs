@@ -159,10 +159,10 @@ pub fn simulate(
     request: &Request,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Finished, RunError> {
-    let prepared = prepare(request)?;
+    let (prepared, homes) = prepare(request)?;
     match &request.out {
         None => {
-            let run = run(request, &prepared, None, progress)?;
+            let run = run(request, &prepared, homes, None, progress)?;
             Ok(run.into_finished(request, &prepared, Vec::new(), None))
         }
         Some(out) => {
@@ -170,7 +170,7 @@ pub fn simulate(
             keeps_tables(&place, &prepared)?;
             let part = out.join(format!(".{}.{}.part", prepared.folder, std::process::id()));
             std::fs::create_dir_all(&part).map_err(|e| RunError::file(&part, &e))?;
-            let finished = write(request, &prepared, &part, progress);
+            let finished = write(request, &prepared, homes, &part, progress);
             let finished = finished.and_then(|done| {
                 move_into_place(&part, &place)?;
                 Ok(Finished {
@@ -201,7 +201,7 @@ pub struct Planned {
 /// # Errors
 /// A scenario that makes no sense.
 pub fn planned(request: &Request) -> Result<Planned, RunError> {
-    let prepared = prepare(request)?;
+    let (prepared, _) = prepare(request)?;
     Ok(Planned {
         folder: prepared.folder,
         home_intervals: prepared.home_intervals,
@@ -212,7 +212,6 @@ pub fn planned(request: &Request) -> Result<Planned, RunError> {
 struct Prepared {
     home_intervals: u64,
     job: Job,
-    homes: Vec<RunHome>,
     rule: Rule,
     tables: TableChoice,
     text: String,
@@ -235,7 +234,8 @@ pub fn run_id(scenario: &str, data: Option<&str>, seed: u64) -> String {
     to_hex(&digest_parts("commonwatt run", &parts)[..8])
 }
 
-fn prepare(request: &Request) -> Result<Prepared, RunError> {
+/// The job and its homes, ordered by id.
+fn prepare(request: &Request) -> Result<(Prepared, Vec<RunHome>), RunError> {
     let mut job = request.job.clone();
     let site = job.scenario.site.clone();
     let calendar = Calendar::new(site.zone, site.start, site.days, site.interval_s)?;
@@ -259,7 +259,7 @@ fn prepare(request: &Request) -> Result<Prepared, RunError> {
     let text = job.scenario.to_toml()?;
     let data = job.prices.as_ref().map(|(_, text)| text.as_str());
     let run_id = run_id(&text, data, job.seed);
-    Ok(Prepared {
+    let prepared = Prepared {
         rule: Rule::of(&job.scenario.market).map_err(RunError::bad)?,
         folder: format!(
             "{}_{}_{}_{}",
@@ -269,12 +269,12 @@ fn prepare(request: &Request) -> Result<Prepared, RunError> {
             &run_id[..8]
         ),
         home_intervals: size,
-        homes,
         tables,
         text,
         run_id,
         job,
-    })
+    };
+    Ok((prepared, homes))
 }
 
 struct Ran {
@@ -289,6 +289,7 @@ struct Ran {
 fn run(
     request: &Request,
     prepared: &Prepared,
+    homes: Vec<RunHome>,
     folder: Option<&Path>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Ran, RunError> {
@@ -296,7 +297,7 @@ fn run(
     let keys = match scenario.evidence {
         Evidence::Full => Some(Keys::new(
             &scenario.name,
-            &prepared.homes,
+            &homes,
             prepared.job.seed,
             scenario.site.interval_s,
         )?),
@@ -310,12 +311,18 @@ fn run(
         zone: &zone,
     });
     let mut detail = Detail::new(prepared.tables, place, keys, prepared.rule)?;
-    let outcome = engine::run(&prepared.job, request.threads, detail.as_mut(), progress)?;
+    let outcome = engine::run(
+        &prepared.job,
+        homes,
+        request.threads,
+        detail.as_mut(),
+        progress,
+    )?;
     let end = outcome.rows.last().map(|row| row.moment.interval.end());
     let intervals = outcome.rows.len() as u64;
     let (mut checkpoint, mut signed, mut operator_key, mut compared) = (None, None, None, 0);
     if let Some(detail) = &mut detail {
-        compared = detail.compared;
+        compared = detail.compared();
         if let (Some(evidence), Some(end)) = (&mut detail.evidence, end) {
             checkpoint = Some(evidence.finish(end));
             signed = Some(evidence.counts);
@@ -410,10 +417,11 @@ impl Ran {
 fn write(
     request: &Request,
     prepared: &Prepared,
+    homes: Vec<RunHome>,
     part: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Finished, RunError> {
-    let mut ran = run(request, prepared, Some(part), progress)?;
+    let mut ran = run(request, prepared, homes, Some(part), progress)?;
     let mut written = match ran.detail.take() {
         Some(detail) => detail.finish()?,
         None => Vec::new(),
@@ -546,6 +554,7 @@ fn participants(
             Cell::Int(sum.ev_wh),
             Cell::Int(sum.heat_wh),
             Cell::Int(sum.pv_wh),
+            Cell::Int(sum.curtailed_wh),
             Cell::Int(sum.import_wh),
             Cell::Int(sum.export_wh),
             Cell::Int(sum.bought_wh),
@@ -584,6 +593,7 @@ fn intervals(mut table: TableWriter, rows: &[IntervalRow]) -> Result<Written, Ru
             Cell::Int(row.ev_wh),
             Cell::Int(row.heat_wh),
             Cell::Int(row.pv_wh),
+            Cell::Int(row.curtailed_wh),
             Cell::Int(row.charged_wh),
             Cell::Int(row.discharged_wh),
             Cell::Int(row.stored_wh),

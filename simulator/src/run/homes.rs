@@ -1,7 +1,5 @@
 //! Who lives there: the homes that a scenario lists and those that its groups draw, ordered by id.
 
-use std::collections::BTreeSet;
-
 use domain::ids::ParticipantId;
 
 use super::RunError;
@@ -26,11 +24,10 @@ pub fn homes(scenario: &RunScenario) -> Result<Vec<RunHome>, RunError> {
         }
     }
     homes.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut seen = BTreeSet::new();
-    match homes.iter().find(|home| !seen.insert(&home.id)) {
+    match homes.windows(2).find(|pair| pair[0].id == pair[1].id) {
         Some(twice) => Err(RunError::bad(format!(
             "two homes are called {}: name the groups' prefixes apart from [[homes]]",
-            twice.id
+            twice[0].id
         ))),
         None => Ok(homes),
     }

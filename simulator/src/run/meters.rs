@@ -30,6 +30,15 @@ pub(super) enum State {
 }
 
 impl State {
+    /// All, in the order of their numbers.
+    pub(super) const ALL: [State; 5] = [
+        State::Measured,
+        State::Late,
+        State::Lost,
+        State::Tampered,
+        State::Dead,
+    ];
+
     pub(super) const fn word(self) -> &'static str {
         match self {
             State::Measured => "measured",

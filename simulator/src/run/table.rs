@@ -1,6 +1,7 @@
 //! Tables of a run: columns that say their unit, written row by row as CSV, or as Parquet with the
 //! feature `tables`. Values are integers in the unit that the column's name ends with.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -25,8 +26,10 @@ pub enum Kind {
     Int,
     /// A number with a fraction, or nothing.
     Real,
-    /// Text.
+    /// Text that differs from row to row, or nothing.
     Text,
+    /// One of few words, such as the homes' names, or nothing.
+    Word,
     /// An instant in UTC.
     Time,
 }
@@ -85,58 +88,136 @@ impl FileKind {
     }
 }
 
-/// One value.
+/// One value. A word is its place among the words of its table.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Cell<'a> {
     Int(i64),
     Real(f64),
     Text(&'a str),
+    Word(u32),
     Time(i64),
     Missing,
 }
 
+/// Numbers of which some may be missing.
+#[derive(Default)]
+pub(super) struct Numbers<T> {
+    pub(super) values: Vec<T>,
+    /// Which are there; empty where all are.
+    pub(super) known: Vec<bool>,
+}
+
+impl<T: Default> Numbers<T> {
+    fn push(&mut self, value: T) {
+        self.values.push(value);
+        if !self.known.is_empty() {
+            self.known.push(true);
+        }
+    }
+
+    fn push_missing(&mut self) {
+        if self.known.is_empty() {
+            self.known.resize(self.values.len(), true);
+        }
+        self.values.push(T::default());
+        self.known.push(false);
+    }
+
+    fn get(&self, row: usize) -> Option<&T> {
+        let known = self.known.get(row).is_none_or(|known| *known);
+        self.values.get(row).filter(|_| known)
+    }
+}
+
 /// The values of a column of the rows at hand.
 pub(super) enum Data {
-    Int(Vec<Option<i64>>),
-    Real(Vec<Option<f64>>),
-    /// All texts in one, and where each ends.
+    Int(Numbers<i64>),
+    Real(Numbers<f64>),
+    /// All texts in one, and where each ends; an empty one is missing. Rows beyond the last end are missing too.
     Text(String, Vec<usize>),
+    /// Places among the table's words.
+    Word(Vec<u32>),
     Time(Vec<i64>),
 }
 
 impl Data {
     fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Int => Data::Int(Vec::new()),
-            Kind::Real => Data::Real(Vec::new()),
+            Kind::Int => Data::Int(Numbers::default()),
+            Kind::Real => Data::Real(Numbers::default()),
             Kind::Text => Data::Text(String::new(), Vec::new()),
+            Kind::Word => Data::Word(Vec::new()),
             Kind::Time => Data::Time(Vec::new()),
         }
     }
 
-    /// A value of another kind than the column's counts as missing; a test pushes every table once.
-    fn push(&mut self, cell: Cell<'_>) -> bool {
+    /// Adds the value of row number `row`. A value of another kind than the column's is refused; a test pushes every
+    /// table once.
+    fn push(&mut self, row: usize, cell: Cell<'_>) -> bool {
         match (self, cell) {
-            (Data::Int(list), Cell::Int(value)) => list.push(Some(value)),
-            (Data::Real(list), Cell::Real(value)) => list.push(Some(value)),
-            (Data::Int(list), Cell::Missing) => list.push(None),
-            (Data::Real(list), Cell::Missing) => list.push(None),
+            (Data::Int(list), Cell::Int(value)) => list.push(value),
+            (Data::Real(list), Cell::Real(value)) => list.push(value),
+            (Data::Int(list), Cell::Missing) => list.push_missing(),
+            (Data::Real(list), Cell::Missing) => list.push_missing(),
             (Data::Text(all, ends), Cell::Text(text)) => {
+                ends.resize(row, all.len());
                 all.push_str(text);
                 ends.push(all.len());
             }
-            (Data::Text(all, ends), Cell::Missing) => ends.push(all.len()),
+            (Data::Text(..), Cell::Missing) => {}
+            (Data::Word(list), Cell::Word(word)) => list.push(word),
             (Data::Time(list), Cell::Time(value)) => list.push(value),
             _ => return false,
         }
         true
     }
 
-    /// The text of a row.
-    pub(super) fn text<'d>(all: &'d str, ends: &[usize], row: usize) -> &'d str {
-        let from = row.checked_sub(1).map_or(0, |before| ends[before]);
-        &all[from..ends[row]]
+    /// The text of a row; nothing where it is missing.
+    pub(super) fn text<'d>(all: &'d str, ends: &[usize], row: usize) -> Option<&'d str> {
+        let from = row
+            .checked_sub(1)
+            .map_or(Some(0), |before| ends.get(before).copied())?;
+        all.get(from..*ends.get(row)?)
+            .filter(|text| !text.is_empty())
     }
+}
+
+/// The words of a table, each once. The first is no word at all: what is missing.
+pub(super) struct Words {
+    places: HashMap<Arc<str>, u32>,
+    /// Shared with who writes; grown only where a new word comes.
+    list: Arc<Vec<Arc<str>>>,
+}
+
+impl Words {
+    fn new() -> Self {
+        let none: Arc<str> = Arc::from("");
+        Words {
+            places: HashMap::from([(Arc::clone(&none), 0)]),
+            list: Arc::new(vec![none]),
+        }
+    }
+
+    /// The place of a word, old or new. Beyond 2³² words there is no place left, and the word is missing.
+    fn place(&mut self, text: &str) -> u32 {
+        if let Some(place) = self.places.get(text) {
+            return *place;
+        }
+        let Ok(place) = u32::try_from(self.list.len()) else {
+            return 0;
+        };
+        let word: Arc<str> = Arc::from(text);
+        Arc::make_mut(&mut self.list).push(Arc::clone(&word));
+        self.places.insert(word, place);
+        place
+    }
+}
+
+/// Rows that are written together: their columns, the table's words and how many rows there are.
+pub(super) struct Group {
+    pub(super) columns: Vec<Data>,
+    pub(super) words: Arc<Vec<Arc<str>>>,
+    pub(super) rows: usize,
 }
 
 /// A file whose bytes are hashed as they are written.
@@ -181,8 +262,8 @@ impl Write for HashedFile {
 
 /// What writes rows into a file.
 pub(super) trait Sink: Send {
-    /// Writes `count` rows.
-    fn write(&mut self, columns: &[Data], count: usize) -> Result<(), String>;
+    /// Writes rows.
+    fn write(&mut self, group: Group) -> Result<(), String>;
     /// Writes what belongs at the end.
     fn finish(&mut self) -> Result<(), String>;
 }
@@ -203,8 +284,8 @@ pub struct Written {
 /// A table that is being written.
 pub(super) struct TableWriter {
     table: &'static Table,
-    run_id: String,
     columns: Vec<Data>,
+    words: Words,
     held: usize,
     rows: u64,
     file: HashedFile,
@@ -216,16 +297,16 @@ pub(super) struct TableWriter {
 /// What writes a table, on a thread of its own: encoding and compressing takes as long as making the rows does. Rows
 /// come in order, one group waits and one is written, so the bytes are the same and memory has a bound.
 struct Background {
-    groups: SyncSender<(Vec<Data>, usize)>,
+    groups: SyncSender<Group>,
     thread: JoinHandle<Result<(), String>>,
 }
 
 impl Background {
     fn new(mut sink: Box<dyn Sink>) -> Self {
-        let (groups, next) = sync_channel::<(Vec<Data>, usize)>(1);
+        let (groups, next) = sync_channel::<Group>(1);
         let thread = std::thread::spawn(move || {
-            while let Ok((columns, count)) = next.recv() {
-                sink.write(&columns, count)?;
+            while let Ok(group) = next.recv() {
+                sink.write(group)?;
             }
             sink.finish()
         });
@@ -251,12 +332,11 @@ impl TableWriter {
     ) -> Result<Self, RunError> {
         let name = format!("{}.{}", table.name, kind.ending());
         let file = HashedFile::create(&folder.join(&name))?;
-        let columns = std::iter::once(Kind::Text).chain(table.columns.iter().map(|c| c.kind));
         let sink: Box<dyn Sink> = match kind {
-            FileKind::Csv => Box::new(Csv::new(table, file.clone())),
+            FileKind::Csv => Box::new(Csv::new(table, file.clone(), run_id)),
             #[cfg(feature = "tables")]
             FileKind::Parquet => Box::new(
-                super::parquet::Parquet::new(table, file.clone(), zone)
+                super::parquet::Parquet::new(table, file.clone(), run_id, zone)
                     .map_err(|e| RunError::Write(format!("{name}: {e}")))?,
             ),
             #[cfg(not(feature = "tables"))]
@@ -268,8 +348,8 @@ impl TableWriter {
         };
         Ok(TableWriter {
             table,
-            run_id: run_id.to_owned(),
-            columns: columns.map(Data::new).collect(),
+            columns: table.columns.iter().map(|c| Data::new(c.kind)).collect(),
+            words: Words::new(),
             held: 0,
             rows: 0,
             file,
@@ -278,11 +358,22 @@ impl TableWriter {
         })
     }
 
-    /// Adds a row; `cells` are those of the table's columns.
+    /// The place of a word among the table's, for [`Cell::Word`].
+    pub(super) fn word(&mut self, text: &str) -> u32 {
+        self.words.place(text)
+    }
+
+    /// Adds a row; `cells` are those of the table's columns. A text in a column of words becomes one of them.
     pub(super) fn push(&mut self, cells: &[Cell<'_>]) -> Result<(), RunError> {
-        let fits = self.columns[0].push(Cell::Text(&self.run_id))
-            && cells.len() == self.table.columns.len()
-            && (self.columns[1..].iter_mut().zip(cells)).all(|(column, cell)| column.push(*cell));
+        let mut fits = cells.len() == self.columns.len();
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            let cell = match (&*column, *cell) {
+                (Data::Word(_), Cell::Text(text)) => Cell::Word(self.words.place(text)),
+                (Data::Word(_), Cell::Missing) => Cell::Word(0),
+                (_, cell) => cell,
+            };
+            fits &= column.push(self.held, cell);
+        }
         if !fits {
             return Err(RunError::Write(format!(
                 "{}: a row that is not of this table",
@@ -298,9 +389,17 @@ impl TableWriter {
 
     /// Hands the rows at hand to the writer.
     fn write(&mut self) -> Result<(), RunError> {
-        let kinds = std::iter::once(Kind::Text).chain(self.table.columns.iter().map(|c| c.kind));
-        let fresh = kinds.map(Data::new).collect();
-        let group = (std::mem::replace(&mut self.columns, fresh), self.held);
+        let fresh = self
+            .table
+            .columns
+            .iter()
+            .map(|c| Data::new(c.kind))
+            .collect();
+        let group = Group {
+            columns: std::mem::replace(&mut self.columns, fresh),
+            words: Arc::clone(&self.words.list),
+            rows: self.held,
+        };
         self.rows += self.held as u64;
         self.held = 0;
         let sent = self.sink.as_ref().map(|sink| sink.groups.send(group));
@@ -369,7 +468,7 @@ pub fn rewrite(
 /// A field as what its column holds.
 fn cell_of(kind: Kind, text: &str) -> Option<Cell<'_>> {
     match kind {
-        Kind::Text => Some(Cell::Text(text)),
+        Kind::Text | Kind::Word => Some(Cell::Text(text)),
         Kind::Time => Some(Cell::Time(text.parse::<Timestamp>().ok()?.unix_s())),
         _ if text.is_empty() => Some(Cell::Missing),
         Kind::Int => text.parse().ok().map(Cell::Int),
@@ -380,35 +479,44 @@ fn cell_of(kind: Kind, text: &str) -> Option<Cell<'_>> {
 /// Comma-separated text. Texts are ids and words without commas and quotes, except definitions, which are quoted.
 struct Csv {
     file: HashedFile,
+    run_id: String,
     line: String,
     head: Option<String>,
     time: Option<(i64, String)>,
 }
 
 impl Csv {
-    fn new(table: &Table, file: HashedFile) -> Self {
+    fn new(table: &Table, file: HashedFile, run_id: &str) -> Self {
         let names = std::iter::once("run_id").chain(table.columns.iter().map(|c| c.name));
         Csv {
             file,
+            run_id: csv_text(run_id).into_owned(),
             line: String::new(),
             head: Some(names.collect::<Vec<_>>().join(",") + "\n"),
             time: None,
         }
     }
 
-    fn cell(&mut self, column: &Data, row: usize) {
+    fn cell(&mut self, column: &Data, words: &[Arc<str>], row: usize) {
         match column {
             Data::Int(list) => {
-                if let Some(value) = list[row] {
+                if let Some(value) = list.get(row) {
                     let _ = write!(self.line, "{value}");
                 }
             }
             Data::Real(list) => {
-                if let Some(value) = list[row] {
+                if let Some(value) = list.get(row) {
                     let _ = write!(self.line, "{value}");
                 }
             }
-            Data::Text(all, ends) => self.line.push_str(&csv_text(Data::text(all, ends, row))),
+            Data::Text(all, ends) => {
+                let text = Data::text(all, ends, row).unwrap_or_default();
+                self.line.push_str(&csv_text(text));
+            }
+            Data::Word(list) => {
+                let word = usize::try_from(list[row]).ok().and_then(|at| words.get(at));
+                self.line.push_str(&csv_text(word.map_or("", |word| word)));
+            }
             Data::Time(list) => {
                 let at = list[row];
                 match &self.time {
@@ -434,14 +542,13 @@ pub(super) fn csv_text(text: &str) -> std::borrow::Cow<'_, str> {
 }
 
 impl Sink for Csv {
-    fn write(&mut self, columns: &[Data], count: usize) -> Result<(), String> {
+    fn write(&mut self, group: Group) -> Result<(), String> {
         self.line = self.head.take().unwrap_or_default();
-        for row in 0..count {
-            for (place, column) in columns.iter().enumerate() {
-                if place > 0 {
-                    self.line.push(',');
-                }
-                self.cell(column, row);
+        for row in 0..group.rows {
+            self.line.push_str(&self.run_id);
+            for column in &group.columns {
+                self.line.push(',');
+                self.cell(column, &group.words, row);
             }
             self.line.push('\n');
         }

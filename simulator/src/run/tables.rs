@@ -42,8 +42,16 @@ const fn text(name: &'static str, description: &'static str) -> Column {
     column(name, Kind::Text, "", description)
 }
 
+const fn word(name: &'static str, description: &'static str) -> Column {
+    column(name, Kind::Word, "", description)
+}
+
 const START: Column = column("start", Kind::Time, "UTC", "first instant of the interval");
-const HOME: Column = text("home", "the participant");
+const CURTAILED: Column = wh(
+    "curtailed_wh",
+    "what panels could have given beyond the limit of what may be fed in",
+);
+const HOME: Column = word("home", "the participant");
 
 /// Who takes part.
 pub const PARTICIPANTS: Table = Table {
@@ -51,7 +59,7 @@ pub const PARTICIPANTS: Table = Table {
     about: "one home",
     columns: &[
         HOME,
-        text("strategy", "how the home orders"),
+        word("strategy", "how the home orders"),
         column(
             "yearly_load_kwh",
             Kind::Int,
@@ -77,6 +85,7 @@ pub const PARTICIPANTS: Table = Table {
         wh("ev_wh", "charged into the car"),
         wh("heat_wh", "used by the heat pump"),
         wh("pv_wh", "generated"),
+        CURTAILED,
         wh("import_wh", "from the street"),
         wh("export_wh", "into the street"),
         wh("bought_wh", "bought from neighbours in the auction"),
@@ -134,6 +143,7 @@ pub const INTERVALS: Table = Table {
         wh("ev_wh", "charged into cars"),
         wh("heat_wh", "used by heat pumps"),
         wh("pv_wh", "generated"),
+        CURTAILED,
         wh("charged_wh", "charged into home batteries, at the AC side"),
         wh(
             "discharged_wh",
@@ -167,9 +177,12 @@ pub const ORDERS: Table = Table {
     about: "one order",
     columns: &[
         START,
-        text("order_id", "the order's name"),
+        text(
+            "order_id",
+            "the order's name; empty where the run signs nothing, and home and start name it",
+        ),
         HOME,
-        text("side", "bid or offer"),
+        word("side", "bid or offer"),
         wh("energy_wh", "at most"),
         price(
             "limit_micro_per_kwh",
@@ -185,11 +198,20 @@ pub const TRADES: Table = Table {
     about: "energy that one home sold to another",
     columns: &[
         START,
-        text("trade_id", "the trade's name"),
-        text("bid_id", "the buyer's order"),
-        text("offer_id", "the seller's order"),
-        text("buyer", "who bought"),
-        text("seller", "who sold"),
+        text(
+            "trade_id",
+            "the trade's name; empty where the run signs nothing",
+        ),
+        text(
+            "bid_id",
+            "the buyer's order; empty where the run signs nothing",
+        ),
+        text(
+            "offer_id",
+            "the seller's order; empty where the run signs nothing",
+        ),
+        word("buyer", "who bought"),
+        word("seller", "who sold"),
         wh("energy_wh", "how much"),
         price(
             "buyer_price_micro_per_kwh",
@@ -217,7 +239,7 @@ pub const READINGS: Table = Table {
         wh("import_end_wh", "import register at the end"),
         wh("export_start_wh", "export register at the start"),
         wh("export_end_wh", "export register at the end"),
-        text("state", "measured, late, lost, tampered or dead"),
+        word("state", "measured, late, lost, tampered or dead"),
     ],
 };
 
@@ -232,6 +254,7 @@ pub const DELIVERIES: Table = Table {
         wh("ev_wh", "charged into the car"),
         wh("heat_wh", "used by the heat pump"),
         wh("pv_wh", "generated"),
+        CURTAILED,
         wh("charged_wh", "charged into the battery, at the AC side"),
         wh(
             "discharged_wh",
@@ -254,7 +277,7 @@ pub const DELIVERIES: Table = Table {
             "utility_wh",
             "part of the deviation that the utility took (above zero) or supplied",
         ),
-        text("quality", "how the metered values came to be"),
+        word("quality", "how the metered values came to be"),
         nano("cost_nano", "what the home pays; below zero it receives"),
         nano(
             "no_market_cost_nano",
@@ -269,15 +292,18 @@ pub const POSTINGS: Table = Table {
     about: "an amount moved from one account to another",
     columns: &[
         START,
-        text("posting_id", "the posting's name"),
         text(
+            "posting_id",
+            "the posting's name; empty where the run signs nothing",
+        ),
+        word(
             "run",
             "provisional, or initial for corrections after late readings",
         ),
-        text("asset", "token or watt-hour"),
-        text("purpose", "why"),
-        text("debit", "from this account"),
-        text("credit", "to this account"),
+        word("asset", "token or watt-hour"),
+        word("purpose", "why"),
+        word("debit", "from this account"),
+        word("credit", "to this account"),
         column(
             "amount",
             Kind::Int,

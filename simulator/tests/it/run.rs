@@ -97,7 +97,11 @@ fn sums_alone_and_the_platforms_own_settlement_are_the_same_run() {
         };
         let out = Folder::new(name);
         let fast = quick(scenario());
-        let whole = run(scenario(), TableChoice::All, 1, Some(&out.0));
+        let signed = RunScenario {
+            evidence: Evidence::Full,
+            ..scenario()
+        };
+        let whole = run(signed, TableChoice::All, 1, Some(&out.0));
         assert_eq!(fast.manifest.outcome_sha256, whole.manifest.outcome_sha256);
         assert_eq!(fast.kpis, whole.kpis);
         let intervals = whole.manifest.intervals;
@@ -153,6 +157,54 @@ fn a_run_folder_is_whole_and_can_be_run_again() {
     assert_eq!(hashes(&again.manifest), hashes(&manifest));
     std::fs::write(place.join("scenario.toml"), "name = \"other\"").unwrap();
     assert!(folder::job(&place).is_err());
+}
+
+/// The rows of a run's table without the columns of these names, in order.
+fn rows_without(folder: &Path, table: &str, names: &[&str]) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_path(folder.join(format!("{table}.csv"))).unwrap();
+    let head = reader.headers().unwrap().clone();
+    let kept = |row: csv::StringRecord| {
+        let fields = head.iter().zip(row.iter());
+        let kept = fields.filter(|(name, _)| !names.contains(name));
+        kept.map(|(_, value)| value.to_owned()).collect()
+    };
+    let mut rows: Vec<Vec<String>> = reader.records().map(|row| kept(row.unwrap())).collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn a_run_that_signs_nothing_writes_the_same_rows_without_names() {
+    let mut folders = Vec::new();
+    for evidence in [Evidence::Full, Evidence::None] {
+        let out = Folder::new(&format!("names-{}", evidence.name()));
+        let mut scenario = built_in("street-10", 2);
+        scenario.evidence = evidence;
+        scenario.faults.late_permille = 30;
+        scenario.faults.lost_permille = 20;
+        let done = run(scenario, TableChoice::All, 1, Some(&out.0));
+        let compared = done.manifest.checks.settlement_is_the_platforms;
+        assert_eq!(compared, if evidence == Evidence::Full { 192 } else { 2 });
+        folders.push((done.folder.unwrap(), out));
+    }
+    let ids = [
+        "run_id",
+        "order_id",
+        "trade_id",
+        "bid_id",
+        "offer_id",
+        "posting_id",
+    ];
+    for table in ["orders", "trades", "readings", "deliveries", "postings"] {
+        let [signed, plain] = [0, 1].map(|n: usize| rows_without(&folders[n].0, table, &ids));
+        assert!(!signed.is_empty());
+        assert!(signed == plain, "{table} differs");
+    }
+    let runs = rows_without(&folders[1].0, "postings", &ids);
+    assert!(
+        runs.iter().any(|row| row[1] == "initial"),
+        "nothing was late"
+    );
 }
 
 #[test]
@@ -307,6 +359,7 @@ fn lost_late_tampered_and_dead_meters_are_settled_and_told() {
 #[test]
 fn prices_below_zero_and_beyond_all_measure_are_survived() {
     let mut scenario = built_in("street-10", 1);
+    scenario.evidence = Evidence::Full;
     scenario.tariff.prices = Some("prices.csv".to_owned());
     let hour = |hour: u32| {
         let (day, prices) = match hour {
