@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p simulator --bench run` measures fewer intervals than the goals name and scales them to
 //! those; it says so in each line. Time is processor time of one thread; with tables, which are written on threads of
-//! their own, it is the time that passes, with two threads for the devices. Add `--features tables` to write Parquet and not CSV.
+//! their own, and where it says how many threads or cores there are, it is the time that passes. Add `--features tables` to write Parquet and not CSV.
 
 #![allow(
     clippy::unwrap_used,
@@ -133,6 +133,54 @@ fn tables(choice: TableChoice) {
     std::fs::remove_dir_all(&out).unwrap();
 }
 
+/// A sweep's work on two cores: so many runs of 128 homes over a year, of the 400 that the goal names.
+fn sweep(runs_each: u64) {
+    let from = seconds(ClockId::Monotonic);
+    let job = |seed: u64| {
+        let mut request = request(scenario(128, 365, "noisy"), TableChoice::None, None);
+        request.job.seed = seed;
+        simulate(&request, &mut |_, _| ()).unwrap()
+    };
+    let finished = std::thread::scope(|scope| {
+        let worker = |first: u64| scope.spawn(move || (first..first + runs_each).map(job).last());
+        let workers = [worker(1), worker(1 + runs_each)];
+        workers.map(|worker| worker.join().unwrap().unwrap())
+    });
+    let took_s = seconds(ClockId::Monotonic) - from;
+    let runs = 2 * runs_each;
+    let home_intervals = finished[0].outcome.home_intervals() * runs;
+    println!(
+        "B7 {runs} of 400 runs, two cores {:>13} x {:>6} {took_s:>9.2} {:>12.2} {:>11.1} {:>10.2} {:>9.0}",
+        finished[0].manifest.homes,
+        finished[0].manifest.intervals,
+        home_intervals as f64 / took_s / 1e6,
+        took_s / (memory_pass_s(128) * YEAR * runs as f64),
+        took_s / runs as f64 * 400.0,
+        rss_mib(&finished[0])
+    );
+}
+
+/// The same run on one, two and eight threads.
+fn threads() {
+    let mut hashes = Vec::new();
+    for threads in [1, 2, 8] {
+        let mut request = request(scenario(2000, 4, "noisy"), TableChoice::None, None);
+        request.threads = threads;
+        let from = seconds(ClockId::Monotonic);
+        let finished = simulate(&request, &mut |_, _| ()).unwrap();
+        let took_s = seconds(ClockId::Monotonic) - from;
+        line(
+            &format!("B9 {threads} threads, to a year"),
+            &finished,
+            took_s,
+            YEAR,
+        );
+        hashes.push(finished.manifest.outcome_sha256);
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]));
+    println!("   the same outcome: {}", &hashes[0][..16]);
+}
+
 fn main() {
     println!(
         "{:<34} {:>9}   {:>6} {:>9} {:>12} {:>11} {:>10} {:>9}",
@@ -152,6 +200,8 @@ fn main() {
     for choice in [TableChoice::Some, TableChoice::All] {
         tables(choice);
     }
+    sweep(5);
+    threads();
     let mut million = scenario(1_000_000, 1, "noisy");
     million.site.interval_s = 3600;
     one_core("B8 1,000,000 homes, to a week (1 h)", million, 672.0);
