@@ -5,6 +5,8 @@
 //! F(t) = −3.92e−10·t⁴ + 3.20e−7·t³ − 7.02e−5·t² + 2.10e−3·t + 1.24. Days are those of the local zone;
 //! times are local too (the caller decides whether with daylight saving: the profiles mean local time).
 
+use std::sync::OnceLock;
+
 use chrono::{Datelike, Days, NaiveDate, Weekday};
 
 /// Quarter hours of a day.
@@ -97,7 +99,7 @@ pub struct ProfileYear {
     profile: Profile,
     year: i32,
     holidays: Vec<NaiveDate>,
-    table: Vec<[u32; COLUMNS]>,
+    table: &'static [[u32; COLUMNS]],
     scale: f64,
 }
 
@@ -119,10 +121,10 @@ impl ProfileYear {
         let days = std::iter::successors(NaiveDate::from_ymd_opt(year, 1, 1), |day| day.succ_opt());
         let sum: f64 = days
             .take_while(|day| day.year() == year)
-            .map(|day| {
-                (0..QUARTERS)
-                    .map(|quarter| this.kwh(day, quarter))
-                    .sum::<f64>()
+            .map(|date| {
+                let day = this.day(date);
+                let quarters = (0..QUARTERS).map(|quarter| this.kwh_on(day, quarter));
+                quarters.sum::<f64>()
             })
             .sum();
         if sum > 0.0 {
@@ -141,9 +143,14 @@ impl ProfileYear {
     /// Energy of a quarter hour of a local day, in kWh for 1000 kWh a year.
     #[must_use]
     pub fn kwh(&self, date: NaiveDate, quarter: usize) -> f64 {
+        self.kwh_on(self.day(date), quarter)
+    }
+
+    /// The table's column of a day, and its factor.
+    fn day(&self, date: NaiveDate) -> (usize, f64) {
         let day = DayType::of(date, &self.holidays) as usize;
         let month = date.month0() as usize;
-        let (column, factor) = match self.profile {
+        match self.profile {
             Profile::H0Static => (season(date) * 3 + day, 1.0),
             Profile::H0 => (
                 season(date) * 3 + day,
@@ -153,7 +160,10 @@ impl ProfileYear {
                 H0_COLUMNS + month * 3 + day,
                 dynamic_factor(f64::from(date.ordinal())),
             ),
-        };
+        }
+    }
+
+    fn kwh_on(&self, (column, factor): (usize, f64), quarter: usize) -> f64 {
         let units = self.table.get(quarter).map_or(0, |row| row[column]);
         f64::from(units) * UNIT_KWH * factor * self.scale
     }
@@ -172,18 +182,20 @@ fn season(date: NaiveDate) -> usize {
 }
 
 /// The table of `bdew.csv`; a test checks that it is whole.
-fn shipped() -> Vec<[u32; COLUMNS]> {
-    include_str!("bdew.csv")
-        .lines()
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
-        .map(|line| {
-            let mut row = [0; COLUMNS];
-            for (place, text) in row.iter_mut().zip(line.split(',')) {
-                *place = text.parse().unwrap_or(0);
-            }
-            row
-        })
-        .collect()
+fn shipped() -> &'static [[u32; COLUMNS]] {
+    static TABLE: OnceLock<Vec<[u32; COLUMNS]>> = OnceLock::new();
+    let row = |line: &str| {
+        let mut row = [0; COLUMNS];
+        for (place, text) in row.iter_mut().zip(line.split(',')) {
+            *place = text.parse().unwrap_or(0);
+        }
+        row
+    };
+    TABLE.get_or_init(|| {
+        let lines = include_str!("bdew.csv").lines();
+        let rows = lines.filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+        rows.map(row).collect()
+    })
 }
 
 #[cfg(test)]
