@@ -16,6 +16,7 @@ use domain::time::Interval;
 use domain::trade::Trade;
 
 use crate::amounts::{DeviationAmounts, TradeAmounts, deviation_amounts, trade_amounts};
+use crate::settle::Balance;
 
 /// What a sum of postings is about. The first account sorts before the second.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,6 +62,16 @@ pub struct Movement<P> {
 }
 
 impl<P> Movement<P> {
+    /// What this moves beyond another between the same accounts.
+    ///
+    /// # Errors
+    /// A difference that does not fit 64 bits.
+    pub fn minus(mut self, other: &Movement<P>) -> Result<Movement<P>, MoneyError> {
+        let rest = self.amount.checked_sub(other.amount);
+        self.amount = rest.ok_or(MoneyError::Overflow)?;
+        Ok(self)
+    }
+
     /// The same with another name for each participant.
     pub fn named<Q>(self, name: impl Fn(P) -> Q) -> Movement<Q> {
         let named = |(chart, owner): (Chart, Option<P>)| (chart, owner.map(&name));
@@ -146,9 +157,14 @@ pub fn meter_movement<P>(who: P, net_wh: i64) -> Movement<P> {
     }
 }
 
-/// What the feeder moves: `net_wh` came from the grid beyond what went there, `lost_wh` did not arrive.
-#[must_use]
-pub fn balance_movements<P>(net_wh: i64, lost_wh: i64) -> [Movement<P>; 2] {
+/// What the feeder moves: what came from the grid beyond what went there, and what did not arrive.
+///
+/// # Errors
+/// Energy that does not fit 64 bits.
+pub fn balance_movements<P>(balance: &Balance) -> Result<[Movement<P>; 2], MoneyError> {
+    let net = balance.imported.checked_sub(balance.exported);
+    let net_wh = net.ok_or(MoneyError::Overflow)?.wh();
+    let lost_wh = balance.lost.wh();
     let energy = |purpose, debit, credit, amount| Movement {
         asset: Asset::WattHour,
         purpose,
@@ -156,10 +172,10 @@ pub fn balance_movements<P>(net_wh: i64, lost_wh: i64) -> [Movement<P>; 2] {
         credit: (credit, None),
         amount,
     };
-    [
+    Ok([
         energy(Purpose::MeteredEnergy, Chart::Grid, Chart::Pool, net_wh),
         energy(Purpose::LostEnergy, Chart::Pool, Chart::Loss, lost_wh),
-    ]
+    ])
 }
 
 impl Legs {

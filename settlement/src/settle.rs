@@ -292,39 +292,46 @@ fn pooled(inputs: &Inputs<'_>, deviations: &[i64]) -> Result<Vec<i64>, MoneyErro
     Ok(pooling.pool(deviations, key, &salt)?.to_vec())
 }
 
+/// What the homes of an interval and its feeder come to.
 pub(crate) fn balance(inputs: &Inputs<'_>) -> Result<Balance, MoneyError> {
-    let fits = |wh: i128| {
-        i64::try_from(wh)
-            .map(Energy::from_wh)
-            .map_err(|_| MoneyError::Overflow)
-    };
-    let net = |export: Energy, import: Energy| i128::from(export.wh()) - i128::from(import.wh());
-    // What the homes gave the street beyond what they took from it.
-    let given: i128 = inputs
-        .deliveries
-        .iter()
-        .map(|d| net(d.exported, d.imported))
-        .sum();
-    Ok(match inputs.feeder {
-        Some(feeder) => Balance {
-            imported: feeder.imported,
-            exported: feeder.exported,
-            lost: fits(given - net(feeder.exported, feeder.imported))?,
-            feeder_metered: true,
-        },
-        None => Balance {
-            imported: fits((-given).max(0))?,
-            exported: fits(given.max(0))?,
-            lost: Energy::ZERO,
-            feeder_metered: false,
-        },
-    })
+    let net = |d: &Delivery| i128::from(d.exported.wh()) - i128::from(d.imported.wh());
+    Balance::of(inputs.deliveries.iter().map(net).sum(), inputs.feeder)
+}
+
+impl Balance {
+    /// The balance of homes that gave the street so much (`given_wh`) beyond what they took from it.
+    ///
+    /// # Errors
+    /// Energy that does not fit 64 bits.
+    pub fn of(given_wh: i128, feeder: Option<Feeder>) -> Result<Balance, MoneyError> {
+        let fits = |wh: i128| {
+            i64::try_from(wh)
+                .map(Energy::from_wh)
+                .map_err(|_| MoneyError::Overflow)
+        };
+        Ok(match feeder {
+            Some(feeder) => {
+                let (imported, exported) = (feeder.imported, feeder.exported);
+                let line_wh = i128::from(imported.wh()) - i128::from(exported.wh());
+                Balance {
+                    imported,
+                    exported,
+                    lost: fits(given_wh + line_wh)?,
+                    feeder_metered: true,
+                }
+            }
+            None => Balance {
+                imported: fits((-given_wh).max(0))?,
+                exported: fits(given_wh.max(0))?,
+                lost: Energy::ZERO,
+                feeder_metered: false,
+            },
+        })
+    }
 }
 
 pub(crate) fn balance_legs(legs: &mut Legs, balance: &Balance) -> Result<(), MoneyError> {
-    let net = balance.imported.checked_sub(balance.exported);
-    let net = net.ok_or(MoneyError::Overflow)?;
-    legs.add_all(balance_movements(net.wh(), balance.lost.wh()), None)
+    legs.add_all(balance_movements(balance)?, None)
 }
 
 impl Settlement {

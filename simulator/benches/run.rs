@@ -142,7 +142,9 @@ fn sweep(runs_each: u64) {
         simulate(&request, &mut |_, _| ()).unwrap()
     };
     let finished = std::thread::scope(|scope| {
-        let worker = |first: u64| scope.spawn(move || (first..first + runs_each).map(job).last());
+        let worker = |first: u64| {
+            scope.spawn(move || (first..first + runs_each).map(job).reduce(|_, last| last))
+        };
         let workers = [worker(1), worker(1 + runs_each)];
         workers.map(|worker| worker.join().unwrap().unwrap())
     });

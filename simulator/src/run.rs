@@ -4,8 +4,9 @@
 //! In flow order, for each window of intervals: [`calendar`] (which intervals, by the street's clock) →
 //! `devices` (what flows, on several threads) → [`market`] (forecast, order, clearing by
 //! `market-engine`) → `meters` (what readings say of it) → `settling` (by `settlement`) → checks and
-//! sums ([`engine`]). With tables or signatures `detail` does the same once more with the platform's own
-//! types, trades, deliveries, postings and log, and both must agree to the nano-token.
+//! sums ([`engine`]). `detail` writes it down row by row; where the run signs, in the platform's own types, with its
+//! deliveries, settlement, postings and log, and where it only writes postings it does so for some intervals. Both must
+//! agree to the nano-token.
 //!
 //! Then [`kpis`], [`folder`], [`summary`], [`report`] and [`plot`] say what it came to; [`sweep`] and
 //! [`compare`] put runs beside each other.

@@ -226,6 +226,8 @@ fn renamed(
     names: &mut BTreeMap<String, String>,
 ) -> String {
     let (place, owner) = match (column, field.split_once('/')) {
+        // What has no name gets none.
+        (_, None) if field.is_empty() => return String::new(),
         ("debit" | "credit", None) => return field.to_owned(),
         ("debit" | "credit", Some((place, owner))) => (format!("{place}/"), owner),
         _ => (String::new(), field),
@@ -269,6 +271,7 @@ mod tests {
         let mut names = BTreeMap::new();
         let mut name = |column: &str, field: &str| renamed(column, field, &[7; 16], &mut names);
         assert_eq!(name("debit", "utility"), "utility");
+        assert_eq!(name("trade_id", ""), "", "what has no name gets none");
         let held = name("credit", "held/ana");
         assert!(held.starts_with("held/x") && held.ends_with(&name("home", "ana")));
     }

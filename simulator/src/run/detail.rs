@@ -13,6 +13,7 @@ use domain::order::Side;
 use domain::quality::Quality;
 use domain::trade::{Clearing, Trade};
 use market_engine::clear::{Budget, Match};
+use settlement::deliver::Feeder;
 use settlement::log::entry::Kind;
 
 use self::platform::Platform;
@@ -26,9 +27,9 @@ use super::meters::State;
 use super::table::{Cell, FileKind, Table, TableWriter, Written};
 use super::tables;
 
-/// Where nothing is signed, the platform's settlement is made in one interval of so many: a prime, so that every time
-/// of day has its turn.
-const PLATFORM_EACH: u64 = 97;
+/// Where nothing is signed, the platform's settlement is made in one interval of so many: a prime, and a day and a
+/// third of quarter hours, so that few days go by until every part of the day has had its turn.
+const PLATFORM_EACH: u64 = 131;
 
 /// Which tables a run writes beside participants, intervals and figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -333,10 +334,7 @@ impl Detail {
 
     /// The readings, with the digest of the signed message where it is signed.
     fn readings(&mut self, seen: &Seen<'_>) -> Result<Vec<Digest32>, RunError> {
-        let Some(meters) = seen.meters else {
-            return Ok(Vec::new());
-        };
-        let interval = seen.moment.interval;
+        let (interval, meters) = (seen.moment.interval, seen.meters);
         let mut digests = vec![Digest32([0; 32]); meters.now.len()];
         if let Some(evidence) = &mut self.evidence {
             for ((home, metered), digest) in meters.now.iter().enumerate().zip(&mut digests) {
@@ -388,6 +386,15 @@ impl Detail {
     }
 }
 
+/// What the feeder's meter counts: what the homes draw together, and what is lost on the way.
+fn feeder(row: &IntervalRow) -> Feeder {
+    let line_wh = row.net_wh() + row.loss_wh;
+    Feeder {
+        imported: Energy::from_wh(line_wh.max(0)),
+        exported: Energy::from_wh((-line_wh).max(0)),
+    }
+}
+
 /// A row of deliveries.
 fn delivery(
     seen: &Seen<'_>,
@@ -398,12 +405,9 @@ fn delivery(
 ) -> [Cell<'static>; 20] {
     let sold = seen.market.traded_wh[home];
     let net = seen.net_wh[home];
-    let (import_wh, export_wh, quality) = seen
-        .meters
-        .map_or((net.max(0), (-net).max(0), Quality::MEASURED), |meters| {
-            meters.now[home].settled(meters.now[home].state.counts(), sold)
-        });
-    let quality = qualities.iter().find(|(known, _)| *known == quality);
+    let metered = &seen.meters.now[home];
+    let (import_wh, export_wh, quality) = metered.settled(metered.state.counts(), sold);
+    let known = qualities.iter().find(|(known, _)| *known == quality);
     let price = if net > 0 { row.retail } else { row.feed_in };
     let wide = |wh: i32| Cell::Int(i64::from(wh));
     [
@@ -424,7 +428,7 @@ fn delivery(
         Cell::Int(sold.max(0)),
         Cell::Int(seen.settling.pooled_wh[home]),
         Cell::Int(seen.settling.utility_wh[home]),
-        quality.map_or(Cell::Missing, |(_, word)| Cell::Word(*word)),
+        known.map_or(Cell::Text(quality.word()), |(_, word)| Cell::Word(*word)),
         Cell::Int(seen.settling.cost_nano[home]),
         Cell::Int(price.micro_per_kwh() * net),
     ]

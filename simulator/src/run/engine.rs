@@ -334,7 +334,7 @@ pub(super) struct Seen<'e> {
     pub(super) traders: &'e [Trader],
     pub(super) market: &'e Market,
     pub(super) cleared: &'e Cleared,
-    pub(super) meters: Option<&'e Meters>,
+    pub(super) meters: &'e Meters,
     pub(super) settling: &'e Settling,
     pub(super) net_wh: &'e [i64],
     pub(super) chunks: &'e [Chunk],
@@ -502,14 +502,14 @@ impl<'r> Engine<'r> {
             return Err(RunError::Sum(moment.interval));
         }
         let row = self.row(moment, &prices, &cleared, &settled, &devices, missing)?;
-        if let Some(detail) = &mut self.detail {
+        if let (Some(detail), Some(meters)) = (&mut self.detail, &self.meters) {
             let seen = Seen {
                 moment,
                 tariff: &tariff,
                 traders: &self.traders,
                 market: &self.market,
                 cleared: &cleared,
-                meters: self.meters.as_ref(),
+                meters,
                 settling: &self.settling,
                 net_wh: &self.net,
                 chunks,

@@ -24,9 +24,9 @@ use super::{report, summary, tables};
 
 /// What the manifest is.
 pub const FORMAT: &str = "commonwatt-run/1";
-/// Up to so many home-intervals all tables are written where nothing else is asked for: some 60 MB of CSV.
+/// Up to so many home-intervals all tables are written where nothing else is asked for: tens of MB of CSV.
 pub const AUTO_ALL_MAX: u64 = 100_000;
-/// Up to so many, trades and deliveries: some 200 MB of CSV.
+/// Up to so many, trades and deliveries: a few hundred MB of CSV.
 pub const AUTO_SOME_MAX: u64 = 1_000_000;
 /// The name of the file of prices in a run folder.
 const PRICES_FILE: &str = "prices.csv";
@@ -134,7 +134,8 @@ pub struct Checks {
     pub sums_are_zero: u64,
     /// Nobody paid above or received below the limit.
     pub limits_kept: u64,
-    /// The platform's own settlement came to the same, home by home, to the nano-token.
+    /// The platform's own settlement came to the same, home by home, to the nano-token: of every interval where the run
+    /// signs, of some where it only writes postings, of none where it writes none.
     pub settlement_is_the_platforms: u64,
 }
 

@@ -224,7 +224,7 @@ impl Sink for Parquet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::table::{Cell, FileKind, TableWriter};
+    use crate::run::table::{Cell, FileKind, ROWS_MAX, TableWriter};
     use crate::run::tables::READINGS;
     use polars::prelude::{ParquetReader, SerReader};
     use polars_parquet::read::{infer_schema, read_metadata};
@@ -278,5 +278,68 @@ mod tests {
             .unwrap()
             .to_vec();
         assert_eq!(column, [Some(5), None]);
+    }
+
+    #[test]
+    fn words_and_what_is_missing_are_read_again_from_every_group() {
+        const TABLE: Table = Table {
+            name: "words",
+            about: "one of each",
+            columns: &[
+                Column {
+                    name: "home",
+                    kind: Kind::Word,
+                    unit: "",
+                    description: "",
+                },
+                Column {
+                    name: "id",
+                    kind: Kind::Text,
+                    unit: "",
+                    description: "",
+                },
+                Column {
+                    name: "wh",
+                    kind: Kind::Int,
+                    unit: "Wh",
+                    description: "",
+                },
+            ],
+        };
+        let rows = ROWS_MAX + 1000;
+        let home = |row: usize| match row {
+            row if row >= ROWS_MAX => Some(format!("late-{}", row % 7)),
+            row => (!row.is_multiple_of(5)).then(|| format!("home-{}", row % 5)),
+        };
+        let id = |row: usize| (row % 3 == 1).then(|| format!("id-{row}"));
+        let wh = |row: usize| {
+            let mixed = i64::try_from(row * 7919 % 1001).unwrap() - 500;
+            (!row.is_multiple_of(4)).then_some(mixed)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let kind = FileKind::Parquet;
+        let mut table = TableWriter::create(folder.path(), &TABLE, kind, "r1", "UTC").unwrap();
+        for row in 0..rows {
+            let (home, id) = (home(row), id(row));
+            let cells = [
+                home.as_deref().map_or(Cell::Missing, Cell::Text),
+                id.as_deref().map_or(Cell::Missing, Cell::Text),
+                wh(row).map_or(Cell::Missing, Cell::Int),
+            ];
+            table.push(&cells).unwrap();
+        }
+        let path = folder.path().join(table.finish().unwrap().file);
+        let read = ParquetReader::new(std::fs::File::open(path).unwrap());
+        let frame = read.finish().unwrap();
+        assert_eq!(frame.height(), rows);
+        let text = |name: &str| frame.column(name).unwrap().str().unwrap().clone();
+        let (run_ids, homes, ids) = (text("run_id"), text("home"), text("id"));
+        let energies = frame.column("wh").unwrap().i64().unwrap();
+        for row in 0..rows {
+            assert_eq!(run_ids.get(row), Some("r1"));
+            assert_eq!(homes.get(row), home(row).as_deref(), "row {row}");
+            assert_eq!(ids.get(row), id(row).as_deref(), "row {row}");
+            assert_eq!(energies.get(row), wh(row), "row {row}");
+        }
     }
 }

@@ -89,10 +89,14 @@ pub fn checks(manifest: &Manifest) -> Vec<String> {
         ));
     }
     if checks.settlement_is_the_platforms > 0 {
-        lines.push(format!(
-            "the platform's own settlement came to the same to the nano-token in {} of {all} intervals",
-            checks.settlement_is_the_platforms
-        ));
+        let made = checks.settlement_is_the_platforms;
+        lines.push(if made == all {
+            format!("the platform's own settlement came to the same to the nano-token in {made} of {all} intervals")
+        } else {
+            format!(
+                "the platform's own settlement was made in {made} intervals, and came to the same to the nano-token in each of them"
+            )
+        });
     } else {
         lines.push(
             "settled by the platform's rules for sums; its postings were not written in this run"

@@ -578,6 +578,12 @@ mod tests {
                 description: "",
             },
             Column {
+                name: "word",
+                kind: Kind::Word,
+                unit: "",
+                description: "",
+            },
+            Column {
                 name: "home",
                 kind: Kind::Text,
                 unit: "",
@@ -608,6 +614,7 @@ mod tests {
             table
                 .push(&[
                     Cell::Time(0),
+                    Cell::Missing,
                     Cell::Text("a, \"b\""),
                     Cell::Int(-5),
                     Cell::Real(0.25),
@@ -616,6 +623,16 @@ mod tests {
             table
                 .push(&[
                     Cell::Time(900),
+                    Cell::Text("yes"),
+                    Cell::Missing,
+                    Cell::Missing,
+                    Cell::Missing,
+                ])
+                .unwrap();
+            table
+                .push(&[
+                    Cell::Time(900),
+                    Cell::Text("yes"),
                     Cell::Text("c"),
                     Cell::Missing,
                     Cell::Missing,
@@ -634,9 +651,10 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(
             text,
-            "run_id,start,home,energy_wh,share\n\
-             r1,1970-01-01T00:00:00Z,\"a, \"\"b\"\"\",-5,0.25\n\
-             r1,1970-01-01T00:15:00Z,c,,\n"
+            "run_id,start,word,home,energy_wh,share\n\
+             r1,1970-01-01T00:00:00Z,,\"a, \"\"b\"\"\",-5,0.25\n\
+             r1,1970-01-01T00:15:00Z,yes,,,\n\
+             r1,1970-01-01T00:15:00Z,yes,c,,\n"
         );
         std::fs::create_dir_all(&folder).unwrap();
         let again = rewrite(&text, &TABLE, FileKind::Csv, &folder, ("r1", "UTC")).unwrap();
@@ -649,7 +667,7 @@ mod tests {
                 .contains("row 1: energy_wh is `five`")
         );
         std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!((written.rows, written.bytes), (2, text.len() as u64));
+        assert_eq!((written.rows, written.bytes), (3, text.len() as u64));
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         assert_eq!(written.sha256, to_hex(&digest));
     }

@@ -58,7 +58,7 @@ pub const PARTICIPANTS: Table = Table {
     name: "participants",
     about: "one home",
     columns: &[
-        HOME,
+        text("home", "the participant"),
         word("strategy", "how the home orders"),
         column(
             "yearly_load_kwh",

@@ -173,38 +173,46 @@ fn rows_without(folder: &Path, table: &str, names: &[&str]) -> Vec<Vec<String>> 
     rows
 }
 
+/// The columns that name what a run signs.
+const NAMES: [&str; 6] = [
+    "run_id",
+    "order_id",
+    "trade_id",
+    "bid_id",
+    "offer_id",
+    "posting_id",
+];
+
 #[test]
 fn a_run_that_signs_nothing_writes_the_same_rows_without_names() {
-    let mut folders = Vec::new();
-    for evidence in [Evidence::Full, Evidence::None] {
-        let out = Folder::new(&format!("names-{}", evidence.name()));
-        let mut scenario = built_in("street-10", 2);
-        scenario.evidence = evidence;
-        scenario.faults.late_permille = 30;
-        scenario.faults.lost_permille = 20;
-        let done = run(scenario, TableChoice::All, 1, Some(&out.0));
-        let compared = done.manifest.checks.settlement_is_the_platforms;
-        assert_eq!(compared, if evidence == Evidence::Full { 192 } else { 2 });
-        folders.push((done.folder.unwrap(), out));
+    for mechanism in ["uniform-price", "pay-as-bid", "continuous", "none"] {
+        let mut folders = Vec::new();
+        for evidence in [Evidence::Full, Evidence::None] {
+            let out = Folder::new(&format!("names-{mechanism}-{}", evidence.name()));
+            let mut scenario = built_in("street-10", 2);
+            scenario.evidence = evidence;
+            scenario.market.mechanism = mechanism.to_owned();
+            scenario.faults.late_permille = 30;
+            scenario.faults.lost_permille = 20;
+            let done = run(scenario, TableChoice::All, 1, Some(&out.0));
+            let compared = done.manifest.checks.settlement_is_the_platforms;
+            assert_eq!(compared, if evidence == Evidence::Full { 192 } else { 2 });
+            folders.push((done.folder.unwrap(), out));
+        }
+        for table in ["orders", "trades", "readings", "deliveries", "postings"] {
+            let [signed, plain] = [0, 1].map(|n: usize| rows_without(&folders[n].0, table, &NAMES));
+            assert!(!signed.is_empty() || mechanism == "none");
+            assert!(signed == plain, "{mechanism}: {table} differs");
+        }
+        let runs = rows_without(&folders[1].0, "postings", &NAMES);
+        assert!(
+            runs.iter().any(|row| row[1] == "initial"),
+            "nothing was late"
+        );
+        let ids = |n: usize| rows_without(&folders[n].0, "postings", &["run_id"]);
+        assert!(ids(0).iter().all(|row| row[1].len() == 32));
+        assert!(ids(1).iter().all(|row| row[1].is_empty()));
     }
-    let ids = [
-        "run_id",
-        "order_id",
-        "trade_id",
-        "bid_id",
-        "offer_id",
-        "posting_id",
-    ];
-    for table in ["orders", "trades", "readings", "deliveries", "postings"] {
-        let [signed, plain] = [0, 1].map(|n: usize| rows_without(&folders[n].0, table, &ids));
-        assert!(!signed.is_empty());
-        assert!(signed == plain, "{table} differs");
-    }
-    let runs = rows_without(&folders[1].0, "postings", &ids);
-    assert!(
-        runs.iter().any(|row| row[1] == "initial"),
-        "nothing was late"
-    );
 }
 
 #[test]

@@ -10,12 +10,13 @@ use domain::posting::{Asset, Chart, Posting, Run};
 use domain::quality::Quality;
 use domain::trade::Trade;
 use settlement::deliver::{ConnectionData, Metered as MeteredReading, deliver};
-use settlement::settle::{Feeder, Inputs, Options, Settlement, settle};
+use settlement::settle::{Inputs, Options, Settlement, settle};
 
 use super::super::RunError;
 use super::super::engine::{IntervalRow, Seen};
 use super::super::evidence::Evidence;
 use super::super::meters::Metered;
+use super::feeder;
 use super::postings::Postings;
 
 /// What is known of an interval.
@@ -45,30 +46,31 @@ impl Platform {
         mut postings: Option<&mut Postings>,
         mut evidence: Option<&mut Evidence>,
     ) -> Result<(), RunError> {
-        let Some(meters) = known.seen.meters else {
-            return Ok(());
-        };
         let interval = known.seen.moment.interval;
         let late = |m: &Metered| m.state.counts() && !m.state.in_time();
         let provisional = known.settlement(|m| m.state.in_time())?;
-        let mut runs = vec![(Run::Provisional, provisional.legs.clone(), provisional)];
-        if meters.now.iter().any(late) {
-            let corrected = known.settlement(|m| m.state.counts())?;
-            let rest = corrected.legs.minus(&runs[0].1);
-            let rest = rest.map_err(|_| RunError::overflow(interval))?;
-            runs.push((Run::Initial, rest, corrected));
-        }
-        for (run, legs, settlement) in &runs {
+        let corrected = match known.seen.meters.now.iter().any(late) {
+            true => Some(known.settlement(|m| m.state.counts())?),
+            false => None,
+        };
+        let rest = corrected
+            .as_ref()
+            .map(|later| later.legs.minus(&provisional.legs));
+        let rest = rest.transpose().map_err(|_| RunError::overflow(interval))?;
+        let first = (Run::Provisional, &provisional.legs, &provisional);
+        let second = corrected.as_ref().zip(rest.as_ref());
+        let second = second.map(|(later, rest)| (Run::Initial, rest, later));
+        for (run, legs, settlement) in std::iter::once(first).chain(second) {
             match (&mut evidence, &mut postings) {
                 (Some(evidence), postings) => {
-                    let posted = legs.postings(interval, *run);
-                    log(evidence, settlement, *run, &posted);
+                    let posted = legs.postings(interval, run);
+                    log(evidence, settlement, run, &posted);
                     if let Some(table) = postings {
                         table.push_all(&posted)?;
                     }
                 }
                 (None, Some(table)) => {
-                    let fast = table.legs(*run, known.seen.traders, known.trades);
+                    let fast = table.legs(run, known.seen.traders, known.trades);
                     if fast.as_ref() != Ok(legs) {
                         let what =
                             format!("the {} run's postings are not the platform's", run.word());
@@ -78,10 +80,7 @@ impl Platform {
                 (None, None) => {}
             }
         }
-        match runs.last() {
-            Some((_, _, last)) => self.compare(known.seen, last),
-            None => Ok(()),
-        }
+        self.compare(known.seen, corrected.as_ref().unwrap_or(&provisional))
     }
 
     /// Holds the platform's settlement against the fast sums, home by home.
@@ -150,7 +149,6 @@ impl Known<'_> {
         } = *self;
         let interval = seen.moment.interval;
         let differ = |what: String| RunError::Differ { interval, what };
-        let meters = seen.meters.map_or(&[][..], |meters| &meters.now);
         let wh = Energy::from_wh;
         let connection = |(home, metered): (usize, &Metered)| {
             let reading = counts(metered).then(|| MeteredReading {
@@ -166,24 +164,20 @@ impl Known<'_> {
                 substitute: metered.stand_in(),
             })
         };
-        let connections: Vec<ConnectionData> = meters
+        let connections: Vec<ConnectionData> = (seen.meters.now)
             .iter()
             .enumerate()
             .map(connection)
             .collect::<Result<_, _>>()?;
         let deliveries: Vec<Delivery> =
             deliver(interval, &connections, trades).map_err(|e| differ(e.to_string()))?;
-        let line_wh = row.net_wh() + row.loss_wh;
         settle(&Inputs {
             interval,
             tariff: seen.tariff,
             clearing_price: seen.cleared.price,
             trades,
             deliveries: &deliveries,
-            feeder: Some(Feeder {
-                imported: wh(line_wh.max(0)),
-                exported: wh((-line_wh).max(0)),
-            }),
+            feeder: Some(feeder(row)),
             options: Options::default(),
         })
         .map_err(|e| differ(e.to_string()))

@@ -12,12 +12,15 @@ use settlement::legs::{
     Legs, Movement, balance_movements, deviation_movements, meter_movement, trade_movements,
 };
 
+use settlement::settle::Balance;
+
 use super::super::RunError;
 use super::super::engine::{IntervalRow, Seen};
 use super::super::market::{Trader, place};
 use super::super::meters::State;
 use super::super::settling::{Flows, Settling};
 use super::super::table::{Cell, TableWriter};
+use super::feeder;
 
 /// The accounts of participants that a run moves anything on.
 const OWN: [Chart; 5] = [
@@ -91,13 +94,14 @@ impl Names {
         Cell::Word(self.purposes[usize::from(moved.purpose.code())])
     }
 
-    fn word(&self, (chart, owner): (Chart, Option<u32>)) -> Cell<'static> {
+    /// The account's word; nothing for one that a run does not move anything on.
+    fn word(&self, (chart, owner): (Chart, Option<u32>)) -> Option<Cell<'static>> {
         let at = |charts: &[Chart]| charts.iter().position(|own| *own == chart);
         let word = match owner {
-            Some(home) => at(&OWN).map(|at| self.own[at].saturating_add(home)),
-            None => at(&COMMON).map(|at| self.common[at]),
+            Some(home) => self.own[at(&OWN)?].saturating_add(home),
+            None => self.common[at(&COMMON)?],
         };
-        word.map_or(Cell::Missing, Cell::Word)
+        Some(Cell::Word(word))
     }
 }
 
@@ -146,14 +150,19 @@ impl Postings {
                 } else {
                     (moved.credit, moved.debit)
                 };
+                let (Some(from), Some(to)) = (names.word(from), names.word(to)) else {
+                    let what =
+                        format!("a posting between {from:?} and {to:?}: no account of a run");
+                    return Err(RunError::Differ { interval, what });
+                };
                 table.push(&[
                     at,
                     Cell::Missing,
                     run,
                     names.about(moved),
                     names.why(moved),
-                    names.word(from),
-                    names.word(to),
+                    from,
+                    to,
                     Cell::Int(moved.amount.saturating_abs()),
                 ])?;
             }
@@ -180,12 +189,7 @@ impl Postings {
             row,
             prices: &prices,
         };
-        if !seen
-            .meters
-            .iter()
-            .flat_map(|m| &m.now)
-            .any(|m| m.state == State::Late)
-        {
+        if !seen.meters.now.iter().any(|m| m.state == State::Late) {
             return known
                 .homes(seen.settling, State::counts, &mut self.provisional)
                 .map_err(overflow);
@@ -210,8 +214,7 @@ impl Postings {
             .homes(seen.settling, State::counts, &mut self.initial)
             .map_err(overflow)?;
         for (later, early) in self.initial.iter_mut().zip(&self.provisional) {
-            let more = later.amount.checked_sub(early.amount);
-            later.amount = more.ok_or_else(|| RunError::overflow(interval))?;
+            *later = later.minus(early).map_err(overflow)?;
         }
         Ok(())
     }
@@ -269,7 +272,7 @@ struct Known<'k> {
 impl<'k> Known<'k> {
     /// What each home took from the street and gave into it, as settled with the readings that count.
     fn settled(&self, counts: fn(State) -> bool) -> impl Iterator<Item = (i64, i64)> + 'k {
-        let metered = self.seen.meters.map_or(&[][..], |meters| &meters.now);
+        let metered = &self.seen.meters.now;
         let sold = &self.seen.market.traded_wh;
         metered.iter().zip(sold).map(move |(metered, sold_wh)| {
             let (import_wh, export_wh, _) = metered.settled(counts(metered.state), *sold_wh);
@@ -285,7 +288,7 @@ impl<'k> Known<'k> {
         list: &mut Vec<Movement<u32>>,
     ) -> Result<(), MoneyError> {
         list.clear();
-        let mut given_wh = 0;
+        let mut given_wh = 0_i128;
         let shares = settling.pooled_wh.iter().zip(&settling.utility_wh);
         for (home, ((import_wh, export_wh), (pooled, utility))) in
             (0_u32..).zip(self.settled(counts).zip(shares))
@@ -294,10 +297,10 @@ impl<'k> Known<'k> {
             let amounts = deviation_amounts(wh(*pooled), wh(*utility), self.prices, None)?;
             list.extend(deviation_movements(home, &amounts));
             list.push(meter_movement(home, export_wh - import_wh));
-            given_wh += export_wh - import_wh;
+            given_wh += i128::from(export_wh - import_wh);
         }
-        let line_wh = self.row.net_wh() + self.row.loss_wh;
-        list.extend(balance_movements(line_wh, given_wh + line_wh));
+        let balance = Balance::of(given_wh, Some(feeder(self.row)))?;
+        list.extend(balance_movements(&balance)?);
         Ok(())
     }
 }
