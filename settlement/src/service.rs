@@ -53,9 +53,9 @@ pub use cases::{
     reading_cases_count, refusal_cases, set_back,
 };
 pub use charging::{
-    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_list,
-    charging_newest, charging_open, charging_readings, charging_session, charging_settle,
-    charging_unfinished,
+    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_late,
+    charging_list, charging_newest, charging_open, charging_rates_anew, charging_readings,
+    charging_session, charging_settle, charging_unfinished,
 };
 pub use contract::contract;
 pub use error::ServiceError;

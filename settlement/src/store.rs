@@ -184,6 +184,12 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_charging_costs")
         ),
     },
+    Migration {
+        version: 3180,
+        description: "charging sessions of which a reading came late",
+        sqlite: include_str!("store/charging_late_sqlite.sql"),
+        postgres: include_str!("store/charging_late_postgres.sql"),
+    },
 ];
 
 const POINTS_INDEXES: &str =
@@ -260,6 +266,10 @@ mod tests {
             (
                 include_str!("store/charging_sqlite.sql"),
                 include_str!("store/charging_postgres.sql"),
+            ),
+            (
+                include_str!("store/charging_late_sqlite.sql"),
+                include_str!("store/charging_late_postgres.sql"),
             ),
             (
                 include_str!("store/last_run_sqlite.sql"),

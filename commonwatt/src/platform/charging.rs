@@ -6,6 +6,7 @@
 //! effects count, in one transaction with them; after a restart the sessions are their events again.
 
 mod amend;
+mod correct;
 pub(crate) mod drivers;
 mod energy;
 mod entry;
@@ -31,10 +32,12 @@ use settlement::charging::promise::{Payer, Promise};
 use settlement::charging::session::{Effect, Event, Session, State};
 use settlement::charging::split::{PassThrough, split};
 use settlement::service::{self as books, StoredSession};
+use settlement::store::Source;
 
 use super::Shared;
 
-pub(crate) use amend::{Amended, Corrected, Wanted, change, correct, credits};
+pub(crate) use amend::{Amended, Wanted, change};
+pub(crate) use correct::{Corrected, correct, credits};
 pub(super) use energy::carry;
 use offers::PLAN_POWER_MAX_W;
 pub(crate) use offers::{AHEAD_S, Choice, Offered, Place, expected, offers, place, places, take};
@@ -236,6 +239,7 @@ pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> 
     let stations = running.values().map(|one| &one.promise.quote.station);
     let stations: Vec<String> = stations.cloned().collect();
     entry::close_again(shared, &stations, now).await;
+    correct::rate_anew(shared, |name| running.contains_key(name), now).await?;
     anyhow::ensure!(!failed, "not every charging session went on");
     Ok(())
 }
@@ -314,12 +318,12 @@ async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestam
 }
 
 /// The readings of the intervals from a session's beginning to its end that are in the books.
-async fn readings_of(shared: &Shared, one: &Running) -> anyhow::Result<Vec<Reading>> {
+async fn readings_of(source: &mut impl Source, one: &Running) -> anyhow::Result<Vec<Reading>> {
     let Some([first, last]) = one.session.readings() else {
         return Ok(Vec::new());
     };
     let point = PointId::new(&one.promise.quote.station)?;
-    let found = books::charging_readings(&mut &shared.db, &point, (first.0, last.0)).await?;
+    let found = books::charging_readings(source, &point, (first.0, last.0)).await?;
     Ok(found.into_iter().map(|(_, reading)| reading).collect())
 }
 
@@ -425,7 +429,7 @@ async fn energy_cost(shared: &Shared, one: &Running) -> anyhow::Result<Cost> {
             .context("the energy's cost does not fit")?;
         anyhow::Ok(())
     };
-    for reading in readings_of(shared, one).await? {
+    for reading in readings_of(&mut &shared.db, one).await? {
         let Some(end_wh) = import_end(&reading).filter(|_| reading.interval.end() <= last.0) else {
             continue;
         };

@@ -15,6 +15,7 @@ use runtime::args;
 use runtime::db::{Args, Tx};
 
 use super::answers::climb;
+use super::charging::charging_came_late;
 use super::error::{corrupt, stored};
 use super::keys::{RevokedFrom, revocations_of};
 use super::last_run::note_late;
@@ -52,6 +53,8 @@ struct Pending {
     progress: BTreeMap<Chain, (i64, i64)>,
     /// Intervals that were heard of, and the points that are settled whose readings came.
     intervals: BTreeMap<i64, (Interval, BTreeSet<PointId>)>,
+    /// Points with readings that came late: the first and the last end of their intervals.
+    late: BTreeMap<PointId, (Timestamp, Timestamp)>,
 }
 
 /// What becomes of an authentic reading.
@@ -154,6 +157,13 @@ impl<'a> Batch<'a> {
         let noted = self.pending.intervals.entry(interval.start_s());
         let (_, points) = noted.or_insert((interval, BTreeSet::new()));
         points.extend(point.is_settled().then(|| point.point.clone()));
+        // The next one can be there already.
+        let end = interval.end();
+        if self.now >= interval.next().end() {
+            let late = self.pending.late.entry(point.point.clone());
+            let (first, last) = late.or_insert((end, end));
+            (*first, *last) = ((*first).min(end), (*last).max(end));
+        }
         Ok(())
     }
 
@@ -227,6 +237,9 @@ impl<'a> Batch<'a> {
             if was_settled {
                 note_late(self.tx, interval, points).await?;
             }
+        }
+        for (point, ends) in pending.late {
+            charging_came_late(self.tx, &point, ends).await?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::money::{balance, post, token_posting};
 use super::receipts::charging_changed;
 use super::{ServiceError, station};
 use crate::charging::promise::{Payer, Promise};
-use crate::charging::session::{Event, Session};
+use crate::charging::session::{Event, SESSION_MAX_S, START_WITHIN_S, Session};
 use crate::charging::split::Split;
 use crate::charging::terms::{Terms, TermsError};
 use crate::store::{LOCK, Source};
@@ -27,6 +27,11 @@ use crate::store::{LOCK, Source};
 pub const COMMUNITY_OWNER: &str = "community";
 /// Readings of a session that are read at a time.
 const READINGS_MAX: i64 = 512;
+/// A session ends at most so long after its offer: an hour until the car is plugged in, two days of charging, and some
+/// room for the offer.
+const OFFERED_BEFORE_S: i64 = START_WITHIN_S + SESSION_MAX_S + 86_400;
+/// Sessions to be rated anew that are read at a time.
+const LATE_MAX: i64 = 256;
 /// Most sessions in a page.
 pub const SESSIONS_MAX: i64 = 1_000;
 
@@ -264,6 +269,54 @@ pub async fn charging_readings(
             found.push((signed, reading));
         }
     }
+}
+
+/// Notes the sessions of a station that went on after the first of these ends of intervals: their readings have just come.
+pub(super) async fn charging_came_late(
+    tx: &mut Tx,
+    point: &PointId,
+    (first, last): (Timestamp, Timestamp),
+) -> Result<(), ServiceError> {
+    tx.execute(
+        "INSERT INTO settle_charging_late (session) SELECT s.session FROM settle_charging s
+         WHERE s.station = $1 AND s.offered_ms >= $2 AND s.offered_ms < $3
+         AND EXISTS (SELECT 1 FROM settle_charging_events e
+             WHERE e.session = s.session AND e.at_ms > $4)
+         ON CONFLICT DO NOTHING",
+        args![
+            point.as_str(),
+            first.plus_s(-OFFERED_BEFORE_S).unix_ms(),
+            last.unix_ms(),
+            first.unix_ms()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Sessions of which a reading came late and that were not rated anew since, by name, those behind `after`.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_late(db: &Db, after: &str) -> Result<Vec<String>, ServiceError> {
+    let rows: Vec<(String,)> = db
+        .fetch_all(
+            "SELECT session FROM settle_charging_late WHERE session > $1 ORDER BY session LIMIT $2",
+            args![after, LATE_MAX],
+        )
+        .await?;
+    Ok(rows.into_iter().map(|(session,)| session).collect())
+}
+
+/// Takes a session off those, before its readings are read in the same transaction.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_rates_anew(tx: &mut Tx, session: &str) -> Result<(), ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let sql = "DELETE FROM settle_charging_late WHERE session = $1";
+    tx.execute(sql, args![session]).await?;
+    Ok(())
 }
 
 /// The account on which a session's money is held, and the one it comes from.

@@ -19,6 +19,8 @@ use settlement::charging::split::Owner;
 use settlement::charging::terms::Quote;
 use settlement::service::{self as books, COMMUNITY_OWNER};
 
+mod late;
+
 use super::*;
 use crate::platform::{Platform, charging};
 use crate::site::{DataDir, Site, public_key_text};
@@ -166,6 +168,16 @@ impl Bench {
 
     /// A point's meter counts so much in interval `n`, and the reading arrives.
     async fn reads(&mut self, point: &str, n: i64, wh: i64) {
+        let bytes = self.signs(point, n, wh);
+        let accepted = self.arrives(bytes, interval(n).end().plus_s(5)).await;
+        assert!(
+            matches!(accepted, ReadingOutcome::Accepted { .. }),
+            "{accepted:?}"
+        );
+    }
+
+    /// A point's meter counts so much in interval `n`.
+    fn signs(&mut self, point: &str, n: i64, wh: i64) -> Vec<u8> {
         let community = self.shared().site.community.clone();
         let gateway = GatewayId::new("gw-1").unwrap();
         let before = self.meters.get(point).copied();
@@ -197,17 +209,17 @@ impl Bench {
             .to_vec();
         let kept = (sequence + 1, Digest32::of(&bytes), start_wh + wh);
         self.meters.insert(point.to_owned(), kept);
-        let shared = self.shared();
+        bytes
+    }
+
+    /// A reading arrives.
+    async fn arrives(&self, bytes: Vec<u8>, now: Timestamp) -> ReadingOutcome {
+        let (shared, gateway) = (self.shared(), GatewayId::new("gw-1").unwrap());
         let mut tx = shared.db.begin().await.unwrap();
-        let now = interval(n).end().plus_s(5);
-        let accepted =
-            settlement::service::accept_reading(&mut tx, &shared.community, now, &gateway, bytes);
+        let accepted = books::accept_reading(&mut tx, &shared.community, now, &gateway, bytes);
         let accepted = accepted.await.unwrap();
-        assert!(
-            matches!(accepted, ReadingOutcome::Accepted { .. }),
-            "{accepted:?}"
-        );
         tx.commit().await.unwrap();
+        accepted
     }
 
     async fn beats(&self, now: Timestamp) {
