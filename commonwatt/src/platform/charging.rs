@@ -59,6 +59,8 @@ pub(crate) struct Desk {
     signer: Signer,
     /// Stations that still let a driver in and could not be told that nobody comes any more.
     left_open: Mutex<BTreeSet<String>>,
+    /// Stations whose session has ended and that have not confirmed yet that they give nothing.
+    over: Mutex<BTreeMap<String, plan::Over>>,
 }
 
 /// A session that has not ended.
@@ -96,6 +98,7 @@ impl Desk {
             running: tokio::sync::Mutex::default(),
             signer,
             left_open: Mutex::default(),
+            over: Mutex::default(),
         })
     }
 
@@ -179,7 +182,7 @@ async fn take_up(
             }
         }
         None if opened.is_some() => entry::close(shared, station, now).await,
-        None => {}
+        None => plan::ended_before(shared, station, now).await?,
     }
     Ok(())
 }
@@ -239,6 +242,7 @@ pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> 
     let stations = running.values().map(|one| &one.promise.quote.station);
     let stations: Vec<String> = stations.cloned().collect();
     entry::close_again(shared, &stations, now).await;
+    plan::end_again(shared, &stations, now).await?;
     correct::rate_anew(shared, |name| running.contains_key(name), now).await?;
     anyhow::ensure!(!failed, "not every charging session went on");
     Ok(())

@@ -1,10 +1,14 @@
 //! A plan is kept by the station's own current limit: a lease of 0 A for every interval that is not in it. And what
 //! keeps the car from charging otherwise: the operator's own limit (the grid has no room), or a station without power.
 
-use domain::command::{Act, SetPoint};
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use domain::command::{Ack, Act, Outcome, Refusal, SetPoint};
 use domain::ids::Digest32;
 use domain::time::{Interval, Timestamp};
 use settlement::charging::session::{Event, State};
+use settlement::service as books;
 
 use super::{Running, device_of, is_running};
 use crate::platform::control::{Last, Origin};
@@ -12,6 +16,8 @@ use crate::platform::{Shared, control};
 
 /// How long a station is kept from charging after a session was stopped.
 const STOPPED_S: i64 = 900;
+/// A station that has not confirmed this is told again after so long.
+const TOLD_AGAIN_S: i64 = 60;
 
 /// Whether a session is active in an interval in which its plan lets the car wait.
 pub(super) fn waits_at(one: &Running, now: Timestamp) -> bool {
@@ -137,7 +143,9 @@ pub(super) async fn tell(shared: &Shared, one: &mut Running, now: Timestamp) {
         // A little beyond the interval, so that the next lease comes before this one ends.
         let until = interval.end().plus_s(i64::from(length_s) / 5);
         if one.told_until.is_none_or(|told| told < until)
-            && hold_back(shared, one, now, until).await
+            && hold_back(shared, &one.promise.quote.station, now, until)
+                .await
+                .is_some()
         {
             one.told_until = Some(until);
         }
@@ -146,10 +154,93 @@ pub(super) async fn tell(shared: &Shared, one: &mut Running, now: Timestamp) {
     }
 }
 
-/// Stops the station for a while: the session has ended, and the car may still be there.
+/// A station that is to give nothing for a while: its session has ended, and the car may still be there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Over {
+    until: Timestamp,
+    /// The command that has told it, and when.
+    told: Option<(Digest32, Timestamp)>,
+}
+
+/// Stops the station for a while, until it is confirmed ([`end_again`]).
 pub(super) async fn end(shared: &Shared, one: &mut Running, now: Timestamp) {
     one.told_until = None;
-    hold_back(shared, one, now, now.plus_s(STOPPED_S)).await;
+    let station = &one.promise.quote.station;
+    stop(shared, station, now.plus_s(STOPPED_S), now).await;
+}
+
+async fn stop(shared: &Shared, station: &str, until: Timestamp, now: Timestamp) {
+    let told = hold_back(shared, station, now, until).await;
+    let over = Over {
+        until,
+        told: told.map(|command| (command, now)),
+    };
+    over_at(shared).insert(station.to_owned(), over);
+}
+
+fn over_at(shared: &Shared) -> MutexGuard<'_, BTreeMap<String, Over>> {
+    let over = shared.charging.over.lock();
+    over.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells stations again that have not confirmed that they give nothing, until their time is over or a new session runs
+/// there.
+pub(super) async fn end_again(
+    shared: &Shared,
+    busy: &[String],
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let known = over_at(shared).clone();
+    for (station, over) in known {
+        if now >= over.until || busy.contains(&station) {
+            over_at(shared).remove(&station);
+            continue;
+        }
+        let Some((command, at)) = over.told else {
+            stop(shared, &station, over.until, now).await;
+            continue;
+        };
+        let answers = control::answers(&shared.db, command).await?;
+        let settled = |ack: &Ack| match ack.outcome {
+            Outcome::Confirmed { .. } | Outcome::Ended { .. } => true,
+            Outcome::Refused(why) => why != Refusal::Unavailable,
+            Outcome::Accepted { .. } | Outcome::NotConfirmed { .. } => false,
+        };
+        if answers.iter().flatten().any(settled) {
+            over_at(shared).remove(&station);
+        } else if now.ms_since(at) >= TOLD_AGAIN_S * 1_000 {
+            stop(shared, &station, over.until, now).await;
+        }
+    }
+    Ok(())
+}
+
+/// After a start: whether the station's last session has ended so lately that it is to give nothing still, and what it was
+/// told of that.
+pub(super) async fn ended_before(
+    shared: &Shared,
+    station: &str,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    // A station that opens by the platform's word was closed by it.
+    let opens = last_own(shared, (station, SetPoint::ChargerSession), now).await?;
+    let newest = books::charging_newest(&shared.db, station, now).await?;
+    let Some(stored) = newest.filter(|_| opens.is_none()) else {
+        return Ok(());
+    };
+    let has_begun = |event: &Event| *event == Event::HoldPlaced;
+    let Some(last) = stored.events.iter().map(|(at, _)| *at).max() else {
+        return Ok(());
+    };
+    let until = last.plus_s(STOPPED_S);
+    if now >= until || !stored.events.iter().any(|(_, event)| has_begun(event)) {
+        return Ok(());
+    }
+    let told = last_own(shared, (station, SetPoint::ChargerCurrentMa), now).await?;
+    let told = told.filter(|told| told.command.issued_at >= last && told.held(now).is_some());
+    let told = told.map(|told| (told.digest, told.command.issued_at));
+    over_at(shared).insert(station.to_owned(), Over { until, told });
+    Ok(())
 }
 
 /// Lets the station charge: a session begins there, and the one before may have kept it from charging for a while.
@@ -178,18 +269,22 @@ async fn is_held(shared: &Shared, station: &str, now: Timestamp) -> bool {
     last.is_some_and(|last| last.origin != Origin::Session && last.held(now).is_some())
 }
 
-/// Lets the station give nothing for a while. Whether it was told.
-async fn hold_back(shared: &Shared, one: &Running, now: Timestamp, until: Timestamp) -> bool {
-    let station = &one.promise.quote.station;
+/// Lets the station give nothing for a while; the command by which it was told.
+async fn hold_back(
+    shared: &Shared,
+    station: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Option<Digest32> {
     if is_held(shared, station, now).await {
-        return false;
+        return None;
     }
     let act = Act::Set {
         set_point: SetPoint::ChargerCurrentMa,
         value: 0,
         expires_at: until,
     };
-    send(shared, station, now, act).await.is_some()
+    send(shared, station, now, act).await
 }
 
 /// Takes our own word back. Whether nothing of ours holds the station any more.

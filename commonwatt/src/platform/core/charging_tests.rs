@@ -451,6 +451,52 @@ async fn a_station_that_could_not_be_told_that_its_session_is_over_is_told_later
 }
 
 #[tokio::test]
+async fn a_station_without_an_entry_is_told_that_its_session_is_over_until_it_says_so() {
+    let mut bench = Bench::new().await;
+    bench.begins(promise()).await;
+    for n in 0..=1 {
+        bench.reads(STATION, n, 2_750 * n).await;
+        bench.beats(interval(n).end().plus_s(10)).await;
+    }
+    let end = interval(1).end().plus_s(20);
+    let stopped = charging::stop(bench.shared(), SESSION, end).await;
+    assert!(stopped.unwrap().is_some());
+    let (nothing, until) = ([(CURRENT, Some(0), Some(end.plus_s(900)))], end.plus_s(900));
+    assert_eq!(bench.told(), nothing);
+    bench.beats(end.plus_s(30)).await;
+    assert_eq!(bench.told(), [], "it has some time");
+    bench.beats(end.plus_s(60)).await;
+    assert_eq!(bench.told(), nothing, "it has said nothing: once more");
+    // A start forgets nothing of it.
+    let mut bench = bench.restarts(end.plus_s(100)).await;
+    bench.beats(end.plus_s(110)).await;
+    assert_eq!(bench.told(), []);
+    bench.beats(end.plus_s(121)).await;
+    let Ok(forward) = bench.forwards.try_recv() else {
+        panic!("it is told again after a restart");
+    };
+    let gateway = GatewayId::new("gw-1").unwrap();
+    let ack = domain::command::Ack {
+        gateway: gateway.clone(),
+        command: Digest32::of(&forward.bytes),
+        at: end.plus_s(122),
+        outcome: domain::command::Outcome::Confirmed {
+            value: 0,
+            clamped_by: None,
+        },
+    };
+    let payload = Signed::sign(&gateway_key(), &bench.shared().site.community, &ack);
+    let payload = payload.as_bytes().to_vec();
+    crate::platform::control::hear(bench.shared(), &gateway, payload)
+        .await
+        .unwrap();
+    for now in [end.plus_s(300), until.plus_s(1)] {
+        bench.beats(now).await;
+        assert_eq!(bench.told(), [], "it has confirmed it");
+    }
+}
+
+#[tokio::test]
 async fn a_pause_by_the_plan_is_the_plans_after_a_restart_too() {
     let mut bench = Bench::new().await;
     let mut promise = promise();
