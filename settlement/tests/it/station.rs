@@ -1,15 +1,22 @@
 //! A station that buys its cars' energy: out of the driver's hold, settled like any meter's, and carried to its owners
 //! to the last unit, on both databases.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use domain::energy::Energy;
+use domain::ids::PointId;
 use domain::money::{Money, Price};
 use domain::order::Side;
 use domain::posting::{Asset, Chart, Run};
+use domain::signed::{PublicKey, SigningKey};
 use domain::time::Timestamp;
+use ed25519_dalek::Signer as _;
 use settlement::charging::profit::Month;
 use settlement::charging::promise::{Payer, Promise};
+use settlement::charging::receipt::{Parts, Proof, verify, write};
+use settlement::charging::session::{Event, Session};
 use settlement::charging::split::{Credit, Owner, PassThrough, split};
-use settlement::charging::terms::Quote;
+use settlement::charging::terms::{Quote, Terms};
 use settlement::service::{self as books, Carrier};
 
 use crate::world::{Outcome, START_S, World, interval, who};
@@ -233,5 +240,160 @@ async fn a_station_buys_out_of_the_drivers_hold_and_its_owners_carry_the_rest() 
 async fn a_station_buys_out_of_the_drivers_hold_on_postgres() {
     if let Some(world) = World::on_postgres(&["home-a", "home-b", "station"]).await {
         a_session_of_a_station(world).await;
+    }
+}
+
+/// A receipt of a session of two intervals whose energy is in the logs: 1.5 of 1.8 kWh from a neighbour, then 0.4 kWh.
+async fn receipt(world: &mut World) -> String {
+    world.deposit("home-b", "100").await;
+    let outcome = ordered(world).await;
+    world.meter("station", -1, 0, 0).await;
+    for (point, import_wh, export_wh) in [
+        ("feeder", 300, 0),
+        ("home-a", 0, 1_500),
+        ("home-b", 0, 0),
+        ("station", 1_800, 0),
+    ] {
+        world.meter(point, 0, import_wh, export_wh).await;
+    }
+    world.run(&outcome, Run::Provisional).await;
+    world.checkpoint(interval(1).end()).await;
+
+    let [begin, end] = [interval(0).start(), interval(0).end()];
+    let point = PointId::new("station").unwrap();
+    let span = (interval(-1).start(), end);
+    let readings = books::charging_readings(&mut &world.db, &point, span).await;
+    let readings = readings.unwrap();
+    let key = PublicKey::of(&world.gateway_key);
+    let proof = |n: usize| Proof {
+        reading: readings[n].0.clone(),
+        key,
+        record: None,
+        log: None,
+    };
+    let settled = books::station_settled(&world.db, &who("station"), (begin, end)).await;
+    let mut session = Session::new(Terms::new(promise().quote).unwrap());
+    let offered = promise().quote.offered_at;
+    let reading = |n: usize| readings[n].1.registers[0].end.wh();
+    for (at, event) in [
+        (offered, Event::Accepted),
+        (offered, Event::HoldPlaced),
+        (
+            begin,
+            Event::Started {
+                register_wh: reading(0),
+            },
+        ),
+        (
+            end,
+            Event::Reading {
+                register_wh: reading(1),
+                full: false,
+            },
+        ),
+        (end, Event::Stop),
+        (end, Event::Captured),
+    ] {
+        session.apply(at, event);
+    }
+    let parts = Parts {
+        proofs: &[proof(0), proof(1)],
+        settled: Some(&settled.unwrap()),
+        credits: &[],
+    };
+    write(
+        &session,
+        &parts,
+        &world.community.id,
+        &world.community.operator,
+    )
+    .unwrap()
+}
+
+/// The step at which a receipt is refused, and why.
+fn refused(text: &str, operator: &SigningKey) -> (&'static str, String) {
+    let report = verify(text, Some(PublicKey::of(operator)));
+    let (step, why) = report.first_failure().unwrap();
+    (step, why.to_owned())
+}
+
+/// The same receipt with something changed, signed by the operator itself.
+fn signed_again(text: &str, from: &str, to: &str, operator: &SigningKey) -> String {
+    let body = text.strip_prefix("{\"receipt\":").unwrap();
+    let (body, _) = body.split_once(",\"operator_key\"").unwrap();
+    assert!(body.contains(from), "{from}: {body}");
+    let changed = body.replacen(from, to, 1);
+    let message = format!("commonwatt/street/charging-receipt/v1\n{changed}");
+    let signature = STANDARD.encode(operator.sign(message.as_bytes()).to_bytes());
+    let text = text.replacen(body, &changed, 1);
+    let (head, _) = text.split_once(",\"signature\":").unwrap();
+    format!("{head},\"signature\":\"{signature}\"}}\n")
+}
+
+#[tokio::test]
+async fn a_receipt_whose_origin_was_changed_is_refused_with_the_reason() {
+    let mut world = World::on_sqlite(&["home-a", "home-b", "station"]).await;
+    let text = receipt(&mut world).await;
+    let operator = world.community.operator.clone();
+    let report = verify(&text, Some(PublicKey::of(&operator)));
+    assert_eq!(report.first_failure(), None, "{report:?}");
+    let origin = report.steps.iter().find(|(step, _)| *step == "origin");
+    let (_, told) = origin.unwrap();
+    assert!(
+        told.as_ref()
+            .unwrap()
+            .starts_with("1500 of 1800 Wh from neighbours"),
+        "{told:?}"
+    );
+
+    // By anybody: the operator's signature does not hold any more.
+    let forged = text.replacen("\"local_wh\":1500", "\"local_wh\":1800", 1);
+    assert_eq!(
+        refused(&forged, &operator),
+        (
+            "operator",
+            "the receipt was changed after the operator signed it".to_owned()
+        )
+    );
+    // By the operator: the log says otherwise.
+    let (all, grid) = ("\"energy_wh\":1800,", "\"local_wh\":1500,\"grid_wh\":300");
+    for (from, to, why) in [
+        (
+            grid,
+            "\"local_wh\":1800,\"grid_wh\":0",
+            "is not what was settled",
+        ),
+        (
+            grid,
+            "\"local_wh\":1800,\"grid_wh\":300",
+            "is not what was settled",
+        ),
+        (all, "\"energy_wh\":1801,", "is not what was settled"),
+        (
+            "\"not_settled_wh\":0",
+            "\"not_settled_wh\":1",
+            "do not come to what the meter counted",
+        ),
+        (
+            "\"start\":\"2026-06-21T",
+            "\"start\":\"2026-06-20T",
+            "is of another meter or time",
+        ),
+        (
+            "\"proof\":\"c2sp.org",
+            "\"proof\":\"d2sp.org",
+            "a proof is no tlog-proof text",
+        ),
+        (
+            "\\nindex ",
+            "\\nindex 9",
+            "an entry is not in the ledger log under its root",
+        ),
+    ] {
+        let (step, told) = refused(&signed_again(&text, from, to, &operator), &operator);
+        assert!(
+            step == "origin" && told.contains(why),
+            "{to}: {step}: {told}"
+        );
     }
 }
