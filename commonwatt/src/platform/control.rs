@@ -440,45 +440,68 @@ pub(crate) async fn between(
 }
 
 const SINCE: &str = "SELECT digest, message FROM control_command WHERE taken_ms >= $1
-    AND (origin IS NULL OR origin <> 'market') ORDER BY taken_ms, digest";
+    ORDER BY taken_ms, digest";
 
 /// How many set-points have a lease that runs and are not known to be held: refused, not shown by the device,
-/// or not confirmed in time. The newest command to a set-point counts. What a battery does of its trades is its home's
-/// affair and counted by its meter.
+/// or not confirmed in time. The newest command to a set-point counts, a battery's for what it has traded among them: one
+/// that does not follow costs its home a deviation.
 pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
     let since = now.plus_s(-LEASE_MAX_S).unix_ms();
     let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(SINCE, args![since]).await?;
-    let mut newest = BTreeMap::new();
+    let mut newest: BTreeMap<_, (Option<Said>, Said)> = BTreeMap::new();
     for (digest, bytes) in rows {
         let command = command_of(bytes)?;
-        if command.act.set_point() == SetPoint::ChargerSession {
-            // Whether a driver comes is not the device's to hold.
-            continue;
-        }
-        let point = command.act.set_point().word();
-        newest.insert(
-            (command.gateway, command.device, point),
-            (digest, command.issued_at, command.act),
-        );
-    }
-    let mut count = 0;
-    for (digest, issued_at, act) in newest.into_values() {
-        let Act::Set { expires_at, .. } = act else {
+        let place = place(&command);
+        let Act::Set { expires_at, .. } = command.act else {
+            newest.remove(&place);
             continue;
         };
-        let waits = now.ms_since(issued_at) < CONFIRMED_WITHIN_S * 1000;
-        if expires_at <= now || waits {
+        let said = Said {
+            digest,
+            issued_at: command.issued_at,
+            expires_at,
+        };
+        let before = newest.remove(&place).map(|(_, last)| last);
+        newest.insert(place, (before, said));
+    }
+    // Whether a driver comes is not the device's to hold.
+    newest.retain(|(_, _, set_point), _| *set_point != SetPoint::ChargerSession.word());
+    let mut count = 0;
+    for (before, last) in newest.into_values() {
+        let late = |said: &Said| now.ms_since(said.issued_at) >= CONFIRMED_WITHIN_S * 1000;
+        if last.expires_at <= now {
             continue;
         }
-        let acks = acks(db, &digest).await?;
-        if !matches!(
-            acks.last().map(|ack| ack.outcome),
-            Some(Outcome::Confirmed { .. })
-        ) {
-            count += 1;
-        }
+        // A device that is told something else has as long again only where it did what it was told before.
+        let ran_on = |said: &Said| said.expires_at >= last.issued_at;
+        let judged = match late(&last) {
+            true => Some(&last),
+            false => before.as_ref().filter(|said| late(said) && ran_on(said)),
+        };
+        let Some(judged) = judged else { continue };
+        let acks = acks(db, &judged.digest).await?;
+        let confirmed = |ack: &Ack| matches!(ack.outcome, Outcome::Confirmed { .. });
+        let held = match late(&last) {
+            true => acks.last().is_some_and(confirmed),
+            // It has ended since, with the new word.
+            false => acks.iter().any(confirmed),
+        };
+        count += i64::from(!held);
     }
     Ok(count)
+}
+
+/// A set-point that a device was told.
+struct Said {
+    digest: Vec<u8>,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+/// Which set-point a command is about.
+fn place(command: &Command) -> (GatewayId, String, &'static str) {
+    let set_point = command.act.set_point().word();
+    (command.gateway.clone(), command.device.clone(), set_point)
 }
 
 fn digest_of(stored: Vec<u8>) -> anyhow::Result<Digest32> {

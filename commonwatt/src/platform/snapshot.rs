@@ -1,6 +1,6 @@
 //! Gathers what the page shows, and what the autopilots know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use domain::energy::Energy;
@@ -405,8 +405,48 @@ pub(super) async fn proposal(
     })
 }
 
-/// What a home's meters counted: at its connection, and behind it what comes from its roof. What its battery has
-/// traded by a standing order and brought to the meter is other energy, which that order sells again by itself.
+/// What a home has taken for its deadlines in the intervals in which these have bought: what their own meter counted, or
+/// without one what was bought; at most what came through the connection at all.
+async fn for_deadlines(
+    shared: &Shared,
+    participant: &ParticipantId,
+    metered: &[MeteredInterval],
+    from: Timestamp,
+    now: Timestamp,
+) -> anyhow::Result<BTreeMap<Interval, i64>> {
+    let imported: BTreeMap<Interval, i64> = metered
+        .iter()
+        .map(|m| (m.interval, m.imported.wh()))
+        .collect();
+    let mut counted: BTreeMap<PointId, BTreeMap<Interval, i64>> = BTreeMap::new();
+    let mut taken: BTreeMap<Interval, i64> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let bought = market_engine::service::standing::deadlines_bought(&shared.db, participant, from);
+    for one in bought.await? {
+        if let Some(point) = &one.counted_at
+            && !counted.contains_key(point)
+        {
+            let whose = Whose::Point(point);
+            let metered = settlement::service::history(&shared.db, whose, from, now).await?;
+            let of_point = metered.iter().map(|m| (m.interval, m.imported.wh()));
+            counted.insert(point.clone(), of_point.collect());
+        }
+        let meter = one.counted_at.as_ref().and_then(|point| counted.get(point));
+        let wh = match meter.and_then(|meter| meter.get(&one.interval)) {
+            // What a meter counted is there once, however many orders it was for.
+            Some(_) if !seen.insert((one.counted_at.clone(), one.interval)) => continue,
+            Some(wh) => *wh,
+            None => one.energy.wh(),
+        };
+        let most = imported.get(&one.interval).copied().unwrap_or(0);
+        let sum = taken.entry(one.interval).or_default();
+        *sum = sum.saturating_add(wh).min(most);
+    }
+    Ok(taken)
+}
+
+/// What a home's meters counted: at its connection, and behind it what comes from its roof. What its standing orders have
+/// brought to the meter is other energy: a battery's, which its order sells again by itself, and a car's.
 async fn past(
     shared: &Shared,
     home: &Participant,
@@ -443,11 +483,15 @@ async fn past(
             *wh = wh.saturating_add(one.sold_wh());
         }
     }
+    let metered = of(connection).await?;
+    for (interval, wh) in for_deadlines(shared, participant, &metered, from, now).await? {
+        let brought = brought.entry(interval).or_default();
+        *brought = brought.saturating_sub(wh);
+    }
     let net = |m: &MeteredInterval| {
         let given = m.exported.checked_sub(m.imported)?.wh();
         given.checked_sub(brought.get(&m.interval).copied().unwrap_or(0))
     };
-    let metered = of(connection).await?;
     let past = metered.into_iter().filter_map(|m| {
         Some(Past {
             interval: m.interval,

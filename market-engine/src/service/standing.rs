@@ -16,7 +16,7 @@ use crate::market::closes_at;
 use crate::standing::{self, Measured, Placement, Progress, Traded, sentence};
 use crate::store::{self, standing as table};
 
-pub use crate::store::standing::{Part, Stood};
+pub use crate::store::standing::{Bought, Part, Stood};
 
 /// Most standing orders of one participant that [`of`] returns.
 pub const LIST_MAX: u32 = 100;
@@ -201,6 +201,18 @@ pub async fn battery_trades_of(
     from: Timestamp,
 ) -> Result<Vec<Traded>, MarketError> {
     table::battery_trades_of(db, participant, from).await
+}
+
+/// What a participant's deadlines have bought in the cleared intervals from an instant on.
+///
+/// # Errors
+/// The database fails.
+pub async fn deadlines_bought(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+) -> Result<Vec<Bought>, MarketError> {
+    table::deadlines_bought(db, participant, from).await
 }
 
 /// How far a standing order has come. A battery's order that has taken the place of another says anew what is in the

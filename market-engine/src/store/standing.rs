@@ -1,7 +1,7 @@
 //! The tables of standing orders: as they were signed, what took them back, and what they have ordered.
 
 use domain::energy::Energy;
-use domain::ids::{OrderId, ParticipantId};
+use domain::ids::{OrderId, ParticipantId, PointId};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::signed::Message;
@@ -29,6 +29,17 @@ pub struct Stood {
     /// The sequence of the standing order that took its place.
     pub replaced_by: Option<u64>,
     pub(crate) signed: Vec<u8>,
+}
+
+/// What a deadline has bought in an interval.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bought {
+    /// When.
+    pub interval: Interval,
+    /// How much.
+    pub energy: Energy,
+    /// The meter behind its point that counts what it was bought for.
+    pub counted_at: Option<PointId>,
 }
 
 /// An order that a standing order has placed, or tried to.
@@ -153,9 +164,34 @@ pub(crate) async fn battery_trades_of(
     batteries(db.fetch_all(TRADED_BY_SQL, values).await?)
 }
 
+/// What a participant's deadlines have bought in the intervals from an instant on.
+pub(crate) async fn deadlines_bought(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+) -> Result<Vec<Bought>, MarketError> {
+    let values = args![participant.as_str(), from.unix_s()];
+    let rows: Vec<TradedRow> = db.fetch_all(TRADED_BY_SQL, values).await?;
+    let mut bought = Vec::new();
+    for (_, start_s, length_s, _, filled_wh, content) in rows {
+        let order = StandingOrder::from_cbor(&content).map_err(|_| corrupt())?;
+        if let Standing::Deadline(_) = order.wish {
+            bought.push(Bought {
+                interval: interval(start_s, length_s)?,
+                energy: Energy::from_wh(filled_wh),
+                counted_at: order.counted_at,
+            });
+        }
+    }
+    Ok(bought)
+}
+
+const fn corrupt() -> MarketError {
+    MarketError::Corrupt("a standing order's order")
+}
+
 /// The rows that are of batteries.
 fn batteries(rows: Vec<TradedRow>) -> Result<Vec<Traded>, MarketError> {
-    let corrupt = || MarketError::Corrupt("a standing order's order");
     let mut traded = Vec::new();
     for (participant, start_s, length_s, side, filled_wh, content) in rows {
         let order = StandingOrder::from_cbor(&content).map_err(|_| corrupt())?;

@@ -184,6 +184,26 @@ async fn what_was_commanded_and_answered_is_kept_as_it_came(bench: Bench) {
     let heard = answers(&shared.db, command).await.unwrap().unwrap();
     assert_eq!(heard.len(), 1, "the same twice is one: {heard:?}");
 
+    let place = (gateway(1), "cellar".to_owned());
+    let act = Act::Set {
+        set_point: SetPoint::BatteryPowerW,
+        value: 1_500,
+        expires_at: START.plus_s(500),
+    };
+    let traded = tell(shared, Origin::Market, place.clone(), START, act).await;
+    let traded = traded.unwrap().digest();
+    assert_eq!(
+        (open(60).await, open(121).await, open(500).await),
+        (0, 1, 0)
+    );
+    let later = START.plus_s(130);
+    tell(shared, Origin::Market, place, later, act)
+        .await
+        .unwrap();
+    assert_eq!(open(131).await, 1, "it did not follow before either");
+    bench.answer(traded, 1, 1).await.unwrap();
+    assert_eq!((open(131).await, open(251).await), (0, 1));
+
     let second = forward(shared, bench.command(3, gateway(1))).await;
     let second = second.unwrap().digest();
     bench.revoke(1).await;

@@ -137,6 +137,30 @@ impl Bench {
         of(self.shared(), &home, now).await.unwrap()
     }
 
+    /// What a meter took in an interval.
+    async fn counted(&self, point: &str, interval: Interval, wh: i64) {
+        let mut tx = self.shared().db.begin().await.unwrap();
+        tx.execute(
+            "INSERT INTO settle_readings (point, sequence, digest, flags, start_s, length_s, era, registers, \
+             imported_wh, exported_wh, quality, kid, received_ms, bytes) \
+             VALUES ($1, $2, $4, '', $2, 900, 0, $4, $3, 0, 0, $4, 0, $4)",
+            args![point, interval.start_s(), wh, [0_u8; 8].as_slice()],
+        )
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// What the autopilot of home 1 would order for the interval that is open after so many.
+    async fn proposed(&self, n: i64) -> i64 {
+        let shared = self.shared();
+        let home = &shared.site.participants[0];
+        let interval = self.open.offset(n);
+        let proposal =
+            crate::platform::snapshot::proposal(shared, home, interval, self.before(n)).await;
+        proposal.unwrap().map_or(0, |one| one.order.energy.wh())
+    }
+
     /// So much energy by the start of the interval after so many: at most 4 kW, 1 kWh an interval.
     fn car(&self, sequence: u64, wh: i64, intervals: i64) -> StandingOrder {
         StandingOrder {
@@ -262,16 +286,8 @@ async fn what_the_meter_counts_counts_and_what_is_not_one_s_own_is_refused() {
     let equivocation = OrderAnswer::Refused(Rejection::Equivocation);
     assert_eq!(bench.say(START, 1, &other).await, equivocation);
     // The car took 2.4 kWh, whatever was bought for it.
-    let mut tx = bench.shared().db.begin().await.unwrap();
-    tx.execute(
-        "INSERT INTO settle_readings (point, sequence, digest, flags, start_s, length_s, era, registers, \
-         imported_wh, exported_wh, quality, kid, received_ms, bytes) \
-         VALUES ('home-1.charger', 1, $2, '', $1, 900, 0, $2, 2400, 0, 0, $2, 0, $2)",
-        args![START.unix_s(), [0_u8; 8].as_slice()],
-    )
-    .await
-    .unwrap();
-    tx.commit().await.unwrap();
+    let first = Interval::containing(START, 900).unwrap();
+    bench.counted("home-1.charger", first, 2_400).await;
     bench.order(4).await;
     assert_eq!(bench.book(4).await, [(600, 180)]);
 }
@@ -332,4 +348,41 @@ async fn a_battery_buys_where_yesterday_was_cheap_to_sell_where_it_was_dear() {
     assert_eq!(bench.say(now, 1, &other).await, accepted);
     let shown = bench.shown(now).await;
     assert_eq!(shown[0].progress.energy, begins_with);
+}
+
+#[tokio::test]
+async fn what_a_deadline_has_bought_for_a_car_is_no_habit_of_its_home() {
+    let mut bench = Bench::new().await;
+    bench.say(START, 1, &bench.car(1, 1_000, 4)).await;
+    bench.order(0).await;
+    bench.clear(0, 1_000).await;
+    bench.counted("home-1.meter", bench.open, 1_300).await;
+    assert_eq!(
+        bench.proposed(2).await,
+        300,
+        "without a meter of its own what was bought"
+    );
+
+    let mut bench = Bench::new().await;
+    let metered = StandingOrder {
+        counted_at: Some(PointId::new("home-1.charger").unwrap()),
+        ..bench.car(1, 1_000, 4)
+    };
+    bench.say(START, 1, &metered).await;
+    bench.order(0).await;
+    bench.clear(0, 1_000).await;
+    bench.counted("home-1.meter", bench.open, 1_300).await;
+    bench.counted("home-1.charger", bench.open, 900).await;
+    assert_eq!(bench.proposed(2).await, 400);
+
+    let mut bench = Bench::new().await;
+    bench.say(START, 1, &bench.car(1, 1_000, 4)).await;
+    bench.order(0).await;
+    bench.clear(0, 1_000).await;
+    bench.counted("home-1.meter", bench.open, 300).await;
+    assert_eq!(
+        bench.proposed(2).await,
+        0,
+        "the car was away: the home gives nothing for that"
+    );
 }
