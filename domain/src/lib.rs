@@ -16,6 +16,7 @@
 //! | money and energy moved | [`posting::Posting`] | settlement `settle`, `post` |
 //! | what a run was made from | [`run_record::RunRecord`] | settlement `run_interval` |
 //! | what a household keeps | [`receipt::Receipt`] | settlement `prove` |
+//! | what a charger's own meter signed | [`charger_record::ChargerRecord`] | meter-gateway `ocpp` |
 //! | a device's set-point on lease | [`command::Command`], [`command::Ack`] | the operator, meter-gateway `control` |
 //!
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
@@ -25,6 +26,7 @@
 
 pub mod acceptance;
 pub mod cancel;
+pub mod charger_record;
 pub mod claim;
 pub mod command;
 pub mod delivery;

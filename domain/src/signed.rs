@@ -43,6 +43,10 @@ pub enum Kind {
     Command,
     /// A gateway's answer to a command.
     Ack,
+    /// What a charger's own meter has signed.
+    ChargerRecord,
+    /// The platform's word that it keeps that.
+    ChargerReceipt,
     /// The operator's word that a gateway may enrol with a code.
     Claim,
     /// A new key's request for itself.
@@ -70,6 +74,8 @@ impl Kind {
             Kind::Key => "key",
             Kind::Command => "command",
             Kind::Ack => "ack",
+            Kind::ChargerRecord => "charger-record",
+            Kind::ChargerReceipt => "charger-receipt",
             Kind::Claim => "claim",
             Kind::KeyRequest => "key-request",
             Kind::Introduction => "introduction",

@@ -25,6 +25,7 @@ use crate::control::service::Incoming;
 use crate::enrol::{Enrolment, Heard};
 use crate::listen::Listener;
 use crate::live::Live;
+use crate::ocpp::mail::Postman;
 use crate::seen::{Heard as Ledger, Seen};
 use crate::spool::{Outgoing, Refused, Spool, SpoolError};
 use crate::status::Shared;
@@ -62,6 +63,10 @@ pub struct Topics {
     pub enrol: String,
     /// The platform's answer to that.
     pub credential: String,
+    /// What chargers' meters have signed.
+    pub charger: String,
+    /// The platform's word that it keeps that.
+    pub charger_receipt: String,
 }
 
 impl Topics {
@@ -78,6 +83,8 @@ impl Topics {
             ack: topic("ack"),
             enrol: topic("enrol"),
             credential: topic("credential"),
+            charger: topic("charger"),
+            charger_receipt: topic("charger-receipt"),
         }
     }
 }
@@ -92,7 +99,12 @@ pub fn link_options(
     boot_id: &str,
     devices: &Listener,
 ) -> MqttOptions {
-    let words = [&topics.receipt, &topics.credential, &topics.cmd];
+    let words = [
+        &topics.receipt,
+        &topics.credential,
+        &topics.cmd,
+        &topics.charger_receipt,
+    ];
     let mut subscriptions = words.map(|t| (t.clone(), QoS::AtLeastOnce)).to_vec();
     subscriptions.extend(devices.subscriptions());
     let offline = json!({ "state": "offline", "boot_id": boot_id });
@@ -166,6 +178,8 @@ pub struct Publisher {
     pub said_seen: Option<Instant>,
     /// A new key on its way to the platform.
     pub enrolment: Enrolment,
+    /// What chargers' meters have signed, on its way to the platform; none without chargers over OCPP.
+    pub postman: Option<Postman>,
     /// Devices that are heard on this broker.
     pub devices: Listener,
     /// Where commands go; none where nobody takes them.
@@ -285,10 +299,44 @@ impl Publisher {
             due.truncate(most);
             self.send(due, now_ms);
         }
+        self.bring_records().await?;
         let (waiting, refused) = self.spool.counts().await?;
         self.status
             .update(|s| (s.waiting, s.refused) = (waiting, refused));
         Ok(())
+    }
+
+    /// Brings the platform what chargers' meters have signed. What finds no room is sent again.
+    async fn bring_records(&mut self) -> Result<(), SpoolError> {
+        let Some(postman) = &mut self.postman else {
+            return Ok(());
+        };
+        for record in postman.due(Instant::now()).await? {
+            let topic = &self.topics.charger;
+            let sent = self.handle.publish(topic, record, QoS::AtLeastOnce, false);
+            if sent.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The platform's word on one of these records.
+    async fn record_kept(&mut self, payload: Vec<u8>) {
+        let Some(postman) = &mut self.postman else {
+            return;
+        };
+        match postman.hear(payload).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("a receipt for a charger's record was not believed");
+                self.status.count_error("charger_receipt");
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                self.status.count_error("outbox");
+            }
+        }
     }
 
     fn send(&mut self, mut due: Vec<Outgoing>, now_ms: i64) {
@@ -373,6 +421,9 @@ impl Publisher {
                 self.enrolment.connected();
                 self.spool.forget_sent();
                 self.flow.reconnected();
+                if let Some(postman) = &mut self.postman {
+                    postman.reconnected();
+                }
             }
             MqttEvent::Disconnected { reason } => {
                 tracing::warn!("no broker: {reason}");
@@ -389,6 +440,8 @@ impl Publisher {
                     return self.believe(payload);
                 } else if topic == self.topics.cmd {
                     self.pass_on(Incoming { payload, retain });
+                } else if topic == self.topics.charger_receipt {
+                    self.record_kept(payload).await;
                 } else if topic == self.topics.credential {
                     self.admitted(payload);
                 } else {
@@ -619,6 +672,7 @@ mod tests {
             said_seen: None,
             trust,
             enrolment: Enrolment::open(dir, PublicKey::of(key)).unwrap(),
+            postman: None,
             devices,
             commands: None,
             wake: Arc::default(),

@@ -35,6 +35,7 @@ use crate::home::{Home, HomeLink};
 use crate::home_assistant::{self, HomeAssistant};
 use crate::listen::{Listener, MqttDevice};
 use crate::measure::Limits;
+use crate::ocpp::mail::{Mail, Postman};
 use crate::ocpp::reception::{Chargers, Reception};
 use crate::poll::LastSeen;
 use crate::profile::{EnergySource, Link, Profile, ProfileError};
@@ -230,6 +231,7 @@ impl Gateway {
         let mut publisher = publisher(&config, &clock, enrolment, at_platform, &spool, &status)?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         publisher.commands = Some(commands);
+        publisher.postman = postman(&config, &key, &spool).await?;
         let controller = controller(&config, &clock, &devices, key, &desk, &publisher).await?;
         tasks.spawn(controller.run(inbox, shutdown.clone()));
         let time_source = time_source(&config, &clock, &status, &mut tasks, &shutdown);
@@ -442,6 +444,25 @@ async fn controller(
     let ends = (desk.clone(), answers, publisher.status.clone());
     let opening = Controller::open(clock.clone(), parties, controlled(devices), store, ends);
     Ok(opening.await.map_err(SpoolError::from)?)
+}
+
+/// Who brings the platform what chargers' meters have signed.
+async fn postman(
+    config: &Config,
+    key: &SigningKey,
+    spool: &Spool,
+) -> Result<Option<Postman>, GatewayError> {
+    if config.ocpp.is_none() {
+        return Ok(None);
+    }
+    let mail = Mail::open(spool.db()).await.map_err(SpoolError::from)?;
+    let names = (config.community.clone(), config.gateway.clone());
+    Ok(Some(Postman::new(
+        mail,
+        key.clone(),
+        names,
+        config.operator_key,
+    )))
 }
 
 /// The devices that could be controlled, by their position, and what is allowed of it.
@@ -732,6 +753,7 @@ fn publisher(
         seen: Seen::open(&config.data_dir, &config.community, config.operator_key),
         said_seen: None,
         enrolment,
+        postman: None,
         devices: heard,
         commands: None,
         wake: Arc::new(Notify::new()),

@@ -8,6 +8,7 @@ mod answers;
 mod batch;
 mod books;
 mod cases;
+mod charger_records;
 mod charging;
 mod contract;
 mod error;
@@ -51,6 +52,9 @@ pub use books::{BooksError, check_books};
 pub use cases::{
     Case, SetBack, cases, enrolled_key, keep_case, keep_set_back, reading_cases,
     reading_cases_count, refusal_cases, set_back,
+};
+pub use charger_records::{
+    CHARGER_RECORDS_PER_DAY_MAX, Kept, charger_records, keep_charger_record,
 };
 pub use charging::{
     COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_late,

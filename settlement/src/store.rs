@@ -190,6 +190,18 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("store/charging_late_sqlite.sql"),
         postgres: include_str!("store/charging_late_postgres.sql"),
     },
+    Migration {
+        version: 3181,
+        description: "what chargers' own meters have signed",
+        sqlite: concat!(
+            include_str!("store/charger_records_sqlite.sql"),
+            append_only!(sqlite: "settle_charger_records")
+        ),
+        postgres: concat!(
+            include_str!("store/charger_records_postgres.sql"),
+            append_only!(postgres triggers: "settle_charger_records")
+        ),
+    },
 ];
 
 const POINTS_INDEXES: &str =
@@ -270,6 +282,10 @@ mod tests {
             (
                 include_str!("store/charging_late_sqlite.sql"),
                 include_str!("store/charging_late_postgres.sql"),
+            ),
+            (
+                include_str!("store/charger_records_sqlite.sql"),
+                include_str!("store/charger_records_postgres.sql"),
             ),
             (
                 include_str!("store/last_run_sqlite.sql"),

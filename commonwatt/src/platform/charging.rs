@@ -12,6 +12,7 @@ mod energy;
 mod entry;
 mod offers;
 mod plan;
+pub(crate) mod records;
 mod shown;
 mod story;
 

@@ -1,4 +1,4 @@
-//! The platform's end of MQTT: readings, orders and live values in, signed acceptances and answers out; and who may use
+//! The platform's end of MQTT: readings, orders, chargers' records and live values in, signed acceptances and answers out; and who may use
 //! which topic of the embedded broker.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::charging;
 use super::control::{self, Forward};
 use super::core::{Command, Told};
 use super::door::{Door, Knock};
@@ -51,8 +52,16 @@ pub(crate) fn admit(
             .collect::<Vec<_>>()
     };
     let access = Access {
-        read: all(&["reading", "state", "ack", "live", "enrol", "order"]),
-        write: all(&["cmd", "receipt", "credential", "order-answer"]),
+        read: all(&[
+            "reading", "state", "ack", "live", "enrol", "order", "charger",
+        ]),
+        write: all(&[
+            "cmd",
+            "receipt",
+            "credential",
+            "order-answer",
+            "charger-receipt",
+        ]),
     };
     list.add(BROKER_USER, platform_password, access)?;
     for gateway in &site.gateways {
@@ -62,9 +71,17 @@ pub(crate) fn admit(
                 .map(|n| format!("{base}/{}/{n}", gateway.id))
                 .collect::<Vec<_>>()
         };
-        let mut read = own(&["cmd", "receipt", "credential", "order-answer"]);
+        let mut read = own(&[
+            "cmd",
+            "receipt",
+            "credential",
+            "order-answer",
+            "charger-receipt",
+        ]);
         read.extend(gateway.device_topics.iter().cloned());
-        let write = own(&["reading", "state", "ack", "live", "enrol", "order"]);
+        let write = own(&[
+            "reading", "state", "ack", "live", "enrol", "order", "charger",
+        ]);
         let (user, access) = (gateway.id.as_str(), Access { read, write });
         match gateway.password_sha256 {
             Some(hash) => list.add_hashed(user, hash, access),
@@ -84,6 +101,7 @@ pub(crate) fn options(site: &Site, broker: SocketAddr, password: &str) -> MqttOp
             (format!("{base}/+/ack"), QoS::AtLeastOnce),
             (format!("{base}/+/enrol"), QoS::AtLeastOnce),
             (format!("{base}/+/order"), QoS::AtLeastOnce),
+            (format!("{base}/+/charger"), QoS::AtLeastOnce),
             (format!("{base}/+/live"), QoS::AtMostOnce),
             (format!("{base}/+/state"), QoS::AtLeastOnce),
         ],
@@ -185,7 +203,7 @@ async fn move_messages(
             event = events.recv() => match event {
                 Some(event) => {
                     if let Some(event) = at_the_door(shared, &link, &mut door, event) {
-                        take(shared, &doors, event).await;
+                        take(shared, &link, &doors, event).await;
                     }
                 }
                 None => bail!("the link to the broker has ended by itself"),
@@ -237,7 +255,7 @@ fn at_the_door(
     }
 }
 
-async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
+async fn take(shared: &Shared, link: &MqttHandle, doors: &Doors, event: MqttEvent) {
     let Doors { commands, readings } = doors;
     match event {
         MqttEvent::Message {
@@ -266,6 +284,11 @@ async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
                 }
                 "state" => note_seen(shared, &gateway, &payload),
                 "live" if !retain => shared.live.take(gateway, &payload),
+                "charger" if !retain => {
+                    if let Err(error) = answer_record(shared, link, &gateway, payload).await {
+                        tracing::warn!(%gateway, "a charger's record was not answered, it comes again: {error:#}");
+                    }
+                }
                 "ack" if !retain => {
                     if let Err(error) = control::hear(shared, &gateway, payload).await {
                         tracing::warn!(%gateway, "an answer to a command was dropped: {error:#}");
@@ -285,6 +308,19 @@ async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
         }
         MqttEvent::Connected | MqttEvent::Answered { .. } => {}
     }
+}
+
+/// Keeps what a charger's meter has signed, and says so.
+async fn answer_record(
+    shared: &Shared,
+    link: &MqttHandle,
+    gateway: &GatewayId,
+    payload: Vec<u8>,
+) -> anyhow::Result<()> {
+    let answer = charging::records::hear(shared, gateway, payload).await?;
+    let topic = format!("cw/v1/{}/{gateway}/charger-receipt", shared.site.community);
+    link.publish(topic, answer, QoS::AtLeastOnce, false)?;
+    Ok(())
 }
 
 /// How far a gateway has seen the ledger log, by its own unsigned word: the proof in its next acceptance starts

@@ -56,16 +56,30 @@ impl PublicKey {
             .filter(|c| !c.is_whitespace())
             .collect();
         let candidates = [from_hex(&bare), from_base64(&bare)];
-        let mut points = candidates.into_iter().flatten().filter_map(|bytes| {
-            let point = bytes
-                .strip_prefix(&P256_HEAD[..])
-                .or_else(|| bytes.strip_prefix(&P384_HEAD[..]))
-                .unwrap_or(&bytes);
-            let sized = matches!(point.len(), P256_POINT_BYTES | P384_POINT_BYTES);
-            (sized && point.first() == Some(&4)).then(|| point.to_vec())
+        let mut keys = candidates.into_iter().flatten().filter_map(|bytes| {
+            let bare = || PublicKey::of_point(&bytes);
+            PublicKey::from_der(&bytes).or_else(bare)
         });
-        let point = points.next().ok_or(KeyError::NotOne)?;
-        Ok(PublicKey { point })
+        keys.next().ok_or(KeyError::NotOne)
+    }
+
+    /// Reads a SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn from_der(bytes: &[u8]) -> Option<PublicKey> {
+        let key = PublicKey::of_point(
+            bytes
+                .strip_prefix(&P256_HEAD[..])
+                .or_else(|| bytes.strip_prefix(&P384_HEAD[..]))?,
+        )?;
+        // A head goes with one curve.
+        (key.to_der() == bytes).then_some(key)
+    }
+
+    fn of_point(point: &[u8]) -> Option<PublicKey> {
+        let sized = matches!(point.len(), P256_POINT_BYTES | P384_POINT_BYTES);
+        (sized && point.first() == Some(&4)).then(|| PublicKey {
+            point: point.to_vec(),
+        })
     }
 
     /// The algorithm that goes with it, in OCMF's words.

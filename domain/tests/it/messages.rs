@@ -2,6 +2,7 @@
 
 use domain::acceptance::Acceptance;
 use domain::cancel::Cancel;
+use domain::charger_record::{ChargerReceipt, ChargerRecord, KEYS_MAX, TEXT_MAX_BYTES};
 use domain::claim::{Claim, ClaimCode};
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Refusal, Revert, SetPoint};
 use domain::energy::Energy;
@@ -15,7 +16,7 @@ use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
 use domain::rejection::Rejection;
 use domain::revocation::Revocation;
-use domain::signed::{Message, PublicKey, Signed, SignedError, SigningKey};
+use domain::signed::{MESSAGE_MAX_BYTES, Message, PublicKey, Signed, SignedError, SigningKey};
 use domain::standing_order::{Battery, Deadline, Standing, StandingCancel, StandingOrder};
 use domain::time::{Interval, Timestamp};
 use proptest::prelude::*;
@@ -200,6 +201,28 @@ pub(crate) fn ack(outcome: Outcome) -> Ack {
     }
 }
 
+pub(crate) fn charger_record() -> ChargerRecord {
+    // A key and its bare point have one form on the wire.
+    let point = format!("04{}", "17".repeat(64));
+    ChargerRecord {
+        gateway: GatewayId::new("gw-03").unwrap(),
+        point: PointId::new("home-03.charger").unwrap(),
+        heard_at: Timestamp::from_unix_ms(1_782_036_915_000),
+        transaction: Some(17),
+        text: r#"OCMF|{"FV":"1.0","PG":"T17"}|{"SD":"00"}"#.to_owned(),
+        keys: vec![domain::ocmf::PublicKey::from_text(&point).unwrap()],
+    }
+}
+
+pub(crate) fn charger_receipt() -> ChargerReceipt {
+    ChargerReceipt {
+        gateway: GatewayId::new("gw-03").unwrap(),
+        record: Digest32([6; 32]),
+        at: Timestamp::from_unix_ms(1_782_036_916_000),
+        refused: None,
+    }
+}
+
 pub(crate) fn claim() -> Claim {
     let gateway = GatewayId::new("gw-03").unwrap();
     let code = ClaimCode::from_random([5; 16]);
@@ -323,6 +346,41 @@ fn every_answer_to_a_command_round_trips() {
     for outcome in outcomes {
         round_trips(&ack(outcome));
     }
+}
+
+#[test]
+fn chargers_records_round_trip_and_have_a_size() {
+    round_trips(&charger_record());
+    round_trips(&charger_receipt());
+    round_trips(&ChargerRecord {
+        transaction: None,
+        keys: Vec::new(),
+        ..charger_record()
+    });
+    round_trips(&ChargerReceipt {
+        refused: Some("no such point".to_owned()),
+        ..charger_receipt()
+    });
+    for text in [String::new(), "x".repeat(TEXT_MAX_BYTES + 1)] {
+        let wrong = ChargerRecord {
+            text,
+            ..charger_record()
+        };
+        assert!(ChargerRecord::from_cbor(&wrong.to_cbor()).is_err());
+    }
+    let many = ChargerRecord {
+        keys: vec![charger_record().keys[0].clone(); KEYS_MAX + 1],
+        ..charger_record()
+    };
+    assert!(ChargerRecord::from_cbor(&many.to_cbor()).is_err());
+    // The longest one fits into a message.
+    let longest = ChargerRecord {
+        text: "x".repeat(TEXT_MAX_BYTES),
+        keys: vec![charger_record().keys[0].clone(); KEYS_MAX],
+        ..charger_record()
+    };
+    round_trips(&longest);
+    assert!(Signed::sign(&key(3), &street(), &longest).as_bytes().len() < MESSAGE_MAX_BYTES);
 }
 
 #[test]

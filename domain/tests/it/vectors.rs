@@ -4,6 +4,7 @@
 
 use domain::acceptance::Acceptance;
 use domain::cancel::Cancel;
+use domain::charger_record::{ChargerReceipt, ChargerRecord};
 use domain::claim::Claim;
 use domain::command::{Ack, Act, Command, End, Limit, Outcome, Revert};
 use domain::energy::Energy;
@@ -21,9 +22,9 @@ use domain::standing_order::{Deadline, Standing, StandingCancel, StandingOrder};
 use serde_json::{Value, json};
 
 use crate::messages::{
-    acceptance, ack, battery_order, cancel, claim, discharge, introduction, key, key_record,
-    key_refusal, key_request, order, order_query, reading, revocation, standing_cancel,
-    standing_order, street,
+    acceptance, ack, battery_order, cancel, charger_receipt, charger_record, claim, discharge,
+    introduction, key, key_record, key_refusal, key_request, order, order_query, reading,
+    revocation, standing_cancel, standing_order, street,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
@@ -136,6 +137,23 @@ fn good() -> Vec<Value> {
         valid("an introduction", &introduction(3)),
         valid("a refused key", &key_refusal()),
         valid("a revocation", &revocation()),
+        valid("what a charger's meter has signed", &charger_record()),
+        valid(
+            "what a charger without a known key has signed, in no transaction",
+            &ChargerRecord {
+                transaction: None,
+                keys: Vec::new(),
+                ..charger_record()
+            },
+        ),
+        valid("a receipt for a charger's record", &charger_receipt()),
+        valid(
+            "a receipt for a charger's record that is not kept",
+            &ChargerReceipt {
+                refused: Some("no such point".to_owned()),
+                ..charger_receipt()
+            },
+        ),
         valid("a command", &discharge()),
         valid(
             "a command that ends a lease",
@@ -379,6 +397,8 @@ fn the_committed_vectors_hold() {
             "revocation" => verifies::<Revocation>(v, fine),
             "command" => verifies::<Command>(v, fine),
             "ack" => verifies::<Ack>(v, fine),
+            "charger-record" => verifies::<ChargerRecord>(v, fine),
+            "charger-receipt" => verifies::<ChargerReceipt>(v, fine),
             other => panic!("no such kind: {other}"),
         };
         assert_eq!(valid, v["valid"].as_bool().unwrap(), "{}", v["name"]);

@@ -131,6 +131,13 @@ def public_key(value):
     need(y not in (0, 1, P - 1, order_8, P - order_8), "a public key of small order")
 
 
+def meter_key(value):
+    """A SubjectPublicKeyInfo of an uncompressed point on secp256r1 or secp384r1."""
+    heads = {91: "3059301306072a8648ce3d020106082a8648ce3d030107034200", 120: "3076301006072a8648ce3d020106052b81040022036200"}
+    head = heads.get(len(value)) if type(value) is bytes else None
+    need(head is not None and value.hex().startswith(head + "04"), f"not a meter's key: {value!r}")
+
+
 def interval(start, length):
     need(0 < length <= 3600 and 3600 % length == 0 and start % length == 0, "not an interval")
 
@@ -215,6 +222,10 @@ TABLES = {
         {1: VERSION, 2: ident, 3: raw(32), 4: I64, 5: text(0, 64), 6: I64, 7: text(0, 64), 8: text(0, 64)},
         optional=(6, 7, 8),
     ),
+    "charger-record": table(
+        {1: VERSION, 2: ident, 3: ident, 4: I64, 5: I64, 6: text(1, 12288), 7: several(meter_key, 0, 8)}, optional=(5,)
+    ),
+    "charger-receipt": table({1: VERSION, 2: ident, 3: raw(32), 4: I64, 5: text(1, 200)}, optional=(5,)),
     "key": table(
         {1: VERSION, 2: public_key, 3: I64, 4: ident, 5: several(POINT, 0, 1024), 6: ident}, optional=(4, 5, 6)
     ),

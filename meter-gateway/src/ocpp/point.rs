@@ -140,8 +140,8 @@ pub enum Out {
     Failed(usize, &'static str),
     /// Keep this before anything that comes after it, and say so ([`Point::kept`]).
     Keep(Transaction),
-    /// Keep a signed text: the transaction, the text, and why it is not believed.
-    KeepSigned(Option<i64>, String, Option<String>),
+    /// Keep a signed text: of which device where that is known, the transaction, the text, and why it is not believed.
+    KeepSigned(Option<usize>, Option<i64>, String, Option<String>),
     /// A job is done.
     Done(u64, Result<Vec<Vec<u16>>, NotDone>),
     /// An operator's question is answered.

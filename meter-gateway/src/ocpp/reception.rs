@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::OcppConfig;
 use super::counter::Counter;
+use super::mail::{Mail, Scribe};
 use super::point::Point;
 use super::server::{Door, Listener, Question, Seat};
 use super::store::Store;
@@ -83,6 +84,7 @@ impl Chargers {
             return Ok(None);
         };
         let store = Store::open(spool.db()).await.map_err(SpoolError::from)?;
+        let mail = Mail::open(spool.db()).await.map_err(SpoolError::from)?;
         let tls = ocpp.files().map(|files| ServerTls::open(&files));
         let tls = tls.transpose().map_err(GatewayError::OcppTls)?;
         let mut random = [0; 6];
@@ -95,6 +97,15 @@ impl Chargers {
             let connectors = connectors(config, &id);
             let known = store.transactions(&id).await.map_err(SpoolError::from)?;
             let rules = charge_point.rules(ocpp);
+            let point = |(_, device): &(i64, usize)| {
+                Some((*device, config.devices.get(*device)?.point.clone()))
+            };
+            let scribe = Scribe {
+                mail: mail.clone(),
+                gateway: config.gateway.clone(),
+                points: connectors.iter().filter_map(point).collect(),
+                keys: rules.keys.clone(),
+            };
             let (arrivals, come) = mpsc::channel(WAITING_MAX);
             let (sender, jobs) = mpsc::channel(JOBS_MAX);
             let (asked, asks) = mpsc::channel(WAITING_MAX);
@@ -110,6 +121,7 @@ impl Chargers {
                 reports: reports.clone(),
                 clock: clock.clone(),
                 store: store.clone(),
+                scribe,
             };
             let devices = connectors.into_iter().map(|(_, device)| device).collect();
             seats.push((seat, devices, sender));

@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::TEXT_MAX_BYTES;
+use super::mail::Scribe;
 use super::point::{ANSWER_MS, Moment, NotDone, Out, Point};
 use super::store::{SignedText, Store};
 use crate::bus::{Answer, Job, Report};
@@ -302,6 +303,8 @@ pub struct Seat {
     pub clock: Clock,
     /// What is kept.
     pub store: Store,
+    /// What its meters sign, on its way to the platform.
+    pub scribe: Scribe,
 }
 
 /// What waits for the charger's answer.
@@ -460,17 +463,21 @@ impl Seat {
                 let report = Report::new(device, Err(kind), &self.clock);
                 let _ = self.reports.send(report).await;
             }
-            Out::KeepSigned(transaction, text, refused) => {
+            Out::KeepSigned(device, transaction, text, refused) => {
                 if let Some(why) = &refused {
                     tracing::warn!(charger = self.id, "a signed value is not believed: {why}");
+                }
+                let now = self.clock.now();
+                if let Some(device) = device {
+                    self.scribe.write(device, now, transaction, &text).await;
                 }
                 let signed = SignedText {
                     transaction,
                     text,
                     refused,
                 };
-                let now_ms = self.clock.now().unix_ms();
-                if let Err(error) = self.store.keep_signed(&self.id, now_ms, &signed).await {
+                let kept = self.store.keep_signed(&self.id, now.unix_ms(), &signed);
+                if let Err(error) = kept.await {
                     tracing::error!(charger = self.id, "a signed value was not kept: {error}");
                 }
             }

@@ -519,7 +519,7 @@ fn signed_values_are_checked_and_kept_either_way() {
     let kept = |point: &mut Point, id: &str, text: &str| {
         let (_, out) = call(point, 61, id, "StopTransaction", &data(text));
         out.into_iter().find_map(|o| match o {
-            Out::KeepSigned(Some(5), _, refused) => Some(refused),
+            Out::KeepSigned(Some(DEVICE), Some(5), _, refused) => Some(refused),
             _ => None,
         })
     };

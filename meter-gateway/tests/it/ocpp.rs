@@ -13,7 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use meter_gateway::bus::{Place, Step};
 use meter_gateway::config::Role;
 use meter_gateway::ocpp::config::{ChargePointConfig, OcppTls, OpenTo};
-use meter_gateway::ocpp::{OcppConfig, profile, store};
+use meter_gateway::ocpp::{OcppConfig, mail, profile, store};
 use meter_gateway::{Config, Gateway};
 use runtime::tls::{ClientFiles, ClientTls, OwnCertificate};
 use serde_json::{Value, json};
@@ -329,7 +329,7 @@ async fn a_charger_that_others_wrote_lives_its_life() {
     let dir = tempfile::tempdir().unwrap();
     let platform = platform(dir.path()).await;
     let stop = CancellationToken::new();
-    let config = with_charger(dir.path(), &platform, vec![key]);
+    let config = with_charger(dir.path(), &platform, vec![key.clone()]);
     let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
     let address = gateway.chargers().unwrap().address().unwrap();
     writeln!(orders, "ws://{address}/ocpp/CP-1 {PASSWORD}").unwrap();
@@ -368,12 +368,32 @@ async fn a_charger_that_others_wrote_lives_its_life() {
         assert!(tokio::time::Instant::now() < deadline, "no readings came");
         sleep(Duration::from_millis(50)).await;
     }
+    // What its meter has signed goes to the platform until that has signed that it is there, and the same again is the same.
+    let records = || platform.books.lock().unwrap().records.clone();
+    while records().len() < 2 {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", records());
+        sleep(Duration::from_millis(50)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
     stop.cancel();
     gateway.wait().await.unwrap();
+    let records = records();
+    assert_eq!(records.len(), 2);
+    let bytes = |n: usize| records[n].signed().as_bytes();
+    assert_eq!(bytes(0), bytes(1));
+    let record = records[0].message();
+    assert_eq!(
+        (record.point.as_str(), record.transaction),
+        ("charger", Some(1))
+    );
+    let (ocmf, by) = record.check().unwrap();
+    assert_eq!((ocmf.energy(), by.to_hex()), (Some(2_000_000), key));
 
     let spool = meter_gateway::spool::Spool::open(dir.path(), 10)
         .await
         .unwrap();
+    let mail = mail::Mail::open(spool.db()).await.unwrap();
+    assert_eq!(mail.oldest().await.unwrap(), [], "nothing waits any more");
     let store = store::Store::open(spool.db()).await.unwrap();
     let known = store.transactions("CP-1").await.unwrap();
     let brief: Vec<_> = known

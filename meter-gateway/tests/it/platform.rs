@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::acceptance::Acceptance;
+use domain::charger_record::{ChargerReceipt, ChargerRecord};
 use domain::ids::{CommunityId, Digest32, GatewayId, PointId};
 use domain::reading::Reading;
 use domain::rejection::Rejection;
@@ -39,6 +40,8 @@ pub(crate) struct Books {
     rejected: BTreeMap<(PointId, u64), Rejection>,
     /// Readings that came again.
     pub(crate) repeats: u64,
+    /// What chargers' meters have signed, in the order in which it came; what came again is there again.
+    pub(crate) records: Vec<Verified<ChargerRecord>>,
     /// What must never happen.
     pub(crate) violations: Vec<String>,
     /// Live values and states, newest last.
@@ -70,6 +73,7 @@ fn access() -> Arc<AccessList> {
         read: all(&[
             "cw/v1/elm-street/%u/receipt",
             "cw/v1/elm-street/%u/credential",
+            "cw/v1/elm-street/%u/charger-receipt",
             "shelly/#",
         ]),
         write: all(&["cw/v1/elm-street/%u/+"]),
@@ -133,7 +137,9 @@ impl Platform {
     /// Begins to listen, with the books as they are.
     pub(crate) fn open(&mut self) {
         self.desk = self.stop.child_token();
-        let filters = ["cw/v1/+/+/reading", "cw/v1/+/+/live", "cw/v1/+/+/state"];
+        let kinds = ["reading", "live", "state", "charger"];
+        let filters = kinds.map(|kind| format!("cw/v1/+/+/{kind}"));
+        let filters = filters.each_ref().map(String::as_str);
         let (handle, mut events) = link(self.address, "platform", &filters, &self.desk);
         let desk = Desk {
             handle,
@@ -255,11 +261,35 @@ impl Desk {
                     .push(serde_json::from_slice(&payload).unwrap());
             }
             _ if mode == Mode::Deaf => {}
+            Some("charger") => self.keep_record(payload),
             _ => {
                 if let Some(word) = self.book(payload, mode) {
                     self.say(word, mode).await;
                 }
             }
+        }
+    }
+
+    /// Keeps a charger's record. The first answer is lost on its way.
+    fn keep_record(&self, payload: Vec<u8>) {
+        let community = CommunityId::new(COMMUNITY).unwrap();
+        let signed: Signed<ChargerRecord> = Signed::from_bytes(payload);
+        let verified = signed.verify(self.gateway_key, &community).unwrap();
+        let word = ChargerReceipt {
+            gateway: GatewayId::new(GATEWAY).unwrap(),
+            record: verified.digest(),
+            at: Timestamp::EPOCH,
+            refused: None,
+        };
+        let records = &mut self.books.lock().unwrap().records;
+        records.push(verified);
+        if records.len() > 1 {
+            let signed = Signed::sign(&self.operator, &community, &word);
+            let topic = format!("cw/v1/{COMMUNITY}/{GATEWAY}/charger-receipt");
+            let sent = self
+                .handle
+                .publish(topic, signed.as_bytes(), QoS::AtLeastOnce, false);
+            sent.unwrap();
         }
     }
 

@@ -15,6 +15,7 @@ use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
 use ed25519_dalek::Signer as _;
 
+mod charger;
 mod proof;
 
 use self::proof::{Origins, Trust, base64};
@@ -29,6 +30,7 @@ use crate::log::policy::Policy;
 use crate::prove::{Report, Trusted};
 use domain::json::{FileError, Node, needed};
 
+pub use self::charger::{AGREES_WITHIN_WH, ChargerProof, Chosen, choose};
 pub use self::proof::{Origin, Settled};
 
 /// What a receipt says it is.
@@ -61,6 +63,8 @@ pub struct Parts<'a> {
     pub settled: Option<&'a [Settled]>,
     /// Corrections since, in their order.
     pub credits: &'a [Credit],
+    /// What the charger's own meter has signed, and why something of it is not believed and not shown.
+    pub charger: (&'a [ChargerProof], Option<&'a str>),
 }
 
 /// Why there is no receipt.
@@ -151,6 +155,10 @@ fn more(parts: &Parts<'_>, metered: Energy) -> String {
     if let Some(settled) = parts.settled {
         more += &format!(",\"energy\":{}", proof::written(settled, metered));
     }
+    let (records, refused) = parts.charger;
+    if !records.is_empty() || refused.is_some() {
+        more += &format!(",\"charger\":{}", charger::written(records, refused));
+    }
     if !parts.credits.is_empty() {
         let money = |nano: i64| decimal(i128::from(nano), 2);
         let one = |credit: &Credit| {
@@ -238,6 +246,7 @@ struct Claims {
     total: i128,
     proofs: Vec<ClaimedProof>,
     origins: Option<Origins>,
+    charger: Option<charger::Claimed>,
     /// Old total, new total and refund of each correction.
     credits: Vec<[i128; 3]>,
 }
@@ -300,6 +309,12 @@ fn verify_into(
         let told = trust.origins(origins, &claims.station, span, ends.1 - ends.0);
         steps.push(("origin", Ok(told.map_err(at("origin"))?)));
     }
+    if let Some(charger) = &claims.charger {
+        let span = (claims.record.start(), claims.record.end);
+        let metered = (span, Energy::from_wh(ends.1 - ends.0));
+        let told = charger::check(&trust, charger, &claims.station, metered);
+        steps.push(("charger", Ok(told.map_err(at("charger"))?)));
+    }
     steps.push(("bill", Ok(check_bill(&claims).map_err(at("bill"))?)));
     steps.push((
         "payment",
@@ -358,6 +373,7 @@ fn read(text: &str) -> Result<(Claims, String, PublicKey, [u8; 64]), FileError> 
         total: i128::from(amount.nano()),
         proofs,
         origins: inside.get("energy").map(proof::read).transpose()?,
+        charger: inside.get("charger").map(charger::read).transpose()?,
         credits,
     };
     let operator = public_key(needed(&node, &members, "operator_key")?)?;
@@ -487,7 +503,8 @@ fn check_keys(claims: &Claims, trust: &Trust<'_>) -> Result<Option<String>, Stri
         };
         let reading = Signed::<Reading>::from_bytes(proof.reading.clone()).claimed();
         let reading = reading.map_err(|e| e.to_string())?;
-        holder = Some(trust.key(record, proof.key, &reading)?);
+        let signed = (&reading.point, reading.interval.end());
+        holder = Some(trust.key(record, proof.key, signed)?);
     }
     Ok(holder.map(|gateway| {
         format!(

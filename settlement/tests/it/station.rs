@@ -300,6 +300,7 @@ async fn receipt(world: &mut World) -> String {
         proofs: &[proof(0), proof(1)],
         settled: Some(&settled.unwrap()),
         credits: &[],
+        charger: (&[], None),
     };
     write(
         &session,

@@ -9,7 +9,7 @@ use settlement::charging::receipt::{self, Proof};
 use settlement::charging::session::State;
 use settlement::service as books;
 
-use super::Running;
+use super::{Running, records};
 use crate::platform::Shared;
 
 /// The signed receipt of a session that has ended; none where nothing was metered in it, or it goes on.
@@ -30,10 +30,12 @@ pub(crate) async fn receipt(shared: &Shared, one: &Running) -> anyhow::Result<Op
         false => None,
     };
     let credits = books::charging_credits(&shared.db, &promise.quote.session).await?;
+    let (charger, refused) = records::of_session(shared, one).await?;
     let parts = receipt::Parts {
         proofs: &proofs,
         settled: settled.as_deref(),
         credits: &credits,
+        charger: (&charger, refused.as_deref()),
     };
     let (community, operator) = (&shared.site.community, &shared.community.operator);
     Ok(Some(receipt::write(session, &parts, community, operator)?))

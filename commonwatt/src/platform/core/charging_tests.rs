@@ -20,6 +20,7 @@ use settlement::charging::terms::Quote;
 use settlement::service::{self as books, COMMUNITY_OWNER};
 
 mod late;
+mod records;
 
 use super::*;
 use crate::platform::{Platform, charging};

@@ -228,6 +228,8 @@ async fn of_session(ask: &Ask, id: &str) -> Result<Shown, Response> {
         }
         _ => "",
     };
+    let own = charging::records::texts(&ask.web.shared, &data.one).await;
+    let own = own.map_err(|error| failed(&error))?.is_some();
     let key = ask.web.shared.charging.ocmf_key();
     Ok(Shown {
         money,
@@ -241,6 +243,9 @@ async fn of_session(ask: &Ask, id: &str) -> Result<Shown, Response> {
         file: format!("/receipts/{id}.json"),
         others: html! {
             a.button href=(format!("/sessions/{id}/session.ocmf")) download { "OCMF" }
+            @if own {
+                a.button href=(format!("/sessions/{id}/charger.ocmf")) download { (words.t("receipt.own_ocmf")) }
+            }
             details { summary { (words.t("receipt.ocmf")) } p { code.key { (key) } } }
         },
         here: &CHARGING_HERE,
@@ -366,6 +371,7 @@ fn meaning(step: &str) -> Option<&'static str> {
         "log" => "receipt.m_log",
         "energy" => "receipt.m_energy",
         "origin" => "receipt.m_origin",
+        "charger" => "receipt.m_charger",
         "bill" => "receipt.m_bill",
         "payment" => "receipt.m_payment",
         "checkpoints" => "receipt.m_checkpoints",

@@ -412,11 +412,12 @@ pub(super) async fn stop(
     Ok(Redirect::to(&format!("/sessions/{id}")).into_response())
 }
 
-/// `/sessions/{id}/{receipt.json|session.ocmf}`
+/// `/sessions/{id}/{receipt.json|session.ocmf|charger.ocmf}`
 pub(super) async fn file(ask: Ask, Path((id, name)): Path<(String, String)>) -> Response {
     match name.as_str() {
         "receipt.json" => receipt_file(&ask, &id).await,
-        "session.ocmf" => ocmf_file(&ask, &id).await,
+        "session.ocmf" => ocmf_file(&ask, &id, false).await,
+        "charger.ocmf" => ocmf_file(&ask, &id, true).await,
         _ => auth::nothing_here(),
     }
 }
@@ -441,11 +442,13 @@ pub(super) async fn receipt_file(ask: &Ask, id: &str) -> Response {
     }
 }
 
-async fn ocmf_file(ask: &Ask, id: &str) -> Response {
+/// What the platform has recorded, or the charger's own texts.
+async fn ocmf_file(ask: &Ask, id: &str, of_charger: bool) -> Response {
     let shared = &ask.web.shared;
     let made = async {
         let one = charging::find(shared, id).await?;
         anyhow::Ok(match one {
+            Some(one) if of_charger => Some(charging::records::texts(shared, &one).await?),
             Some(one) => Some(charging::ocmf(shared, &one).await?),
             None => None,
         })

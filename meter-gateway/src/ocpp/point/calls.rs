@@ -228,7 +228,7 @@ impl Point {
         };
         let transaction = payload["transactionId"].as_i64();
         let found = meter::read(&payload["meterValue"]);
-        self.keep_signed(transaction, &found, out);
+        self.keep_signed((Some(number), transaction), &found, out);
         let identity = self.identity.clone();
         let Some(connector) = self.connectors.get_mut(&number) else {
             return Ok(json!({}));
@@ -254,14 +254,24 @@ impl Point {
     }
 
     /// Signed texts are evidence: they are kept whether they are believed or not.
-    fn keep_signed(&self, transaction: Option<i64>, found: &[Measured], out: &mut Vec<Out>) {
+    fn keep_signed(
+        &self,
+        (number, transaction): (Option<i64>, Option<i64>),
+        found: &[Measured],
+        out: &mut Vec<Out>,
+    ) {
+        let known = number.and_then(|number| self.connectors.get(&number));
+        // Where there is one connector, nothing is of another.
+        let only = self.connectors.values().next();
+        let only = only.filter(|_| self.connectors.len() == 1);
+        let device = known.or(only).map(|connector| connector.device);
         let signed = found.iter().flat_map(|measured| &measured.signed);
         for text in signed.take(SIGNED_PER_MESSAGE_MAX) {
             let refused = meter::check_signed(text, &self.rules.keys).err();
             if refused.is_some() {
                 self.count("bad_signed_value", out);
             }
-            out.push(Out::KeepSigned(transaction, text.clone(), refused));
+            out.push(Out::KeepSigned(device, transaction, text.clone(), refused));
         }
     }
 
@@ -332,7 +342,9 @@ impl Point {
             .to_owned();
         let said: StopTransactionRequest = read(payload)?;
         let found = meter::read(&data.unwrap_or_default());
-        self.keep_signed(Some(said.transaction_id), &found, out);
+        let known = self.transaction(said.transaction_id);
+        let number = known.map(|known| known.connector);
+        self.keep_signed((number, Some(said.transaction_id)), &found, out);
         let at = written(&said.timestamp)?;
         let stop = Stop {
             at: at.as_str().unwrap_or_default().to_owned(),

@@ -4,9 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::energy::Energy;
-use domain::ids::CommunityId;
+use domain::ids::{CommunityId, PointId};
 use domain::key_record::{Holder, KeyRecord};
-use domain::reading::Reading;
 use domain::receipt::Line;
 use domain::signed::{PublicKey, Signed};
 use domain::time::{Interval, Timestamp};
@@ -174,30 +173,26 @@ impl Trust<'_> {
         &self,
         record: &[u8],
         key: PublicKey,
-        reading: &Reading,
+        (point, at): (&PointId, Timestamp),
     ) -> Result<String, String> {
         let signed = Signed::<KeyRecord>::from_bytes(record.to_vec());
         let verified = signed.verify(self.operator, self.community);
         let verified = verified.map_err(|e| format!("the key record: {e}"))?;
         let record = verified.message();
         if record.key != key {
-            return Err("the key record is of another key than the reading's".to_owned());
+            return Err("the key record is of another key than the one that signed".to_owned());
         }
-        if record.valid_from > reading.interval.end() {
+        if record.valid_from > at {
             return Err(format!(
                 "the key is valid only from {} on",
                 record.valid_from
             ));
         }
         match &record.holder {
-            Holder::Gateway { gateway, points }
-                if points.iter().any(|p| p.point == reading.point) =>
-            {
+            Holder::Gateway { gateway, points } if points.iter().any(|p| p.point == *point) => {
                 Ok(gateway.to_string())
             }
-            Holder::Gateway { gateway, .. } => {
-                Err(format!("{gateway} does not sign for {}", reading.point))
-            }
+            Holder::Gateway { gateway, .. } => Err(format!("{gateway} does not sign for {point}")),
             Holder::Participant(_) => Err("the key is no gateway's".to_owned()),
         }
     }

@@ -1,9 +1,11 @@
 //! A receipt is written, checked, and found out where it was changed.
 
+use domain::charger_record::ChargerRecord;
 use domain::energy::Energy;
 use domain::ids::{DeviceId, Digest32, GatewayId, PointId};
 use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
 use domain::money::Price;
+use domain::ocmf;
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Register};
 use domain::time::{Interval, Timestamp};
@@ -52,13 +54,13 @@ fn proof(n: i64, end_wh: i64) -> Proof {
     Proof {
         reading: Signed::sign(&key(2), &community(), &reading),
         key: PublicKey::of(&key(2)),
-        record: Some(record(&key(1), "home-03.charger")),
+        record: Some(key_record(&key(1), "home-03.charger")),
         log: None,
     }
 }
 
 /// The operator's record that gateway gw-home-03 signs for a point.
-fn record(operator: &SigningKey, point: &str) -> Vec<u8> {
+fn key_record(operator: &SigningKey, point: &str) -> Vec<u8> {
     let record = KeyRecord {
         key: PublicKey::of(&key(2)),
         holder: Holder::Gateway {
@@ -82,6 +84,7 @@ fn plain(proofs: &[Proof; 2]) -> Parts<'_> {
         proofs,
         settled: None,
         credits: &[],
+        charger: (&[], None),
     }
 }
 
@@ -200,12 +203,12 @@ fn an_operator_who_signs_what_is_not_so_is_found_out() {
         Some("readings")
     );
     let mut foreign = proof(4, 5_123);
-    foreign.record = Some(record(&key(1), "home-04.charger"));
+    foreign.record = Some(key_record(&key(1), "home-04.charger"));
     assert_eq!(
         signed("s-1", "s-1", &[proof(0, 1_000), foreign.clone()]),
         Some("key")
     );
-    foreign.record = Some(record(&key(9), "home-03.charger"));
+    foreign.record = Some(key_record(&key(9), "home-03.charger"));
     assert_eq!(
         signed("s-1", "s-1", &[proof(0, 1_000), foreign]),
         Some("key")
@@ -262,4 +265,127 @@ fn a_correction_stands_beside_the_bill_it_corrects() {
         failed(&text, Some(PublicKey::of(&operator))),
         Some("payment")
     );
+}
+
+/// What the charger's own meter has signed: so much from shortly before the session on.
+fn record(text: &str, keys: &[ocmf::PublicKey]) -> ChargerRecord {
+    ChargerRecord {
+        gateway: GatewayId::new("gw-home-03").unwrap(),
+        point: PointId::new("home-03.charger").unwrap(),
+        heard_at: interval(4).start(),
+        transaction: Some(7),
+        text: text.to_owned(),
+        keys: keys.to_vec(),
+    }
+}
+
+fn ocmf_text(signer: &ocmf::Signer, from_wh: i64, to_wh: i64) -> String {
+    let session = ocmf::Session {
+        station: "CP-1",
+        meter: "1EMH0001",
+        user: "commonwatt",
+        page: 7,
+        readings: [
+            (interval(0).end().plus_s(-60), from_wh),
+            (interval(3).end().plus_s(30), to_wh),
+        ],
+        synchronised: true,
+    };
+    ocmf::write(&session, signer).unwrap()
+}
+
+/// The step `charger` of a receipt that shows this record.
+fn told(record: &ChargerRecord, change: impl Fn(&mut ChargerProof)) -> Result<String, String> {
+    let operator = key(1);
+    let mut shown = ChargerProof {
+        record: Signed::sign(&key(2), &community(), record),
+        key: PublicKey::of(&key(2)),
+        key_record: Some(key_record(&key(1), "home-03.charger")),
+    };
+    change(&mut shown);
+    let proofs = [proof(0, 1_000), proof(4, 5_123)];
+    let parts = Parts {
+        charger: (&[shown], None),
+        ..plain(&proofs)
+    };
+    let text = write(&ended(), &parts, &community(), &operator).unwrap();
+    let report = verify(&text, Some(PublicKey::of(&operator)));
+    let step = report
+        .steps
+        .into_iter()
+        .find(|(step, _)| *step == "charger");
+    step.unwrap().1
+}
+
+#[test]
+fn the_chargers_own_word_is_held_against_what_is_charged() {
+    let signer = ocmf::Signer::from_pkcs8(&ocmf::Signer::generate().unwrap()).unwrap();
+    let keys = [signer.public()];
+    let same = |_: &mut ChargerProof| {};
+    let good = record(&ocmf_text(&signer, 900, 5_123), &keys);
+    let said = told(&good, same).unwrap();
+    assert!(
+        said.contains("meter 1EMH0001") && said.contains(&keys[0].to_hex()),
+        "{said}"
+    );
+    assert!(
+        said.contains("counted 4223 Wh and agrees with 4123 Wh"),
+        "{said}"
+    );
+    let less = record(&ocmf_text(&signer, 3_000, 5_123), &keys);
+    assert_eq!(
+        told(&less, same).unwrap_err(),
+        "the session charges 4123 Wh, and the charger's own meter counted 2123 Wh"
+    );
+    let unknown = told(&record(&good.text, &[]), same).unwrap();
+    assert!(unknown.contains("cannot be checked"), "{unknown}");
+    let changed = record(&good.text.replacen("5123", "4123", 1), &keys);
+    assert_ne!(changed.text, good.text);
+    let why = told(&changed, same).unwrap_err();
+    assert!(why.contains("the text was changed"), "{why}");
+    // On the way from the gateway, of another charger, by a gateway that the operator does not know.
+    let swapped = |proof: &mut ChargerProof| {
+        let mut bytes = proof.record.as_bytes().to_vec();
+        let place = bytes.windows(4).position(|four| four == b"5123").unwrap();
+        bytes[place] = b'4';
+        proof.record = Signed::from_bytes(bytes);
+    };
+    let why = told(&good, swapped).unwrap_err();
+    assert!(why.starts_with("the gateway's envelope"), "{why}");
+    let mut foreign = good.clone();
+    foreign.point = PointId::new("home-04.charger").unwrap();
+    let why = told(&foreign, same).unwrap_err();
+    assert!(why.contains("home-04.charger"), "{why}");
+    let strange = |proof: &mut ChargerProof| {
+        proof.key_record = Some(key_record(&key(9), "home-03.charger"));
+    };
+    assert!(told(&good, strange).unwrap_err().contains("the key record"));
+}
+
+#[test]
+fn what_a_receipt_shows_of_a_chargers_word_is_what_can_be_believed() {
+    let signer = ocmf::Signer::from_pkcs8(&ocmf::Signer::generate().unwrap()).unwrap();
+    let keys = [signer.public()];
+    let good = record(&ocmf_text(&signer, 900, 5_123), &keys);
+    let changed = record(&good.text.replacen("5123", "4123", 1), &keys);
+    let chosen = choose(&[changed, good]);
+    assert_eq!(chosen.places, [1]);
+    let why = chosen.refused.unwrap();
+    assert!(why.contains("the text was changed"), "{why}");
+    // Why something is not shown is said.
+    let operator = key(1);
+    let proofs = [proof(0, 1_000), proof(4, 5_123)];
+    let parts = Parts {
+        charger: (&[], Some(&why)),
+        ..plain(&proofs)
+    };
+    let text = write(&ended(), &parts, &community(), &operator).unwrap();
+    let report = verify(&text, Some(PublicKey::of(&operator)));
+    assert_eq!(report.first_failure(), None, "{report:?}");
+    let (_, said) = report
+        .steps
+        .iter()
+        .find(|(step, _)| *step == "charger")
+        .unwrap();
+    assert!(said.as_ref().unwrap().contains("not believed"), "{said:?}");
 }
