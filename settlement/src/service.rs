@@ -100,8 +100,8 @@ pub use signatures::{Arrived, arrived_by_key, check_signatures, claimed_gateways
 pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};
 pub use statement::statement;
 pub use station::{
-    Carrier, charging_advance, charging_advanced, charging_to_advance, net_of, station_carried,
-    station_carry, station_line, station_sweep,
+    Carried, Carrier, charging_advance, charging_advanced, charging_to_advance, net_of,
+    station_carry, station_line, station_parties, station_sweep, stations_carried,
 };
 pub(crate) use tokens::told_of_tokens;
 pub use tokens::{

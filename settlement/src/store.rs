@@ -202,6 +202,18 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_charger_records")
         ),
     },
+    Migration {
+        version: 3182,
+        description: "who bore a station's energy, who had a part in it, and sessions that were not paid",
+        sqlite: concat!(
+            include_str!("store/stations_past_sqlite.sql"),
+            append_only!(sqlite: "settle_station_parties")
+        ),
+        postgres: concat!(
+            include_str!("store/stations_past_postgres.sql"),
+            append_only!(postgres triggers: "settle_station_parties")
+        ),
+    },
 ];
 
 const POINTS_INDEXES: &str =

@@ -13,11 +13,11 @@ use utoipa::IntoParams;
 use super::answer::{After, Answer, List, Refused, Wants, turn};
 use super::statements::zone;
 use crate::auth::Viewer;
-use crate::site::Station;
-use crate::view::stations;
+use crate::view::stations::{self, Known};
 use crate::web::Web;
 
-/// The stations of which the viewer has a part, for operators and admins all, with whose they are.
+/// The stations of which the viewer has or had a part, for operators and admins all, with whose they are. Those that have left
+/// `site.toml` are there by what the books know, without host and shares of today.
 #[utoipa::path(
     get, path = "/api/v1/stations", tag = "charging", params(After),
     responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
@@ -28,7 +28,7 @@ pub(super) async fn list(
     wants: Wants,
     Query(after): Query<After>,
 ) -> Answer {
-    let seen = stations::seen_by(&web.shared.site, &viewer);
+    let seen = stations::seen_by(&web.shared.db, &web.shared.site, &viewer).await?;
     if seen.is_empty() {
         return Err(Refused::nothing());
     }
@@ -39,8 +39,9 @@ pub(super) async fn list(
     List::part(items, &after, name)?.answer(wants, &COLUMNS)
 }
 
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 8] = [
     "id",
+    "is_in_site",
     "host",
     "buys_itself",
     "currency",
@@ -49,17 +50,19 @@ const COLUMNS: [&str; 7] = [
     "this_month",
 ];
 
-fn shown(station: &Station, month: &str) -> Value {
-    let id = &station.asks.id;
+fn shown(station: &Known, month: &str) -> Value {
+    let (id, now, figures) = (&station.id, station.now.as_ref(), station.own_figures());
     let owner = |o: &settlement::charging::split::Owner| json!({ "name": o.name, "basis_points": o.basis_points });
+    let owners = now.map_or(&[][..], |now| &now.owners[..]);
     json!({
         "id": id,
-        "host": station.host.as_str(),
-        "buys_itself": station.buyer.is_some(),
-        "currency": station.asks.currency,
-        "shares": station.owners.iter().map(owner).collect::<Vec<_>>(),
-        "maintenance_per_year": station.maintenance_per_year.to_string(),
-        "capital_per_year": station.capital_per_year.to_string(),
+        "is_in_site": now.is_some(),
+        "host": now.map(|now| now.host.as_str()),
+        "buys_itself": now.map(|now| now.buyer.is_some()),
+        "currency": now.map(|now| &now.asks.currency),
+        "shares": owners.iter().map(owner).collect::<Vec<_>>(),
+        "maintenance_per_year": figures.maintenance_per_year.to_string(),
+        "capital_per_year": figures.capital_per_year.to_string(),
         "this_month": format!("/api/v1/stations/{id}/months/{month}"),
     })
 }
@@ -96,8 +99,7 @@ pub(super) async fn month(
     Query(tried): Query<Tried>,
 ) -> Answer {
     let shared = &web.shared;
-    let station = shared.site.station(&id);
-    let station = station.filter(|one| stations::may_see(&viewer, one));
+    let station = stations::one_seen_by(&shared.db, &shared.site, &viewer, &id).await?;
     let station = station.ok_or_else(Refused::nothing)?;
     let month = LocalMonth::parse(&month, zone(&web));
     let month = month.map_err(|error| Refused::bad(&format!("month: {error}.")))?;
@@ -105,10 +107,12 @@ pub(super) async fn month(
         tried.maintenance_per_year.as_deref(),
         tried.capital_per_year.as_deref(),
     );
-    let figures = stations::figures(station, maintenance, capital).map_err(|e| Refused::bad(&e))?;
+    let figures =
+        stations::figures(&station, maintenance, capital).map_err(|e| Refused::bad(&e))?;
     let _turn = turn(&web)?;
     let now = shared.clock.now();
-    let made = stations::report(&shared.db, station, month, figures, now).await?;
+    let made = stations::report(&shared.db, &station, month, figures, now).await?;
+    let made = made.filter(|made| station.shows(&viewer, made));
     let made = made.ok_or_else(Refused::nothing)?;
     Ok(match wants {
         Wants::Json => Json(made.to_json()).into_response(),

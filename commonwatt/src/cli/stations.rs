@@ -8,14 +8,14 @@ use settlement::log::checkpoint::Log;
 use settlement::service;
 
 use super::{CliError, Format, block_on_two, chain, print_data};
-use crate::site::{Site, Station};
-use crate::view::stations;
+use crate::site::Site;
+use crate::view::stations::{self, Known};
 
 /// Write what stations brought in a month. It is refused where it does not come to the ledger to the last unit.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  commonwatt stations home-03.charger --data-dir data --month 2026-06 --capital-per-year 240\n\n\
-    Without a name all stations of site.toml, without a month the one that runs.\n\n\
+    Without a name all stations of site.toml (one that has left it is known by its name), without a month the one that runs.\n\n\
     Exit code 0: it adds up. 1: it does not come to the ledger, with the amount. 2: usage."
 )]
 pub(super) struct Args {
@@ -38,20 +38,28 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let (site, url) = args.books.open()?;
-    let named = |station: &&Station| {
-        let name = args.name.as_ref();
-        name.is_none_or(|name| station.asks.id == *name)
-    };
-    let chosen: Vec<&Station> = site.stations.iter().filter(named).collect();
-    if chosen.is_empty() {
-        let known: Vec<&str> = site.stations.iter().map(|s| s.asks.id.as_str()).collect();
-        return Err(CliError::BadInput(match known.is_empty() {
-            true => "site.toml has no [[stations]]".to_owned(),
-            false => format!("no such station; there are {}", known.join(", ")),
-        }));
-    }
-    let made = block_on_two(async { Ok(read(args, &url, &site, &chosen).await) })?;
+    let made = block_on_two(async { Ok(read(args, &url, &site).await) })?;
     print_data(&written(args.format, &made?))
+}
+
+/// The stations that are asked for: all of the site, or one that the books know.
+fn chosen(args: &Args, all: Vec<Known>) -> Result<Vec<Known>, CliError> {
+    let names: Vec<String> = all.iter().map(|station| station.id.clone()).collect();
+    let is_asked = |station: &Known| match &args.name {
+        Some(name) => station.id == *name,
+        None => station.now.is_some(),
+    };
+    let chosen: Vec<Known> = all.into_iter().filter(is_asked).collect();
+    match (chosen.is_empty(), names.is_empty()) {
+        (false, _) => Ok(chosen),
+        (true, true) => Err(CliError::BadInput(
+            "site.toml has no [[stations]]".to_owned(),
+        )),
+        (true, false) => Err(CliError::BadInput(format!(
+            "no such station; there are {}",
+            names.join(", ")
+        ))),
+    }
 }
 
 fn written(format: Format, made: &[Report]) -> String {
@@ -68,13 +76,9 @@ fn written(format: Format, made: &[Report]) -> String {
     }
 }
 
-async fn read(
-    args: &Args,
-    url: &str,
-    site: &Site,
-    chosen: &[&Station],
-) -> Result<Vec<Report>, CliError> {
+async fn read(args: &Args, url: &str, site: &Site) -> Result<Vec<Report>, CliError> {
     let db = Db::open(url).await.map_err(anyhow::Error::from)?;
+    let chosen = chosen(args, stations::known(&db, site).await?)?;
     // The books' own newest time: a demo's is not the computer's.
     let newest = service::checkpoint_time(&db, Log::Ledger).await;
     let newest = newest.map_err(anyhow::Error::from)?;
@@ -90,7 +94,7 @@ async fn read(
         args.capital_per_year.as_deref(),
     );
     let mut made = Vec::with_capacity(chosen.len());
-    for station in chosen {
+    for station in &chosen {
         let figures =
             stations::figures(station, maintenance, capital).map_err(CliError::BadInput)?;
         let report = stations::report(&db, station, month, figures, now).await;
@@ -100,7 +104,8 @@ async fn read(
         })?;
         made.push(report.ok_or_else(|| {
             CliError::BadInput(format!(
-                "--month {month}: the books end at {now}, before it"
+                "--month {month}: the books end at {now}, before it, or know nothing of {} then",
+                station.id
             ))
         })?);
     }

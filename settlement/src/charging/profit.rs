@@ -6,7 +6,7 @@
 
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::energy::Energy;
 use domain::money::{Money, MoneyError, Price};
@@ -79,6 +79,10 @@ pub struct Month {
     pub income: Income,
     /// The tax on it.
     pub tax: Money,
+    /// Sessions whose payment was refused at their end.
+    pub unpaid: u32,
+    /// What is owed for them; it is no part of the income.
+    pub owed: Money,
     /// Corrections that were made.
     pub credits: u32,
     /// What they gave back, tax included.
@@ -91,6 +95,8 @@ pub struct Month {
     pub outside: Cost,
     /// What is left to each owner, and below zero what an owner carries.
     pub shares: BTreeMap<String, Money>,
+    /// Who bore what flowed outside of sessions: the hosts of the month.
+    pub hosts: BTreeSet<String>,
 }
 
 /// A month whose parts are not the whole.
@@ -147,6 +153,15 @@ impl Month {
         self.share(&split.owners, false)
     }
 
+    /// Adds a session whose payment was refused, for which so much is owed.
+    ///
+    /// # Errors
+    /// An amount that does not fit.
+    pub fn unpaid(&mut self, debt: Money) -> Result<(), MoneyError> {
+        self.unpaid += 1;
+        add(&mut self.owed, debt)
+    }
+
     /// Adds a correction, as it was split.
     ///
     /// # Errors
@@ -171,7 +186,11 @@ impl Month {
     ) -> Result<(), MoneyError> {
         match in_session {
             true => self.cost.add(cost)?,
-            false => self.outside.add(cost)?,
+            false => {
+                self.hosts
+                    .extend(parts.iter().map(|(name, _)| name.clone()));
+                self.outside.add(cost)?;
+            }
         }
         self.share(parts, false)
     }

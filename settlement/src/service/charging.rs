@@ -81,6 +81,11 @@ pub async fn charging_open(tx: &mut Tx, promise: &Promise) -> Result<(), Service
         ],
     )
     .await?;
+    let ground = (!promise.buys).then(|| promise.host.as_str());
+    let owners = promise.owners.iter().map(|owner| owner.name.as_str());
+    for party in owners.chain(ground) {
+        station::keep_party(tx, &quote.station, party).await?;
+    }
     Ok(())
 }
 

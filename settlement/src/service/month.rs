@@ -35,23 +35,23 @@ impl From<MonthError> for ServiceError {
     }
 }
 
-/// What was booked for a station in `[from, to)`. `buyer` is the participant that it is in the market, where it buys its
-/// energy itself; `host` bears what flows outside of sessions.
+/// What was booked for a station in `[from, to)`, whoever has it today. Of lines from before it was kept whose they are, `today`
+/// says it: the participant that the station is in the market, where it buys its energy itself, and its host.
 ///
 /// # Errors
 /// The database failed, or a part of the month is not in the ledger as it should be.
 pub async fn station_month(
     db: &Db,
     station: &str,
-    (buyer, host): (Option<&ParticipantId>, &ParticipantId),
+    today: Option<(Option<&ParticipantId>, &ParticipantId)>,
     span: (Timestamp, Timestamp),
 ) -> Result<Month, ServiceError> {
     let mut month = Month::default();
-    sales(db, station, span, &mut month).await?;
-    credits(db, station, span, &mut month).await?;
-    if let Some(buyer) = buyer {
-        lines(db, (buyer, host), span, &mut month).await?;
+    for (sql, paid) in [(CAPTURED_SQL, true), (REFUSED_SQL, false)] {
+        sessions(db, (sql, paid), station, span, &mut month).await?;
     }
+    credits(db, station, span, &mut month).await?;
+    lines(db, (station, today), span, &mut month).await?;
     month.check()?;
     Ok(month)
 }
@@ -74,37 +74,49 @@ async fn check(db: &Db, what: &str, postings: &[Posting]) -> Result<(), ServiceE
 /// Session, promise, when it was paid, and what was passed through for energy and network.
 type SaleRow = (String, String, i64, Option<i64>, Option<i64>);
 
-/// The sessions whose payment went through.
-async fn sales(
+/// The sessions whose last event is of this kind; the literal lets the database use the events' index.
+macro_rules! sessions_sql {
+    ($event:literal) => {
+        concat!(
+            "SELECT s.session, s.promise, e.at_ms, c.energy, c.network_fee
+             FROM settle_charging_events e JOIN settle_charging s ON s.session = e.session
+             LEFT JOIN settle_charging_costs c ON c.session = e.session
+             WHERE e.event = '",
+            $event,
+            "' AND e.at_ms < $1 AND s.station = $2
+             AND (e.at_ms > $3 OR (e.at_ms = $3 AND s.session > $4))
+             ORDER BY e.at_ms, s.session LIMIT $5"
+        )
+    };
+}
+
+const CAPTURED_SQL: &str = sessions_sql!("\"captured\"");
+const REFUSED_SQL: &str = sessions_sql!("\"capture_refused\"");
+
+/// The sessions whose payment went through, or was refused.
+async fn sessions(
     db: &Db,
+    (sql, paid): (&'static str, bool),
     station: &str,
     (from, to): (Timestamp, Timestamp),
     month: &mut Month,
 ) -> Result<(), ServiceError> {
     let mut after = (from.unix_ms(), String::new());
     loop {
-        let rows: Vec<SaleRow> = db
-            .fetch_all(
-                "SELECT s.session, s.promise, e.at_ms, c.energy, c.network_fee
-                 FROM settle_charging_events e JOIN settle_charging s ON s.session = e.session
-                 LEFT JOIN settle_charging_costs c ON c.session = e.session
-                 WHERE e.event = '\"captured\"' AND e.at_ms < $1 AND s.station = $2
-                 AND (e.at_ms > $3 OR (e.at_ms = $3 AND s.session > $4))
-                 ORDER BY e.at_ms, s.session LIMIT $5",
-                args![
-                    to.unix_ms(),
-                    station,
-                    after.0,
-                    after.1.as_str(),
-                    SESSIONS_MAX
-                ],
-            )
-            .await?;
+        let (at_ms, name) = (after.0, after.1.as_str());
+        let values = args![to.unix_ms(), station, at_ms, name, SESSIONS_MAX];
+        let rows: Vec<SaleRow> = db.fetch_all(sql, values).await?;
         let Some(last) = rows.last() else {
             return Ok(());
         };
         after = (last.2, last.0.clone());
         for (session, promise, _, energy, network_fee) in rows {
+            if !paid {
+                let stored = session_of(db, &session, &promise).await?;
+                let lived = stored.session().map_err(|e| corrupt(&e.to_string()))?;
+                month.unpaid(lived.debt())?;
+                continue;
+            }
             let cost = energy.zip(network_fee).map(|(energy, fee)| Cost {
                 energy: Money::from_nano(energy),
                 network_fee: Money::from_nano(fee),
@@ -191,32 +203,38 @@ async fn credits(
     Ok(())
 }
 
+/// Start, run, session, bearer and the line itself.
+type LineRow = (i64, i64, Option<String>, Option<String>, Vec<u8>);
+
 /// What the settlement runs came to for a station that buys by itself.
 async fn lines(
     db: &Db,
-    (buyer, host): (&ParticipantId, &ParticipantId),
+    (station, today): (&str, Option<(Option<&ParticipantId>, &ParticipantId)>),
     (from, to): (Timestamp, Timestamp),
     month: &mut Month,
 ) -> Result<(), ServiceError> {
+    let buyer = today.and_then(|(buyer, _)| buyer);
+    let buyer = buyer.map_or("", ParticipantId::as_str);
     let mut owners = BTreeMap::new();
     let mut after = (from.plus_s(-LATE_RUN_S).unix_s(), -1_i64);
     loop {
-        let rows: Vec<(i64, i64, Option<String>, Vec<u8>)> = db
+        let rows: Vec<LineRow> = db
             .fetch_all(
-                "SELECT s.start_s, s.run, s.session, l.content FROM settle_station_lines s
+                "SELECT s.start_s, s.run, s.session, s.bearer, l.content FROM settle_station_lines s
                  JOIN settle_runs r ON r.start_s = s.start_s AND r.run = s.run
                  JOIN settle_lines l ON l.start_s = s.start_s AND l.participant = s.station AND l.run = s.run
-                 WHERE s.station = $1 AND (s.start_s > $2 OR (s.start_s = $2 AND s.run > $3))
+                 WHERE (s.point = $1 OR (s.point IS NULL AND s.station = $8)) AND (s.start_s > $2 OR (s.start_s = $2 AND s.run > $3))
                  AND s.start_s < $4 AND r.at_ms >= $5 AND r.at_ms < $6
                  ORDER BY s.start_s, s.run LIMIT $7",
                 args![
-                    buyer.as_str(),
+                    station,
                     after.0,
                     after.1,
                     to.unix_s(),
                     from.unix_ms(),
                     to.unix_ms(),
-                    SESSIONS_MAX
+                    SESSIONS_MAX,
+                    buyer
                 ],
             )
             .await?;
@@ -224,11 +242,19 @@ async fn lines(
             return Ok(());
         };
         after = (last.0, last.1);
-        for (_, _, session, content) in rows {
+        for (_, _, session, bearer, content) in rows {
             let line: Line = decoded(&content, "a line")?;
             let net = net_of(&line)?;
             let parts = match &session {
-                None => vec![(host.to_string(), net)],
+                None => {
+                    let host = today.map(|(_, host)| host.to_string());
+                    let bearer = bearer.or(host).ok_or_else(|| {
+                        ServiceError::Refused(format!(
+                            "who bore the energy of {station} was not kept then, and site.toml has it no more: ask for a later month"
+                        ))
+                    })?;
+                    vec![(bearer, net)]
+                }
                 Some(session) => {
                     if !owners.contains_key(session) {
                         let stored = super::charging_session(db, session).await?;
@@ -238,7 +264,7 @@ async fn lines(
                     carried(&line, net, &owners[session])?
                 }
             };
-            let what = format!("the energy of {buyer} in {}", line.interval.start());
+            let what = format!("the energy of {station} in {}", line.interval.start());
             check(db, &what, &carry_postings(&line, &parts)?).await?;
             month.carried(session.is_some(), cost(&line, net)?, &parts)?;
         }

@@ -6,13 +6,15 @@
 //! interval (trades, deviation, and whatever a later run corrects) is carried to the owners of the session that the
 //! interval belongs to, by their shares, or to the host where no session ran. So the station itself ends with nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use domain::ids::ParticipantId;
 use domain::money::{Money, MoneyError};
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::receipt::Line;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Db, Tx};
 
 use super::ServiceError;
 use super::charging::{account_of, purse};
@@ -208,23 +210,75 @@ pub(super) fn net_where(
     Ok(Money::from_nano(net))
 }
 
-/// To whom a station's line of an interval was carried: the session, or nobody's; none where it was not yet.
+/// Keeps who has a part in a station.
+pub(super) async fn keep_party(
+    tx: &mut Tx,
+    station: &str,
+    party: &str,
+) -> Result<(), ServiceError> {
+    tx.execute(
+        "INSERT INTO settle_station_parties (station, party) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        args![station, party],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Every station that the books know by its point, with who ever had a part in it.
 ///
 /// # Errors
 /// The database failed.
-pub async fn station_carried(
+pub async fn station_parties(db: &Db) -> Result<BTreeMap<String, BTreeSet<String>>, ServiceError> {
+    let sql = "SELECT station, party FROM settle_station_parties";
+    let rows: Vec<(String, String)> = db.fetch_all(sql, args![]).await?;
+    let mut parties: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (station, party) in rows {
+        parties.entry(station).or_default().insert(party);
+    }
+    Ok(parties)
+}
+
+/// To whom a station's first line of an interval was carried. Later runs go there too.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// The station, as a participant.
+    pub station: ParticipantId,
+    /// The session whose owners bear it.
+    pub session: Option<String>,
+    /// Who bears it where no session ran; none where an older program has not kept that.
+    pub bearer: Option<ParticipantId>,
+}
+
+/// Which stations' lines of an interval were carried.
+///
+/// # Errors
+/// The database failed, or a row is damaged.
+pub async fn stations_carried(
     tx: &mut Tx,
-    station: &ParticipantId,
     interval: Interval,
-) -> Result<Option<Option<String>>, ServiceError> {
-    let row: Option<(Option<String>,)> = tx
-        .fetch_optional(
-            "SELECT session FROM settle_station_lines WHERE start_s = $1 AND station = $2
-             ORDER BY run LIMIT 1",
-            args![interval.start_s(), station.as_str()],
+) -> Result<Vec<Carried>, ServiceError> {
+    let rows: Vec<(String, Option<String>, Option<String>)> = tx
+        .fetch_all(
+            "SELECT station, session, bearer FROM settle_station_lines WHERE start_s = $1
+             ORDER BY station, run",
+            args![interval.start_s()],
         )
         .await?;
-    Ok(row.map(|(session,)| session))
+    let mut carried: Vec<Carried> = Vec::new();
+    for (station, session, bearer) in rows {
+        if carried
+            .last()
+            .is_some_and(|c| c.station.as_str() == station)
+        {
+            continue;
+        }
+        carried.push(Carried {
+            station: ParticipantId::new(station)?,
+            session,
+            bearer: bearer.map(ParticipantId::new).transpose()?,
+        });
+    }
+    Ok(carried)
 }
 
 /// Whose affair a station's interval is.
@@ -248,19 +302,26 @@ pub async fn station_carry(
 ) -> Result<(), ServiceError> {
     tx.exclusive(LOCK).await?;
     let net = net_of(line)?;
-    let (session, parts) = match carrier {
-        Carrier::Session(session, owners) => (Some(session), carried(line, net, owners)?),
-        Carrier::Host(host) => (None, vec![(host.to_string(), net)]),
+    let point = line.delivery.point.as_str();
+    let (session, bearer, parts) = match carrier {
+        Carrier::Session(session, owners) => (Some(session), None, carried(line, net, owners)?),
+        Carrier::Host(host) => {
+            keep_party(tx, point, host.as_str()).await?;
+            (None, Some(host.as_str()), vec![(host.to_string(), net)])
+        }
     };
     let (start_s, run) = (line.interval.start_s(), line.run.code());
     tx.execute(
-        "INSERT INTO settle_station_lines (start_s, station, run, session, net) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO settle_station_lines (start_s, station, run, session, net, point, bearer)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
         args![
             start_s,
             line.participant.as_str(),
             i64::from(run),
             session.map(str::to_owned),
-            net.nano()
+            net.nano(),
+            point,
+            bearer.map(str::to_owned)
         ],
     )
     .await?;

@@ -89,7 +89,7 @@ async fn carry(world: &World, run: Run) {
 async fn month(world: &World) -> Month {
     let (station, owner) = (who("station"), who(OWNER));
     let ever = (Timestamp::EPOCH, interval(1_000).end());
-    let month = books::station_month(&world.db, "station", (Some(&station), &owner), ever);
+    let month = books::station_month(&world.db, "station", Some((Some(&station), &owner)), ever);
     month.await.unwrap()
 }
 

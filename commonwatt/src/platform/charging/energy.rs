@@ -177,36 +177,65 @@ fn affordable(energy: Energy, price: Price, money: Money) -> Energy {
     Energy::from_wh(energy.wh().min(most))
 }
 
-/// Carries what a run has posted for every station of an interval, in the run's own transaction.
+/// Carries what a run has posted for every station of an interval, in the run's own transaction. A later run goes where the
+/// first one went, whatever became of session and station since.
 pub(in crate::platform) async fn carry(
     tx: &mut Tx,
     shared: &Shared,
     now: Timestamp,
     (interval, run): (Interval, Run),
 ) -> anyhow::Result<()> {
+    let before = books::stations_carried(tx, interval).await?;
+    for carried in &before {
+        let today = shared.site.stations.iter();
+        let mut today = today.filter(|s| s.buyer.as_ref() == Some(&carried.station));
+        let host = today.next().map(|station| &station.host);
+        let to = (carried.session.as_ref(), carried.bearer.as_ref().or(host));
+        carry_one(tx, shared, now, (&carried.station, interval, run), to).await?;
+    }
     for station in &shared.site.stations {
         let Some(buyer) = &station.buyer else {
             continue;
         };
+        if before.iter().any(|carried| carried.station == *buyer) {
+            continue;
+        }
         let Some(line) = books::station_line(tx, buyer, interval, run).await? else {
             continue;
         };
-        // A later run goes where the first one went, whatever became of the session since.
-        let session = match books::station_carried(tx, buyer, interval).await? {
-            Some(before) => before,
-            None => session_of(shared, station, interval, line.delivery.bought).await?,
-        };
-        let stored = match &session {
-            Some(session) => books::charging_session(&shared.db, session).await?,
-            None => None,
-        };
-        let carrier = match &stored {
-            Some(stored) => Carrier::Session(&stored.promise.quote.session, &stored.promise.owners),
-            None => Carrier::Host(&station.host),
-        };
-        books::station_carry(tx, now, &line, carrier).await?;
+        let session = session_of(shared, station, interval, line.delivery.bought).await?;
+        let to = (session.as_ref(), Some(&station.host));
+        carry_one(tx, shared, now, (buyer, interval, run), to).await?;
     }
     Ok(())
+}
+
+/// Carries a station's line, where the run has one, to a session's owners, or else to who bears it without one.
+async fn carry_one(
+    tx: &mut Tx,
+    shared: &Shared,
+    now: Timestamp,
+    (station, interval, run): (&ParticipantId, Interval, Run),
+    (session, bearer): (Option<&String>, Option<&ParticipantId>),
+) -> anyhow::Result<()> {
+    let Some(line) = books::station_line(tx, station, interval, run).await? else {
+        return Ok(());
+    };
+    let stored = match session {
+        Some(session) => books::charging_session(&shared.db, session).await?,
+        None => None,
+    };
+    let carrier = match (&stored, bearer) {
+        (Some(stored), _) => {
+            Carrier::Session(&stored.promise.quote.session, &stored.promise.owners)
+        }
+        (None, Some(bearer)) => Carrier::Host(bearer),
+        (None, None) => {
+            tracing::warn!(%station, %interval, "it has left site.toml, and who bore its energy was not kept: the run stays on its own statement");
+            return Ok(());
+        }
+    };
+    Ok(books::station_carry(tx, now, &line, carrier).await?)
 }
 
 /// The session that an interval of a station belongs to: the newest one before it, while it runs, and afterwards where

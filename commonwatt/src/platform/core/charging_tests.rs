@@ -19,6 +19,7 @@ use settlement::charging::split::Owner;
 use settlement::charging::terms::Quote;
 use settlement::service::{self as books, COMMUNITY_OWNER};
 
+mod hands;
 mod late;
 mod records;
 
@@ -35,16 +36,30 @@ fn gateway_key() -> SigningKey {
 }
 
 fn site() -> Site {
+    site_with(&format!(
+        "[[stations]]\npoint = \"{STATION}\"\nhost = \"ann\"\nshares = {{ ann = 9500, community = 500 }}\n"
+    ))
+}
+
+/// A lane with these stations.
+fn site_with(stations: &str) -> Site {
+    let station = match stations {
+        "" => String::new(),
+        _ => format!(
+            "{{ id = \"{STATION}\", role = \"connection\", participant = \"station-1\", rating_w = 22000 }},"
+        ),
+    };
     let text = format!(
         "community = \"lane\"\n\
         [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
         [charging]\nsimulated_cards = true\n\
         [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n\
         [[participants]]\nid = \"ann\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"1000\"\n\
+        [[participants]]\nid = \"bob\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"1000\"\n\
         [[gateways]]\nid = \"gw-1\"\npublic_key = \"{}\"\npassword_sha256 = \"{}\"\n\
         points = [{{ id = \"ann.meter\", role = \"connection\", participant = \"ann\", rating_w = 10000 }},\n\
-        {{ id = \"{STATION}\", role = \"connection\", participant = \"station-1\", rating_w = 22000 }}]\n\
-        [[stations]]\npoint = \"{STATION}\"\nhost = \"ann\"\nshares = {{ ann = 9500, community = 500 }}\n",
+        {station}\n\
+        {{ id = \"bob.meter\", role = \"connection\", participant = \"bob\", rating_w = 10000 }}]\n{stations}",
         public_key_text(PublicKey::of(&gateway_key())),
         "0".repeat(64)
     );
@@ -102,10 +117,11 @@ struct Bench {
 impl Bench {
     async fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        Bench::at(dir, std::collections::BTreeMap::new(), START).await
+        Bench::at(site(), dir, std::collections::BTreeMap::new(), START).await
     }
 
     async fn at(
+        site: Site,
         dir: tempfile::TempDir,
         meters: std::collections::BTreeMap<String, (u64, Digest32, i64)>,
         now: Timestamp,
@@ -113,7 +129,7 @@ impl Bench {
         let (data, _lock) = DataDir::take(dir.path()).unwrap();
         let db = Db::open(&data.database()).await.unwrap();
         let clock = Clock::scaled(now, 1);
-        let platform = crate::platform::open(site(), &data, db, clock).await;
+        let platform = crate::platform::open(site, &data, db, clock).await;
         let Platform { core, forwards, .. } = platform.unwrap();
         Bench {
             core,
@@ -125,11 +141,16 @@ impl Bench {
 
     /// The platform stops and starts again.
     async fn restarts(self, now: Timestamp) -> Bench {
+        self.restarts_as(site(), now).await
+    }
+
+    /// The same with another `site.toml`.
+    async fn restarts_as(self, site: Site, now: Timestamp) -> Bench {
         let Bench {
             core, meters, dir, ..
         } = self;
         drop(core);
-        Bench::at(dir, meters, now).await
+        Bench::at(site, dir, meters, now).await
     }
 
     /// A session begins.
@@ -234,7 +255,7 @@ impl Bench {
         let [station, host] = ["station-1", "ann"].map(|name| ParticipantId::new(name).unwrap());
         let ever = (Timestamp::EPOCH, interval(1_000).end());
         let db = &self.shared().db;
-        books::station_month(db, STATION, (Some(&station), &host), ever).await
+        books::station_month(db, STATION, Some((Some(&station), &host)), ever).await
     }
 
     /// Of an account, in nano-tokens.
@@ -372,6 +393,7 @@ async fn a_payment_that_is_refused_at_the_end_leaves_a_debt_and_no_money_held() 
     }
     let month = bench.month().await.unwrap();
     assert_eq!((month.sessions, month.revenue().unwrap()), (0, Money::ZERO));
+    assert_eq!((month.unpaid, month.owed), (1, stopped.debt()));
     assert_eq!(month.shared().unwrap().nano(), -5_500 * 300_000);
     let again = charging::find(bench.shared(), SESSION).await.unwrap();
     assert_eq!(

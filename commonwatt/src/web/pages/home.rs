@@ -59,7 +59,7 @@ async fn read(ask: &Ask, id: ParticipantId) -> anyhow::Result<Data> {
         energy: energy::read(shared, &id, today).await?,
         requests: settlement::service::token_requests(&shared.db, Some(&id)).await?,
         people: ask.web.accounts.now(),
-        has_station: !stations::seen_by(&shared.site, &ask.viewer).is_empty(),
+        has_station: stations::has_any(&shared.site, &ask.viewer),
         today,
         id,
     })

@@ -13,8 +13,8 @@ use settlement::charging::profit::{BreakEven, Figures, Report};
 use settlement::service::{COMMUNITY_OWNER, ServiceError};
 
 use super::{Ask, csv, private, statement};
-use crate::site::Station;
-use crate::view::{calendar, stations};
+use crate::view::calendar;
+use crate::view::stations::{self, Known};
 use crate::web::layout::Page;
 use crate::web::words::Words;
 
@@ -30,8 +30,9 @@ pub(super) struct Asked {
 /// The stations that a viewer may see, with this month's shares.
 pub(super) async fn list(ask: Ask) -> Result<Response, Response> {
     let _turn = ask.turn()?;
-    let site = &ask.web.shared.site;
-    let seen = stations::seen_by(site, &ask.viewer);
+    let shared = &ask.web.shared;
+    let seen = stations::seen_by(&shared.db, &shared.site, &ask.viewer).await;
+    let seen = seen.map_err(|error| ask.failed("the stations could not be read", &error))?;
     if seen.is_empty() {
         return Err(ask.missing());
     }
@@ -41,18 +42,12 @@ pub(super) async fn list(ask: Ask) -> Result<Response, Response> {
     let month = month.map_err(|error| ask.failed("a month could not be read", &error))?;
     let mut made = Vec::with_capacity(seen.len());
     for station in seen {
-        made.extend(read(&ask, station, month, own_figures(station)).await?);
+        let report = read(&ask, &station, month, station.own_figures()).await?;
+        made.extend(report.filter(|report| station.shows(&ask.viewer, report)));
     }
     let home = ask.viewer.home().map(ToString::to_string);
     let page = overview(&ask.words, &made, home.as_deref(), first);
     Ok(ask.show(&page))
-}
-
-fn own_figures(station: &Station) -> Figures {
-    Figures {
-        maintenance_per_year: station.maintenance_per_year,
-        capital_per_year: station.capital_per_year,
-    }
 }
 
 fn first_of(words: &Words, now: domain::time::Timestamp) -> NaiveDate {
@@ -62,7 +57,7 @@ fn first_of(words: &Words, now: domain::time::Timestamp) -> NaiveDate {
 
 async fn read(
     ask: &Ask,
-    station: &Station,
+    station: &Known,
     month: LocalMonth,
     figures: Figures,
 ) -> Result<Option<Report>, Response> {
@@ -142,8 +137,9 @@ pub(super) async fn show(
     Query(asked): Query<Asked>,
 ) -> Result<Response, Response> {
     let _turn = ask.turn()?;
-    let station = ask.web.shared.site.station(&id);
-    let station = station.filter(|one| stations::may_see(&ask.viewer, one));
+    let shared = &ask.web.shared;
+    let station = stations::one_seen_by(&shared.db, &shared.site, &ask.viewer, &id).await;
+    let station = station.map_err(|error| ask.failed("the stations could not be read", &error))?;
     let first = calendar::month_of(&month);
     let local = LocalMonth::parse(&month, Zone::from(ask.words.zone)).ok();
     let (Some(station), Some(first), Some(local)) = (station, first, local) else {
@@ -153,12 +149,13 @@ pub(super) async fn show(
         asked.maintenance_per_year.as_deref(),
         asked.capital_per_year.as_deref(),
     );
-    let figures = stations::figures(station, maintenance, capital);
+    let figures = stations::figures(&station, maintenance, capital);
     let wrong = figures
         .is_err()
         .then(|| ask.words.t("stations.wrong").to_owned());
-    let figures = figures.unwrap_or_else(|_| own_figures(station));
-    let made = read(&ask, station, local, figures).await?;
+    let figures = figures.unwrap_or_else(|_| station.own_figures());
+    let made = read(&ask, &station, local, figures).await?;
+    let made = made.filter(|made| station.shows(&ask.viewer, made));
     let made = made.ok_or_else(|| ask.missing())?;
     let name = format!("station-{id}-{month}");
     Ok(match asked.format.as_str() {
@@ -289,7 +286,19 @@ fn income(words: &Words, made: &Report) -> Markup {
     html! {
         (sums(words, words.t("stations.income"), &rows, (words.t("stations.paid"), paid)))
         p.hint { (sessions) ", " (words.energy(sums_of.energy)) ". " (words.t("stations.before_tax")) }
+        @if let Some(unpaid) = unpaid(words, made) { p.wrong { (unpaid) } }
     }
+}
+
+/// What was not paid.
+fn unpaid(words: &Words, made: &Report) -> Option<String> {
+    let count = u64::from(made.sums.unpaid);
+    let sessions = words.plural("stations.session_one", "stations.session_many", count);
+    let places = [
+        ("sessions", &*sessions),
+        ("money", &*words.money(made.sums.owed)),
+    ];
+    (count > 0).then(|| words.fill("stations.unpaid", &places))
 }
 
 /// What was passed through first, and then each share.

@@ -29,7 +29,7 @@ pub struct Report {
     pub span: (Timestamp, Timestamp),
     /// Whether it is over.
     pub is_over: bool,
-    /// Whose the station is now.
+    /// Whose the station is, or was when the month ended.
     pub owners: Vec<Owner>,
     /// What was booked.
     pub sums: Month,
@@ -42,7 +42,7 @@ pub struct Report {
 /// One amount of a month, in the order in which they are reckoned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// `income`, `paid`, `passed_through`, `share` or `profit`.
+    /// `income`, `paid`, `passed_through`, `share`, `profit` or `unpaid`.
     pub group: &'static str,
     /// What it is; of a share, whose.
     pub item: String,
@@ -89,6 +89,7 @@ impl Report {
         add("profit", "maintenance", less(profit.maintenance));
         add("profit", "capital", less(profit.capital));
         add("profit", "result", profit.result);
+        add("unpaid", "owed", sums.owed);
         rows
     }
 
@@ -121,6 +122,21 @@ impl Report {
         verdict + &enough
     }
 
+    /// What was not paid, in a sentence; none where everything was.
+    #[must_use]
+    pub fn unpaid_sentence(&self) -> Option<String> {
+        let (owed, currency) = (money(self.sums.owed), &self.currency);
+        match self.sums.unpaid {
+            0 => None,
+            1 => Some(format!(
+                "1 session was not paid: {owed} {currency} are owed."
+            )),
+            n => Some(format!(
+                "{n} sessions were not paid: {owed} {currency} are owed."
+            )),
+        }
+    }
+
     /// The month for programs; money as decimal texts.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -150,6 +166,7 @@ impl Report {
                 "limits": money(sums.income.limits), "total": total(sums.income.total()),
             },
             "tax": money(sums.tax),
+            "unpaid": { "sessions": sums.unpaid, "owed": money(sums.owed) },
             "corrections": { "count": sums.credits, "given_back": money(sums.refunded), "tax": money(sums.refunded_tax) },
             "revenue": total(sums.revenue()),
             "passed_through": {
@@ -210,6 +227,9 @@ impl Report {
             kwh(sums.energy.wh()),
             self.sentence()
         );
+        if let Some(unpaid) = self.unpaid_sentence() {
+            let _ = writeln!(text, "{unpaid}");
+        }
         let mut group = "";
         for row in self.rows() {
             // Writing to a String cannot fail.

@@ -164,6 +164,15 @@ fn a_report_says_it_plainly() {
     assert_eq!(of("profit"), 2 * report.profit.result.nano());
     assert_eq!(report.to_csv().lines().count(), rows.len() + 1);
     assert!(report.to_table().contains("network fee"));
+    assert_eq!(report.unpaid_sentence(), None);
+    report.sums.unpaid(nano(1_250_000_000)).unwrap();
+    report.sums.unpaid(nano(500_000_000)).unwrap();
+    let unpaid = "2 sessions were not paid: 1.75 EUR are owed.";
+    assert_eq!(report.unpaid_sentence().as_deref(), Some(unpaid));
+    assert!(report.to_table().contains(unpaid));
+    assert_eq!(report.to_json()["unpaid"]["sessions"], 2);
+    // What is owed is no income.
+    assert_eq!(report.sums.revenue().unwrap().nano(), paid);
     let told = report.to_json();
     assert_eq!(told["profit"]["result"], "-1.80");
     assert_eq!(told["shares"].as_array().unwrap().len(), 3);
