@@ -3,6 +3,7 @@
 //! It only wires. The devices are servers on loopback, the gateways read them as they would read a
 //! wall box, and the platform is the one that `serve` runs.
 
+mod drivers;
 mod people;
 mod street;
 
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) data_dir: PathBuf,
     pub(crate) database: Option<String>,
+    /// Whether the cars at the public charger open sessions.
+    pub(crate) drivers: bool,
 }
 
 /// What was chosen when a data folder was first used, and stays.
@@ -90,6 +93,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let devices = start_devices(&mut tasks, street, &clock, broker_at, &members).await?;
     let db = platform::database_or_file(named, &data).await?;
     let platform = platform::open(site.clone(), &data, db.clone(), clock.clone()).await?;
+    let cars = drivers::cars(&scenario, &options);
+    let shared = Arc::clone(&platform.shared);
     start_platform(&mut tasks, platform, listener, link);
     for gateway in &members.gateways {
         let own: Vec<_> = devices.iter().filter(|d| d.home == gateway.home).collect();
@@ -99,6 +104,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             meter_gateway::run(config, clock, stop)
         });
     }
+    tasks.start("drivers", STOP_LIMIT, |stop| {
+        drivers::drive(shared, cars, stop)
+    });
     say(
         "gateways",
         &format!("{}, each with a key of its own", members.gateways.len()),

@@ -1,6 +1,8 @@
 //! An electric car at home: it comes, charges as fast as it may until it has what the next day needs,
 //! and leaves in the morning. Days depend only on the seed, the home and the date.
 
+use domain::time::Timestamp;
+
 use crate::number::{bounded, float};
 use crate::random::{Draws, Stream};
 use crate::scenario::EvScenario;
@@ -54,35 +56,47 @@ struct Session {
     need_ws: i64,
 }
 
-/// A charger with its owner's habits.
-pub(crate) struct Charger {
+/// When the car of a charger comes and goes, and what it needs.
+pub struct Stays {
     habits: EvScenario,
     stream: Stream,
-    session: Option<Session>,
-    known_day: Option<i64>,
-    pub(crate) state: ChargerState,
 }
 
-impl Charger {
-    /// The charger of `home`.
-    pub(crate) fn new(seed: u64, home: &str, ev: &EvScenario, initial: &mut Draws) -> Charger {
-        Charger {
+/// One stay, as whoever drives the car knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stay {
+    /// When it is plugged in.
+    pub arrival: Timestamp,
+    /// When it leaves.
+    pub departure: Timestamp,
+    /// What it takes.
+    pub need_wh: i64,
+}
+
+impl Stays {
+    /// Those of the charger of `home` in the world of this seed.
+    #[must_use]
+    pub fn new(seed: u64, home: &str, ev: &EvScenario) -> Stays {
+        Stays {
             habits: ev.clone(),
             stream: Stream::new(seed, &format!("{home}/ev")),
-            session: None,
-            known_day: None,
-            state: ChargerState {
-                state: ChargeState::Unplugged,
-                power_max_w: ev.max_power_w,
-                power_w: 0,
-                energy_ws: initial.whole(300_000, 5_000_000) * 3600,
-                session_ws: 0,
-            },
         }
     }
 
+    /// The stay of the day that runs, on a street whose clock is so many minutes ahead of UTC; none on a day without a drive.
+    #[must_use]
+    pub fn around(&self, now: Timestamp, utc_offset_minutes: i64) -> Option<Stay> {
+        let offset_s = utc_offset_minutes * 60;
+        let session = self.of(day_of(now.unix_s() + offset_s))?;
+        Some(Stay {
+            arrival: Timestamp::from_unix_s(session.arrival_s - offset_s),
+            departure: Timestamp::from_unix_s(session.departure_s - offset_s),
+            need_wh: session.need_ws / 3_600,
+        })
+    }
+
     /// The stay that begins on a day of the street's clock; `None` on a day without a drive.
-    fn session_of(&self, day: i64) -> Option<Session> {
+    fn of(&self, day: i64) -> Option<Session> {
         let mut draws = self.stream.at(day);
         if draws.unit() >= DRIVE_SHARE {
             return None;
@@ -98,14 +112,45 @@ impl Charger {
             need_ws: bounded(need_wh, self.habits.battery_wh) * 3600,
         })
     }
+}
+
+/// The day of the street's clock that a car's stay belongs to.
+fn day_of(local_s: i64) -> i64 {
+    (local_s - CHANGE_OF_DAY_S).div_euclid(DAY_S)
+}
+
+/// A charger with its owner's habits.
+pub(crate) struct Charger {
+    stays: Stays,
+    session: Option<Session>,
+    known_day: Option<i64>,
+    pub(crate) state: ChargerState,
+}
+
+impl Charger {
+    /// The charger of `home`.
+    pub(crate) fn new(seed: u64, home: &str, ev: &EvScenario, initial: &mut Draws) -> Charger {
+        Charger {
+            stays: Stays::new(seed, home, ev),
+            session: None,
+            known_day: None,
+            state: ChargerState {
+                state: ChargeState::Unplugged,
+                power_max_w: ev.max_power_w,
+                power_w: 0,
+                energy_ws: initial.whole(300_000, 5_000_000) * 3600,
+                session_ws: 0,
+            },
+        }
+    }
 
     /// One step beginning at a second of the street's clock, with so much current allowed in each
     /// phase; gives the power into the car.
     pub(crate) fn step(&mut self, local_s: i64, limit_ma: i64) -> i64 {
-        let day = (local_s - CHANGE_OF_DAY_S).div_euclid(DAY_S);
+        let day = day_of(local_s);
         if self.known_day != Some(day) {
             self.known_day = Some(day);
-            self.session = self.session_of(day);
+            self.session = self.stays.of(day);
         }
         let state = &mut self.state;
         let plugged = self
@@ -167,7 +212,7 @@ mod tests {
         let mut charger = charger(4);
         let mut days_with_car = 0;
         for day in 20_000..20_040 {
-            let session = charger.session_of(day);
+            let session = charger.stays.of(day);
             let (start_ws, noon_s) = (charger.state.energy_ws, day * DAY_S + 12 * 3600);
             let mut seen = Vec::new();
             for step in 0..DAY_S / STEP_S {
@@ -200,11 +245,32 @@ mod tests {
     fn a_stay_never_meets_the_next_one() {
         let charger = charger(9);
         for day in 0..500 {
-            if let (Some(a), Some(b)) = (charger.session_of(day), charger.session_of(day + 1)) {
+            if let (Some(a), Some(b)) = (charger.stays.of(day), charger.stays.of(day + 1)) {
                 assert!(a.departure_s < b.arrival_s);
                 assert!(a.arrival_s >= day * DAY_S + CHANGE_OF_DAY_S);
                 assert!(a.departure_s <= (day + 1) * DAY_S + CHANGE_OF_DAY_S);
             }
         }
+    }
+
+    #[test]
+    fn who_drives_a_car_knows_what_its_charger_will_see() {
+        let mut charger = charger(4);
+        let (day, offset_minutes) = (20_000, 120);
+        let noon = Timestamp::from_unix_s(day * DAY_S + 12 * 3600 - offset_minutes * 60);
+        let stay = charger.stays.around(noon, offset_minutes).unwrap();
+        let start_ws = charger.state.energy_ws;
+        let mut plugged = Vec::new();
+        for step in 0..DAY_S / STEP_S {
+            let local_s = day * DAY_S + 12 * 3600 + step * STEP_S;
+            charger.step(local_s, 63_000);
+            if charger.state.state != ChargeState::Unplugged {
+                plugged.push(local_s - offset_minutes * 60);
+            }
+        }
+        let [first, last] = [plugged[0], plugged[plugged.len() - 1]];
+        assert!((first - stay.arrival.unix_s()).abs() <= STEP_S);
+        assert!((last - stay.departure.unix_s()).abs() <= STEP_S);
+        assert_eq!(charger.state.energy_ws - start_ws, stay.need_wh * 3_600);
     }
 }

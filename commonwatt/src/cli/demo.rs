@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Keep the books in PostgreSQL (postgres://user:password@host/database) instead of in the folder.
     #[arg(long)]
     database: Option<String>,
+    /// Let nobody begin a session at the public charger but you.
+    #[arg(long)]
+    no_drivers: bool,
     /// Log only warnings.
     #[arg(long)]
     quiet: bool,
@@ -43,5 +46,6 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
         seed: args.seed,
         data_dir: args.data_dir,
         database: args.database,
+        drivers: !args.no_drivers,
     }))
 }

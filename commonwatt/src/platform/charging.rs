@@ -197,6 +197,15 @@ pub(crate) async fn find(shared: &Shared, session: &str) -> anyhow::Result<Optio
     stored.map(replayed).transpose()
 }
 
+/// The session that runs at a station.
+pub(crate) async fn session_at(shared: &Shared, station: &str) -> Option<String> {
+    let running = shared.charging.running.lock().await;
+    let mut there = running
+        .iter()
+        .filter(|(_, one)| one.promise.quote.station == station);
+    there.next().map(|(name, _)| name.clone())
+}
+
 /// Sessions that were offered in `[from, to)`, newest first: those that a household pays, or all.
 pub(crate) async fn listed(
     shared: &Shared,

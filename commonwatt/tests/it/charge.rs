@@ -36,7 +36,8 @@ fn a_car_is_charged_below_its_ceiling_and_the_receipt_proves_it() {
     let charger = wait_for("a car that charges", || {
         let list = json(&demo, "/api/v1/chargers");
         let mut items = list["items"].as_array().unwrap().iter();
-        items.find(|c| c["power_w"].as_i64() > Some(1_000)).cloned()
+        let charges = |c: &&Value| c["free"] == true && c["power_w"].as_i64() > Some(1_000);
+        items.find(charges).cloned()
     });
     let id = charger["id"].as_str().unwrap();
     let kind = "Content-Type: application/json\r\n";
@@ -201,7 +202,7 @@ fn shares(demo: &Demo, data: &std::path::Path, charger: &Value, paid: i64) {
 fn a_public_station_buys_its_cars_energy_from_neighbours() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let demo = Demo::start_at("300", &data, &[]);
+    let demo = Demo::start_at("300", &data, &["--no-drivers"]);
     let id = "station-home-09.charger";
     wait_for("a car at the public station", || {
         let list = json(&demo, "/api/v1/chargers");
