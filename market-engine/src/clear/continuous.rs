@@ -76,7 +76,7 @@ impl<'b> Day<'b> {
         let orders = book.entries().len();
         Day {
             book,
-            standing: StandingOrders::new(count),
+            standing: StandingOrders::new(count, orders),
             levels,
             trades: Vec::new(),
             filled: vec![0; orders],

@@ -1,13 +1,13 @@
-//! Standing orders by price and time: an array of price levels, in each a queue of orders, and a map of
-//! the levels that hold any.
+//! Standing orders by price and time: a log of all orders as they came, an array of price levels, each a
+//! queue linked through the log, and a map of the levels that hold any.
 //!
-//! A queue is one piece of memory that is read from front to back, so that a walk through it waits for
-//! memory once and not at every order. Whether an order still stands is one bit in a list that fits the
-//! processor's cache: cancelling clears the bit and touches no queue. What is gone leaves the queue when
-//! it is at the front, or when there is more of it than stands. So adding, cancelling and trading cost
-//! the same however many orders stand. Levels are numbered from the lowest price; what a level's price
-//! is, is the caller's matter. An arriving order passes over standing orders of its own participant, over
-//! [`PASSED_MAX`] of them at most: then it goes no further.
+//! An order is written to the end of the log and touches nothing else but the last one of its level.
+//! Whether it still stands is one bit in a list that fits the processor's cache: cancelling sets the bit
+//! and touches no queue. What is gone is left out when a walk comes to it, and leaves the log when that is
+//! full. So adding, cancelling and trading cost the same however many orders stand. What cannot be
+//! foretold, as whether a level is empty, is written without branches. Levels are numbered from the lowest
+//! price; what a level's price is, is the caller's matter. An arriving order passes over standing orders
+//! of its own participant, over [`PASSED_MAX`] of them at most: then it goes no further.
 
 use std::num::NonZeroU32;
 
@@ -21,8 +21,8 @@ pub const LEVELS_MAX: u32 = 1 << 22;
 /// Most standing orders of its own participant that an arriving order passes over.
 pub const PASSED_MAX: u32 = 1024;
 
-/// So many orders that are gone may be in any queue before it is tidied.
-const GONE_MIN: usize = 8;
+/// Room is made for so many orders at least.
+const ROOM_MIN: usize = 64;
 
 /// No level.
 const NONE: u32 = u32::MAX;
@@ -61,40 +61,45 @@ pub struct Place {
     rank_and_side: u32,
 }
 
+/// An order in the log: two of them are a line of the processor's cache.
 #[derive(Clone, Copy)]
+#[repr(align(32))]
 struct Standing {
     energy_wh: i64,
     number: NonZeroU32,
     name: u32,
     participant: u32,
+    rank_and_side: u32,
+    /// Where the next of its level is in the log; 0 where there is none.
+    next: u32,
 }
 
-/// The orders of a level, the earliest first.
-#[derive(Default)]
+/// The first in the log, so that 0 is nobody's place, and a link from nobody has where to be written.
+const NOBODY: Standing = Standing {
+    energy_wh: 0,
+    number: NonZeroU32::MIN,
+    name: NONE,
+    participant: NONE,
+    rank_and_side: 0,
+    next: 0,
+};
+
+/// The orders of a level in the order in which they came, linked through the log: among them such as are
+/// gone.
+#[derive(Clone, Copy, Default)]
 struct Queue {
-    /// Also such as are gone; all before `front` are.
-    orders: Vec<Standing>,
-    front: usize,
-    standing: usize,
-}
-
-impl Queue {
-    /// Leaves no order that is gone.
-    fn tidy(&mut self, alive: &Alive) {
-        self.orders.drain(..self.front);
-        self.front = 0;
-        self.orders.retain(|order| alive.has(order.number));
-    }
+    /// Where its first order is in the log; 0 where there is none.
+    first: u32,
+    /// Where its last order is, if there is a first.
+    last: u32,
 }
 
 /// One side: its levels by rank, the best first.
 struct Ladder {
-    /// The queue of each level, plus one: memory that was never touched is none.
-    queue_of: Vec<u32>,
     queues: Vec<Queue>,
-    /// Queues of no level, with their memory.
-    free: Vec<u32>,
+    /// Which queues have a first order.
     occupied: Occupied,
+    /// The first of them: its first order stands.
     best: u32,
 }
 
@@ -106,65 +111,87 @@ struct Walk {
     passed: u32,
 }
 
-/// Which of all orders that ever stood still stand: one bit each.
-#[derive(Default)]
-struct Alive {
+/// Which of all orders that ever stood are gone: one bit each.
+struct Gone {
     words: Vec<u64>,
     /// The number that the last order got.
-    last: u32,
+    last: NonZeroU32,
 }
 
-impl Alive {
-    /// The number of a new order. None after 2^32 - 1 of them.
-    fn number(&mut self) -> Option<NonZeroU32> {
-        let number = NonZeroU32::new(self.last.checked_add(1)?)?;
-        self.last = number.get();
-        let word = slot(self.last / 64);
-        if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
+impl Gone {
+    fn new() -> Self {
+        Gone {
+            words: vec![0],
+            last: NOBODY.number,
         }
-        self.words[word] |= 1 << (self.last % 64);
-        Some(number)
     }
 
+    fn clear(&mut self) {
+        self.words.fill(0);
+        self.last = NOBODY.number;
+    }
+
+    /// The number of a new order. None after 2^32 - 2 of them.
+    #[inline]
+    fn number(&mut self) -> Option<NonZeroU32> {
+        self.last = self.last.checked_add(1)?;
+        if slot(self.last.get() / 64) >= self.words.len() {
+            self.words.push(0);
+        }
+        Some(self.last)
+    }
+
+    #[inline]
     fn has(&self, number: NonZeroU32) -> bool {
         self.words[slot(number.get() / 64)] >> (number.get() % 64) & 1 == 1
     }
 
-    fn remove(&mut self, number: NonZeroU32) {
-        self.words[slot(number.get() / 64)] &= !(1 << (number.get() % 64));
+    #[inline]
+    fn add(&mut self, number: NonZeroU32) {
+        self.words[slot(number.get() / 64)] |= 1 << (number.get() % 64);
     }
 }
 
 /// The standing orders of a market.
 pub struct StandingOrders {
     levels: u32,
-    alive: Alive,
+    gone: Gone,
+    log: Vec<Standing>,
     sides: [Ladder; 2],
 }
 
 impl StandingOrders {
-    /// An empty book of so many price levels, at most [`LEVELS_MAX`].
+    /// An empty book of so many price levels, at most [`LEVELS_MAX`], with room for so many orders before
+    /// it has to make more.
     #[must_use]
-    pub fn new(levels: u32) -> Self {
+    pub fn new(levels: u32, room: usize) -> Self {
         let levels = levels.min(LEVELS_MAX);
         let ladder = || Ladder {
-            queue_of: vec![0; slot(levels)],
-            queues: Vec::new(),
-            free: Vec::new(),
+            queues: vec![Queue::default(); slot(levels)],
             occupied: Occupied::new(levels),
             best: NONE,
         };
+        let mut log = Vec::with_capacity(1 + room);
+        log.push(NOBODY);
         StandingOrders {
             levels,
-            alive: Alive::default(),
+            gone: Gone::new(),
+            log,
             sides: [ladder(), ladder()],
         }
     }
 
+    /// Takes all orders out; their memory is used again. Places of before are of no use any more.
+    pub fn clear(&mut self) {
+        self.sides.iter_mut().for_each(Ladder::clear);
+        self.log.truncate(1);
+        self.gone.clear();
+    }
+
     /// Lets an order trade with what stands within its limit, best price first, then the earliest; what
     /// is left of it stands. `met` hears of each trade. None where nothing of it stands: all of it traded,
-    /// its level does not exist, or 2^32 - 1 orders have stood in this book.
+    /// its level does not exist, or 2^32 - 2 orders have stood in this book.
+    #[inline]
     pub fn submit(&mut self, arrival: Arrival, met: impl FnMut(Met)) -> Option<Place> {
         let left_wh = self.trade(arrival, met);
         if left_wh <= 0 || arrival.level >= self.levels {
@@ -198,17 +225,16 @@ impl StandingOrders {
     }
 
     /// Takes a standing order out. False where it is gone already.
+    #[inline]
     pub fn cancel(&mut self, place: Place) -> bool {
         if !self.stands(place) {
             return false;
         }
-        self.alive.remove(place.number);
-        let (side, rank) = place.side_and_rank();
+        self.gone.add(place.number);
+        let (side, rank) = side_and_rank(place.rank_and_side);
         let ladder = &mut self.sides[side];
-        let queue = &mut ladder.queues[slot(ladder.queue_of[slot(rank)] - 1)];
-        queue.standing -= 1;
-        if queue.standing == 0 {
-            ladder.vacate(rank);
+        if ladder.best == rank {
+            ladder.best = ladder.next(rank, &self.log, &self.gone);
         }
         true
     }
@@ -219,11 +245,10 @@ impl StandingOrders {
         if !self.stands(place) {
             return None;
         }
-        let (side, rank) = place.side_and_rank();
-        let orders = &self.sides[side].queue(rank)?.orders;
         // The earlier an order came, the lower is its number.
-        let found = orders.binary_search_by_key(&place.number, |order| order.number);
-        found.ok().map(|at| orders[at].energy_wh)
+        let log = &self.log;
+        let found = log.binary_search_by_key(&place.number, |order| order.number);
+        found.ok().map(|at| log[at].energy_wh)
     }
 
     /// Level of the best standing order of a side.
@@ -239,9 +264,12 @@ impl StandingOrders {
     pub fn best_but(&self, side: Side, participant: u32) -> Option<u32> {
         let ladder = &self.sides[usize::from(side == Side::Offer)];
         let (mut rank, mut passed) = (ladder.best, 0);
-        while let Some(queue) = ladder.queue(rank) {
-            for order in &queue.orders[queue.front..] {
-                if self.alive.has(order.number) {
+        while rank != NONE {
+            let mut at = ladder.queues[slot(rank)].first;
+            while at != 0 {
+                let order = &self.log[slot(at)];
+                at = order.next;
+                if !self.gone.has(order.number) {
                     if order.participant != participant {
                         return Some(order.name);
                     }
@@ -256,8 +284,9 @@ impl StandingOrders {
         None
     }
 
+    #[inline]
     fn stands(&self, place: Place) -> bool {
-        place.number.get() <= self.alive.last && self.alive.has(place.number)
+        place.number <= self.gone.last && !self.gone.has(place.number)
     }
 
     /// The level of a rank, or the rank of a level: bids are ranked from the highest level down.
@@ -269,6 +298,7 @@ impl StandingOrders {
     }
 
     /// Trades with the other side; gives the energy that is left.
+    #[inline]
     fn trade(&mut self, arrival: Arrival, mut met: impl FnMut(Met)) -> i64 {
         if arrival.level >= self.levels {
             return arrival.energy_wh;
@@ -283,124 +313,183 @@ impl StandingOrders {
         };
         let mut rank = ladder.best;
         // No rank is as high as the mark for none, nor is any limit's.
-        while rank <= worst && walk.left_wh > 0 && walk.passed <= PASSED_MAX {
+        while rank <= worst {
             let level = match other {
                 Side::Bid => levels - 1 - rank,
                 Side::Offer => rank,
             };
-            ladder.trade_level(rank, &mut self.alive, &mut walk, |name, energy_wh| {
-                met(Met {
-                    name,
-                    level,
-                    energy_wh,
-                });
-            });
-            rank = ladder.occupied.next(rank + 1);
+            let queue = &mut ladder.queues[slot(rank)];
+            queue.trade(
+                &mut self.log,
+                &mut self.gone,
+                &mut walk,
+                |name, energy_wh| {
+                    met(Met {
+                        name,
+                        level,
+                        energy_wh,
+                    });
+                },
+            );
+            if queue.first == 0 {
+                ladder.occupied.clear(rank);
+            } else if walk.is_over() {
+                break;
+            }
+            rank = ladder.next(rank + 1, &self.log, &self.gone);
+            if walk.is_over() {
+                break;
+            }
         }
+        // All before that level is empty, unless own orders are there.
+        ladder.best = match walk.passed {
+            0 => rank,
+            _ => ladder.next(ladder.best, &self.log, &self.gone),
+        };
         walk.left_wh
     }
 
     /// Puts an order at the end of its level's queue.
+    #[inline]
     fn stand(&mut self, arrival: Arrival) -> Option<Place> {
-        let number = self.alive.number()?;
-        let rank = self.level(arrival.side, arrival.level);
-        let offer = arrival.side == Side::Offer;
-        let queue = self.sides[usize::from(offer)].occupy(rank);
-        if queue.orders.len() >= 2 * queue.standing + GONE_MIN {
-            queue.tidy(&self.alive);
+        if self.log.len() == self.log.capacity() {
+            self.make_room();
         }
-        queue.standing += 1;
-        queue.orders.push(Standing {
+        let number = self.gone.number()?;
+        let rank = self.level(arrival.side, arrival.level);
+        let side = usize::from(arrival.side == Side::Offer);
+        let rank_and_side = rank << 1 | u32::from(arrival.side == Side::Offer);
+        let at = self.end();
+        self.log.push(Standing {
             energy_wh: arrival.energy_wh,
             number,
             name: arrival.name,
             participant: arrival.participant,
+            rank_and_side,
+            next: 0,
         });
+        self.sides[side].append(rank, at, &mut self.log);
         Some(Place {
             number,
-            rank_and_side: rank << 1 | u32::from(offer),
+            rank_and_side,
         })
     }
+
+    /// Leaves no order in the log that is gone, and makes room for as many more as stand.
+    #[cold]
+    fn make_room(&mut self) {
+        self.sides.iter_mut().for_each(Ladder::clear);
+        self.log.retain(|order| !self.gone.has(order.number));
+        for at in 1..self.end() {
+            let order = &mut self.log[slot(at)];
+            order.next = 0;
+            let (side, rank) = side_and_rank(order.rank_and_side);
+            self.sides[side].append(rank, at, &mut self.log);
+        }
+        self.log.reserve(self.log.len().max(ROOM_MIN));
+    }
+
+    /// Where the log ends. There are no more orders in it than numbers.
+    fn end(&self) -> u32 {
+        u32::try_from(self.log.len()).unwrap_or(u32::MAX)
+    }
 }
 
-impl Place {
-    fn side_and_rank(self) -> (usize, u32) {
-        (slot(self.rank_and_side & 1), self.rank_and_side >> 1)
+fn side_and_rank(rank_and_side: u32) -> (usize, u32) {
+    (slot(rank_and_side & 1), rank_and_side >> 1)
+}
+
+impl Walk {
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.left_wh <= 0 || self.passed > PASSED_MAX
     }
 }
 
-impl Ladder {
-    fn queue(&self, rank: u32) -> Option<&Queue> {
-        let queue = self.queue_of.get(slot(rank))?.checked_sub(1)?;
-        self.queues.get(slot(queue))
-    }
-
-    /// The queue of a level, a new one where it has none.
-    fn occupy(&mut self, rank: u32) -> &mut Queue {
-        let place = &mut self.queue_of[slot(rank)];
-        if *place == 0 {
-            *place = self.free.pop().unwrap_or_else(|| {
-                self.queues.push(Queue::default());
-                // No more queues than levels.
-                u32::try_from(self.queues.len()).unwrap_or(LEVELS_MAX)
-            });
-            self.occupied.set(rank);
-            self.best = self.best.min(rank);
-        }
-        &mut self.queues[slot(*place - 1)]
-    }
-
-    /// Takes the queue of a level away, in which nobody stands.
-    fn vacate(&mut self, rank: u32) {
-        let place = std::mem::take(&mut self.queue_of[slot(rank)]);
-        let queue = &mut self.queues[slot(place - 1)];
-        queue.orders.clear();
-        queue.front = 0;
-        self.free.push(place);
-        self.occupied.clear(rank);
-        if self.best == rank {
-            self.best = self.occupied.next(rank);
-        }
-    }
-
-    /// Walks through the queue of a level: trades, and passes over own orders and what is gone.
-    fn trade_level(
+impl Queue {
+    /// Trades and passes over own orders. The first order of the queue stands, before and after.
+    #[inline]
+    fn trade(
         &mut self,
-        rank: u32,
-        alive: &mut Alive,
+        log: &mut [Standing],
+        gone: &mut Gone,
         walk: &mut Walk,
         mut met: impl FnMut(u32, i64),
     ) {
-        let queue = &mut self.queues[slot(self.queue_of[slot(rank)] - 1)];
-        let from = queue.front;
-        for (at, order) in queue.orders.iter_mut().enumerate().skip(from) {
-            if alive.has(order.number) {
-                if order.participant == walk.participant {
-                    walk.passed += 1;
-                    if walk.passed > PASSED_MAX {
-                        break;
-                    }
-                    continue;
-                }
+        let (mut before, mut at) = (0, self.first);
+        while at != 0 && !walk.is_over() {
+            let order = &mut log[slot(at)];
+            if order.participant == walk.participant {
+                walk.passed += 1;
+                before = at;
+            } else {
                 let energy_wh = walk.left_wh.min(order.energy_wh);
                 walk.left_wh -= energy_wh;
                 order.energy_wh -= energy_wh;
                 met(order.name, energy_wh);
                 if order.energy_wh > 0 {
-                    break;
+                    return;
                 }
-                alive.remove(order.number);
-                queue.standing -= 1;
+                gone.add(order.number);
             }
-            if queue.front == at {
-                queue.front += 1;
-            }
-            if walk.left_wh == 0 {
-                break;
+            at = first_standing(order.next, log, gone);
+            if before == 0 {
+                self.first = at;
+            } else {
+                log[slot(before)].next = at;
+                if at == 0 {
+                    self.last = before;
+                }
             }
         }
-        if queue.standing == 0 {
-            self.vacate(rank);
+    }
+}
+
+/// The first order that stands from a place of the log on along its queue.
+#[inline]
+fn first_standing(mut at: u32, log: &[Standing], gone: &Gone) -> u32 {
+    while at != 0 && gone.has(log[slot(at)].number) {
+        at = log[slot(at)].next;
+    }
+    at
+}
+
+impl Ladder {
+    /// Leaves it without orders.
+    fn clear(&mut self) {
+        while self.best != NONE {
+            self.queues[slot(self.best)].first = 0;
+            self.occupied.clear(self.best);
+            self.best = self.occupied.next(self.best);
+        }
+    }
+
+    /// Links an order of the log to the end of a level's queue.
+    #[inline]
+    fn append(&mut self, rank: u32, at: u32, log: &mut [Standing]) {
+        self.occupied.set(rank);
+        self.best = self.best.min(rank);
+        let queue = &mut self.queues[slot(rank)];
+        let is_empty = queue.first == 0;
+        log[slot(if is_empty { 0 } else { queue.last })].next = at;
+        queue.first = if is_empty { at } else { queue.first };
+        queue.last = at;
+    }
+
+    /// The first level from a rank on whose first order stands: what is gone is left out on the way.
+    #[inline]
+    fn next(&mut self, mut rank: u32, log: &[Standing], gone: &Gone) -> u32 {
+        loop {
+            rank = self.occupied.next(rank);
+            if rank == NONE {
+                return NONE;
+            }
+            let queue = &mut self.queues[slot(rank)];
+            queue.first = first_standing(queue.first, log, gone);
+            if queue.first != 0 {
+                return rank;
+            }
+            self.occupied.clear(rank);
         }
     }
 }
@@ -423,6 +512,7 @@ impl Occupied {
         Occupied { layers }
     }
 
+    #[inline]
     fn set(&mut self, mut rank: u32) {
         for layer in &mut self.layers {
             let word = &mut layer[slot(rank / 64)];
@@ -435,6 +525,7 @@ impl Occupied {
         }
     }
 
+    #[inline]
     fn clear(&mut self, mut rank: u32) {
         for layer in &mut self.layers {
             let word = &mut layer[slot(rank / 64)];
@@ -447,6 +538,7 @@ impl Occupied {
     }
 
     /// The first at or behind a rank.
+    #[inline]
     fn next(&self, from: u32) -> u32 {
         let mut at = from;
         for (height, layer) in self.layers.iter().enumerate() {

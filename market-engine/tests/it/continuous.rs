@@ -101,7 +101,7 @@ fn cancel() -> impl Strategy<Value = Step> {
 }
 
 fn run(levels: u32, steps: &[Step]) {
-    let (mut fast, mut plain) = (StandingOrders::new(levels), Plain::default());
+    let (mut fast, mut plain) = (StandingOrders::new(levels, 0), Plain::default());
     let mut places: BTreeMap<u32, Option<Place>> = BTreeMap::new();
     for (name, step) in (0_u32..).zip(steps) {
         let mut met = Vec::new();
@@ -193,7 +193,7 @@ proptest! {
 
 #[test]
 fn nothing_happens_where_there_is_no_level() {
-    let mut none = StandingOrders::new(0);
+    let mut none = StandingOrders::new(0, 0);
     let arrival = Arrival {
         side: Side::Bid,
         level: 0,
@@ -209,7 +209,7 @@ fn nothing_happens_where_there_is_no_level() {
 #[test]
 fn an_order_passes_over_so_many_of_its_own_and_no_more() {
     let stands = |own: u32| {
-        let mut orders = StandingOrders::new(3);
+        let mut orders = StandingOrders::new(3, 0);
         let offer = |name, level, participant| Arrival {
             side: Side::Offer,
             level,
