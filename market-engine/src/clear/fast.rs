@@ -12,7 +12,7 @@
 
 use domain::money::Price;
 use domain::order::Side;
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 
 use crate::book::slot;
 
@@ -389,13 +389,41 @@ fn serve_outside(
     let list = &records.list;
     around.clear();
     let sum = if records.is_small() {
-        Arch::new().dispatch(|| serve_all(list, window, around, fills, gain_of_small))
+        Arch::new().dispatch(ServeSmall {
+            list,
+            window,
+            around,
+            fills,
+        })
     } else {
         serve_all(list, window, around, fills, gain_of_any)
     };
     Gain {
         from: window.low,
         sum: sum.cast_signed(),
+    }
+}
+
+/// [`serve_all`] of small numbers. A closure would be compiled for any processor where it is not inlined.
+struct ServeSmall<'a> {
+    list: &'a [Record],
+    window: Window,
+    around: &'a mut Vec<u32>,
+    fills: &'a mut [i64],
+}
+
+impl NullaryFnOnce for ServeSmall<'_> {
+    type Output = u128;
+
+    #[inline(always)]
+    fn call(self) -> u128 {
+        serve_all(
+            self.list,
+            self.window,
+            self.around,
+            self.fills,
+            gain_of_small,
+        )
     }
 }
 
