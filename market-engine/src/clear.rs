@@ -163,6 +163,17 @@ pub enum PairPrice {
     Mid,
 }
 
+impl PairPrice {
+    /// The price of a pair with these limits.
+    fn of(self, bid: Price, offer: Price) -> Price {
+        match self {
+            PairPrice::Bid => bid,
+            PairPrice::Offer => offer,
+            PairPrice::Mid => offer.midpoint_floor(bid),
+        }
+    }
+}
+
 /// Who is served where orders of the same limit want more than is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ties {

@@ -18,7 +18,7 @@ use domain::order::Side;
 use crate::book::{Book, BookError, Entry};
 use crate::clear::{Mechanism, Outcome, clear, clear_with_wishes};
 use crate::needed::needed;
-use crate::preference::{Preferred, Wish};
+use crate::preference::{Heeded, Preferred, Wish};
 use wish::RawWish;
 
 /// Largest file in bytes.
@@ -84,21 +84,18 @@ pub fn clear_file(text: &[u8], format: Format, mechanism: Mechanism) -> Result<O
         participants,
         ..
     } = rows;
-    let wished = match (wishes.is_empty(), mechanism) {
-        (true, _) => None,
-        (false, Mechanism::UniformPrice { policy, ties }) => {
-            let wishes = numbered(wishes, &participants);
-            Some(Wished {
-                preferred: clear_with_wishes(&book, policy, ties, &wishes),
-                participants: in_order(participants),
-            })
+    let wished = (!wishes.is_empty()).then(|| {
+        let wishes = numbered(wishes, &participants);
+        if let Some(why) = Heeded::refusal(mechanism, &wishes) {
+            let mechanism = mechanism.name();
+            return Err(FileError::WishesFor { mechanism, why });
         }
-        (false, _) => {
-            return Err(FileError::WishesFor {
-                mechanism: mechanism.name(),
-            });
-        }
-    };
+        Ok(Wished {
+            preferred: clear_with_wishes(&book, mechanism, &wishes),
+            participants: in_order(participants),
+        })
+    });
+    let wished = wished.transpose()?;
     let outcome = match &wished {
         Some(wished) => wished.preferred.outcome.clone(),
         None => clear(&book, mechanism),
@@ -316,12 +313,14 @@ pub enum FileError {
     },
     /// Wishes beyond price, for a mechanism that cannot heed them.
     #[error(
-        "the file has columns of wishes ({}), which {mechanism} cannot heed: use uniform-price, or take them out",
+        "the file has wishes ({}) which {mechanism} cannot heed: {why}. Use uniform-price or pay-as-bid, or take them out",
         wish::COLUMNS.join(", ")
     )]
     WishesFor {
         /// The mechanism.
         mechanism: &'static str,
+        /// Why it cannot.
+        why: &'static str,
     },
     /// An order that does not fit into the book.
     #[error("line {line}: {source}")]

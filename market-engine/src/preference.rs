@@ -13,9 +13,15 @@
 //!    once more among themselves, at a price of its own.
 //!
 //! So nobody loses energy, or pays or receives a worse price, by the wishes of others, and a file without
-//! wishes clears as ever. Only (5) costs welfare, counted at the limits for any energy: buyers then pay more
+//! wishes clears as ever. Under `pay-as-bid` a pair has a price of its own: there wishes also move money
+//! among those who are served, each within its limit. Only (5) costs welfare, counted at the limits for any energy: buyers then pay more
 //! than these say. [`Cost`] says how much that is, and whose gain or loss each token is. Each of the two
 //! clearings makes at most its served bids + offers − 1 trades.
+//!
+//! Not every mechanism heeds all of this ([`Heeded`]). `trade-reduction`, `huang` and `vcg` heed (1) and
+//! (3): whom somebody meets moves no price there. They heed no premium: it would let an order's own words
+//! set what it pays, which these mechanisms exist to prevent, and serve again what they dropped. Under
+//! `continuous` orders meet as they arrive, and under `muda` only orders of one half of the lot may meet.
 
 use domain::money::Price;
 
@@ -42,6 +48,46 @@ impl Wish {
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Wish::default()
+    }
+}
+
+/// Which wishes a mechanism heeds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heeded {
+    /// All of them.
+    All,
+    /// Partners and the same feeder, for which nobody pays.
+    Counterparts,
+    /// None of them.
+    Nothing,
+}
+
+impl Heeded {
+    /// By this mechanism.
+    #[must_use]
+    pub const fn by(mechanism: Mechanism) -> Self {
+        match mechanism {
+            Mechanism::UniformPrice { .. } | Mechanism::PayAsBid { .. } => Heeded::All,
+            Mechanism::TradeReduction { .. } | Mechanism::Huang { .. } | Mechanism::Vcg { .. } => {
+                Heeded::Counterparts
+            }
+            Mechanism::Continuous | Mechanism::Muda { .. } => Heeded::Nothing,
+        }
+    }
+
+    /// Why the mechanism cannot heed one of these wishes; none where it heeds them all.
+    #[must_use]
+    pub fn refusal(mechanism: Mechanism, wishes: &[Wish]) -> Option<&'static str> {
+        let pays = |wish: &Wish| wish.green_premium > Price::ZERO;
+        match (Heeded::by(mechanism), mechanism) {
+            (Heeded::All, _) => None,
+            (Heeded::Counterparts, _) => wishes.iter().any(pays).then_some(
+                "with a green_premium an order's own words would set its price, which this mechanism \
+                 exists to prevent",
+            ),
+            (Heeded::Nothing, Mechanism::Continuous) => Some("orders meet as they arrive"),
+            (Heeded::Nothing, _) => Some("who may meet whom is drawn by lot"),
+        }
     }
 }
 
@@ -98,29 +144,29 @@ pub struct Cost {
     pub changes: Vec<(u32, i128)>,
 }
 
-/// Clears a book, by wishes where there are any and the mechanism has one price beside which they can decide.
+/// Clears a book, by wishes where there are any.
 ///
 /// # Panics
 /// As [`clear`] does, or there are not as many wishes as orders.
 #[must_use]
 pub fn cleared(book: &Book, mechanism: Mechanism, wishes: Option<&[Wish]>) -> Preferred {
-    match (mechanism, wishes) {
-        (Mechanism::UniformPrice { policy, ties }, Some(wishes)) => {
-            clear_with_wishes(book, policy, ties, wishes)
-        }
-        _ => {
-            let outcome = clear(book, mechanism);
-            Preferred {
-                because: vec![Because::Merit; outcome.trades.len()],
-                outcome,
-                green_premium: Price::ZERO,
-                cost: Cost::default(),
-            }
-        }
+    match wishes {
+        Some(wishes) => clear_with_wishes(book, mechanism, wishes),
+        None => Preferred::without(clear(book, mechanism)),
     }
 }
 
 impl Preferred {
+    /// A clearing in which nobody's wish counted.
+    pub(crate) fn without(outcome: Outcome) -> Self {
+        Preferred {
+            because: vec![Because::Merit; outcome.trades.len()],
+            outcome,
+            green_premium: Price::ZERO,
+            cost: Cost::default(),
+        }
+    }
+
     /// Energy of the trades that were made for one reason.
     #[must_use]
     pub fn energy_wh(&self, because: Because) -> i64 {

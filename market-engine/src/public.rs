@@ -238,10 +238,9 @@ pub fn rerun(text: &str) -> Result<Rerun, PublicBookError> {
         people,
         said,
     } = Published::read(text)?;
-    let wishes = match (&said.wishes, mechanism) {
-        (Some(_), Mechanism::UniformPrice { .. }) => Some(read_wishes(&said, &book, &people)?),
-        _ => None,
-    };
+    let has_wishes = said.wishes.is_some();
+    let wishes = has_wishes.then(|| read_wishes(&said, &book, &people));
+    let wishes = wishes.transpose()?;
     let preferred = cleared(&book, mechanism, wishes.as_deref());
     let wished = (wishes.as_deref(), &preferred);
     let written = write(interval, mechanism, &book, &people, wished);

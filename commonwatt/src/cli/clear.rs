@@ -18,7 +18,8 @@ use super::{CliError, Format, print_data};
     Columns: id,participant,side,energy_wh,limit_price   (side: bid or offer; price in token per kWh)\n\
     Columns for wishes, none needed: partners (participants, most wanted first, `;` between them), feeder,\n\
     green (true for an offer of green energy), green_premium (what a bid pays on top for it at most).\n\
-    They need uniform-price; --compare passes them over."
+    uniform-price and pay-as-bid heed all of them, trade-reduction, huang and vcg partners and feeder, continuous\n\
+    and muda none; --compare passes them over."
 )]
 pub(super) struct Args {
     /// Orders as CSV or JSON (by the file's ending); arrival order is file order.

@@ -33,11 +33,7 @@ impl Auction for PayAsBid {
         let mut plan = Plan::new(book, ties);
         let welfare_max = plan.serve_best();
         let trades = matching::trades(&plan, |bid, offer| {
-            let price = match price {
-                PairPrice::Bid => book.get(bid).limit,
-                PairPrice::Offer => book.get(offer).limit,
-                PairPrice::Mid => book.get(offer).limit.midpoint_floor(book.get(bid).limit),
-            };
+            let price = price.of(book.get(bid).limit, book.get(offer).limit);
             (price, price)
         });
         Decision {

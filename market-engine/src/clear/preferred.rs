@@ -1,4 +1,4 @@
-//! Clears a book by price, then lets wishes decide who trades with whom; `preference.rs` has the rules.
+//! Clears a book by its mechanism, then lets wishes decide who trades with whom; `preference.rs` has the rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,40 +7,73 @@ use domain::order::Side;
 
 use super::matching::{self, Loads};
 use super::merit::Plan;
-use super::{Match, Mechanism, Outcome, PricePolicy, Ties, at, clear};
+use super::{Match, Mechanism, Outcome, Ties, at, clear};
 use crate::book::{Book, Entry, slot};
 use crate::explain::Reason;
-use crate::preference::{Because, Cost, Preferred, Wish};
+use crate::preference::{Because, Cost, Heeded, Preferred, Wish};
 
-/// Clears a book by one price and with the orders' wishes, one for each order.
+/// Clears a book with the orders' wishes, one for each order, as far as the mechanism heeds them.
 ///
 /// # Panics
 /// A promise of `preference.rs` is broken, or there are not as many wishes as orders.
 #[must_use]
-pub fn clear_with_wishes(
-    book: &Book,
-    policy: PricePolicy,
-    ties: Ties,
-    wishes: &[Wish],
-) -> Preferred {
+pub fn clear_with_wishes(book: &Book, mechanism: Mechanism, wishes: &[Wish]) -> Preferred {
     assert_eq!(book.entries().len(), wishes.len(), "each order has a wish");
-    let mechanism = Mechanism::UniformPrice { policy, ties };
+    let heeded = Heeded::by(mechanism);
     let plain = clear(book, mechanism);
-    let mut pairing = Pairing::new(book, ties, wishes, &plain);
+    if heeded == Heeded::Nothing {
+        return Preferred::without(plain);
+    }
+    let mut pairing = Pairing::new(book, mechanism.ties(), wishes, &plain);
+    let mut green_premium = Price::ZERO;
     pairing.partners();
-    pairing.green();
-    let green_premium = pairing.scarce_premium();
+    if heeded == Heeded::All {
+        pairing.green();
+        green_premium = pairing.scarce_premium();
+    }
     pairing.feeders();
     let mut trades = pairing.finish();
+    let mut cost = Cost::default();
+    let prices = prices(book, mechanism, &plain);
     for (trade, _) in &mut trades {
         let premium = premium_of(wishes, trade.bid, trade.offer).min(green_premium);
-        let price = raised(plain.price.unwrap_or_default(), premium);
-        (trade.buyer_price, trade.seller_price) = (price, price);
+        let (buyer_price, seller_price) = prices(trade.bid, trade.offer);
+        trade.buyer_price = raised(buyer_price, premium);
+        trade.seller_price = raised(seller_price, premium);
+        cost.premiums +=
+            worth(trade.buyer_price, trade.energy_wh) - worth(buyer_price, trade.energy_wh);
     }
-    trades.extend(more_green(book, mechanism, wishes, &plain));
-    let preferred = put_together(book, plain.clone(), trades, green_premium);
+    if heeded == Heeded::All {
+        trades.extend(more_green(book, mechanism, wishes, &plain));
+    }
+    let preferred = put_together(book, &plain, trades, green_premium, cost);
     assert_promises(book, wishes, &plain, &preferred);
     preferred
+}
+
+/// What the buyer of a bid pays and the seller of an offer receives before any premium. But for
+/// `pay-as-bid` it is the same whoever meets whom.
+fn prices(
+    book: &Book,
+    mechanism: Mechanism,
+    plain: &Outcome,
+) -> impl Fn(u32, u32) -> (Price, Price) {
+    let mut of = vec![Price::ZERO; book.entries().len()];
+    for trade in &plain.trades {
+        of[slot(trade.bid)] = trade.buyer_price;
+        of[slot(trade.offer)] = trade.seller_price;
+    }
+    move |bid, offer| match mechanism {
+        Mechanism::PayAsBid { price, .. } => {
+            let price = price.of(book.get(bid).limit, book.get(offer).limit);
+            (price, price)
+        }
+        _ => (of[slot(bid)], of[slot(offer)]),
+    }
+}
+
+fn worth(price: Price, energy_wh: i64) -> i128 {
+    i128::from(price.micro_per_kwh()) * i128::from(energy_wh)
 }
 
 /// What a bid would pay on top for an offer's energy.
@@ -263,34 +296,34 @@ fn more_green(
 
 fn put_together(
     book: &Book,
-    plain: Outcome,
+    plain: &Outcome,
     trades: Vec<(Match, Because)>,
     green_premium: Price,
+    mut cost: Cost,
 ) -> Preferred {
-    let mut outcome = plain;
-    let mut cost = Cost::default();
+    let mut outcome = plain.clone();
     let mut changes: BTreeMap<u32, i128> = BTreeMap::new();
-    let worth = |price: Price, wh: i64| i128::from(price.micro_per_kwh()) * i128::from(wh);
+    let mut change = |order: u32, by: i128| {
+        *changes.entry(book.get(order).participant).or_default() += by;
+    };
+    for trade in &plain.trades {
+        change(trade.bid, worth(trade.buyer_price, trade.energy_wh));
+        change(trade.offer, -worth(trade.seller_price, trade.energy_wh));
+    }
     for (trade, because) in &trades {
-        let (bid, offer, wh) = (book.get(trade.bid), book.get(trade.offer), trade.energy_wh);
-        let paid = worth(trade.buyer_price, wh);
-        let (buyer, seller) = if *because == Because::MoreGreen {
-            (worth(bid.limit, wh) - paid, paid - worth(offer.limit, wh))
-        } else {
-            let premium = paid - worth(outcome.price.unwrap_or_default(), wh);
-            cost.premiums += premium;
-            (-premium, premium)
-        };
-        *changes.entry(bid.participant).or_default() += buyer;
-        *changes.entry(offer.participant).or_default() += seller;
-        cost.welfare -= buyer + seller;
+        let wh = trade.energy_wh;
+        change(trade.bid, -worth(trade.buyer_price, wh));
+        change(trade.offer, worth(trade.seller_price, wh));
         if *because == Because::MoreGreen {
+            change(trade.bid, worth(book.get(trade.bid).limit, wh));
+            change(trade.offer, -worth(book.get(trade.offer).limit, wh));
             outcome.volume_wh += wh;
             served_for_green(book, &mut outcome, trade);
         }
     }
-    outcome.welfare -= cost.welfare;
     cost.changes = changes.into_iter().filter(|(_, c)| *c != 0).collect();
+    cost.welfare = -cost.changes.iter().map(|(_, c)| c).sum::<i128>();
+    outcome.welfare -= cost.welfare;
     let (trades, because) = trades.into_iter().unzip();
     outcome.trades = trades;
     Preferred {
@@ -323,7 +356,7 @@ fn served_for_green(book: &Book, outcome: &mut Outcome, trade: &Match) {
 fn assert_promises(book: &Book, wishes: &[Wish], plain: &Outcome, preferred: &Preferred) {
     let outcome = &preferred.outcome;
     let (mut traded, mut plainly) = (vec![0_i64; wishes.len()], vec![0_i64; wishes.len()]);
-    let mut pairs = BTreeSet::new();
+    let (mut pairs, mut surplus) = (BTreeSet::new(), 0_i128);
     for (trade, because) in outcome.trades.iter().zip(&preferred.because) {
         let (bid, offer) = (book.get(trade.bid), book.get(trade.offer));
         let most = raised(bid.limit, premium_of(wishes, trade.bid, trade.offer));
@@ -333,15 +366,15 @@ fn assert_promises(book: &Book, wishes: &[Wish], plain: &Outcome, preferred: &Pr
             "a participant traded with itself"
         );
         assert!(
-            offer.limit <= trade.seller_price
-                && trade.seller_price == trade.buyer_price
-                && trade.buyer_price <= most,
+            offer.limit <= trade.seller_price && trade.buyer_price <= most,
             "a price beyond a limit"
         );
         assert!(
             pairs.insert((trade.bid, trade.offer)),
             "two orders met twice"
         );
+        surplus += worth(trade.buyer_price, trade.energy_wh);
+        surplus -= worth(trade.seller_price, trade.energy_wh);
         for order in [trade.bid, trade.offer] {
             traded[slot(order)] += trade.energy_wh;
             if *because != Because::MoreGreen {
@@ -349,6 +382,7 @@ fn assert_promises(book: &Book, wishes: &[Wish], plain: &Outcome, preferred: &Pr
             }
         }
     }
+    assert_eq!(surplus, plain.surplus, "wishes kept or created money");
     let fills = outcome.orders.iter().zip(&plain.orders);
     for (order, (fill, before)) in (0_u32..).zip(fills) {
         assert!(
@@ -360,9 +394,14 @@ fn assert_promises(book: &Book, wishes: &[Wish], plain: &Outcome, preferred: &Pr
             "an order is over-filled"
         );
     }
-    let changes: i128 = preferred.cost.changes.iter().map(|(_, c)| c).sum();
+    let extra = outcome.trades.iter().zip(&preferred.because);
+    let extra = extra.filter(|(_, because)| **because == Because::MoreGreen);
+    let gain = |t: &Match| {
+        worth(book.get(t.bid).limit, t.energy_wh) - worth(book.get(t.offer).limit, t.energy_wh)
+    };
     assert_eq!(
-        changes, -preferred.cost.welfare,
+        extra.map(|(trade, _)| gain(trade)).sum::<i128>(),
+        -preferred.cost.welfare,
         "what one pays another gets"
     );
 }

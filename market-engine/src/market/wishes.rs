@@ -7,10 +7,10 @@ use domain::order::Side;
 
 use super::Placed;
 use crate::clear::Mechanism;
-use crate::preference::Wish;
+use crate::preference::{Heeded, Wish};
 
-/// One wish for each order; none where nobody wishes anything, or where the mechanism has no one price beside which
-/// wishes could decide. A partner without an order in the book cannot be met. Feeders are looked at only where
+/// One wish for each order; none where nobody wishes anything, or where the mechanism heeds none.
+/// A partner without an order in the book cannot be met. Feeders are looked at only where
 /// somebody wishes energy of its own.
 pub(super) fn wishes(
     orders: &[&Placed],
@@ -18,8 +18,9 @@ pub(super) fn wishes(
     numbers: &BTreeMap<&ParticipantId, u32>,
     feeders: &BTreeMap<ParticipantId, u32>,
 ) -> Option<Vec<Wish>> {
+    let heeded = Heeded::by(mechanism);
     let wished = |placed: &&Placed| !placed.order.preference.is_none();
-    if !orders.iter().any(wished) || !matches!(mechanism, Mechanism::UniformPrice { .. }) {
+    if !orders.iter().any(wished) || heeded == Heeded::Nothing {
         return None;
     }
     let local = |placed: &&Placed| placed.order.preference.same_feeder;

@@ -5,14 +5,18 @@ use std::collections::BTreeSet;
 use domain::money::Price;
 use domain::order::Side;
 use market_engine::book::{Book, Entry};
-use market_engine::clear::{Mechanism, PricePolicy, Ties, clear, clear_with_wishes};
+use market_engine::clear::{Mechanism, PairPrice, PricePolicy, Ties, clear, clear_with_wishes};
 use market_engine::file::{Format, clear_file};
 use market_engine::preference::{Because, PARTNERS_MAX, Wish};
 use proptest::prelude::*;
 
 /// Clears CSV and compares `bid offer Wh price why` of each trade, then the summary's lines on wishes.
 fn check(csv: &str, trades: &[&str], preferences: &str) {
-    let output = clear_file(csv.as_bytes(), Format::Csv, Mechanism::default()).unwrap();
+    check_by(Mechanism::default(), csv, trades, preferences);
+}
+
+fn check_by(mechanism: Mechanism, csv: &str, trades: &[&str], preferences: &str) {
+    let output = clear_file(csv.as_bytes(), Format::Csv, mechanism).unwrap();
     let json: serde_json::Value = serde_json::from_str(&output.to_json().unwrap()).unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let got: Vec<String> = json["trades"]
@@ -150,6 +154,27 @@ fn a_premium_reaches_green_offers_above_the_price_and_the_cost_is_told() {
 }
 
 #[test]
+fn under_pay_as_bid_a_wished_partner_moves_money_among_the_served_and_it_is_told() {
+    let csv = format!(
+        "{HEAD}b1,ann,bid,300,0.30,dora,,,\n\
+         b2,ben,bid,300,0.28,,,,\n\
+         o1,carl,offer,300,0.10,,,,\n\
+         o2,dora,offer,300,0.12,,,,\n"
+    );
+    // Without the wish both pairs meet at 0.20; each cent is 0.003 token for 300 Wh.
+    check_by(
+        Mechanism::PayAsBid {
+            price: PairPrice::Mid,
+            ties: Ties::ProRata,
+        },
+        &csv,
+        &["b1 o2 300 0.210000 partner", "b2 o1 300 0.190000 merit"],
+        "premium 0.000000 cost 0.000000000 changes [ann -0.003000000, ben 0.003000000, \
+         carl -0.003000000, dora 0.003000000]",
+    );
+}
+
+#[test]
 fn json_says_the_same_as_csv_and_no_wish_changes_nothing() {
     let csv = format!(
         "{HEAD}b1,ann,bid,300,0.30,dora;carl,north,,0.02\no1,dora,offer,300,0.10,,,true,\n"
@@ -199,12 +224,26 @@ fn a_wrong_wish_is_refused_with_its_place() {
         error.to_string().contains("the column `feeder` twice"),
         "{error}"
     );
-    let csv = format!("{HEAD}b,a,bid,1,0.1,x,,,\n");
-    let error = clear_file(csv.as_bytes(), Format::Csv, Mechanism::Continuous).unwrap_err();
-    assert!(
-        error.to_string().contains("which continuous cannot heed"),
-        "{error}"
-    );
+}
+
+#[test]
+fn a_wish_that_the_mechanism_cannot_heed_is_refused_and_it_is_said_why() {
+    let ties = Ties::ProRata;
+    let partner = format!("{HEAD}b,a,bid,1,0.1,x,,,\n");
+    let premium = format!("{HEAD}b,a,bid,1,0.1,,,,0.01\n");
+    let cleared = |csv: &str, mechanism| clear_file(csv.as_bytes(), Format::Csv, mechanism);
+    for (csv, mechanism, why) in [
+        (&partner, Mechanism::Continuous, "as they arrive"),
+        (&partner, Mechanism::Muda { seed: 1 }, "by lot"),
+        (&premium, Mechanism::TradeReduction { ties }, "own words"),
+        (&premium, Mechanism::Huang { ties }, "own words"),
+        (&premium, Mechanism::Vcg { ties }, "own words"),
+    ] {
+        let error = cleared(csv, mechanism).unwrap_err().to_string();
+        let expect = format!("which {} cannot heed: ", mechanism.name());
+        assert!(error.contains(&expect) && error.contains(why), "{error}");
+    }
+    assert!(cleared(&partner, Mechanism::TradeReduction { ties }).is_ok());
 }
 
 type Line = ((bool, i64, i64, u32), Vec<u32>, Option<u32>, bool, i64);
@@ -252,6 +291,21 @@ const POLICIES: [PricePolicy; 3] = [
     },
 ];
 
+/// Each mechanism that heeds wishes.
+fn heeding() -> [Mechanism; 7] {
+    let ties = Ties::ProRata;
+    let pay_as_bid = |price| Mechanism::PayAsBid { price, ties };
+    [
+        Mechanism::default(),
+        pay_as_bid(PairPrice::Bid),
+        pay_as_bid(PairPrice::Offer),
+        pay_as_bid(PairPrice::Mid),
+        Mechanism::TradeReduction { ties },
+        Mechanism::Huang { ties },
+        Mechanism::Vcg { ties },
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
@@ -262,7 +316,7 @@ proptest! {
         let slot = |index: u32| usize::try_from(index).unwrap();
         for (policy, ties) in POLICIES.into_iter().zip([Ties::ProRata, Ties::Time, Ties::Lottery { seed: 7 }]) {
             let plain = clear(&book, Mechanism::UniformPrice { policy, ties });
-            let wished = clear_with_wishes(&book, policy, ties, &wishes);
+            let wished = clear_with_wishes(&book, Mechanism::UniformPrice { policy, ties }, &wishes);
             prop_assert_eq!(wished.outcome.price, plain.price);
             let price = plain.price.unwrap_or_default().micro_per_kwh();
             let mut served = [BTreeSet::new(), BTreeSet::new()];
@@ -306,9 +360,41 @@ proptest! {
         let (book, wishes) = book_and_wishes(&lines);
         let none = vec![Wish::default(); wishes.len()];
         let mechanism = Mechanism::default();
-        let wished = clear_with_wishes(&book, PricePolicy::WalrasMid, Ties::ProRata, &none);
+        let wished = clear_with_wishes(&book, mechanism, &none);
         prop_assert_eq!(wished.outcome, clear(&book, mechanism));
         prop_assert!(wished.because.iter().all(|b| *b == Because::Merit));
+    }
+
+    /// Beside what `clear_with_wishes` asserts itself: that fills stay and no limit is passed.
+    #[test]
+    fn whom_one_meets_costs_nothing_where_no_price_hangs_on_it(lines in lines()) {
+        let (book, wishes) = book_and_wishes(&lines);
+        let entries = book.entries();
+        for mechanism in heeding() {
+            let plain = clear(&book, mechanism);
+            let wished = clear_with_wishes(&book, mechanism, &wishes);
+            prop_assert_eq!(wished.outcome.surplus, plain.surplus);
+            prop_assert_eq!(wished.outcome.welfare, plain.welfare - wished.cost.welfare);
+            let asks_or_sells_green = |who: u32| (0..entries.len()).any(|i| {
+                let wish = &wishes[i];
+                entries[i].participant == who && (wish.green || wish.green_premium > Price::ZERO)
+            });
+            let is_on = |who: u32, side: Side| entries.iter().any(|e| e.participant == who && e.side == side);
+            for (who, change) in &wished.cost.changes {
+                let at_own_limit = match mechanism {
+                    Mechanism::PayAsBid { price: PairPrice::Bid, .. } => !is_on(*who, Side::Offer),
+                    Mechanism::PayAsBid { price: PairPrice::Offer, .. } => !is_on(*who, Side::Bid),
+                    Mechanism::PayAsBid { price: PairPrice::Mid, .. } => false,
+                    _ => true,
+                };
+                prop_assert!(!at_own_limit || asks_or_sells_green(*who), "{} has {} more", who, change);
+            }
+            if !matches!(mechanism, Mechanism::UniformPrice { .. } | Mechanism::PayAsBid { .. }) {
+                prop_assert!(wished.cost.changes.is_empty() && wished.cost.premiums == 0);
+                let paid = |because: &Because| matches!(because, Because::Green | Because::MoreGreen);
+                prop_assert!(!wished.because.iter().any(paid));
+            }
+        }
     }
 
     /// Nobody who is served trades by merit while a partner that it named still trades by merit, too,
@@ -323,17 +409,20 @@ proptest! {
             })
             .collect();
         let (book, wishes) = book_and_wishes(&one_sided);
-        let wished = clear_with_wishes(&book, PricePolicy::WalrasMid, Ties::ProRata, &wishes);
-        let all = wished.outcome.trades.iter().zip(&wished.because);
-        let merit: Vec<_> = all.filter(|(_, b)| **b == Because::Merit).map(|(t, _)| t).collect();
         let (entries, slot) = (book.entries(), |i: u32| usize::try_from(i).unwrap());
-        for bid in merit.iter().map(|t| slot(t.bid)) {
-            for offer in merit.iter().map(|t| slot(t.offer)) {
-                let named = wishes[bid].partners.contains(&entries[offer].participant)
-                    || wishes[offer].partners.contains(&entries[bid].participant);
-                prop_assert!(!named, "order {} and {} would rather have met", bid, offer);
-                let neighbours = wishes[bid].feeder.is_some() && wishes[bid].feeder == wishes[offer].feeder;
-                prop_assert!(!neighbours, "order {} and {} are on one feeder", bid, offer);
+        for mechanism in heeding() {
+            let wished = clear_with_wishes(&book, mechanism, &wishes);
+            let all = wished.outcome.trades.iter().zip(&wished.because);
+            let merit: Vec<_> = all.filter(|(_, b)| **b == Because::Merit).map(|(t, _)| t).collect();
+            for bid in merit.iter().map(|t| slot(t.bid)) {
+                for offer in merit.iter().map(|t| slot(t.offer)) {
+                    let named = wishes[bid].partners.contains(&entries[offer].participant)
+                        || wishes[offer].partners.contains(&entries[bid].participant);
+                    prop_assert!(!named, "order {} and {} would rather have met", bid, offer);
+                    let feeders = (wishes[bid].feeder, wishes[offer].feeder);
+                    let neighbours = feeders.0.is_some() && feeders.0 == feeders.1;
+                    prop_assert!(!neighbours, "order {} and {} are on one feeder", bid, offer);
+                }
             }
         }
     }
