@@ -22,7 +22,7 @@ use crate::profile::{EnergySource, Link, Profile, ProfileError, Transport};
 use crate::time_source;
 use crate::toml_file::{TomlError, parse, wrong_value};
 pub use home::HomeMqttConfig;
-pub use mqtt::{MqttConfig, TlsConfig, is_this_computer, usual_port};
+pub use mqtt::{HALF_A_CERTIFICATE, MqttConfig, TlsConfig, is_this_computer, usual_port};
 
 /// Most devices behind one gateway.
 pub const DEVICES_MAX: usize = 1024;

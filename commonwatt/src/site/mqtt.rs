@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use meter_gateway::config::{is_this_computer, usual_port};
+use meter_gateway::config::{HALF_A_CERTIFICATE, TlsConfig, is_this_computer, usual_port};
 use runtime::mqtt::MqttOptions;
-use runtime::tls::{ClientFiles, ClientTls, OwnCertificate, ServerFiles};
+use runtime::tls::{ClientTls, OwnCertificate, ServerFiles};
 use serde::{Deserialize, Serialize};
 
 /// Where gateways and platform meet.
@@ -111,21 +111,7 @@ pub(crate) struct OtherBroker {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     allow_plaintext: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<ClientTlsFile>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClientTlsFile {
-    /// PEM file of the authorities that are believed, instead of the system's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_file: Option<PathBuf>,
-    /// PEM file of the platform's certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_cert_file: Option<PathBuf>,
-    /// PEM file of its private key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_key_file: Option<PathBuf>,
+    tls: Option<TlsConfig>,
 }
 
 impl Mqtt {
@@ -150,14 +136,10 @@ impl Mqtt {
                 })
                 .collect(),
             Mqtt::Other(broker) => {
-                let own = broker.tls.iter_mut().flat_map(|tls| {
-                    [
-                        &mut tls.ca_file,
-                        &mut tls.client_cert_file,
-                        &mut tls.client_key_file,
-                    ]
-                });
-                own.chain([&mut broker.password_file]).flatten().collect()
+                if let Some(tls) = &mut broker.tls {
+                    tls.resolve(folder);
+                }
+                broker.password_file.iter_mut().collect()
             }
         };
         for path in paths {
@@ -208,8 +190,8 @@ impl OwnBroker {
 impl OtherBroker {
     fn check(&self) -> anyhow::Result<()> {
         let tls = self.tls.as_ref();
-        if tls.is_some_and(|tls| tls.client_cert_file.is_some() != tls.client_key_file.is_some()) {
-            bail!("mqtt.broker.tls: client_cert_file and client_key_file belong together");
+        if tls.is_some_and(TlsConfig::has_half_a_certificate) {
+            bail!("mqtt.broker.tls: {HALF_A_CERTIFICATE}");
         }
         let has_certificate = tls.is_some_and(|tls| tls.client_cert_file.is_some());
         let has_password = self.password_file.is_some();
@@ -252,20 +234,9 @@ impl OtherBroker {
                 text.with_context(|| format!("mqtt.broker.password_file {}", path.display()))?;
             anyhow::Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
-        let files = self.tls.as_ref().map(|tls| ClientFiles {
-            ca_file: tls.ca_file.clone(),
-            own: tls
-                .client_cert_file
-                .clone()
-                .zip(tls.client_key_file.clone())
-                .map(|(cert_file, key_file)| OwnCertificate {
-                    cert_file,
-                    key_file,
-                }),
-            server_name: None,
-        });
-        let tls = files
-            .map(|files| ClientTls::open(&files, &self.host))
+        let tls = self.tls.as_ref();
+        let tls = tls
+            .map(|tls| ClientTls::open(&tls.files(), &self.host))
             .transpose();
         Ok(MqttOptions {
             host: self.host.clone(),

@@ -69,11 +69,11 @@ pub struct TlsConfig {
 }
 
 /// What is wrong where [`TlsConfig::has_half_a_certificate`].
-pub(super) const HALF_A_CERTIFICATE: &str = "client_cert_file and client_key_file belong together";
+pub const HALF_A_CERTIFICATE: &str = "client_cert_file and client_key_file belong together";
 
 impl TlsConfig {
     /// Makes paths relative to where the file lies.
-    pub(super) fn resolve(&mut self, folder: &Path) {
+    pub fn resolve(&mut self, folder: &Path) {
         let paths = [
             &mut self.ca_file,
             &mut self.client_cert_file,
@@ -85,7 +85,8 @@ impl TlsConfig {
     }
 
     /// Whether there is a certificate without its key, or a key without its certificate.
-    pub(super) fn has_half_a_certificate(&self) -> bool {
+    #[must_use]
+    pub fn has_half_a_certificate(&self) -> bool {
         self.client_cert_file.is_some() != self.client_key_file.is_some()
     }
 
