@@ -57,9 +57,9 @@ pub use charger_records::{
     CHARGER_RECORDS_PER_DAY_MAX, Kept, charger_records, keep_charger_record,
 };
 pub use charging::{
-    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_event, charging_hold, charging_late,
-    charging_list, charging_newest, charging_open, charging_rates_anew, charging_readings,
-    charging_session, charging_settle, charging_unfinished,
+    COMMUNITY_OWNER, SESSIONS_MAX, StoredSession, charging_alone, charging_event, charging_hold,
+    charging_late, charging_list, charging_newest, charging_open, charging_rates_anew,
+    charging_readings, charging_session, charging_settle, charging_unfinished,
 };
 pub use contract::contract;
 pub use error::ServiceError;

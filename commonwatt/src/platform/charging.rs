@@ -252,7 +252,10 @@ pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> 
     let stations = running.values().map(|one| &one.promise.quote.station);
     let stations: Vec<String> = stations.cloned().collect();
     entry::close_again(shared, &stations, now).await;
-    plan::end_again(shared, &stations, now).await?;
+    if let Err(error) = plan::end_again(shared, &stations, now).await {
+        tracing::error!("not every station knows that its session is over: {error:#}");
+        failed = true;
+    }
     correct::rate_anew(shared, |name| running.contains_key(name), now).await?;
     anyhow::ensure!(!failed, "not every charging session went on");
     Ok(())
@@ -260,12 +263,10 @@ pub(super) async fn beat(shared: &Shared, now: Timestamp) -> anyhow::Result<()> 
 
 async fn advance(shared: &Shared, mut one: Running, now: Timestamp) -> anyhow::Result<Running> {
     let was_running = is_running(&one);
-    let mut tx = shared.db.begin().await?;
-    for (at, event) in metered(shared, &one).await? {
-        step(&mut tx, shared, &mut one, at, event).await?;
-    }
     let standing = plan::standing(shared, &one, now).await?;
     let left = entry::has_left(shared, &one).await?.then_some(Event::Stop);
+    let mut tx = shared.db.begin().await?;
+    read(&mut tx, shared, &mut one).await?;
     for event in plan::due(&one, now, standing).into_iter().chain(left) {
         step(&mut tx, shared, &mut one, now, event).await?;
     }
@@ -296,8 +297,22 @@ async fn tell(shared: &Shared, one: &mut Running, was_running: bool, now: Timest
     entry::tell(shared, one, now).await;
 }
 
+/// Takes in the readings that are new to a session. No other is stored before the transaction ends: one that is not seen
+/// here comes late, and is noted as such.
+async fn read(tx: &mut Tx, shared: &Shared, one: &mut Running) -> anyhow::Result<()> {
+    books::charging_alone(tx).await?;
+    for (at, event) in metered(shared, tx, one).await? {
+        step(tx, shared, one, at, event).await?;
+    }
+    Ok(())
+}
+
 /// The events of the readings that are new to a session.
-async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestamp, Event)>> {
+async fn metered(
+    shared: &Shared,
+    source: &mut impl Source,
+    one: &Running,
+) -> anyhow::Result<Vec<(Timestamp, Event)>> {
     let (mut last, mut started) = match (one.session.state(), one.session.readings()) {
         (State::Authorised, _) => (one.promise.quote.offered_at, None),
         (State::Active, Some([first, last])) => (last.0, Some((first.1, last.1))),
@@ -307,7 +322,7 @@ async fn metered(shared: &Shared, one: &Running) -> anyhow::Result<Vec<(Timestam
     let from = last.plus_s(-i64::from(shared.market.rules.interval_length_s));
     let mut events = Vec::new();
     let waits = plan::waits(one);
-    for (_, reading) in books::charging_readings(&mut &shared.db, &point, (from, END)).await? {
+    for (_, reading) in books::charging_readings(source, &point, (from, END)).await? {
         let (end, register) = (reading.interval.end(), import_end(&reading));
         let Some(register_wh) = register.filter(|_| end > last) else {
             continue;
@@ -507,9 +522,7 @@ pub(crate) async fn stop(
     let mut one = one.clone();
     let was_running = is_running(&one);
     let mut tx = shared.db.begin().await?;
-    for (at, event) in metered(shared, &one).await? {
-        step(&mut tx, shared, &mut one, at, event).await?;
-    }
+    read(&mut tx, shared, &mut one).await?;
     step(&mut tx, shared, &mut one, now, Event::Stop).await?;
     tx.commit().await?;
     tell(shared, &mut one, was_running, now).await;

@@ -444,7 +444,7 @@ const SINCE: &str = "SELECT digest, message FROM control_command WHERE taken_ms 
 
 /// How many set-points have a lease that runs and are not known to be held: refused, not shown by the device,
 /// or not confirmed in time. The newest command to a set-point counts, a battery's for what it has traded among them: one
-/// that does not follow costs its home a deviation.
+/// that does not follow costs its home a deviation. To be told the same again is no new time to do it.
 pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
     let since = now.plus_s(-LEASE_MAX_S).unix_ms();
     let rows: Vec<(Vec<u8>, Vec<u8>)> = db.fetch_all(SINCE, args![since]).await?;
@@ -452,50 +452,94 @@ pub(crate) async fn not_held(db: &Db, now: Timestamp) -> anyhow::Result<i64> {
     for (digest, bytes) in rows {
         let command = command_of(bytes)?;
         let place = place(&command);
-        let Act::Set { expires_at, .. } = command.act else {
+        let Act::Set {
+            value, expires_at, ..
+        } = command.act
+        else {
             newest.remove(&place);
             continue;
         };
         let said = Said {
-            digest,
-            issued_at: command.issued_at,
+            told: vec![(digest, command.issued_at)],
+            value,
+            since: command.issued_at,
             expires_at,
         };
-        let before = newest.remove(&place).map(|(_, last)| last);
-        newest.insert(place, (before, said));
+        let entry = match newest.remove(&place) {
+            Some((before, last)) if last.runs_on_into(&said) && last.value == said.value => {
+                (before, last.again(said))
+            }
+            Some((_, last)) => (Some(last), said),
+            None => (None, said),
+        };
+        newest.insert(place, entry);
     }
     // Whether a driver comes is not the device's to hold.
     newest.retain(|(_, _, set_point), _| *set_point != SetPoint::ChargerSession.word());
     let mut count = 0;
     for (before, last) in newest.into_values() {
-        let late = |said: &Said| now.ms_since(said.issued_at) >= CONFIRMED_WITHIN_S * 1000;
         if last.expires_at <= now {
             continue;
         }
+        let late = last.is_late(now);
         // A device that is told something else has as long again only where it did what it was told before.
-        let ran_on = |said: &Said| said.expires_at >= last.issued_at;
-        let judged = match late(&last) {
+        let judged = match late {
             true => Some(&last),
-            false => before.as_ref().filter(|said| late(said) && ran_on(said)),
+            false => (before.as_ref()).filter(|said| said.is_late(now) && said.runs_on_into(&last)),
         };
         let Some(judged) = judged else { continue };
-        let acks = acks(db, &judged.digest).await?;
         let confirmed = |ack: &Ack| matches!(ack.outcome, Outcome::Confirmed { .. });
-        let held = match late(&last) {
-            true => acks.last().is_some_and(confirmed),
-            // It has ended since, with the new word.
-            false => acks.iter().any(confirmed),
-        };
-        count += i64::from(!held);
+        let (mut held, mut silent) = (false, false);
+        for (digest, issued_at) in judged.told.iter().rev() {
+            let acks = acks(db, digest).await?;
+            let Some(newest) = acks.last() else {
+                silent |= now.ms_since(*issued_at) >= CONFIRMED_WITHIN_S * 1000;
+                continue;
+            };
+            // What was said before the last word has ended with it.
+            held = confirmed(newest) || (!late && acks.iter().any(confirmed));
+            break;
+        }
+        count += i64::from(!held || silent);
     }
     Ok(count)
 }
 
-/// A set-point that a device was told.
+/// A value that a device was told, once or again and again without a gap.
 struct Said {
-    digest: Vec<u8>,
-    issued_at: Timestamp,
+    /// The commands and when they were issued, oldest first.
+    told: Vec<(Vec<u8>, Timestamp)>,
+    value: i64,
+    /// When it was told first.
+    since: Timestamp,
+    /// Until when the last one holds.
     expires_at: Timestamp,
+}
+
+/// Of a value that was told again so often only the newest commands are asked for answers.
+const TOLD_MAX: usize = 32;
+
+impl Said {
+    fn is_late(&self, now: Timestamp) -> bool {
+        now.ms_since(self.since) >= CONFIRMED_WITHIN_S * 1000
+    }
+
+    fn runs_on_into(&self, next: &Said) -> bool {
+        next.told
+            .first()
+            .is_some_and(|(_, at)| self.expires_at >= *at)
+    }
+
+    fn again(mut self, next: Said) -> Said {
+        self.told.extend(next.told);
+        let rest = self.told.len().saturating_sub(TOLD_MAX);
+        self.told.drain(..rest);
+        Said {
+            told: self.told,
+            since: self.since,
+            ..next
+        }
+    }
 }
 
 /// Which set-point a command is about.

@@ -299,6 +299,14 @@ pub(super) async fn charging_came_late(
     Ok(())
 }
 
+/// Keeps everybody else from writing until the transaction ends.
+///
+/// # Errors
+/// The database failed.
+pub async fn charging_alone(tx: &mut Tx) -> Result<(), ServiceError> {
+    Ok(tx.exclusive(LOCK).await?)
+}
+
 /// Sessions of which a reading came late and that were not rated anew since, by name, those behind `after`.
 ///
 /// # Errors

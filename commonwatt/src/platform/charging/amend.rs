@@ -7,7 +7,7 @@ use settlement::charging::offer::{Plan, Replan, replan};
 use settlement::charging::session::{Event, Session, State};
 use settlement::service as books;
 
-use super::{PLAN_POWER_MAX_W, Running, Shared, metered, plan, step};
+use super::{PLAN_POWER_MAX_W, Running, Shared, plan, read, step};
 
 /// What a driver wants instead; what is not said stays.
 #[derive(Clone, Copy, Default, Debug)]
@@ -45,10 +45,9 @@ pub(crate) async fn change(
         return Ok(Amended::NotRunning);
     };
     let mut one = one.clone();
+    let (_, seq) = books::charging_changed(&shared.db, name).await?;
     let mut tx = shared.db.begin().await?;
-    for (at, event) in metered(shared, &one).await? {
-        step(&mut tx, shared, &mut one, at, event).await?;
-    }
+    read(&mut tx, shared, &mut one).await?;
     if !matches!(one.session.state(), State::Authorised | State::Active) {
         return Ok(Amended::NotRunning);
     }
@@ -56,7 +55,6 @@ pub(crate) async fn change(
         Ok(reconsidered) => reconsidered,
         Err(refused) => return Ok(refused),
     };
-    let (_, seq) = books::charging_changed(&shared.db, name).await?;
     if seq >= books::CORRECTIONS_MAX as u64 {
         return Ok(Amended::DoesNotFit(
             "a session is changed at most 64 times.".to_owned(),

@@ -1,15 +1,18 @@
 //! What is corrected of a session that was paid: by the operator's word, and by itself when a reading came late.
 
+use std::collections::BTreeSet;
+
 use domain::money::Money;
 use domain::reading::Reading;
-use domain::time::Timestamp;
+use domain::time::{Interval, Timestamp};
 use runtime::db::Tx;
+use settlement::charging::rate::Bill;
 use settlement::charging::session::{Event, Session, State};
 use settlement::charging::split::Credit;
-use settlement::charging::terms::Terms;
+use settlement::charging::terms::{Quote, Terms};
 use settlement::service as books;
 
-use super::{Shared, find, import_end, plan, readings_of, replayed};
+use super::{Running, Shared, find, import_end, readings_of, replayed};
 
 /// Why a session is corrected that nobody has asked to correct.
 const CAME_LATE: &str = "A reading of the meter came late.";
@@ -36,8 +39,11 @@ pub(crate) async fn correct(
 ) -> anyhow::Result<Corrected> {
     // Nobody else books a correction meanwhile.
     let _running = shared.charging.running.lock().await;
+    let Some(payment) = payment(shared, name).await? else {
+        return Ok(Corrected::Nothing);
+    };
     let mut tx = shared.db.begin().await?;
-    let corrected = book(&mut tx, shared, name, wanted, now).await?;
+    let corrected = book(&mut tx, &payment, wanted, now).await?;
     tx.commit().await?;
     Ok(corrected)
 }
@@ -65,9 +71,13 @@ pub(super) async fn rate_anew(
 }
 
 async fn rate_one_anew(shared: &Shared, name: &str, now: Timestamp) -> anyhow::Result<()> {
+    let payment = payment(shared, name).await?;
     let mut tx = shared.db.begin().await?;
     books::charging_rates_anew(&mut tx, name).await?;
-    let corrected = book(&mut tx, shared, name, (None, CAME_LATE), now).await?;
+    let corrected = match &payment {
+        Some(payment) => book(&mut tx, payment, (None, CAME_LATE), now).await?,
+        None => Corrected::Nothing,
+    };
     tx.commit().await?;
     if matches!(corrected, Corrected::TooOften) {
         tracing::warn!(
@@ -78,33 +88,60 @@ async fn rate_one_anew(shared: &Shared, name: &str, now: Timestamp) -> anyhow::R
     Ok(())
 }
 
-/// Books a correction. Nothing is collected after the end: what was paid only ever becomes less.
-async fn book(
-    tx: &mut Tx,
-    shared: &Shared,
-    name: &str,
-    (total, reason): (Option<Money>, &str),
-    now: Timestamp,
-) -> anyhow::Result<Corrected> {
+/// A session that was paid, with what was corrected of it. Nothing of it changes but by a correction.
+struct Payment {
+    one: Running,
+    events: Vec<(Timestamp, Event)>,
+    /// As it was offered, before any change.
+    first: Quote,
+    bill: Bill,
+    credits: Vec<Credit>,
+}
+
+/// What was paid for a session; nothing where there is no such session, or nothing was paid in it. Read before anything is
+/// written, so that nobody waits for a connection while it keeps others from writing.
+async fn payment(shared: &Shared, name: &str) -> anyhow::Result<Option<Payment>> {
     let Some(stored) = books::charging_session(&shared.db, name).await? else {
-        return Ok(Corrected::Nothing);
+        return Ok(None);
     };
     let events = stored.events.clone();
     let first = stored.promise.quote.clone();
     let one = replayed(stored)?;
     let paid = matches!(one.session.state(), State::Closed(_)) && one.session.debt() == Money::ZERO;
-    let Some(bill) = one
+    let bill = one
         .session
         .bill()
-        .filter(|bill| paid && bill.total > Money::ZERO)
-    else {
-        return Ok(Corrected::Nothing);
+        .filter(|bill| paid && bill.total > Money::ZERO);
+    let Some(bill) = bill.cloned() else {
+        return Ok(None);
     };
-    let before = books::charging_credits(&shared.db, name).await?;
-    if before.len() >= books::CORRECTIONS_MAX {
+    Ok(Some(Payment {
+        credits: books::charging_credits(&shared.db, name).await?,
+        one,
+        events,
+        first,
+        bill,
+    }))
+}
+
+/// Books a correction. Nothing is collected after the end: what was paid only ever becomes less.
+async fn book(
+    tx: &mut Tx,
+    payment: &Payment,
+    (total, reason): (Option<Money>, &str),
+    now: Timestamp,
+) -> anyhow::Result<Corrected> {
+    let Payment {
+        one,
+        events,
+        first,
+        bill,
+        credits,
+    } = payment;
+    if credits.len() >= books::CORRECTIONS_MAX {
         return Ok(Corrected::TooOften);
     }
-    let (stands, tax) = before
+    let (stands, tax) = credits
         .iter()
         .fold((bill.total, bill.tax), |(_, tax), credit| {
             let tax = tax.nano().saturating_sub(credit.tax_nano);
@@ -116,56 +153,86 @@ async fn book(
     let new_total = match total {
         Some(total) => total,
         None => {
-            let readings = readings_of(tx, &one).await?;
-            rerated(Terms::new(first)?, &events, &readings, |at| {
-                plan::waits_at(&one, at)
-            })?
+            let readings = readings_of(tx, one).await?;
+            let register = |r: &Reading| Some((r.interval, import_end(r)?));
+            let readings: Vec<_> = readings.iter().filter_map(register).collect();
+            rerated(Terms::new(first.clone())?, events, &readings)?
         }
     };
     let Some(credit) = Credit::new(now, reason, (stands, tax), new_total)? else {
         return Ok(Corrected::NotLess(stands));
     };
-    books::charging_credit(tx, now, &one.promise, before.len() as u64, &credit).await?;
-    tracing::info!(session = name, refund = %credit.refund(), reason, "a session's payment is corrected");
+    books::charging_credit(tx, now, &one.promise, credits.len() as u64, &credit).await?;
+    let session = &one.promise.quote.session;
+    tracing::info!(session, refund = %credit.refund(), reason, "a session's payment is corrected");
     Ok(Corrected::Booked(credit))
 }
 
-/// What a session comes to when every reading that is in the books by now had come in time.
+/// What a session comes to when every reading that is in the books by now had come in time: its events once more in
+/// their order, with the readings that it had not seen before the first event that is not before them. A reading is the
+/// register at its interval's end, in Wh.
 fn rerated(
     terms: Terms,
     events: &[(Timestamp, Event)],
-    readings: &[Reading],
-    waits_at: impl Fn(Timestamp) -> bool,
+    readings: &[(Interval, i64)],
 ) -> anyhow::Result<Money> {
-    let mut session = Session::new(terms);
+    let read = |(at, event): &(Timestamp, Event)| {
+        matches!(event, Event::Started { .. } | Event::Reading { .. }).then_some(*at)
+    };
+    let seen: BTreeSet<Timestamp> = events.iter().filter_map(read).collect();
     let mut late = readings
         .iter()
-        .filter_map(|r| Some((r.interval, import_end(r)?)))
+        .filter(|(interval, _)| !seen.contains(&interval.end()))
         .peekable();
+    let mut session = Session::new(terms);
+    // Whether the next reading follows another one than when it was judged.
+    let mut follows_late = false;
     for (at, event) in events {
-        while let Some((interval, register_wh)) = late.next_if(|(i, _)| i.end() <= *at) {
+        while let Some(&(interval, register_wh)) = late.next_if(|(i, _)| i.end() <= *at) {
             let end = interval.end();
-            let [first, last] = match session.readings() {
-                Some(readings) if readings[1].0 < end => readings,
-                _ => continue,
-            };
-            // The event of this very reading knows whether the car was held back.
-            let known = events.iter().find_map(|(at, event)| match event {
-                Event::Reading { full, .. } if *at == end => Some(*full),
-                _ => None,
-            });
-            let still = register_wh == last.1 && last.1 > first.1;
-            let full = known.unwrap_or(still && !waits_at(interval.start()));
-            session.apply(end, Event::Reading { register_wh, full });
+            if session.readings().is_some_and(|[_, last]| last.0 < end) {
+                let full = is_full(&session, events, register_wh, end);
+                session.apply(end, Event::Reading { register_wh, full });
+                follows_late = true;
+            }
         }
-        if !matches!(event, Event::Reading { .. }) {
-            session.apply(*at, *event);
-        }
+        let event = match *event {
+            Event::Reading { register_wh, full } if follows_late => {
+                follows_late = false;
+                Event::Reading {
+                    register_wh,
+                    full: full || is_full(&session, events, register_wh, *at),
+                }
+            }
+            other => other,
+        };
+        session.apply(*at, event);
     }
     // With what is known now it may not have come to the end that it had, such as its ceiling: then as far as it was read.
     let so_far = session.bill_so_far()?;
     let bill = session.bill().or(so_far.as_ref());
     Ok(bill.map_or(Money::ZERO, |bill| bill.total))
+}
+
+/// Whether a reading after the session's last shows a car that asks for no power: it has taken something and takes nothing
+/// any more, though its plan does not let it wait.
+fn is_full(
+    session: &Session,
+    events: &[(Timestamp, Event)],
+    register_wh: i64,
+    end: Timestamp,
+) -> bool {
+    let Some([first, last]) = session.readings() else {
+        return false;
+    };
+    let middle = last.0.plus_ms(end.ms_since(last.0) / 2);
+    let plans = events.iter().filter(|(at, _)| *at <= middle);
+    let mut waits = plans.filter_map(|(_, event)| match event {
+        Event::PlanPause => Some(true),
+        Event::PlanResume => Some(false),
+        _ => None,
+    });
+    register_wh == last.1 && last.1 > first.1 && !waits.next_back().unwrap_or(false)
 }
 
 /// A session that has ended, with its corrections.
@@ -177,52 +244,4 @@ pub(crate) async fn credits(shared: &Shared, name: &str) -> anyhow::Result<Vec<C
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use domain::energy::Energy;
-    use domain::money::Price;
-    use domain::time::Interval;
-    use settlement::charging::terms::Quote;
-
-    #[test]
-    fn nothing_new_in_the_books_changes_no_bill() {
-        let first = Interval::new(1_782_000_000, 900).unwrap();
-        let terms = Terms::new(Quote {
-            session: "s".to_owned(),
-            station: "c".to_owned(),
-            currency: "EUR".to_owned(),
-            prices: vec![(first, Price::from_micro_per_kwh(300_000))],
-            start_fee: Money::ZERO,
-            time_per_hour: Money::ZERO,
-            parking_per_hour: Money::ZERO,
-            parking_grace_s: 0,
-            tax_ppm: 0,
-            energy: Energy::from_wh(9_000),
-            power_max_w: 11_000,
-            ceiling: Money::from_nano(9_000_000_000),
-            offered_at: first.start(),
-            valid_until: first.end(),
-            ready_by: first.offset(8).end(),
-        })
-        .unwrap();
-        let at = |n: i64| first.offset(n).start();
-        let reading = |register_wh| Event::Reading {
-            register_wh,
-            full: false,
-        };
-        let events = [
-            (at(0), Event::Accepted),
-            (at(0), Event::HoldPlaced),
-            (at(0), Event::Started { register_wh: 0 }),
-            (at(1), reading(1_000)),
-            (at(2), reading(2_000)),
-            (at(2), Event::Stop),
-            (at(2), Event::Captured),
-        ];
-        // The events' readings themselves are not in the books here: only what is there counts.
-        assert_eq!(
-            rerated(terms, &events, &[], |_| false).unwrap(),
-            Money::ZERO
-        );
-    }
-}
+mod tests;

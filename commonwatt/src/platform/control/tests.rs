@@ -157,6 +157,17 @@ async fn the_last_word_to_a_set_point_is_found_whoever_said_it(bench: Bench) {
     assert_eq!(last_word(shared, LEASE_MAX_S + 60).await, None);
 }
 
+/// A device that was told `act` at second 130 and did not answer is told the same every minute: that is no new time to
+/// do it each time.
+async fn told_again_and_again(shared: &Shared, act: Act) {
+    for s in [190, 250, 310] {
+        let (at, place) = (START.plus_s(s), (gateway(1), "cellar".to_owned()));
+        tell(shared, Origin::Market, place, at, act).await.unwrap();
+        let open = not_held(&shared.db, at.plus_s(1)).await.unwrap();
+        assert_eq!(open, i64::from(s + 1 >= 130 + 120), "second {s}");
+    }
+}
+
 async fn what_was_commanded_and_answered_is_kept_as_it_came(bench: Bench) {
     let shared = &bench.platform.shared;
     let bytes = bench.command(1, gateway(1));
@@ -203,6 +214,7 @@ async fn what_was_commanded_and_answered_is_kept_as_it_came(bench: Bench) {
     assert_eq!(open(131).await, 1, "it did not follow before either");
     bench.answer(traded, 1, 1).await.unwrap();
     assert_eq!((open(131).await, open(251).await), (0, 1));
+    told_again_and_again(shared, act).await;
 
     let second = forward(shared, bench.command(3, gateway(1))).await;
     let second = second.unwrap().digest();

@@ -46,6 +46,28 @@ async fn brings(
     Ok(answer)
 }
 
+async fn only_its_own_gateway_brings(bench: &Bench, good: &ChargerRecord) {
+    let foreign = ChargerRecord {
+        point: domain::ids::PointId::new("carl.charger").unwrap(),
+        ..good.clone()
+    };
+    let answer = brings(bench, &gateway_key(), &foreign).await.unwrap();
+    assert_eq!(
+        answer.refused.as_deref(),
+        Some("this gateway has no such point")
+    );
+    let stranger = SigningKey::from_bytes(&[8; 32]);
+    assert!(
+        brings(bench, &stranger, good).await.is_err(),
+        "a key that nobody knows"
+    );
+    let of_another = ChargerRecord {
+        gateway: GatewayId::new("gw-2").unwrap(),
+        ..good.clone()
+    };
+    assert!(brings(bench, &gateway_key(), &of_another).await.is_err());
+}
+
 #[tokio::test]
 async fn what_a_chargers_meter_has_signed_is_in_the_receipt_of_its_session() {
     let mut bench = Bench::new().await;
@@ -67,25 +89,7 @@ async fn what_a_chargers_meter_has_signed_is_in_the_receipt_of_its_session() {
         let answer = brings(&bench, &gateway_key(), &good).await.unwrap();
         assert_eq!(answer.refused, None);
     }
-    let foreign = ChargerRecord {
-        point: domain::ids::PointId::new("carl.charger").unwrap(),
-        ..good.clone()
-    };
-    let answer = brings(&bench, &gateway_key(), &foreign).await.unwrap();
-    assert_eq!(
-        answer.refused.as_deref(),
-        Some("this gateway has no such point")
-    );
-    let stranger = SigningKey::from_bytes(&[8; 32]);
-    assert!(
-        brings(&bench, &stranger, &good).await.is_err(),
-        "a key that nobody knows"
-    );
-    let of_another = ChargerRecord {
-        gateway: GatewayId::new("gw-2").unwrap(),
-        ..good.clone()
-    };
-    assert!(brings(&bench, &gateway_key(), &of_another).await.is_err());
+    only_its_own_gateway_brings(&bench, &good).await;
 
     let shared = bench.shared();
     let one = charging::find(shared, SESSION).await.unwrap().unwrap();
