@@ -37,6 +37,8 @@ pub struct Wish {
     pub partners: Vec<u32>,
     /// The feeder on which its metering point lies.
     pub feeder: Option<u32>,
+    /// A bid whose order asks for energy of its own feeder, even where nobody knows which that is.
+    pub same_feeder: bool,
     /// An offer of green energy.
     pub green: bool,
     /// What a bid pays at most on top of its limit for green energy; not below zero.

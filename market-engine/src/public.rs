@@ -66,6 +66,9 @@ struct PublicOrder {
     /// The number of the feeder: of offers, and of bids that wish energy of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     feeder: Option<u32>,
+    /// A bid that wishes energy of its own feeder; books of older programs show it by the feeder alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    same_feeder: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     green: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +128,7 @@ pub(crate) fn write(
                 limit_price: entry.limit.to_string(),
                 partners: partners.collect(),
                 feeder: wish.feeder,
+                same_feeder: wish.same_feeder,
                 green: wish.green,
                 green_premium: text(premium),
                 filled_wh: fill.filled_wh,
@@ -323,6 +327,7 @@ fn read_wishes(
                 .map(partner)
                 .collect::<Result<_, _>>()?,
             feeder: order.feeder,
+            same_feeder: order.same_feeder,
             green: order.green,
             green_premium: premium,
         })

@@ -88,6 +88,7 @@ impl RawWish {
         let known = self.partners.iter().filter_map(|p| participants.get(p));
         Wish {
             partners: known.copied().collect(),
+            same_feeder: self.feeder.is_some(),
             feeder: self.feeder.map(|f| *feeders.entry(f).or_insert(next)),
             green: self.green,
             green_premium: self.green_premium,

@@ -32,6 +32,7 @@ pub(super) fn wishes(
         Wish {
             partners: met.copied().collect(),
             feeder: feeders.get(&order.participant).copied().filter(|_| named),
+            same_feeder: wishes.same_feeder,
             green: wishes.green,
             green_premium: wishes.green_premium,
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use domain::ids::{OrderId, ParticipantId, digest_parts, to_hex};
 use domain::money::Price;
-use domain::order::{Order, Preference};
+use domain::order::{Order, Preference, Side};
 use domain::trade::Trade;
 
 use super::{PublicBook, PublicOrder, Published};
@@ -37,6 +37,7 @@ pub fn hides(
             "the public book shows {book} wishes, the signed orders have {orders}"
         ));
     }
+    feeders(&published.said)?;
     let said = of_book(&published.said)?.lines();
     let signed = of_orders(orders, trades, wished)?.lines();
     let what = [
@@ -47,6 +48,30 @@ pub fn hides(
     for ((said, signed), what) in said.iter().zip(&signed).zip(what) {
         if let Some(difference) = first_difference(said, signed) {
             return Err(format!("{what}: {difference}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a bid shows that it wishes energy of its own feeder.
+fn is_local(order: &PublicOrder) -> bool {
+    order.same_feeder || (order.feeder.is_some() && order.side == Side::Bid.word())
+}
+
+/// Signed orders do not say where a home lies: that is the operator's word, which has to be one for all orders of a
+/// participant, and is asked for only where somebody wishes energy of its own feeder.
+fn feeders(said: &PublicBook) -> Result<(), String> {
+    let is_asked = said.orders.iter().any(is_local);
+    let mut known: HashMap<&str, Option<u32>> = HashMap::new();
+    for order in &said.orders {
+        if order.feeder.is_some() && !is_asked {
+            return Err("the public book shows feeders, and no bid wishes its own".to_owned());
+        }
+        if order.side == Side::Offer.word() || is_local(order) {
+            let first = known.entry(&order.participant).or_insert(order.feeder);
+            if *first != order.feeder {
+                return Err("the public book puts a participant on two feeders".to_owned());
+            }
         }
     }
     Ok(())
@@ -121,13 +146,14 @@ fn first_difference(said: &[String], signed: &[String]) -> Option<String> {
 fn words(
     (side, energy_wh, filled_wh): (&str, i64, i64),
     limit: &str,
-    green: bool,
+    (green, local): (bool, bool),
     premium: Option<&str>,
 ) -> String {
     let green = if green { ", green" } else { "" };
+    let local = if local { ", own feeder first" } else { "" };
     let premium = premium.map(|premium| format!(", {premium} more for green"));
     let premium = premium.unwrap_or_default();
-    format!("{side} of {energy_wh} Wh at {limit}{green}{premium}, filled {filled_wh} Wh")
+    format!("{side} of {energy_wh} Wh at {limit}{green}{local}{premium}, filled {filled_wh} Wh")
 }
 
 fn exchanged(energy_wh: i64, price: &str) -> String {
@@ -147,7 +173,7 @@ fn of_book(said: &PublicBook) -> Result<Described, String> {
             words: words(
                 (&order.side, order.energy_wh, order.filled_wh),
                 &order.limit_price,
-                order.green,
+                (order.green, is_local(order)),
                 order.green_premium.as_deref(),
             ),
             partners: order.partners.iter().map(person).collect::<Option<_>>()?,
@@ -202,7 +228,7 @@ fn of_orders(
             words: words(
                 (order.side.word(), order.energy.wh(), filled_wh),
                 &order.limit.to_string(),
-                wishes.green,
+                (wishes.green, wishes.same_feeder),
                 premium.map(|premium| premium.to_string()).as_deref(),
             ),
             partners: wishes

@@ -27,13 +27,14 @@ prop_compose! {
     fn an_order()(
         who in 0_u8..5, is_bid: bool, energy in 1_i64..4, limit in 1_i64..6, wishes: bool,
         partners in proptest::collection::vec(0_u8..5, 0..3), green: bool, premium in 0_i64..3,
+        local: bool,
     ) -> Order {
         let side = if is_bid { Side::Bid } else { Side::Offer };
         let mut partners: Vec<_> = partners.into_iter().filter(|n| *n != who).collect();
         partners.dedup();
         let preference = Preference {
             partners: partners.into_iter().map(participant).collect(),
-            same_feeder: false,
+            same_feeder: local && is_bid,
             green: green && !is_bid,
             green_premium: Price::from_micro_per_kwh(if is_bid { premium * 10_000 } else { 0 }),
         };
@@ -65,6 +66,8 @@ type Opened = (String, BTreeMap<OrderId, Order>, Vec<Trade>);
 fn cleared(orders: Vec<Order>, secret: u8) -> Opened {
     let rules = Rules::default();
     let mut market = Market::new(rules, Secret([secret; 32]), noon());
+    // Home 4 lies nobody knows where.
+    market.restore_feeders((0..4).map(|n| (participant(n), u32::from(n % 2))).collect());
     let now = noon().start().plus_s(-1800);
     let mut accepted = BTreeMap::new();
     for (sequence, order) in (1..).zip(orders) {
@@ -99,7 +102,7 @@ proptest! {
 
     #[test]
     fn a_book_of_other_orders_is_found(
-        orders in proptest::collection::vec(an_order(), 2..14), which: prop::sample::Index, change in 0..4,
+        orders in proptest::collection::vec(an_order(), 2..14), which: prop::sample::Index, change in 0..5,
     ) {
         let (book, mut orders, trades) = cleared(orders, 1);
         prop_assume!(!orders.is_empty());
@@ -109,6 +112,7 @@ proptest! {
             0 => order.energy = Energy::from_wh(order.energy.wh() + 1),
             1 => order.limit = Price::from_micro_per_kwh(order.limit.micro_per_kwh() + 1),
             2 => order.side = order.side.opposite(),
+            3 => order.preference.same_feeder = !order.preference.same_feeder,
             _ => drop(orders.remove(&id)),
         }
         prop_assert!(hides(&book, &orders, &trades).is_err());
@@ -174,4 +178,45 @@ fn what_differs_is_said() {
         wishes.contains("shows no wishes, the signed orders have some"),
         "{wishes}"
     );
+}
+
+/// One's own feeder is shown, and one that is not known as well: neither can be left out or made up.
+#[test]
+fn a_wish_for_the_own_feeder_is_compared() {
+    let local = |who| {
+        let mut order = order(who, Side::Bid, 200 + i64::from(who), 300_000);
+        order.preference.same_feeder = true;
+        order
+    };
+    let market = vec![
+        local(1),
+        local(4),
+        order(2, Side::Bid, 250, 250_000),
+        order(1, Side::Offer, 90, 90_000),
+        order(3, Side::Offer, 500, 100_000),
+    ];
+    let (book, orders, trades) = cleared(market, 3);
+    assert_eq!(hides(&book, &orders, &trades), Ok(()));
+    assert_eq!(book.matches("\"same_feeder\":true").count(), 2, "{book}");
+    let wish = "\"feeder\":1,\"same_feeder\":true,";
+    let told = |from: &str, to: &str| {
+        assert!(book.contains(from), "{from} in {book}");
+        hides(&book.replacen(from, to, 1), &orders, &trades).unwrap_err()
+    };
+    let unwished = told(wish, "");
+    assert!(
+        unwished.contains("only the book has a bid of 201 Wh at 0.300000, filled"),
+        "{unwished}"
+    );
+    let unknown = told(
+        "\"same_feeder\":true,\"filled_wh\":204",
+        "\"filled_wh\":204",
+    );
+    assert!(unknown.contains("of 204 Wh"), "{unknown}");
+    let elsewhere = told(wish, "\"feeder\":0,\"same_feeder\":true,");
+    assert!(elsewhere.contains("on two feeders"), "{elsewhere}");
+    let nobody = book
+        .replace(",\"same_feeder\":true", "")
+        .replacen(wish, "", 1);
+    assert!(hides(&nobody, &orders, &trades).is_err());
 }

@@ -276,6 +276,7 @@ fn book_and_wishes(lines: &[Line]) -> (Book, Vec<Wish>) {
         wishes.push(Wish {
             partners: partners.clone(),
             feeder: *feeder,
+            same_feeder: false,
             green: *green && !bids,
             green_premium: Price::from_micro_per_kwh(if *bids { *premium } else { 0 }),
         });
