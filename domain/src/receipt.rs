@@ -152,7 +152,7 @@ pub struct SignedEntry {
     pub place: Place,
 }
 
-/// A key record, signed by the operator, in the ledger log.
+/// A key record, or another public message about a key, in the ledger log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
@@ -160,6 +160,54 @@ pub struct KeyEntry {
     #[serde(with = "as_base64")]
     pub signed: Vec<u8>,
     /// Where it stands.
+    pub place: Place,
+}
+
+/// How a key stands among the keys of its holder, as far as that is in the ledger log.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyHistory {
+    /// Whose place it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<KeyChange>,
+    /// Who took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<KeyChange>,
+    /// The operator's words that it counts no longer, in the order of the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<RevocationEntry>,
+}
+
+/// A key that took the place of another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyChange {
+    /// The other key's record.
+    pub key: KeyEntry,
+    /// By what the newer of the two was let in: its own request, signed by the key that vouched for it. None where
+    /// the operator alone has changed the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introduction: Option<KeyEntry>,
+}
+
+/// The operator's word that a key counts no longer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevocationEntry {
+    /// The word and its place.
+    pub word: KeyEntry,
+    /// That the reading was in its log before; only where the word covers the reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading_before: Option<ReadingBefore>,
+}
+
+/// A reading in the readings log at an earlier checkpoint, which the ledger log holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadingBefore {
+    /// The readings log's checkpoint.
+    pub checkpoint: CheckpointEntry,
+    /// Where the reading stands under it.
     pub place: Place,
 }
 
@@ -250,6 +298,12 @@ pub struct Receipt {
     pub participant_key: KeyEntry,
     /// The gateway's key; there exactly when the reading is.
     pub gateway_key: Option<KeyEntry>,
+    /// How the participant's key changed; none where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_key_history: Option<KeyHistory>,
+    /// How the gateway's key changed or was revoked; none where it was neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_key_history: Option<KeyHistory>,
     /// What each run settled that changed something, in the order of the runs.
     pub lines: Vec<LineEntry>,
     /// What each of these runs was made from; none of runs of a program that did not log it.

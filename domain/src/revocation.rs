@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::ids::{GatewayId, KeyId};
+use crate::reading::Reading;
 use crate::signed::{Kind, Message, decode, encode};
 use crate::time::Timestamp;
 
@@ -27,6 +28,14 @@ pub struct Revocation {
     pub reason: String,
     /// When this was said.
     pub issued_at: Timestamp,
+}
+
+impl Revocation {
+    /// Whether a reading under the key is beyond the point from which it counts no longer.
+    #[must_use]
+    pub fn covers(&self, reading: &Reading) -> bool {
+        reading.sequence >= self.from_sequence || reading.interval.end() > self.from
+    }
 }
 
 #[derive(Encode, Decode)]

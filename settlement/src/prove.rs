@@ -6,6 +6,7 @@
 //! commitment in a log whose root the operator signed, or computed again.
 
 mod content;
+mod keys;
 mod record;
 mod tlog;
 
@@ -174,6 +175,7 @@ fn without_white_space(text: &str) -> String {
 /// What everything else is checked against.
 struct Trust {
     community: CommunityId,
+    operator: PublicKey,
     readings: Checkpoint,
     market: Checkpoint,
     ledger: Checkpoint,
@@ -229,6 +231,7 @@ impl Trust {
         ));
         let trust = Trust {
             community,
+            operator,
             readings,
             market,
             ledger,

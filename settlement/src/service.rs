@@ -16,6 +16,7 @@ mod history;
 mod holds;
 mod interval;
 mod introduce;
+mod key_history;
 mod keys;
 mod last_run;
 mod logs;

@@ -12,6 +12,7 @@ use domain::terms::{DeviationPolicy, Position, Terms, are_steps};
 use domain::time::Interval;
 use domain::trade::Trade;
 
+use super::keys::key_changes;
 use super::{Trust, open_signed, opened, same};
 use crate::legs::{Legs, Part};
 use crate::log::entry::{Kind, PUBLIC};
@@ -20,13 +21,14 @@ use crate::tariff::Tariff;
 type Check = fn(&Receipt, &Trust) -> Result<String, String>;
 
 /// The steps in order.
-pub(super) const CHECKS: [(&str, Check); 7] = [
+pub(super) const CHECKS: [(&str, Check); 8] = [
     ("trade", trade),
     ("clearing", clearing),
     ("order signature", order),
     ("settlement lines", lines),
     ("runs' inputs", runs),
     ("meter signature", reading),
+    ("key changes", key_changes),
     ("postings", postings),
 ];
 

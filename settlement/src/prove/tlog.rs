@@ -215,9 +215,9 @@ pub fn proofs(receipt: &Receipt) -> Result<Vec<(String, LogProof)>, String> {
         let name = format!("run-{}", run.content.run.word());
         add(name, Log::Ledger, (Kind::Run, start), part);
     }
-    for (name, key, valid_from) in keys_of(receipt)? {
+    for (name, key, entry) in keys_of(receipt)? {
         let part = (PUBLIC, &key.signed[..], &key.place);
-        add(name.to_owned(), Log::Ledger, (Kind::Key, valid_from), part);
+        add(name, Log::Ledger, entry, part);
     }
     for (name, entry) in [
         ("readings-checkpoint", &receipt.readings_checkpoint),
@@ -232,20 +232,65 @@ pub fn proofs(receipt: &Receipt) -> Result<Vec<(String, LogProof)>, String> {
 
 type Part<'a> = (Salt, &'a [u8], &'a Place);
 
-type NamedKey<'a> = (&'static str, &'a KeyEntry, Timestamp);
+/// A public message about a key: under which name it is proven, of which kind it is, and its entry's start.
+type NamedKey<'a> = (String, &'a KeyEntry, (Kind, Timestamp));
 
-/// A receipt's key records, each with the time from which it is valid.
+/// A receipt's key records, and what it shows of their changes.
 fn keys_of(receipt: &Receipt) -> Result<Vec<NamedKey<'_>>, String> {
     let all = [
-        ("participant-key", Some(&receipt.participant_key)),
-        ("gateway-key", receipt.gateway_key.as_ref()),
+        (
+            "participant-key",
+            Some(&receipt.participant_key),
+            &receipt.participant_key_history,
+        ),
+        (
+            "gateway-key",
+            receipt.gateway_key.as_ref(),
+            &receipt.gateway_key_history,
+        ),
     ];
     let mut keys = Vec::new();
-    for (name, key) in all {
+    for (name, key, history) in all {
         let Some(key) = key else { continue };
-        let record = Signed::<KeyRecord>::from_bytes(key.signed.clone());
-        let record = record.claimed().map_err(|e| format!("{name}: {e}"))?;
-        keys.push((name, key, record.valid_from));
+        keys.push(record(name.to_owned(), key)?);
+        let Some(history) = history else { continue };
+        for (which, change) in [("before", &history.before), ("after", &history.after)] {
+            let Some(change) = change else { continue };
+            let name = format!("{name}-{which}");
+            if let Some(entry) = &change.introduction {
+                let name = format!("{name}-introduction");
+                keys.push(introduction(name, entry, &receipt.community)?);
+            }
+            keys.push(record(name, &change.key)?);
+        }
+        for (number, entry) in (1..).zip(&history.revocations) {
+            let name = format!("{name}-revocation-{number}");
+            let word = message::<Revocation>(&name, &entry.word)?;
+            keys.push((name, &entry.word, (Kind::Revocation, word.from)));
+        }
     }
     Ok(keys)
+}
+
+fn record(name: String, key: &KeyEntry) -> Result<NamedKey<'_>, String> {
+    let record = message::<KeyRecord>(&name, key)?;
+    Ok((name, key, (Kind::Key, record.valid_from)))
+}
+
+fn introduction<'a>(
+    name: String,
+    entry: &'a KeyEntry,
+    community: &str,
+) -> Result<NamedKey<'a>, String> {
+    let community = CommunityId::new(community).map_err(|e| e.to_string())?;
+    let request = message::<Introduction>(&name, entry)?;
+    let request = request.verify_request(&community);
+    let request = request.map_err(|e| format!("{name}: {e}"))?;
+    let start = request.message().made_at;
+    Ok((name, entry, (Kind::Introduction, start)))
+}
+
+fn message<T: Message>(name: &str, entry: &KeyEntry) -> Result<T, String> {
+    let signed = Signed::<T>::from_bytes(entry.signed.clone());
+    signed.claimed().map_err(|e| format!("{name}: {e}"))
 }

@@ -186,9 +186,8 @@ impl Registry {
     pub(super) fn is_too_late(&self, key: KeyId, reading: &Reading, index: u64) -> bool {
         let covers = |revoked: &&Revoked| {
             let word = &revoked.word;
-            let beyond =
-                reading.sequence >= word.from_sequence || reading.interval.end() > word.from;
-            word.key == key && beyond && revoked.from_reading.is_some_and(|from| index >= from)
+            let came_later = revoked.from_reading.is_some_and(|from| index >= from);
+            word.key == key && word.covers(reading) && came_later
         };
         self.revoked.iter().any(|revoked| covers(&revoked))
     }

@@ -5,8 +5,8 @@ use domain::order::{Order, Side};
 use domain::posting::Run;
 use domain::reading::Reading;
 use domain::receipt::{
-    CLEARING_FORMAT, CheckpointEntry, ClearingEntry, ClearingRecord, FORMAT, KeyEntry, Line,
-    LineEntry, Place, RUN_FORMAT, Receipt, RunEntry, RunProof, SignedEntry, TradeEntry,
+    CLEARING_FORMAT, CheckpointEntry, ClearingEntry, ClearingRecord, FORMAT, KeyEntry, KeyHistory,
+    Line, LineEntry, Place, RUN_FORMAT, Receipt, RunEntry, RunProof, SignedEntry, TradeEntry,
 };
 use domain::run_record::RunRecord;
 use domain::signed::{PublicKey, Signed};
@@ -16,6 +16,7 @@ use runtime::args;
 use runtime::db::Db;
 
 use super::error::{corrupt, decoded, number, stored};
+use super::key_history::{Received, key_history};
 use super::logs::place;
 use super::registry::{known_secret, signed_record};
 use super::{Community, ServiceError};
@@ -264,14 +265,9 @@ impl Desk<'_> {
         };
         let (_, readings_note, readings_index) = &self.heads.readings;
         let (_, market_note, market_index) = &self.heads.market;
-        let link = async |note: &String, index: i64| -> Result<CheckpointEntry, ServiceError> {
-            let place = self.ledger(index).await?;
-            let place = place.ok_or_else(|| corrupt("a checkpoint is not in the ledger log"))?;
-            Ok(CheckpointEntry {
-                note: note.clone(),
-                place,
-            })
-        };
+        let ledger_size = self.heads.ledger.0;
+        let participant_key_history = key_history(self.db, ledger_size, kid, None).await?;
+        let gateway_key_history = self.meter_key_history(reading.as_ref()).await?;
         Ok(Some(Receipt {
             format: FORMAT.to_owned(),
             community: community.id.to_string(),
@@ -284,12 +280,23 @@ impl Desk<'_> {
             reading,
             participant_key,
             gateway_key,
+            participant_key_history,
+            gateway_key_history,
             lines,
             runs,
-            readings_checkpoint: link(readings_note, *readings_index).await?,
-            market_checkpoint: link(market_note, *market_index).await?,
+            readings_checkpoint: self.link(readings_note, *readings_index).await?,
+            market_checkpoint: self.link(market_note, *market_index).await?,
             ledger_checkpoint: self.heads.ledger.1.clone(),
         }))
+    }
+
+    async fn link(&self, note: &str, index: i64) -> Result<CheckpointEntry, ServiceError> {
+        let place = self.ledger(index).await?;
+        let place = place.ok_or_else(|| corrupt("a checkpoint is not in the ledger log"))?;
+        Ok(CheckpointEntry {
+            note: note.to_owned(),
+            place,
+        })
     }
 
     async fn clearing(&self, start_s: i64) -> Result<Option<ClearingEntry>, ServiceError> {
@@ -397,6 +404,25 @@ impl Desk<'_> {
         };
         let found = self.reading(line, digest).await?;
         Ok(found.map(|(reading, key)| (Some(reading), Some(key))))
+    }
+
+    /// How the key changed that has signed a reading.
+    async fn meter_key_history(
+        &self,
+        reading: Option<&SignedEntry>,
+    ) -> Result<Option<KeyHistory>, ServiceError> {
+        let Some(SignedEntry { signed, place, .. }) = reading else {
+            return Ok(None);
+        };
+        let signed = Signed::<Reading>::from_bytes(signed.clone());
+        let (Ok(kid), Ok(message)) = (signed.claimed_signer(), signed.claimed()) else {
+            return Err(corrupt("a reading is no signed message"));
+        };
+        let received = Received {
+            message: &message,
+            index: place.index,
+        };
+        key_history(self.db, self.heads.ledger.0, kid, Some(received)).await
     }
 
     async fn reading(

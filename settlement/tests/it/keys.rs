@@ -17,31 +17,36 @@ use settlement::service::{
 
 use crate::world::{START_S, World, interval, sign};
 
-fn key(seed: u8) -> SigningKey {
+pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn code(seed: u8) -> ClaimCode {
+pub(crate) fn code(seed: u8) -> ClaimCode {
     ClaimCode::from_random([seed; 16])
 }
 
-fn at(n: i64) -> Timestamp {
+pub(crate) fn at(n: i64) -> Timestamp {
     interval(n).start()
 }
 
 /// The world with what this file does to it.
-struct Keys(World);
+pub(crate) struct Keys(pub(crate) World);
 
 impl Keys {
     async fn on_sqlite() -> Self {
         Keys(World::on_sqlite(&["home-a"]).await)
     }
 
-    fn claim_key(&self, code: &ClaimCode) -> SigningKey {
+    pub(crate) fn claim_key(&self, code: &ClaimCode) -> SigningKey {
         code.key(&self.0.community.id, &self.0.gateway)
     }
 
-    fn signed_claim(&self, code: &ClaimCode, now: Timestamp, life_s: i64) -> Signed<Claim> {
+    pub(crate) fn signed_claim(
+        &self,
+        code: &ClaimCode,
+        now: Timestamp,
+        life_s: i64,
+    ) -> Signed<Claim> {
         let claim = Claim {
             gateway: self.0.gateway.clone(),
             key: PublicKey::of(&self.claim_key(code)),
@@ -51,14 +56,23 @@ impl Keys {
         Signed::sign(&self.0.community.operator, &self.0.community.id, &claim)
     }
 
-    async fn open_claim(&self, signed: &Signed<Claim>, now: Timestamp) -> Result<(), ServiceError> {
+    pub(crate) async fn open_claim(
+        &self,
+        signed: &Signed<Claim>,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
         let mut tx = self.0.db.begin().await.unwrap();
         let done = open_claim(&mut tx, &self.0.community, now, signed).await;
         tx.commit().await.unwrap();
         done.map(drop)
     }
 
-    fn request(&self, new: &SigningKey, by: &SigningKey, start: (u64, Digest32)) -> KeyRequest {
+    pub(crate) fn request(
+        &self,
+        new: &SigningKey,
+        by: &SigningKey,
+        start: (u64, Digest32),
+    ) -> KeyRequest {
         KeyRequest {
             key: PublicKey::of(new),
             gateway: self.0.gateway.clone(),
@@ -72,7 +86,7 @@ impl Keys {
         }
     }
 
-    fn introduction(
+    pub(crate) fn introduction(
         &self,
         request: &KeyRequest,
         new: &SigningKey,
@@ -86,7 +100,7 @@ impl Keys {
         Signed::sign(by, community, &introduction)
     }
 
-    async fn bring(
+    pub(crate) async fn bring(
         &self,
         signed: &Signed<Introduction>,
         now: Timestamp,
@@ -114,7 +128,7 @@ impl Keys {
         self.bring(signed, now).await.unwrap_err().reason
     }
 
-    async fn revoke(
+    pub(crate) async fn revoke(
         &self,
         of: &SigningKey,
         from_sequence: u64,

@@ -11,6 +11,7 @@ mod charging;
 mod crash;
 mod evidence;
 mod interval;
+mod key_changes;
 mod keys;
 mod ledger;
 mod log;

@@ -55,6 +55,7 @@ async fn a_receipt_holds_and_says_how_far_it_can_be_trusted() {
         "settlement lines",
         "runs' inputs",
         "meter signature",
+        "key changes",
         "postings",
     ];
     assert_eq!(names, expect);

@@ -383,6 +383,7 @@ fn meaning(step: &str) -> Option<&'static str> {
         "settlement lines" => "receipt.m_lines",
         "runs' inputs" => "receipt.m_runs",
         "meter signature" => "receipt.m_meter",
+        "key changes" => "receipt.m_key_changes",
         "postings" => "receipt.m_postings",
         _ => return None,
     })
