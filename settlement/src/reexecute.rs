@@ -7,6 +7,7 @@
 mod interval;
 mod registry;
 mod run;
+mod steps;
 
 use std::collections::BTreeMap;
 

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use domain::delivery::Delivery;
 use domain::energy::Energy;
-use domain::ids::{Digest32, ParticipantId, PointId};
+use domain::ids::{ParticipantId, PointId};
 use domain::key_record::PointRole;
 use domain::openings::{Opened, OpenedRun};
 use domain::posting::{Posting, Run};
 use domain::receipt::Line;
 use domain::run_record::RunRecord;
-use domain::time::{Interval, Timestamp};
+use domain::time::Interval;
 
 use super::interval::{Read, substitutes_from};
+use super::steps::{Steps, Stood};
 use super::{Facts, Fault, Leaves, Registry, wrong};
 use crate::accept::RegisteredPoint;
 use crate::deliver::{ConnectionData, Substitute, deliver};
@@ -23,9 +24,6 @@ use crate::run_inputs::{blinded, inputs_digest, outcome_digest};
 use crate::settle::{Feeder, Inputs, Options, Settlement, settle};
 use crate::tariff::Tariff;
 
-/// No month is longer than this, the day of the clock's change with it.
-const MONTH_MAX_S: i64 = 32 * 86_400;
-
 /// What a run that was settled again came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Settled {
@@ -35,8 +33,12 @@ pub struct Settled {
     pub postings: usize,
     /// Homes for which a substitute stands in.
     pub substituted: usize,
-    /// Whether the steps of a tiered tariff were taken from the lines, because not all of the month is opened.
-    pub steps_believed: bool,
+    /// Intervals of the month that are not opened: where there are any, homes stand on the steps of a tiered tariff where
+    /// their lines say, as far as what is opened bears them out.
+    pub steps_closed: usize,
+    /// Whether all inputs were held against the digest in the run's record: not where a home without a line stands
+    /// nobody knows where.
+    pub inputs_compared: bool,
 }
 
 /// Goes through runs in the order of the ledger log.
@@ -44,11 +46,9 @@ pub struct Settled {
 pub struct Executor {
     posted: BTreeMap<i64, (Run, Legs)>,
     last: BTreeMap<(i64, ParticipantId), Delivery>,
-    supplied: BTreeMap<i64, BTreeMap<ParticipantId, Energy>>,
+    steps: Steps,
     /// How many runs of an interval were settled again, and whether one could not be.
     done: BTreeMap<i64, (usize, bool)>,
-    /// Where homes stood on the tariff's steps as the lines of an interval say.
-    believed: BTreeMap<i64, BTreeMap<ParticipantId, Energy>>,
     readings_size: u64,
 }
 
@@ -80,7 +80,7 @@ impl Executor {
         self.done
             .insert(start.unix_s(), (done + 1, settled.is_err()));
         if settled.is_err() {
-            self.supplied.remove(&start.unix_s());
+            self.steps.forget(start.unix_s());
         }
         settled
     }
@@ -96,7 +96,7 @@ impl Executor {
         self.place_of(leaves, facts, opened)?;
         let (deliveries, feeder) = deliveries(registry, facts, opened)?;
         let logged = logged_lines(leaves, opened)?;
-        let (used, steps_believed) = self.used(leaves, record, &logged)?;
+        let stood = self.stood(leaves, opened, &logged)?;
         let rules = &record.rules;
         let tariff = Tariff {
             retail: rules.retail,
@@ -115,22 +115,25 @@ impl Executor {
                 terms: rules.terms.unwrap_or_default(),
                 version: rules.version.as_deref(),
                 steps: &rules.steps,
-                used: Some(&used),
+                used: Some(&stood.used),
             },
         };
         let settlement = settle(&inputs).map_err(|e| wrong(e.to_string()))?;
         let postings = self.rest(&settlement, record.run)?;
         let lines = self.lines(&settlement, record.run, &postings);
         same_lines(&lines, &logged)?;
-        // What is believed of homes without a line cannot be told exactly.
-        let digest = inputs_digest(&record.program, &inputs, &facts.clearing);
-        same_digests(opened, (!steps_believed).then_some(digest), &postings)?;
+        // Where a home without a line stands can only be guessed; in an interval's first run each has one.
+        let all_known = stood.closed == 0 || logged.len() == deliveries.len();
+        let inputs = inputs_digest(&record.program, &inputs, &facts.clearing);
+        let inputs_compared = blinded(&opened.blind, &inputs) == record.inputs;
+        same_digests(opened, inputs_compared || !all_known, &postings)?;
         let substituted = deliveries.iter().filter(|d| d.reading.is_none()).count();
         let settled = Settled {
             lines: lines.len(),
             postings: postings.len(),
             substituted,
-            steps_believed,
+            steps_closed: stood.closed,
+            inputs_compared,
         };
         self.keep(record, settlement);
         Ok(settled)
@@ -176,55 +179,19 @@ impl Executor {
         Ok(())
     }
 
-    /// What the utility had supplied in the month before: from the runs so far where all of them were settled
-    /// again, else as the lines say.
-    fn used(
+    /// What the utility had supplied in the month before.
+    fn stood(
         &mut self,
         leaves: &Leaves,
-        record: &RunRecord,
+        opened: &OpenedRun,
         logged: &[Logged<'_>],
-    ) -> Result<(BTreeMap<ParticipantId, Energy>, bool), Fault> {
-        let rules = &record.rules;
-        let Some(from) = rules.month_from_s.filter(|_| !rules.steps.is_empty()) else {
-            return Ok((BTreeMap::new(), false));
-        };
-        let (start, length) = (
-            record.interval.start_s(),
-            i64::from(record.interval.length_s()),
-        );
-        if from > start || start.saturating_sub(from) > MONTH_MAX_S {
-            return Err(wrong("its month does not begin in the month before it"));
-        }
-        let mut used: BTreeMap<ParticipantId, Energy> = BTreeMap::new();
-        let mut at = start.saturating_sub(length);
-        let mut believed = false;
-        while at >= from {
-            let settled = leaves.of(Log::Ledger, Kind::Run, Timestamp::from_unix_s(at));
-            match self.supplied.get(&at) {
-                Some(supplied) => {
-                    for (who, wh) in supplied {
-                        let sum = used.entry(who.clone()).or_insert(Energy::ZERO);
-                        *sum = sum
-                            .checked_add(*wh)
-                            .ok_or_else(|| wrong("a sum does not fit"))?;
-                    }
-                }
-                None if settled.is_empty() => {}
-                None => believed = true,
-            }
-            at -= length;
-        }
-        if believed {
-            let tiers = |line: &Logged<'_>| {
-                let tiers = line.content.tiers.as_ref()?;
-                Some((line.content.participant.clone(), tiers.used_wh))
-            };
-            // Who has no line has the same as in the run before.
-            let known = self.believed.entry(start).or_default();
-            known.extend(logged.iter().filter_map(tiers));
-            used = known.clone();
-        }
-        Ok((used, believed))
+    ) -> Result<Stood, Fault> {
+        let said = logged.iter().filter_map(|line| {
+            let tiers = line.content.tiers.as_ref()?;
+            Some((&line.content.participant, tiers.used_wh))
+        });
+        self.steps
+            .stood(leaves, (&opened.record, opened.index), said)
     }
 
     /// The lines that are logged: of those for whom something changed.
@@ -247,19 +214,15 @@ impl Executor {
             supplied.insert(participant.clone(), Energy::from_wh(wh));
             self.last.insert((start_s, participant), share.delivery);
         }
-        self.supplied.insert(start_s, supplied);
+        self.steps.keep(start_s, supplied);
         self.posted.insert(start_s, (record.run, settlement.legs));
     }
 }
 
-/// Holds the digests of all inputs and of all postings against those of the run's record.
-fn same_digests(
-    opened: &OpenedRun,
-    inputs: Option<Digest32>,
-    postings: &[Posting],
-) -> Result<(), Fault> {
+/// Holds the digest of all postings against that of the run's record, beside what was found of the inputs'.
+fn same_digests(opened: &OpenedRun, inputs_hold: bool, postings: &[Posting]) -> Result<(), Fault> {
     let record = &opened.record;
-    if inputs.is_some_and(|inputs| blinded(&opened.blind, &inputs) != record.inputs) {
+    if !inputs_hold {
         return Err(wrong(
             "its inputs are not those that its record in the log names",
         ));

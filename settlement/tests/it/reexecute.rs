@@ -162,7 +162,11 @@ async fn every_run_is_settled_again_to_the_same_bytes() {
     assert!(lines[4] >= 1, "{lines:?}");
     let substituted: Vec<usize> = settled.iter().map(|s| s.substituted).collect();
     assert_eq!(substituted, [0, 0, 0, 1, 0, 0]);
-    assert!(settled.iter().all(|s| !s.steps_believed));
+    assert!(
+        settled
+            .iter()
+            .all(|s| s.steps_closed == 0 && s.inputs_compared)
+    );
 }
 
 #[tokio::test]
@@ -180,11 +184,34 @@ async fn terms_steps_and_holdback_are_settled_again_too() {
     let tariffs = settlement::tariff::Tariffs::from_toml(text, &mut none).unwrap();
     let (_world, case) = street(World::under(&HOMES, tariffs, terms).await).await;
     let settled = case.audit().unwrap();
-    assert!(settled.iter().all(|s| !s.steps_believed), "{settled:?}");
+    assert!(
+        settled
+            .iter()
+            .all(|s| s.steps_closed == 0 && s.inputs_compared),
+        "{settled:?}"
+    );
     // Without the first interval, where homes stood on the steps is believed, and said so.
     let mut later = case.clone();
     later.openings.intervals.remove(0);
-    assert!(later.audit().unwrap().iter().all(|s| s.steps_believed));
+    let settled = later.audit().unwrap();
+    assert!(settled.iter().all(|s| s.steps_closed == 1), "{settled:?}");
+    assert!(
+        settled[0].inputs_compared,
+        "each home has a line: {settled:?}"
+    );
+    // Where it makes no difference to anybody's money, the digest of the run's inputs still tells.
+    later.openings.intervals[0].runs.truncate(1);
+    let opened = &mut later.openings.intervals[0].runs[0].lines[1];
+    let mut line: Line = minicbor::decode(&opened.content).unwrap();
+    line.tiers.as_mut().unwrap().used_wh = domain::energy::Energy::from_wh(7);
+    opened.content = line.to_cbor();
+    let (index, salt, content) = (opened.index, opened.salt, opened.content.clone());
+    later.commit(Log::Ledger, Kind::Line, index, salt, &content);
+    assert!(
+        later.wrong().contains("its inputs are not those"),
+        "{}",
+        later.wrong()
+    );
     // With it, another place on the steps is found.
     let mut cheated = case;
     cheated.cheat_line(0, 0, |line| {

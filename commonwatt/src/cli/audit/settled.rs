@@ -32,7 +32,8 @@ struct Told {
     lines: usize,
     postings: usize,
     substituted: usize,
-    steps_believed: usize,
+    /// Runs in whose month intervals are not opened, the most of these, and how many runs' inputs were compared.
+    steps: (usize, usize, usize),
     keys: KeyCount,
     failures: Vec<Finding>,
     sealed: Vec<String>,
@@ -86,10 +87,11 @@ fn show(told: Told, cleared: usize, findings: &mut Vec<Finding>) {
         "{} runs of {} intervals, the same byte for byte: {} lines, {} postings, {} substitutes",
         told.runs, told.intervals, told.lines, told.postings, told.substituted
     );
-    if told.steps_believed > 0 {
-        let runs = told.steps_believed;
+    if let (runs @ 1.., most, compared) = told.steps {
         words += &format!(
-            "; in {runs} runs the tariff's steps are as the lines say: not all of the month is opened"
+            "; in {runs} runs homes stand on the tariff's steps where their lines say, as up to {most} intervals of the \
+             month are not opened: none stands below what the opened ones supplied, what the others supplied changes only \
+             with their runs, and {compared} of these runs' inputs are those that the log commits to"
         );
     }
     findings.push(("settled again".to_owned(), Ok(words)));
@@ -217,7 +219,11 @@ fn settle(
                 told.lines += settled.lines;
                 told.postings += settled.postings;
                 told.substituted += settled.substituted;
-                told.steps_believed += usize::from(settled.steps_believed);
+                if settled.steps_closed > 0 {
+                    let (runs, most, compared) = told.steps;
+                    let compared = compared + usize::from(settled.inputs_compared);
+                    told.steps = (runs + 1, most.max(settled.steps_closed), compared);
+                }
                 count.lines += settled.lines as u64;
             }
             Err(Fault::Wrong(why)) => {
