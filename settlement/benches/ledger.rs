@@ -1,5 +1,6 @@
-//! The ledger's speed beside its limits, measured in the same run: durable postings beside a bare insert of the same
-//! rows, signed readings beside their signature checks, a whole interval, one corrected meter, receipts, leaves.
+//! The ledger's speed beside its limits, measured in the same run: a run's durable postings beside a bare insert of the
+//! same rows in one commit as well (no balances, no checks, the same table, log and fsync), signed readings beside the
+//! bare check of as many signatures on one thread and on all, a whole interval, one corrected meter, receipts, leaves.
 //!
 //! `cargo bench -p settlement --bench ledger [-- PARTICIPANTS]`. Wall time, medians where there are rounds; the disk counts.
 
@@ -11,8 +12,11 @@
     reason = "a bench may fail, and prints ratios"
 )]
 
+use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::time::Instant;
 
+use domain::delivery::Delivery;
 use domain::energy::Energy;
 use domain::ids::{
     CommunityId, DeviceId, Digest32, GatewayId, OrderId, ParticipantId, PointId, PostingId,
@@ -36,19 +40,20 @@ use settlement::service::{
     Arrived, Community, ReadingOutcome, accept_reading, accept_readings, check_signatures,
     checkpoint, claimed_keys, contract, deposit, enrol, hold, post, receipt, run_interval,
 };
+use settlement::settle::{Inputs, Options, settle};
 use settlement::store::MIGRATIONS;
 use settlement::tariff::Tariff;
 
 const PARTICIPANTS: usize = 10_000;
-const POSTINGS: usize = 40_000;
-const BATCH: usize = 1_000;
-/// Rows of a bare statement; more of them gain nothing. A divisor of the batch.
+/// Rows of a bare statement; more of them gain nothing.
 const BARE_ROWS: usize = 50;
 const ROUNDS: usize = 5;
 const READING_ROUNDS: i64 = 3;
 const READINGS_BATCH: usize = 256;
 const POINTS_PER_GATEWAY: usize = 50;
 const LEAVES: u64 = 1_000_000;
+/// What each even home buys from the next, in watt-hours.
+const TRADED_WH: i64 = 500;
 const START_S: i64 = 1_782_000_000;
 
 fn price(micro: i64) -> Price {
@@ -65,6 +70,15 @@ fn home(number: usize) -> ParticipantId {
 
 fn key(word: &str, number: usize) -> SigningKey {
     SigningKey::from_bytes(&Digest32::of(format!("{word} {number}").as_bytes()).0)
+}
+
+/// What a home's meter counts in an interval: import and export in watt-hours.
+fn metered(number: usize) -> (i64, i64) {
+    let wh = i64::try_from(400 + number % 200).unwrap();
+    match number.is_multiple_of(2) {
+        true => (wh, 0),
+        false => (0, wh),
+    }
 }
 
 fn community() -> Community {
@@ -91,90 +105,154 @@ async fn open(folder: &std::path::Path, name: &str) -> Db {
     db
 }
 
-fn some_postings() -> Vec<Posting> {
-    let posting = |n: usize| {
-        let at = interval().start().plus_ms(i64::try_from(n).unwrap());
-        Posting {
-            id: PostingId(timed_id(at, 1, "bench", &[&n.to_be_bytes()])),
-            asset: Asset::Token,
-            debit: Account::common(Chart::Bridge),
-            credit: Account::of(Chart::Available, &home(n % 2_000)),
-            amount: 1_000 + i64::try_from(n).unwrap(),
-            purpose: Purpose::Trade,
-            interval: Some(interval()),
-            run: Some(Run::Provisional),
-            reference: None,
-        }
+fn delivery(number: usize, interval: Interval) -> Delivery {
+    let (imported, exported) = metered(number);
+    let traded = |is_mine: bool| Energy::from_wh(if is_mine { TRADED_WH } else { 0 });
+    Delivery {
+        interval,
+        participant: home(number),
+        point: PointId::new(home(number).as_str()).unwrap(),
+        imported: Energy::from_wh(imported),
+        exported: Energy::from_wh(exported),
+        bought: traded(number.is_multiple_of(2)),
+        sold: traded(!number.is_multiple_of(2)),
+        quality: Quality::MEASURED,
+        reading: None,
+    }
+}
+
+/// What the provisional run of an interval posts: each even home buys from the next, and draws more or less than that.
+fn settled_postings(interval: Interval, homes: usize) -> Vec<Posting> {
+    let order = |n: usize| OrderId(timed_id(interval.start(), 1, "bench", &[&n.to_be_bytes()]));
+    let trade = |buyer: usize| Trade {
+        id: Trade::id_of(interval, &Digest32([0; 32]), order(buyer), order(buyer + 1)),
+        interval,
+        bid: order(buyer),
+        offer: order(buyer + 1),
+        buyer: home(buyer),
+        seller: home(buyer + 1),
+        energy: Energy::from_wh(TRADED_WH),
+        price: price(150_000),
+        network_fee: None,
     };
-    (0..POSTINGS).map(posting).collect()
+    let trades: Vec<Trade> = (0..homes).step_by(2).map(trade).collect();
+    let deliveries: Vec<_> = (0..homes).map(|n| delivery(n, interval)).collect();
+    let tariff = Tariff::new(price(320_000), price(80_000), price(70_000)).unwrap();
+    let inputs = Inputs {
+        interval,
+        tariff: &tariff,
+        clearing_price: Some(price(150_000)),
+        trades: &trades,
+        deliveries: &deliveries,
+        feeder: None,
+        options: Options::default(),
+    };
+    let settlement = settle(&inputs).unwrap();
+    settlement.legs.postings(interval, Run::Provisional)
+}
+
+/// What the buyers' orders hold, for two intervals.
+fn holds(homes: usize) -> Vec<Posting> {
+    let hold = |n: usize| Posting {
+        id: PostingId(timed_id(Timestamp::EPOCH, 1, "bench", &[&n.to_be_bytes()])),
+        asset: Asset::Token,
+        debit: Account::common(Chart::Bridge),
+        credit: Account::of(Chart::Held, &home(n)),
+        amount: 1_000_000_000,
+        purpose: Purpose::Deposit,
+        interval: None,
+        run: None,
+        reference: None,
+    };
+    (0..homes).step_by(2).map(hold).collect()
 }
 
 const COLUMNS: &str =
     "id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
-    start_s, length_s, run, at_ms";
+    start_s, length_s, run, reference, at_ms";
 
 /// A bare insert of so many rows: no checks, no balances.
 fn bare_insert(rows: usize) -> &'static str {
-    let row = format!("({})", ["?"; 12].join(", "));
+    let row = format!("({})", ["?"; 13].join(", "));
     let values = vec![row; rows].join(", ");
     format!("INSERT INTO settle_postings ({COLUMNS}) VALUES {values}").leak()
 }
 
 fn bare_row(p: &Posting) -> Args {
+    let code = |account: &Account| i64::from(account.chart().code());
     args![
         p.id.0,
-        1_i64,
-        600_i64,
+        i64::from(p.asset.code()),
+        code(&p.debit),
         p.debit.owner(),
-        100_i64,
+        code(&p.credit),
         p.credit.owner(),
         p.amount,
-        4_i64,
+        i64::from(p.purpose.code()),
         START_S,
         900_i64,
         0_i64,
+        p.reference.map(|r| r.0.to_vec()),
         0_i64
     ]
+}
+
+/// Books in which the accounts stand that an interval moves, as after the interval before.
+async fn books(folder: &std::path::Path, name: &str, before: &[Posting], homes: usize) -> Db {
+    let db = open(folder, name).await;
+    let mut tx = db.begin().await.unwrap();
+    let now = interval().start();
+    post(&mut tx, now, &holds(homes)).await.unwrap();
+    post(&mut tx, now, before).await.unwrap();
+    tx.commit().await.unwrap();
+    db
 }
 
 /// Durable postings a second: with content check, balances and guards.
 async fn posted(db: Db, all: &[Posting]) -> f64 {
     let from = Instant::now();
-    for batch in all.chunks(BATCH) {
-        let mut tx = db.begin().await.unwrap();
-        post(&mut tx, interval().end(), batch).await.unwrap();
-        tx.commit().await.unwrap();
-    }
+    let mut tx = db.begin().await.unwrap();
+    post(&mut tx, interval().end(), all).await.unwrap();
+    tx.commit().await.unwrap();
     per_second(all.len(), from)
 }
 
-/// The bare rows in batches as large, so many in one statement.
+/// The bare rows in one commit as well, so many in one statement.
 async fn bare(db: Db, all: &[Posting], rows: usize) -> f64 {
-    let sql = bare_insert(rows);
+    let (sql, single) = (bare_insert(rows), bare_insert(1));
     let from = Instant::now();
-    for batch in all.chunks(BATCH) {
-        let mut tx = db.begin().await.unwrap();
-        for some in batch.chunks(rows) {
-            let values = some.iter().flat_map(bare_row).collect();
-            tx.execute(sql, values).await.unwrap();
-        }
-        tx.commit().await.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    let whole = all.len() - all.len() % rows;
+    for some in all[..whole].chunks(rows) {
+        let values = some.iter().flat_map(bare_row).collect();
+        tx.execute(sql, values).await.unwrap();
     }
+    for one in &all[whole..] {
+        tx.execute(single, bare_row(one)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
     per_second(all.len(), from)
 }
 
-/// Each round measures all of them, so that what else the machine does meets all.
-async fn postings(folder: &std::path::Path) {
-    let all = some_postings();
+/// A run's postings in one commit, as the platform books them. Each round measures all of them, so that what else the
+/// machine does meets all.
+async fn postings(folder: &std::path::Path, homes: usize) {
+    let before = settled_postings(Interval::new(START_S - 900, 900).unwrap(), homes);
+    let all = settled_postings(interval(), homes);
+    let accounts: BTreeSet<_> = all
+        .iter()
+        .flat_map(|p| [&p.debit, &p.credit].map(|account| (p.asset.code(), account)))
+        .collect();
     let mut rates: [Vec<f64>; 3] = Default::default();
     for round in 0..ROUNDS {
         let [own, one, many] = ["posted", "one", "many"].map(|name| format!("{name}-{round}.db"));
-        rates[0].push(posted(open(folder, &own).await, &all).await);
-        rates[1].push(bare(open(folder, &one).await, &all, 1).await);
-        rates[2].push(bare(open(folder, &many).await, &all, BARE_ROWS).await);
+        rates[0].push(posted(books(folder, &own, &before, homes).await, &all).await);
+        rates[1].push(bare(books(folder, &one, &before, homes).await, &all, 1).await);
+        rates[2].push(bare(books(folder, &many, &before, homes).await, &all, BARE_ROWS).await);
     }
     let [posted, one, many] = rates.map(median);
-    println!("postings, durable, {BATCH} a commit     {posted:>10.0} /s");
+    let (count, accounts) = (all.len(), accounts.len());
+    println!("a run's {count} postings on {accounts} accounts {posted:>10.0} /s");
     for (bare, rows) in [(one, 1), (many, BARE_ROWS)] {
         println!(
             "bare insert, {rows:>2} rows a statement      {bare:>10.0} /s    ratio {:.2}",
@@ -188,21 +266,24 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// `verify_strict` and nothing else, of messages of the readings' length under as many keys.
-fn bare_signatures(readings: &[(GatewayId, Vec<u8>)]) -> f64 {
+/// `verify_strict` and nothing else, of messages of the readings' length under as many keys, on so many threads.
+fn bare_signatures(readings: &[(GatewayId, Vec<u8>)], threads: usize) -> f64 {
     use ed25519_dalek::Signer;
-    let keys: Vec<SigningKey> = (0..readings.len().div_ceil(POINTS_PER_GATEWAY))
-        .map(|gateway| key("gateway", gateway))
-        .collect();
-    let sign =
-        |(n, (_, bytes)): (usize, &(GatewayId, Vec<u8>))| keys[n / POINTS_PER_GATEWAY].sign(bytes);
-    let signatures: Vec<_> = readings.iter().enumerate().map(sign).collect();
-    let public: Vec<_> = keys.iter().map(SigningKey::verifying_key).collect();
-    let from = Instant::now();
-    for (n, ((_, bytes), signature)) in readings.iter().zip(&signatures).enumerate() {
-        let key = public[n / POINTS_PER_GATEWAY];
-        std::hint::black_box(key.verify_strict(bytes, signature)).unwrap();
+    let mut signed = Vec::with_capacity(readings.len());
+    for (n, (_, bytes)) in readings.iter().enumerate() {
+        let key = key("gateway", n / POINTS_PER_GATEWAY);
+        signed.push((key.verifying_key(), bytes, key.sign(bytes)));
     }
+    let from = Instant::now();
+    std::thread::scope(|scope| {
+        for some in signed.chunks(signed.len().div_ceil(threads)) {
+            scope.spawn(move || {
+                for (key, bytes, signature) in some {
+                    std::hint::black_box(key.verify_strict(bytes, signature)).unwrap();
+                }
+            });
+        }
+    });
     per_second(readings.len(), from)
 }
 
@@ -269,7 +350,7 @@ impl Street {
                 Side::Offer
             },
             interval: interval(),
-            energy: Energy::from_wh(500),
+            energy: Energy::from_wh(TRADED_WH),
             limit: price(150_000),
             sequence: 1,
             replaces: None,
@@ -297,7 +378,7 @@ impl Street {
             offer: pair[1].1,
             buyer: pair[0].0.participant.clone(),
             seller: pair[1].0.participant.clone(),
-            energy: Energy::from_wh(500),
+            energy: Energy::from_wh(TRADED_WH),
             price: price(150_000),
             network_fee: None,
         };
@@ -309,7 +390,7 @@ impl Street {
             price: Some(price(150_000)),
             price_low: None,
             price_high: None,
-            volume: Energy::from_wh(500 * i64::try_from(trades.len()).unwrap()),
+            volume: Energy::from_wh(TRADED_WH * i64::try_from(trades.len()).unwrap()),
             orders: u32::try_from(orders.len()).unwrap(),
             trades: u32::try_from(trades.len()).unwrap(),
             book,
@@ -323,12 +404,7 @@ impl Street {
         let gateway = number / POINTS_PER_GATEWAY;
         let id = GatewayId::new(format!("gateway-{gateway}")).unwrap();
         let name = home(number);
-        let wh = i64::try_from(400 + number % 200).unwrap();
-        let (import, export) = if number.is_multiple_of(2) {
-            (wh, 0)
-        } else {
-            (0, wh)
-        };
+        let (import, export) = metered(number);
         let register = |obis, passed| Register {
             obis,
             start: Energy::from_wh(1000 + n * passed),
@@ -411,23 +487,27 @@ impl Street {
         per_second(readings.len(), from)
     }
 
-    /// Readings a second, beside the bare signature checks and beside reading the messages as well.
+    /// Readings a second, beside the bare signature checks (on one thread, and on as many as there are cores) and
+    /// beside reading the messages as well.
     async fn ingest(&self, readings: &[Vec<(GatewayId, Vec<u8>)>], late: usize) {
-        let mut rates: [Vec<f64>; 3] = Default::default();
+        let mut rates: [Vec<f64>; 4] = Default::default();
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         for (n, readings) in (0..).zip(readings) {
             let now = Timestamp::from_unix_s(START_S + 900 * (n + 1) + 5);
             rates[0].push(self.take(&readings[..late], now).await);
-            rates[1].push(bare_signatures(readings));
-            rates[2].push(self.verified(readings));
+            rates[1].push(bare_signatures(readings, 1));
+            rates[2].push(bare_signatures(readings, cores));
+            rates[3].push(self.verified(readings));
         }
-        let [taken, bare, verified] = rates.map(median);
+        let [taken, bare, all, verified] = rates.map(median);
         println!("readings taken, {READINGS_BATCH} a commit         {taken:>10.0} /s");
-        for (what, rate) in [
-            ("bare verify_strict", bare),
-            ("messages verified ", verified),
+        for (what, threads, rate) in [
+            ("bare verify_strict", 1, bare),
+            ("bare verify_strict", cores, all),
+            ("messages verified ", 1, verified),
         ] {
             let ratio = taken / rate;
-            println!("{what}, one thread        {rate:>10.0} /s    ratio {ratio:.2}");
+            println!("{what}, {threads:>2} threads        {rate:>10.0} /s    ratio {ratio:.2}");
         }
     }
 
@@ -539,7 +619,7 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        postings(folder.path()).await;
+        postings(folder.path(), homes).await;
         a_street(folder.path(), homes).await;
     });
     leaves();

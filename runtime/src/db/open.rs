@@ -18,6 +18,8 @@ use super::{Db, DbError, Migration, Pools};
 
 /// Connections that read a SQLite file beside its one writer.
 const SQLITE_READERS: u32 = 4;
+/// Prepared statements that a SQLite connection keeps: each statement over a list of rows counts once for every size.
+const SQLITE_STATEMENTS: usize = 512;
 /// Connections to PostgreSQL; more callers wait.
 #[cfg(feature = "postgres")]
 const POSTGRES_CONNECTIONS: u32 = 8;
@@ -62,6 +64,7 @@ async fn open_sqlite(path: &str) -> Result<Db, DbError> {
     let both = SqliteConnectOptions::new()
         .filename(file)
         .foreign_keys(true)
+        .statement_cache_capacity(SQLITE_STATEMENTS)
         .busy_timeout(BUSY_TIMEOUT);
     let writing = both
         .clone()

@@ -110,6 +110,7 @@ impl From<Option<Vec<u8>>> for Value {
 
 pub(super) fn sqlite(args: Args, sql: &'static str) -> Result<SqliteArguments, DbError> {
     let mut bound = SqliteArguments::default();
+    bound.reserve(args.len(), 0);
     for value in args {
         match value {
             Value::I64(v) => bound.add(v),

@@ -73,12 +73,12 @@ async fn move_balances(tx: &mut Tx, moved: &Moved<'_>) -> Result<(), ServiceErro
         let (asset, chart) = (i64::from(*asset), i64::from(account.chart().code()));
         args![asset, chart, account.owner(), *credits, *debits]
     };
-    let rows: Vec<Args> = moved.iter().map(row).collect();
-    let changed = MOVE.all(tx, rows.clone()).await?;
-    if usize::try_from(changed) == Ok(rows.len()) {
+    let rows = || -> Vec<Args> { moved.iter().map(row).collect() };
+    let changed = MOVE.all(tx, rows()).await?;
+    if usize::try_from(changed) == Ok(moved.len()) {
         return Ok(());
     }
-    let known: Vec<(i64, i64, String)> = WITH_BALANCE.fetch(tx, rows.clone()).await?;
+    let known: Vec<(i64, i64, String)> = WITH_BALANCE.fetch(tx, rows()).await?;
     let known: BTreeSet<(i64, i64, String)> = known.into_iter().collect();
     let is_new = |((asset, account), _): &(&(u8, &Account), _)| {
         let chart = i64::from(account.chart().code());
@@ -137,24 +137,27 @@ pub(super) async fn check_pool(tx: &mut Tx) -> Result<(), ServiceError> {
     }
 }
 
-static POSTINGS: LazyLock<Listed> = LazyLock::new(|| {
-    let columns = [
-        "id",
-        "asset",
-        "debit_chart",
-        "debit_owner",
-        "credit_chart",
-        "credit_owner",
-        "amount",
-        "purpose",
-        "start_s",
-        "length_s",
-        "run",
-        "reference",
-        "at_ms",
-    ];
-    Listed::insert("settle_postings", &columns, "ON CONFLICT (id) DO NOTHING")
-});
+const POSTING: [&str; 13] = [
+    "id",
+    "asset",
+    "debit_chart",
+    "debit_owner",
+    "credit_chart",
+    "credit_owner",
+    "amount",
+    "purpose",
+    "start_s",
+    "length_s",
+    "run",
+    "reference",
+    "at_ms",
+];
+
+static POSTINGS: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("settle_postings", &POSTING, "ON CONFLICT (id) DO NOTHING"));
+
+static NEW_POSTINGS: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("settle_postings", &POSTING, ""));
 
 fn row(p: &Posting, now: Timestamp) -> Args {
     args![
@@ -174,29 +177,41 @@ fn row(p: &Posting, now: Timestamp) -> Args {
     ]
 }
 
-/// Inserts the postings that are not in the books yet, and says of each whether it was. All at once where all are
-/// new, as they are but when something is repeated; else one by one.
+/// Inserts the postings that are not in the books yet, and says of each whether it was. Many at once as long as all
+/// are new, as they are but when something is repeated; then one by one.
 async fn insert(
     tx: &mut Tx,
     now: Timestamp,
     postings: &[Posting],
 ) -> Result<Vec<bool>, ServiceError> {
-    tx.execute("SAVEPOINT postings", args![]).await?;
     let rows: Vec<Args> = postings.iter().map(|p| row(p, now)).collect();
-    let inserted = POSTINGS.all(tx, rows).await?;
+    let new = insert_new(tx, rows).await?;
     let mut known = vec![false; postings.len()];
-    if usize::try_from(inserted) != Ok(postings.len()) {
-        let back = "ROLLBACK TO SAVEPOINT postings";
-        tx.execute(back, args![]).await?;
-        for (known, posting) in known.iter_mut().zip(postings) {
-            *known = POSTINGS.all(tx, vec![row(posting, now)]).await? == 0;
-            if *known {
-                check_known(tx, posting).await?;
-            }
+    for (known, posting) in known.iter_mut().zip(postings).skip(new) {
+        *known = POSTINGS.all(tx, vec![row(posting, now)]).await? == 0;
+        if *known {
+            check_known(tx, posting).await?;
         }
     }
-    tx.execute("RELEASE SAVEPOINT postings", args![]).await?;
     Ok(known)
+}
+
+/// Inserts rows until one is met that is there already, and says how many of the first are in.
+async fn insert_new(tx: &mut Tx, rows: Vec<Args>) -> Result<usize, ServiceError> {
+    if tx.is_sqlite() {
+        // It undoes a refused statement and nothing else; a savepoint would copy every page that changes.
+        return Ok(NEW_POSTINGS.until_taken(tx, rows).await?);
+    }
+    let count = rows.len();
+    tx.execute("SAVEPOINT postings", args![]).await?;
+    let inserted = POSTINGS.all(tx, rows).await?;
+    let are_new = usize::try_from(inserted) == Ok(count);
+    if !are_new {
+        let back = "ROLLBACK TO SAVEPOINT postings";
+        tx.execute(back, args![]).await?;
+    }
+    tx.execute("RELEASE SAVEPOINT postings", args![]).await?;
+    Ok(if are_new { count } else { 0 })
 }
 
 /// A posting whose id is in the books has to be the one that is there.

@@ -52,6 +52,24 @@ impl Listed {
         Ok(changed)
     }
 
+    /// Runs it for all rows up to the first statement that a unique key refuses, and says how many rows that were.
+    /// Not on PostgreSQL, where such a statement spoils the transaction.
+    pub(crate) async fn until_taken(
+        &'static self,
+        tx: &mut Tx,
+        rows: Vec<Args>,
+    ) -> Result<usize, DbError> {
+        let mut done = 0;
+        for (text, values) in self.statements(tx.is_sqlite(), rows) {
+            match tx.execute(text, values).await {
+                Ok(changed) => done += usize::try_from(changed).unwrap_or(0),
+                Err(error) if error.is_unique_violation() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
     /// Runs it for all rows, and returns what it answers.
     pub(crate) async fn fetch<R: Row>(
         &'static self,
