@@ -87,6 +87,7 @@ impl Heeded {
                 "with a green_premium an order's own words would set its price, which this mechanism \
                  exists to prevent",
             ),
+            (Heeded::Nothing, _) if wishes.iter().all(|wish| *wish == Wish::default()) => None,
             (Heeded::Nothing, Mechanism::Continuous) => Some("orders meet as they arrive"),
             (Heeded::Nothing, _) => Some("who may meet whom is drawn by lot"),
         }

@@ -126,9 +126,12 @@ impl Gone {
         }
     }
 
+    /// All that ever stood are gone. Numbers go on, so that a place of before is never another order's.
     fn clear(&mut self) {
-        self.words.fill(0);
-        self.last = NOBODY.number;
+        self.words.fill(u64::MAX);
+        if let Some(word) = self.words.last_mut() {
+            *word >>= 63 - self.last.get() % 64;
+        }
     }
 
     /// The number of a new order. None after 2^32 - 2 of them.

@@ -12,7 +12,7 @@ use domain::order::{Order, Preference, Side};
 use domain::trade::Trade;
 
 use super::{PublicBook, PublicOrder, Published};
-use crate::clear::Mechanism;
+use crate::preference::Heeded;
 
 /// Holds a public book against all orders of its interval and the trades between them: that it hides these and no
 /// others. Orders are by their ids.
@@ -26,7 +26,7 @@ pub fn hides(
 ) -> Result<(), String> {
     let published = Published::read(text).map_err(|e| format!("its public book: {e}"))?;
     let wished = orders.values().any(|order| !order.preference.is_none());
-    let wished = wished && matches!(published.mechanism, Mechanism::UniformPrice { .. });
+    let wished = wished && Heeded::by(published.mechanism) != Heeded::Nothing;
     if wished != published.said.wishes.is_some() {
         let (book, orders) = if wished {
             ("no", "some")

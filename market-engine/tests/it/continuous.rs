@@ -207,6 +207,32 @@ fn nothing_happens_where_there_is_no_level() {
 }
 
 #[test]
+fn a_place_of_before_a_clearing_is_nobodys() {
+    let mut orders = StandingOrders::new(3, 0);
+    let bid = |name| Arrival {
+        side: Side::Bid,
+        level: 1,
+        energy_wh: 5,
+        participant: 0,
+        name,
+    };
+    let old: Vec<Place> = (0..100)
+        .map(|name| orders.submit(bid(name), |_| ()).unwrap())
+        .collect();
+    orders.clear();
+    assert_eq!(orders.best(Side::Bid), None);
+    let new: Vec<Place> = (0..100)
+        .map(|name| orders.submit(bid(name), |_| ()).unwrap())
+        .collect();
+    for place in old {
+        assert_eq!(orders.left_wh(place), None);
+        assert!(!orders.cancel(place));
+    }
+    assert!(new.iter().all(|place| orders.left_wh(*place) == Some(5)));
+    assert_eq!(orders.take(Side::Offer, 1000, 9, |_| ()), 500);
+}
+
+#[test]
 fn an_order_passes_over_so_many_of_its_own_and_no_more() {
     let stands = |own: u32| {
         let mut orders = StandingOrders::new(3, 0);

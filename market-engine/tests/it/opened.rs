@@ -10,6 +10,7 @@ use domain::order::{Order, Preference, Side};
 use domain::signed::{PublicKey, Signed, SigningKey, Verified};
 use domain::time::Interval;
 use domain::trade::Trade;
+use market_engine::clear::{Mechanism, Words};
 use market_engine::market::{Command, Event, Market, Rules, Secret};
 use market_engine::public::opened::hides;
 use proptest::prelude::*;
@@ -64,7 +65,18 @@ type Opened = (String, BTreeMap<OrderId, Order>, Vec<Trade>);
 
 /// The public book of some orders, the orders that are in it, and their trades.
 fn cleared(orders: Vec<Order>, secret: u8) -> Opened {
-    let rules = Rules::default();
+    cleared_by("uniform-price", orders, secret)
+}
+
+fn cleared_by(mechanism: &str, orders: Vec<Order>, secret: u8) -> Opened {
+    let words = Words {
+        mechanism: Some(mechanism),
+        ..Words::default()
+    };
+    let rules = Rules {
+        mechanism: Mechanism::from_words(&words).unwrap(),
+        ..Rules::default()
+    };
     let mut market = Market::new(rules, Secret([secret; 32]), noon());
     // Home 4 lies nobody knows where.
     market.restore_feeders((0..4).map(|n| (participant(n), u32::from(n % 2))).collect());
@@ -95,8 +107,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn the_markets_own_book_hides_its_orders(orders in proptest::collection::vec(an_order(), 0..14), secret: u8) {
-        let (book, orders, trades) = cleared(orders, secret);
+    fn the_markets_own_book_hides_its_orders(
+        orders in proptest::collection::vec(an_order(), 0..14), secret: u8,
+        mechanism in prop::sample::select(vec!["uniform-price", "pay-as-bid", "continuous"]),
+    ) {
+        let (book, orders, trades) = cleared_by(mechanism, orders, secret);
         prop_assert_eq!(hides(&book, &orders, &trades), Ok(()));
     }
 

@@ -229,7 +229,7 @@ fn a_wrong_wish_is_refused_with_its_place() {
 #[test]
 fn a_wish_that_the_mechanism_cannot_heed_is_refused_and_it_is_said_why() {
     let ties = Ties::ProRata;
-    let partner = format!("{HEAD}b,a,bid,1,0.1,x,,,\n");
+    let partner = format!("{HEAD}b,a,bid,1,0.1,x,,,\nc,x,offer,1,0.05,,,,\n");
     let premium = format!("{HEAD}b,a,bid,1,0.1,,,,0.01\n");
     let cleared = |csv: &str, mechanism| clear_file(csv.as_bytes(), Format::Csv, mechanism);
     for (csv, mechanism, why) in [
@@ -244,6 +244,11 @@ fn a_wish_that_the_mechanism_cannot_heed_is_refused_and_it_is_said_why() {
         assert!(error.contains(&expect) && error.contains(why), "{error}");
     }
     assert!(cleared(&partner, Mechanism::TradeReduction { ties }).is_ok());
+    let blank = format!("{HEAD}b,a,bid,1,0.1,,,,\n");
+    assert!(
+        cleared(&blank, Mechanism::Continuous).is_ok(),
+        "nothing is wished"
+    );
 }
 
 type Line = ((bool, i64, i64, u32), Vec<u32>, Option<u32>, bool, i64);
