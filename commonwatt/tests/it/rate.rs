@@ -1,6 +1,9 @@
 //! Charging on the command line: `rate` makes a bill, `verify` checks a station's signed readings; refusals say where.
 
+use std::path::Path;
 use std::process::{Command, Output};
+
+use settlement::charging::ocmf::{Session, Signer, write};
 
 fn rate(tariff: &str, cdr: &str, more: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
@@ -86,10 +89,8 @@ fn what_is_wrong_is_said_with_its_path() {
     assert_eq!(zone.status.code(), Some(2));
 }
 
-#[test]
-fn a_stations_signed_readings_are_checked() {
-    use settlement::charging::ocmf::{Session, Signer, write};
-    let signer = Signer::from_pkcs8(&Signer::generate().unwrap()).unwrap();
+/// A session of 7 kWh, as a station signs it.
+fn signed(signer: &Signer) -> String {
     let at = |minute: i64| domain::time::Timestamp::from_unix_s(1_782_000_000 + 60 * minute);
     let session = Session {
         station: "charger-3",
@@ -99,20 +100,31 @@ fn a_stations_signed_readings_are_checked() {
         readings: [(at(0), 1_000), (at(60), 8_000)],
         synchronised: true,
     };
-    let text = write(&session, &signer).unwrap();
+    write(&session, signer).unwrap()
+}
+
+/// What `verify` ends with, and what it says.
+fn verified(file: &Path, key: Option<&str>) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_commonwatt"));
+    command.arg("verify").arg(file);
+    if let Some(key) = key {
+        command.args(["--key", key]);
+    }
+    let out = command.output().unwrap();
+    let told = [out.stdout, out.stderr].concat();
+    (out.status.code(), String::from_utf8(told).unwrap())
+}
+
+#[test]
+fn a_stations_signed_readings_are_checked() {
+    let signer = Signer::from_pkcs8(&Signer::generate().unwrap()).unwrap();
+    let text = signed(&signer);
     let folder = tempfile::tempdir().unwrap();
     let (file, pem) = (folder.path().join("s.ocmf"), folder.path().join("s.pem"));
     std::fs::write(&pem, signer.public().to_pem()).unwrap();
     let verify = |text: &str, key: Option<&str>| {
         std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_commonwatt"));
-        command.arg("verify").arg(&file);
-        if let Some(key) = key {
-            command.args(["--key", key]);
-        }
-        let out = command.output().unwrap();
-        let told = [out.stdout, out.stderr].concat();
-        (out.status.code(), String::from_utf8(told).unwrap())
+        verified(&file, key)
     };
     for key in [pem.to_str().unwrap(), &signer.public().to_hex()] {
         let (code, told) = verify(&text, Some(key));
@@ -130,5 +142,85 @@ fn a_stations_signed_readings_are_checked() {
     assert!(told.contains("step `signature` failed"), "{told}");
     for key in [None, Some("00")] {
         assert_eq!(verify(&text, key).0, Some(2));
+    }
+}
+
+/// What a station signs, OpenSSL finds genuine, and what OpenSSL signs, `verify` does.
+#[test]
+fn signed_readings_and_openssl_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let openssl = |args: &[&str]| {
+        let run = Command::new("openssl")
+            .args(args)
+            .current_dir(folder.path())
+            .output();
+        run.is_ok_and(|out| out.status.success())
+    };
+    if !openssl(&["version"]) {
+        return println!("skipped: no openssl here");
+    }
+    let signer = Signer::from_pkcs8(&Signer::generate().unwrap()).unwrap();
+    let text = signed(&signer);
+    let parts: Vec<&str> = text.split('|').collect();
+    let [_, payload, signature] = parts[..] else {
+        panic!("{text}");
+    };
+    let signature: serde_json::Value = serde_json::from_str(signature).unwrap();
+    let hex = signature["SD"].as_str().unwrap();
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
+        .collect();
+    std::fs::write(at("ours.pem"), signer.public().to_pem()).unwrap();
+    std::fs::write(at("ours.sig"), bytes).unwrap();
+    let check = [
+        "dgst",
+        "-sha256",
+        "-verify",
+        "ours.pem",
+        "-signature",
+        "ours.sig",
+        "payload",
+    ];
+    std::fs::write(at("payload"), payload).unwrap();
+    assert!(openssl(&check), "OpenSSL takes it for false");
+    std::fs::write(at("payload"), payload.replacen("8000", "8001", 1)).unwrap();
+    assert!(!openssl(&check), "OpenSSL takes another text for it");
+
+    std::fs::write(at("payload"), payload).unwrap();
+    let curve = [
+        "ecparam",
+        "-name",
+        "prime256v1",
+        "-genkey",
+        "-noout",
+        "-out",
+        "theirs.key",
+    ];
+    assert!(openssl(&curve));
+    assert!(openssl(&[
+        "ec",
+        "-in",
+        "theirs.key",
+        "-pubout",
+        "-out",
+        "theirs.pem"
+    ]));
+    let sign = [
+        "dgst",
+        "-sha256",
+        "-sign",
+        "theirs.key",
+        "-out",
+        "theirs.sig",
+        "payload",
+    ];
+    assert!(openssl(&sign));
+    let theirs = domain::ids::to_hex(&std::fs::read(at("theirs.sig")).unwrap());
+    let text = format!("OCMF|{payload}|{{\"SA\":\"ECDSA-secp256r1-SHA256\",\"SD\":\"{theirs}\"}}");
+    std::fs::write(at("theirs.ocmf"), text).unwrap();
+    for (key, code) in [("theirs.pem", 0), ("ours.pem", 1)] {
+        let (said, told) = verified(&at("theirs.ocmf"), at(key).to_str());
+        assert_eq!(said, Some(code), "{key}: {told}");
     }
 }
