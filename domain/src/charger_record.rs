@@ -61,11 +61,18 @@ impl ChargerRecord {
         (1..=TEXT_MAX_BYTES).contains(&text.len()) && keys.len() <= KEYS_MAX
     }
 
-    /// What makes it the same record: its point and its text, whenever it is heard again.
+    /// What makes it the same record: its point, its text and what is known of it, whenever it is heard again.
     #[must_use]
     pub fn id(&self) -> Digest32 {
-        let parts = [self.point.as_str().as_bytes(), self.text.as_bytes()];
-        Digest32(digest_parts("commonwatt/charger-record/v1", &parts))
+        let transaction = self.transaction.map(i64::to_be_bytes);
+        let keys: Vec<Vec<u8>> = self.keys.iter().map(PublicKey::to_der).collect();
+        let mut parts = vec![
+            self.point.as_str().as_bytes(),
+            self.text.as_bytes(),
+            transaction.as_ref().map_or(&[], |number| number.as_slice()),
+        ];
+        parts.extend(keys.iter().map(Vec::as_slice));
+        Digest32(digest_parts("commonwatt/charger-record/v2", &parts))
     }
 
     /// Of what time it speaks: that of its readings, or where their clock is not to be trusted, or there are none, that at

@@ -35,6 +35,11 @@ const CHECKED_TOGETHER_MAX: usize = 256;
 /// Most readings that were checked and wait for the core, or are being checked.
 const READINGS_WAITING_MAX: usize = 4 * CHECKED_TOGETHER_MAX;
 
+/// Most chargers' records that a gateway may bring in a minute. It sends what was not answered again.
+const RECORDS_PER_MINUTE_MAX: u32 = 60;
+/// Most chargers' records that wait to be kept.
+const RECORDS_WAITING_MAX: usize = 256;
+
 /// Most answers waiting to be told.
 const TELL_MAX: usize = 1024;
 
@@ -126,13 +131,17 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (readings, arrived) = mpsc::channel(CHECKED_TOGETHER_MAX);
+    let (records, waiting) = mpsc::channel(RECORDS_WAITING_MAX);
     let doors = Doors {
         commands: commands.clone(),
         readings,
+        records,
     };
+    let (link, events) = MqttLink::start(options, shutdown.clone());
     tokio::select! {
         done = check(&shared, arrived, commands) => done,
-        done = move_messages(&shared, options, doors, told, shutdown) => done,
+        done = answer_records(&shared, &link, waiting) => done,
+        done = move_messages(&shared, (&link, events), doors, told, shutdown) => done,
     }
 }
 
@@ -140,6 +149,7 @@ pub(crate) async fn run(
 struct Doors {
     commands: mpsc::Sender<Command>,
     readings: mpsc::Sender<Arrived>,
+    records: mpsc::Sender<(GatewayId, Vec<u8>)>,
 }
 
 /// Checks the signatures of readings on all cores while the core stores those before them, and hands them on in
@@ -180,30 +190,31 @@ async fn check(
 
 async fn move_messages(
     shared: &Arc<Shared>,
-    options: MqttOptions,
+    (link, mut events): (&MqttHandle, mpsc::Receiver<MqttEvent>),
     doors: Doors,
     (mut told, mut forwards): (mpsc::Receiver<Told>, mpsc::Receiver<Forward>),
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (link, mut events) = MqttLink::start(options, shutdown.clone());
-    let mut door = Door::default();
+    let (mut door, mut records_door) = (Door::default(), Door::default());
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
             what = told.recv() => match what {
                 Some(what) => {
-                    if let Err(error) = tell(shared, &link, what).await {
+                    if let Err(error) = tell(shared, link, what).await {
                         tracing::warn!("an answer could not be told, it will be asked for again: {error:#}");
                     }
                 }
                 None => return Ok(()),
             },
-            Some(forward) = forwards.recv() => pass_on(shared, &link, forward),
+            Some(forward) = forwards.recv() => pass_on(shared, link, forward),
             event = events.recv() => match event {
                 Some(event) => {
-                    if let Some(event) = at_the_door(shared, &link, &mut door, event) {
-                        take(shared, &link, &doors, event).await;
+                    let event = at_the_door(shared, link, &mut door, event);
+                    let event = event.filter(|event| record_may_in(shared, &mut records_door, event));
+                    if let Some(event) = event {
+                        take(shared, &doors, event).await;
                     }
                 }
                 None => bail!("the link to the broker has ended by itself"),
@@ -255,8 +266,29 @@ fn at_the_door(
     }
 }
 
-async fn take(shared: &Shared, link: &MqttHandle, doors: &Doors, event: MqttEvent) {
-    let Doors { commands, readings } = doors;
+/// Whether a charger's record is looked at: a gateway that brings too many in a minute keeps no other waiting, and
+/// brings again what was not answered.
+pub(super) fn record_may_in(shared: &Shared, door: &mut Door, event: &MqttEvent) -> bool {
+    let MqttEvent::Message { topic, .. } = event else {
+        return true;
+    };
+    let Some((gateway, "charger")) = split_topic(shared, topic) else {
+        return true;
+    };
+    if !shared.site.gateways.iter().any(|g| g.id == gateway) {
+        return false;
+    }
+    let knock = door.knock(shared.clock.now(), &gateway, RECORDS_PER_MINUTE_MAX);
+    if knock == Knock::TooMany {
+        tracing::warn!(%gateway, "brings too many chargers' records: the rest of this minute is dropped, and comes again");
+    }
+    knock == Knock::In
+}
+
+async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
+    let Doors {
+        commands, readings, ..
+    } = doors;
     match event {
         MqttEvent::Message {
             topic,
@@ -285,9 +317,8 @@ async fn take(shared: &Shared, link: &MqttHandle, doors: &Doors, event: MqttEven
                 "state" => note_seen(shared, &gateway, &payload),
                 "live" if !retain => shared.live.take(gateway, &payload),
                 "charger" if !retain => {
-                    if let Err(error) = answer_record(shared, link, &gateway, payload).await {
-                        tracing::warn!(%gateway, "a charger's record was not answered, it comes again: {error:#}");
-                    }
+                    // What finds no room is brought again.
+                    let _ = doors.records.try_send((gateway, payload));
                 }
                 "ack" if !retain => {
                     if let Err(error) = control::hear(shared, &gateway, payload).await {
@@ -308,6 +339,20 @@ async fn take(shared: &Shared, link: &MqttHandle, doors: &Doors, event: MqttEven
         }
         MqttEvent::Connected | MqttEvent::Answered { .. } => {}
     }
+}
+
+/// Keeps chargers' records, one after the other, while other messages are moved.
+async fn answer_records(
+    shared: &Shared,
+    link: &MqttHandle,
+    mut waiting: mpsc::Receiver<(GatewayId, Vec<u8>)>,
+) -> anyhow::Result<()> {
+    while let Some((gateway, payload)) = waiting.recv().await {
+        if let Err(error) = answer_record(shared, link, &gateway, payload).await {
+            tracing::warn!(%gateway, "a charger's record was not answered, it comes again: {error:#}");
+        }
+    }
+    Ok(())
 }
 
 /// Keeps what a charger's meter has signed, and says so.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use domain::charger_record::KEYS_MAX;
 use domain::ids::from_hex;
 use domain::ocmf::PublicKey;
 use runtime::tls::{OwnCertificate, ServerFiles};
@@ -74,7 +75,7 @@ pub struct ChargePointConfig {
     /// Cards that may always charge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub id_tags: Vec<String>,
-    /// Public keys of its meters, in hex, base64 or PEM, where they sign what they count (OCMF).
+    /// Public keys of its meters, at most 8, in hex, base64 or PEM, where they sign what they count (OCMF).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ocmf_keys: Vec<String>,
 }
@@ -182,8 +183,9 @@ impl ChargePointConfig {
         if self.id_tags.len() > LIST_MAX || !self.id_tags.iter().all(is_tag) {
             return Err(("id_tags", "at most 256 cards of 1 to 20 characters"));
         }
-        if self.ocmf_keys.len() > LIST_MAX || self.keys().is_none() {
-            let rule = "public keys on secp256r1 or secp384r1, in hex, base64 or PEM";
+        if self.ocmf_keys.len() > KEYS_MAX || self.keys().is_none() {
+            // More do not fit into a message to the platform.
+            let rule = "at most 8 public keys on secp256r1 or secp384r1, in hex, base64 or PEM";
             return Err(("ocmf_keys", rule));
         }
         Ok(())

@@ -77,19 +77,20 @@ impl Mail {
         Ok(gone)
     }
 
-    /// The oldest that wait.
+    /// The oldest that wait, by the names that they are stored under.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn oldest(&self) -> Result<Vec<ChargerRecord>, DbError> {
+    pub async fn oldest(&self) -> Result<Vec<(Digest32, ChargerRecord)>, DbError> {
         let most = i64::try_from(SENT_MAX).unwrap_or(i64::MAX);
         let rows: Vec<(Vec<u8>, Vec<u8>)> = self.db.fetch_all(OLDEST, args![most]).await?;
         let mut found = Vec::with_capacity(rows.len());
         for (stored, payload) in rows {
-            match ChargerRecord::from_cbor(&payload) {
-                Ok(record) => found.push(record),
-                Err(error) => {
-                    tracing::error!("a stored charger's record is damaged and left out: {error}");
+            let id = <[u8; 32]>::try_from(stored.as_slice()).map(Digest32);
+            match (id, ChargerRecord::from_cbor(&payload)) {
+                (Ok(id), Ok(record)) => found.push((id, record)),
+                _ => {
+                    tracing::error!("a stored charger's record is damaged and left out");
                     let mut tx = self.db.begin().await?;
                     tx.execute(DONE, args![stored]).await?;
                     tx.commit().await?;
@@ -120,20 +121,24 @@ pub struct Scribe {
 }
 
 impl Scribe {
-    /// Puts a text of a device's meter on its way. What is too long for a message stays here.
+    /// Puts a text of a device's meter on its way; how many older ones are lost for it. What is too long for a message
+    /// stays here.
+    ///
+    /// # Errors
+    /// The database fails: the text is not kept, and its charger must say it again.
     pub async fn write(
         &self,
         device: usize,
         heard_at: Timestamp,
         transaction: Option<i64>,
         text: &str,
-    ) {
+    ) -> Result<u64, DbError> {
         let Some(point) = self.points.get(&device) else {
-            return;
+            return Ok(0);
         };
         if !ChargerRecord::fits(text, &self.keys) {
-            tracing::warn!(%point, "a signed value is too long to be sent to the platform, or its meter has too many keys");
-            return;
+            tracing::warn!(%point, "a signed value is too long to be sent to the platform");
+            return Ok(0);
         }
         let record = ChargerRecord {
             gateway: self.gateway.clone(),
@@ -143,16 +148,14 @@ impl Scribe {
             text: text.to_owned(),
             keys: self.keys.clone(),
         };
-        match self.mail.put(&record).await {
-            Ok(0) => {}
-            Ok(gone) => tracing::error!(
+        let gone = self.mail.put(&record).await?;
+        if gone > 0 {
+            tracing::error!(
                 gone,
                 "signed values wait too long for the platform: the oldest are lost"
-            ),
-            Err(error) => {
-                tracing::error!(%point, "a signed value was not kept for the platform: {error}")
-            }
+            );
         }
+        Ok(gone)
     }
 }
 
@@ -204,13 +207,13 @@ impl Postman {
         }
         let under_way: BTreeSet<Digest32> = self.sent.values().map(|(id, _)| *id).collect();
         let mut due = Vec::new();
-        for record in self.mail.oldest().await? {
-            if under_way.contains(&record.id()) {
+        for (id, record) in self.mail.oldest().await? {
+            if under_way.contains(&id) {
                 continue;
             }
             let signed = Signed::sign(&self.key, &self.community, &record);
             let bytes = signed.as_bytes().to_vec();
-            self.sent.insert(Digest32::of(&bytes), (record.id(), now));
+            self.sent.insert(Digest32::of(&bytes), (id, now));
             due.push(bytes);
         }
         Ok(due)

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use domain::ids::Digest32;
 use futures_util::{SinkExt, StreamExt};
 use runtime::clock::Clock;
+use runtime::db::DbError;
 use runtime::tls::ServerTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -432,6 +433,23 @@ impl Seat {
                         Some("its transaction could not be kept")
                     }
                 },
+                Out::KeepSigned(device, transaction, text, refused) => {
+                    let signed = SignedText {
+                        transaction,
+                        text,
+                        refused,
+                    };
+                    match self.keep_signed(device, &signed).await {
+                        Ok(()) => None,
+                        Err(error) => {
+                            tracing::error!(
+                                charger = self.id,
+                                "a signed value was not kept: {error}"
+                            );
+                            Some("what its meter has signed could not be kept")
+                        }
+                    }
+                }
                 other => {
                     self.pass_on(other, waiting).await;
                     None
@@ -463,24 +481,6 @@ impl Seat {
                 let report = Report::new(device, Err(kind), &self.clock);
                 let _ = self.reports.send(report).await;
             }
-            Out::KeepSigned(device, transaction, text, refused) => {
-                if let Some(why) = &refused {
-                    tracing::warn!(charger = self.id, "a signed value is not believed: {why}");
-                }
-                let now = self.clock.now();
-                if let Some(device) = device {
-                    self.scribe.write(device, now, transaction, &text).await;
-                }
-                let signed = SignedText {
-                    transaction,
-                    text,
-                    refused,
-                };
-                let kept = self.store.keep_signed(&self.id, now.unix_ms(), &signed);
-                if let Err(error) = kept.await {
-                    tracing::error!(charger = self.id, "a signed value was not kept: {error}");
-                }
-            }
             Out::Done(number, done) => {
                 let answer = done.map_err(|why| match why {
                     NotDone::Silent => ModbusError::Timeout(ANSWER_MS.unsigned_abs()),
@@ -496,8 +496,31 @@ impl Seat {
                     let _ = waits.send(answer);
                 }
             }
-            Out::Send(_) | Out::HangUp(_) | Out::Keep(_) => {}
+            Out::Send(_) | Out::HangUp(_) | Out::Keep(_) | Out::KeepSigned(..) => {}
         }
+    }
+
+    /// Keeps what a meter has signed, here and on its way to the platform.
+    async fn keep_signed(
+        &mut self,
+        device: Option<usize>,
+        signed: &SignedText,
+    ) -> Result<(), DbError> {
+        if let Some(why) = &signed.refused {
+            tracing::warn!(charger = self.id, "a signed value is not believed: {why}");
+        }
+        let now = self.clock.now();
+        if let Some(device) = device {
+            let (number, text) = (signed.transaction, &signed.text);
+            let lost = self.scribe.write(device, now, number, text).await?;
+            for _ in 0..lost {
+                let report = Report::new(device, Err("charger_record_lost"), &self.clock);
+                let _ = self.reports.send(report).await;
+            }
+        }
+        self.store
+            .keep_signed(&self.id, now.unix_ms(), signed)
+            .await
     }
 }
 

@@ -536,6 +536,26 @@ fn signed_values_are_checked_and_kept_either_way() {
 }
 
 #[test]
+fn of_very_many_signed_values_the_first_and_the_last_are_kept() {
+    let mut point = present(rules(), Vec::new());
+    let data: Vec<Value> = (0..50)
+        .map(|n| json!({"timestamp": time(61), "sampledValue": [{"value": format!("text {n}"), "format": "SignedData"}]}))
+        .collect();
+    let stop = json!({"transactionId": 5, "meterStop": 2000, "timestamp": time(61), "transactionData": data});
+    let (_, out) = call(&mut point, 61, "1", "StopTransaction", &stop);
+    let kept: Vec<&str> = out
+        .iter()
+        .filter_map(|o| match o {
+            Out::KeepSigned(_, _, text, _) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((kept.len(), kept[0], kept[31]), (32, "text 0", "text 49"));
+    let left_out = Out::Failed(DEVICE, "signed_value_left_out");
+    assert_eq!(out.iter().filter(|o| **o == left_out).count(), 18);
+}
+
+#[test]
 fn nonsense_is_answered_by_its_name_and_does_nothing() {
     let mut point = present(rules(), Vec::new());
     let code = |point: &mut Point, text: &str| {

@@ -226,6 +226,41 @@ async fn a_charger_comes_counts_and_is_let_in_and_limited() {
     gateway.wait().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_signed_value_that_cannot_be_kept_is_not_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let platform = platform(dir.path()).await;
+    let stop = CancellationToken::new();
+    let config = with_charger(dir.path(), &platform, Vec::new());
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    let address = gateway.chargers().unwrap().address().unwrap();
+    let spool = meter_gateway::spool::Spool::open(dir.path(), 10)
+        .await
+        .unwrap();
+    let db = spool.db();
+    let rename = async |sql: &'static str| {
+        let mut tx = db.begin().await.unwrap();
+        tx.execute(sql, runtime::args![]).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let value = json!({"value": "OCMF|{}|{}", "format": "SignedData"});
+    let signed = json!({"connectorId": 1, "transactionId": 5, "meterValue": [
+        {"timestamp": clock().now().to_string(), "sampledValue": [value]}]});
+    rename("ALTER TABLE gateway_charger_record RENAME TO gone").await;
+    let mut charger = Charger::come(address, "CP-1", PASSWORD).await.unwrap();
+    let text = json!([2, "s1", "MeterValues", signed]).to_string();
+    charger.socket.send(Message::text(text)).await.unwrap();
+    while let Some(Ok(heard)) = timeout(PATIENCE, charger.socket.next()).await.unwrap() {
+        let text = heard.into_text().unwrap_or_default();
+        assert!(!text.contains("\"s1\""), "it was answered: {text}");
+    }
+    rename("ALTER TABLE gone RENAME TO gateway_charger_record").await;
+    let mut again = Charger::come(address, "CP-1", PASSWORD).await.unwrap();
+    again.call("MeterValues", signed).await;
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_say_nothing_keep_no_charger_out() {
     let dir = tempfile::tempdir().unwrap();

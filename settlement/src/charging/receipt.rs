@@ -310,9 +310,12 @@ fn verify_into(
         steps.push(("origin", Ok(told.map_err(at("origin"))?)));
     }
     if let Some(charger) = &claims.charger {
-        let span = (claims.record.start(), claims.record.end);
-        let metered = (span, Energy::from_wh(ends.1 - ends.0));
-        let told = charger::check(&trust, charger, &claims.station, metered);
+        let metered = charger::Metered {
+            span: (claims.record.start(), claims.record.end),
+            last_begins: last_begins(&claims),
+            energy: Energy::from_wh(ends.1 - ends.0),
+        };
+        let told = charger::check(&trust, charger, &claims.station, &metered);
         steps.push(("charger", Ok(told.map_err(at("charger"))?)));
     }
     steps.push(("bill", Ok(check_bill(&claims).map_err(at("bill"))?)));
@@ -449,6 +452,14 @@ fn check_operator(
 }
 
 /// The registers in Wh at which the session began and ended.
+/// When the interval of the last reading began.
+fn last_begins(claims: &Claims) -> Timestamp {
+    let last = claims.proofs.last();
+    let last = last.map(|proof| Signed::<Reading>::from_bytes(proof.reading.clone()).stored());
+    let last = last.and_then(Result::ok);
+    last.map_or(claims.record.end, |reading| reading.interval.start())
+}
+
 fn check_readings(claims: &Claims) -> Result<(i64, i64), String> {
     let community = CommunityId::new(&claims.community).map_err(|e| e.to_string())?;
     let [first, last] = claims.proofs.as_slice() else {

@@ -1,5 +1,7 @@
 //! What chargers' own meters have signed: kept as it came, whether it is believed or not, and found by its time.
 
+use std::collections::BTreeSet;
+
 use domain::charger_record::ChargerRecord;
 use domain::ids::PointId;
 use domain::signed::{Signed, Verified};
@@ -12,8 +14,15 @@ use crate::store::LOCK;
 
 /// Most records of a point that are kept in a day; a charger that signs every 30 seconds has fewer.
 pub const CHARGER_RECORDS_PER_DAY_MAX: i64 = 5_000;
-/// Most records that are read of one session.
-const RECORDS_MAX: i64 = 512;
+/// Most records that are read of the begin of one session, and of its end.
+const RECORDS_MAX: i64 = 256;
+
+const FIRST: &str = "SELECT from_ms, to_ms, id, message FROM settle_charger_records
+    WHERE point = $1 AND to_ms >= $2 AND from_ms <= $3
+    ORDER BY from_ms, to_ms, id LIMIT $4";
+const LAST: &str = "SELECT from_ms, to_ms, id, message FROM settle_charger_records
+    WHERE point = $1 AND to_ms >= $2 AND from_ms <= $3
+    ORDER BY to_ms DESC, from_ms DESC, id DESC LIMIT $4";
 
 /// What became of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +33,7 @@ pub enum Kept {
     TooMany,
 }
 
-/// Keeps a charger's record; the same text of a point again changes nothing.
+/// Keeps a charger's record; the same text of a point with the same keys and transaction again changes nothing.
 ///
 /// # Errors
 /// The database failed.
@@ -71,7 +80,8 @@ pub async fn keep_charger_record(
     Ok(Kept::Kept)
 }
 
-/// The records of a point that speak of a time in `[from, to]`, in its order.
+/// The records of a point that speak of a time in `[from, to]`, in its order; where they are too many, the first and
+/// the last, for what lies between begin and end says less than these.
 ///
 /// # Errors
 /// The database failed.
@@ -80,15 +90,14 @@ pub async fn charger_records(
     point: &PointId,
     (from, to): (Timestamp, Timestamp),
 ) -> Result<Vec<Signed<ChargerRecord>>, ServiceError> {
-    let rows: Vec<(Vec<u8>,)> = db
-        .fetch_all(
-            "SELECT message FROM settle_charger_records
-             WHERE point = $1 AND to_ms >= $2 AND from_ms <= $3 ORDER BY from_ms, to_ms, id LIMIT $4",
-            args![point.as_str(), from.unix_ms(), to.unix_ms(), RECORDS_MAX],
-        )
-        .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(message,)| Signed::from_bytes(message))
+    let mut found: BTreeSet<(i64, i64, Vec<u8>, Vec<u8>)> = BTreeSet::new();
+    for ends in [FIRST, LAST] {
+        let span = args![point.as_str(), from.unix_ms(), to.unix_ms(), RECORDS_MAX];
+        let rows: Vec<(i64, i64, Vec<u8>, Vec<u8>)> = db.fetch_all(ends, span).await?;
+        found.extend(rows);
+    }
+    let found = found.into_iter();
+    Ok(found
+        .map(|(.., message)| Signed::from_bytes(message))
         .collect())
 }

@@ -140,6 +140,8 @@ pub async fn station_settled(
         }
         settled.push(Settled { line, proof });
     }
+    // A substitute is no energy that the meter counted.
+    settled.retain(|settled| settled.line.delivery.reading.is_some());
     Ok(settled)
 }
 

@@ -1,9 +1,12 @@
 //! Charging sessions in the books of both databases: holds, payments, and what is refused.
 
+use domain::charger_record::ChargerRecord;
 use domain::energy::Energy;
-use domain::ids::ParticipantId;
+use domain::ids::{GatewayId, ParticipantId, PointId};
 use domain::money::{Money, Price};
+use domain::ocmf;
 use domain::posting::{Account, Chart};
+use domain::signed::{PublicKey, Signed};
 use domain::time::Timestamp;
 use settlement::charging::promise::{Payer, Promise};
 use settlement::charging::session::Event;
@@ -11,7 +14,7 @@ use settlement::charging::split::{Owner, PassThrough, split};
 use settlement::charging::terms::Quote;
 use settlement::service as books;
 
-use crate::world::{World, interval};
+use crate::world::{World, interval, sign};
 
 const TOKEN: i64 = 1_000_000_000;
 
@@ -155,7 +158,7 @@ async fn unfinished_sessions_are_found(world: &World, station: &str) {
     assert_eq!(damaged, ["t-00002"]);
 }
 
-async fn sessions_in_the_books(world: World) {
+async fn sessions_in_the_books(mut world: World) {
     world.deposit("home-b", "100").await;
     paid_and_split(&world, Payer::Home("home-b".to_owned()), "s-home").await;
     paid_and_split(&world, Payer::Card, "s-card").await;
@@ -172,6 +175,90 @@ async fn sessions_in_the_books(world: World) {
             .await
             .unwrap()
             .is_none()
+    );
+    chargers_records_are_kept(&world).await;
+    late_readings_mark_their_sessions(&mut world).await;
+}
+
+/// What the meter says from begin to one moment of a session, with these keys.
+fn said(moment: i64, keys: Vec<ocmf::PublicKey>, signer: &ocmf::Signer) -> ChargerRecord {
+    let begin = interval(0).start();
+    let session = ocmf::Session {
+        station: "CP-1",
+        meter: "m",
+        user: "u",
+        page: 1,
+        readings: [(begin, 1_000), (begin.plus_s(30 * moment), 1_000 + moment)],
+        synchronised: true,
+    };
+    ChargerRecord {
+        gateway: GatewayId::new("gateway-1").unwrap(),
+        point: PointId::new("home-a.charger").unwrap(),
+        heard_at: begin.plus_s(30 * moment),
+        transaction: Some(7),
+        text: ocmf::write(&session, signer).unwrap(),
+        keys,
+    }
+}
+
+/// Once each, with the keys that it came with; of very many the first and the last are found.
+async fn chargers_records_are_kept(world: &World) {
+    let signer = ocmf::Signer::from_pkcs8(&ocmf::Signer::generate().unwrap()).unwrap();
+    let (now, community) = (interval(20).start(), world.community.id.clone());
+    let without = said(1, Vec::new(), &signer);
+    let with = ChargerRecord {
+        keys: vec![signer.public()],
+        ..without.clone()
+    };
+    let mut records = vec![without.clone(), without.clone(), with];
+    records.extend((2..=600).map(|n| said(n, Vec::new(), &signer)));
+    let mut tx = world.db.begin().await.unwrap();
+    for record in &records {
+        let signed = Signed::sign(&world.gateway_key, &community, record);
+        let verified = signed.verify(PublicKey::of(&world.gateway_key), &community);
+        let kept = books::keep_charger_record(&mut tx, now, &verified.unwrap()).await;
+        assert_eq!(kept.unwrap(), books::Kept::Kept);
+    }
+    tx.commit().await.unwrap();
+    let span = (interval(0).start(), interval(30).start());
+    let found = books::charger_records(&world.db, &without.point, span).await;
+    let found = found.unwrap().into_iter();
+    let found: Vec<ChargerRecord> = found.map(|signed| signed.stored().unwrap()).collect();
+    assert_eq!(found.len(), 512);
+    let texts = |record: &ChargerRecord| found.iter().filter(|f| f.text == record.text).count();
+    assert_eq!((texts(&records[0]), texts(&records[601])), (2, 1));
+    let early = (interval(-9).start(), interval(-8).start());
+    let none = books::charger_records(&world.db, &without.point, early).await;
+    assert!(none.unwrap().is_empty());
+}
+
+/// A reading of a time in which a session went on, that comes when the next should be there, has it rated anew, once.
+async fn late_readings_mark_their_sessions(world: &mut World) {
+    let mut late = promise("s-late", Payer::Card);
+    late.quote.station = "home-a".to_owned();
+    let mut tx = world.db.begin().await.unwrap();
+    books::charging_open(&mut tx, &late).await.unwrap();
+    let stopped = books::charging_event(&mut tx, "s-late", 0, interval(5).end(), Event::Stop);
+    stopped.await.unwrap();
+    tx.commit().await.unwrap();
+    world.meter("home-a", 3, 100, 0).await;
+    let marked = books::charging_late(&world.db, "").await.unwrap();
+    assert!(marked.is_empty(), "that one came in time");
+    let reading = world.read("home-a", 4, 100, 0);
+    let bytes = sign(&world.gateway_key, &world.community, &reading);
+    world.accept_bytes(bytes, interval(6).start()).await;
+    assert_eq!(
+        books::charging_late(&world.db, "").await.unwrap(),
+        ["s-late"]
+    );
+    let mut tx = world.db.begin().await.unwrap();
+    books::charging_rates_anew(&mut tx, "s-late").await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(
+        books::charging_late(&world.db, "")
+            .await
+            .unwrap()
+            .is_empty()
     );
 }
 

@@ -332,6 +332,29 @@ fn signed_again(text: &str, from: &str, to: &str, operator: &SigningKey) -> Stri
 }
 
 #[tokio::test]
+async fn a_settlement_without_a_reading_is_no_origin() {
+    let mut world = World::on_sqlite(&["home-a", "home-b", "station"]).await;
+    world.deposit("home-b", "100").await;
+    let outcome = ordered(&mut world).await;
+    world.meter("station", -1, 0, 0).await;
+    for (point, export_wh) in [("feeder", 0), ("home-a", 1_500), ("home-b", 0)] {
+        world.meter(point, 0, 0, export_wh).await;
+    }
+    world.run(&outcome, Run::Provisional).await;
+    world.checkpoint(interval(1).end()).await;
+    let span = (interval(0).start(), interval(0).end());
+    let station = who("station");
+    let settled = books::station_settled(&world.db, &station, span).await;
+    assert!(settled.unwrap().is_empty(), "what it had traded is a guess");
+    world.meter("station", 0, 1_400, 0).await;
+    world.run(&outcome, Run::Initial).await;
+    world.checkpoint(interval(2).end()).await;
+    let settled = books::station_settled(&world.db, &station, span).await;
+    let settled = settled.unwrap();
+    assert_eq!(settled[0].line.delivery.imported.wh(), 1_400);
+}
+
+#[tokio::test]
 async fn a_receipt_whose_origin_was_changed_is_refused_with_the_reason() {
     let mut world = World::on_sqlite(&["home-a", "home-b", "station"]).await;
     let text = receipt(&mut world).await;

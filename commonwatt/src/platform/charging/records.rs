@@ -1,8 +1,6 @@
 //! What chargers' own meters have signed: taken from their gateways, kept, answered with the operator's word, and found
 //! again for a session's receipt.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, bail};
 use domain::charger_record::{ChargerReceipt, ChargerRecord};
 use domain::ids::{GatewayId, PointId};
@@ -13,7 +11,8 @@ use settlement::service::{self as books, Kept};
 use super::Running;
 use crate::platform::Shared;
 
-/// Keeps a record that a gateway has brought; the answer to it. What is not the gateway's word has none.
+/// Keeps a record that a gateway has brought; the answer to it. What is not the gateway's word has none, and what finds no
+/// room today neither: the gateway keeps it and brings it again.
 pub(crate) async fn hear(
     shared: &Shared,
     gateway: &GatewayId,
@@ -37,7 +36,10 @@ pub(crate) async fn hear(
             let mut tx = shared.db.begin().await?;
             let kept = books::keep_charger_record(&mut tx, now, &verified).await?;
             tx.commit().await?;
-            (kept == Kept::TooMany).then_some("this point has brought too many today")
+            if kept == Kept::TooMany {
+                bail!("{} has brought too many today", record.point);
+            }
+            None
         }
     };
     if let Some(why) = refused {
@@ -73,16 +75,8 @@ pub(super) async fn of_session(
         let record = signed.stored()?;
         records.push((signed, record));
     }
-    let is_inside = |record: &ChargerRecord| record.span().1 > first;
-    let own: BTreeSet<i64> = records
-        .iter()
-        .filter(|(_, record)| is_inside(record))
-        .filter_map(|(_, record)| record.transaction)
-        .collect();
-    let is_own = |record: &ChargerRecord| record.transaction.is_some_and(|t| own.contains(&t));
-    records.retain(|(_, record)| is_inside(record) || is_own(record));
     let (signed, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-    let chosen = choose(&records);
+    let chosen = choose(&records, (first, last));
     let mut proofs = Vec::with_capacity(chosen.places.len());
     for place in chosen.places {
         let kid = signed[place].claimed_signer()?;

@@ -23,8 +23,9 @@ use crate::device::{Identity, Values};
 use crate::ocpp::frame::{self, Code};
 use crate::ocpp::meter::{self, Measured};
 
-/// Signed texts of one message that are kept; a transaction has a few.
-const SIGNED_PER_MESSAGE_MAX: usize = 16;
+/// Signed texts of one message that are kept, of the first and of the last; a transaction has a few. Those between are
+/// counted as `signed_value_left_out`.
+const SIGNED_AT_EACH_END_MAX: usize = 16;
 /// How often a charger that nothing is set up for asks again.
 const PENDING_S: i64 = 60;
 /// Longest text of a charger about itself that is kept, in characters.
@@ -265,13 +266,27 @@ impl Point {
         let only = self.connectors.values().next();
         let only = only.filter(|_| self.connectors.len() == 1);
         let device = known.or(only).map(|connector| connector.device);
-        let signed = found.iter().flat_map(|measured| &measured.signed);
-        for text in signed.take(SIGNED_PER_MESSAGE_MAX) {
+        let signed: Vec<_> = found.iter().flat_map(|m| &m.signed).collect();
+        // The first and the last have begin and end.
+        let is_kept = |place: &usize| {
+            let left = signed.len() - place;
+            *place < SIGNED_AT_EACH_END_MAX || left <= SIGNED_AT_EACH_END_MAX
+        };
+        for (place, text) in signed.iter().enumerate() {
+            if !is_kept(&place) {
+                self.count("signed_value_left_out", out);
+                continue;
+            }
             let refused = meter::check_signed(text, &self.rules.keys).err();
             if refused.is_some() {
                 self.count("bad_signed_value", out);
             }
-            out.push(Out::KeepSigned(device, transaction, text.clone(), refused));
+            out.push(Out::KeepSigned(
+                device,
+                transaction,
+                (*text).clone(),
+                refused,
+            ));
         }
     }
 

@@ -1,6 +1,8 @@
 //! The charger's own word in a receipt: texts that its meter has signed (OCMF), in the envelope of the gateway that they
 //! came through, held against the energy that the session charges.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use domain::charger_record::ChargerRecord;
 use domain::energy::Energy;
 use domain::ids::CommunityId;
@@ -14,6 +16,11 @@ use super::{bytes, public_key, quoted};
 
 /// A session may charge so much more than the charger's meter counted: both are read in whole Wh, and not at the same moment.
 pub const AGREES_WITHIN_WH: i64 = 100;
+/// A charger's clock may differ so far from the gateway's.
+const CLOCKS_WITHIN_S: i64 = 120;
+/// Most of the charger's transactions of one session that are shown, the first ones: then nothing reaches its end, and
+/// no energy is compared.
+const TRANSACTIONS_MAX: usize = 16;
 /// A nano-kWh is so little of a Wh.
 const NANO_PER_WH: i128 = 1_000_000;
 
@@ -31,46 +38,132 @@ pub struct ChargerProof {
 /// What a receipt shows of a charger's records.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Chosen {
-    /// Which are shown, by their places: the one that has begin and end, or the first and the last.
+    /// Which are shown, by their places: of each transaction of the session the text that has begin and end, or the
+    /// first and the last.
     pub places: Vec<usize>,
     /// Why one is not believed, and so not shown.
     pub refused: Option<String>,
 }
 
-/// Chooses what a receipt shows of the records of a session's time.
+/// From when to when.
+type Span = (Timestamp, Timestamp);
+/// Which texts count together: those of a transaction; where its number is not known, those with the same begin.
+type Run = (Option<i64>, Option<Timestamp>);
+
+fn run_of(record: &ChargerRecord, ocmf: &Ocmf) -> Run {
+    match (record.transaction, ocmf.readings.as_slice()) {
+        (None, [begin, _, ..]) => (None, Some(begin.at)),
+        (number, _) => (number, None),
+    }
+}
+
+/// A text that may be shown.
+struct Known<'a> {
+    place: usize,
+    record: &'a ChargerRecord,
+    ocmf: Ocmf,
+}
+
+impl Known<'_> {
+    /// The same text may have come without keys or transaction as well: how much this one says.
+    fn worth(&self) -> (bool, bool) {
+        let record = self.record;
+        (!record.keys.is_empty(), record.transaction.is_some())
+    }
+
+    fn length_ms(&self) -> i64 {
+        let ends = self.ocmf.readings.first().zip(self.ocmf.readings.last());
+        ends.map_or(0, |(first, last)| last.at.ms_since(first.at))
+    }
+}
+
+/// A text with readings; without a key nobody can say that it is wrong.
+fn readable(record: &ChargerRecord) -> Result<Option<Ocmf>, String> {
+    let ocmf = match record.keys.is_empty() {
+        true => Ocmf::from_text(&record.text).ok(),
+        false => Some(record.check()?.0),
+    };
+    Ok(ocmf.filter(|ocmf| !ocmf.readings.is_empty()))
+}
+
+/// Whether what was going on at one time belongs to a session: the car before may end a little in it, by another clock.
+fn is_of((first, last): Span, (from, to): Span) -> bool {
+    let common_ms = last.min(to).ms_since(first.max(from));
+    let slack_ms = (CLOCKS_WITHIN_S * 1_000).min(to.ms_since(from) / 2);
+    common_ms > slack_ms || (first >= from && last <= to)
+}
+
+/// Chooses what a receipt shows of a charger's records: what its meter signed in the transactions of the session.
 #[must_use]
-pub fn choose(records: &[ChargerRecord]) -> Chosen {
-    let mut chosen = Chosen::default();
-    let mut known: Vec<(usize, Ocmf)> = Vec::new();
+pub fn choose(records: &[ChargerRecord], session: Span) -> Chosen {
+    let mut known: BTreeMap<&str, Known<'_>> = BTreeMap::new();
+    let mut wrong = Vec::new();
     for (place, record) in records.iter().enumerate() {
-        match record.check() {
-            Ok((ocmf, _)) if !ocmf.readings.is_empty() => known.push((place, ocmf)),
-            Ok(_) => {}
-            // Without a key nobody can say that it is wrong.
-            Err(_) if record.keys.is_empty() => {
-                known.extend(Ocmf::from_text(&record.text).ok().map(|ocmf| (place, ocmf)));
+        match readable(record) {
+            Ok(Some(ocmf)) => {
+                let one = Known {
+                    place,
+                    record,
+                    ocmf,
+                };
+                let before = known.get(record.text.as_str());
+                if before.is_none_or(|before| before.worth() < one.worth()) {
+                    known.insert(&record.text, one);
+                }
             }
-            Err(why) => chosen.refused = Some(why),
+            Ok(None) => {}
+            Err(why) => wrong.push((record, why)),
         }
     }
-    let span = |ocmf: &Ocmf| {
-        let (first, last) = ocmf.readings.first().zip(ocmf.readings.last())?;
-        Some(last.at.ms_since(first.at))
+    let texts: BTreeSet<&str> = known.keys().copied().collect();
+    let runs = runs_of(known.into_values(), session);
+    let numbers = runs.iter().flat_map(|run| run.first()?.record.transaction);
+    let numbers: BTreeSet<i64> = numbers.collect();
+    let is_own = |record: &ChargerRecord| {
+        let is_same = record.transaction.is_some_and(|n| numbers.contains(&n));
+        !texts.contains(record.text.as_str()) && (is_same || is_of(record.span(), session))
     };
-    let whole = known.iter().filter(|(_, ocmf)| ocmf.readings.len() > 1);
-    chosen.places = match whole.max_by_key(|(_, ocmf)| span(ocmf)) {
-        Some((place, _)) => vec![*place],
-        None => {
-            let mut ends: Vec<usize> = [known.first(), known.last()]
-                .into_iter()
-                .flatten()
-                .map(|(place, _)| *place)
-                .collect();
-            ends.dedup();
-            ends
-        }
-    };
-    chosen
+    let refused = wrong.into_iter().rfind(|(record, _)| is_own(record));
+    Chosen {
+        places: runs.iter().flat_map(|run| shown(run)).collect(),
+        refused: refused.map(|(_, why)| why),
+    }
+}
+
+/// The runs of a session, in the order of their time; each in the order of its texts'.
+fn runs_of<'a>(known: impl Iterator<Item = Known<'a>>, session: Span) -> Vec<Vec<Known<'a>>> {
+    let mut runs: BTreeMap<Run, Vec<Known<'_>>> = BTreeMap::new();
+    for one in known {
+        let run = run_of(one.record, &one.ocmf);
+        runs.entry(run).or_default().push(one);
+    }
+    let mut own = Vec::new();
+    for mut run in runs.into_values() {
+        run.sort_by_key(|one| (one.record.span(), one.place));
+        let spans = || run.iter().map(|one| one.record.span());
+        let first = spans().map(|(first, _)| first).min();
+        let last = spans().map(|(_, last)| last).max();
+        let span = first.zip(last).filter(|span| is_of(*span, session));
+        own.extend(span.map(|span| (span, run)));
+    }
+    own.sort_by_key(|(span, _)| *span);
+    own.truncate(TRANSACTIONS_MAX);
+    own.into_iter().map(|(_, run)| run).collect()
+}
+
+/// The text of a run with begin and end, or its first and its last.
+fn shown(run: &[Known<'_>]) -> Vec<usize> {
+    let whole = run.iter().filter(|one| one.ocmf.readings.len() > 1);
+    if let Some(whole) = whole.max_by_key(|one| one.length_ms()) {
+        return vec![whole.place];
+    }
+    let mut ends: Vec<usize> = [run.first(), run.last()]
+        .into_iter()
+        .flatten()
+        .map(|one| one.place)
+        .collect();
+    ends.dedup();
+    ends
 }
 
 /// The member that shows the charger's own word.
@@ -115,9 +208,72 @@ pub(super) fn read(node: &Node<'_>) -> Result<Claimed, FileError> {
 /// What the charger's meter counted, as far as its readings say.
 #[derive(Default)]
 struct Counted {
-    readings: Vec<Reading>,
+    /// Readings that can be compared, of the meters and by what they count together.
+    runs: BTreeMap<(Option<String>, Run), Vec<Reading>>,
     signers: Vec<String>,
     unknown: bool,
+}
+
+/// A session as its signed readings have it.
+pub(super) struct Metered {
+    pub(super) span: Span,
+    /// When the interval began at whose end the last reading was made: a car may go in it.
+    pub(super) last_begins: Timestamp,
+    pub(super) energy: Energy,
+}
+
+/// What is counted from begin to end of a run.
+struct Stretch {
+    meter: Option<String>,
+    first: Reading,
+    last: Reading,
+}
+
+impl Stretch {
+    /// None where it cannot be said: there are not two readings of one register, or it falls.
+    fn of(meter: Option<String>, mut readings: Vec<Reading>) -> Option<Stretch> {
+        readings.sort_by_key(|reading| reading.at);
+        let first = readings.first()?.clone();
+        let mut same = readings.into_iter().filter(|r| r.obis == first.obis);
+        let last = same.next_back().filter(|last| last.at > first.at)?;
+        (last.register >= first.register).then_some(Stretch { meter, first, last })
+    }
+
+    fn energy(&self) -> i128 {
+        self.last.register.saturating_sub(self.first.register)
+    }
+
+    /// What was counted between this and the next, by the register where it goes on; nothing between two transactions of
+    /// a register that begins anew.
+    fn until(&self, next: &Stretch) -> Option<i128> {
+        if next.first.at < self.last.at {
+            return None;
+        }
+        let goes_on = self.meter == next.meter && self.last.obis == next.first.obis;
+        match next.first.register.checked_sub(self.last.register)? {
+            more if goes_on && more >= 0 => Some(more),
+            _ => self.has_ended().then_some(0),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.last.why.is_some_and(|why| "ELRAP".contains(why))
+    }
+}
+
+/// Whether a reading is one of imported energy that its meter calls good, at a time that can be told.
+fn can_be_compared(reading: &Reading) -> bool {
+    let is_good = reading.status == 'G' && reading.errors.is_empty();
+    is_good && "IS".contains(reading.clock) && reading.obis.as_deref().is_none_or(is_import)
+}
+
+/// `1-0:1.8.0` and as OCMF writes it, `01-00:B2.08.00*FF`: all that was taken, by a counter or in the transaction.
+fn is_import(obis: &str) -> bool {
+    let code = obis.rsplit(':').next().unwrap_or(obis);
+    let mut groups = code.split('*').next().unwrap_or(code).split('.');
+    let mut group = || groups.next().map(|text| text.trim_start_matches('0'));
+    let is_taken = matches!(group(), Some("1" | "B0" | "B1" | "B2" | "B3"));
+    is_taken && group() == Some("8") && matches!(group(), None | Some(""))
 }
 
 impl Counted {
@@ -137,30 +293,55 @@ impl Counted {
                 ocmf
             }
         };
-        self.readings.extend(ocmf.readings);
+        let run = (ocmf.meter.clone(), run_of(record, &ocmf));
+        let readings = ocmf.readings.into_iter().filter(can_be_compared);
+        self.runs.entry(run).or_default().extend(readings);
         Ok(())
     }
 
-    /// What was counted in between, where the readings reach over the whole time.
-    fn over(&mut self, (from, to): (Timestamp, Timestamp)) -> Result<Option<i64>, String> {
-        self.readings.sort_by_key(|reading| reading.at);
-        let Some((first, last)) = self.readings.first().zip(self.readings.last()) else {
-            return Ok(None);
-        };
-        if self.readings.iter().any(|r| r.obis != first.obis) {
-            return Err("its readings are of different registers".to_owned());
+    /// What was counted where the readings reach over the whole session, in Wh, and whether it was a longer time.
+    fn over(self, metered: &Metered) -> Option<(i64, bool)> {
+        let runs = self.runs.into_iter();
+        let stretches = runs.map(|((meter, _), readings)| Stretch::of(meter, readings));
+        let mut stretches = stretches.collect::<Option<Vec<_>>>()?;
+        stretches.sort_by_key(|stretch| stretch.first.at);
+        let (first, last) = (stretches.first()?, stretches.last()?);
+        let (from, to) = metered.span;
+        let (begin, end) = (first.first.at, last.last.at);
+        let is_begin = first.first.why == Some('B') && begin <= from.plus_s(CLOCKS_WITHIN_S);
+        let is_end =
+            last.has_ended() && end > from && end >= metered.last_begins.plus_s(-CLOCKS_WITHIN_S);
+        if !(begin <= from || is_begin) || !(end >= to || is_end) {
+            return None;
         }
-        let ends = |why: char| "ELRAP".contains(why);
-        let reaches = last.at >= to || last.why.is_some_and(ends);
-        if first.at > from || !reaches || self.readings.len() < 2 {
-            return Ok(None);
-        }
-        let wh = (last.register - first.register).div_euclid(NANO_PER_WH);
-        match i64::try_from(wh) {
-            Ok(wh) if wh >= 0 => Ok(Some(wh)),
-            _ => Err("its register falls".to_owned()),
-        }
+        let between = stretches.windows(2).map(|pair| pair[0].until(&pair[1]));
+        let between: i128 = between.sum::<Option<i128>>()?;
+        let counted: i128 = stretches.iter().map(Stretch::energy).sum::<i128>() + between;
+        let is_longer = begin < from.plus_s(-CLOCKS_WITHIN_S) || end > to.plus_s(CLOCKS_WITHIN_S);
+        let wh = i64::try_from(counted.div_euclid(NANO_PER_WH)).ok()?;
+        Some((wh, is_longer))
     }
+}
+
+/// What is to be said of the energy; that the session charges more than was counted is an error.
+fn compared(counted: Option<(i64, bool)>, charged: i64) -> Result<String, String> {
+    let Some((wh, is_longer)) = counted else {
+        let why = "it does not count over just the whole session, so no energy can be compared";
+        return Ok(why.to_owned());
+    };
+    let most = wh.saturating_add(AGREES_WITHIN_WH);
+    if charged > most {
+        return Err(format!(
+            "the session charges {charged} Wh, and the charger's own meter counted {wh} Wh"
+        ));
+    }
+    let is_more = wh > charged.saturating_add(AGREES_WITHIN_WH) || (is_longer && wh >= charged);
+    Ok(match is_more {
+        true => format!(
+            "it counted at least what is charged: {wh} Wh, not only in the session's time, and {charged} Wh are charged"
+        ),
+        false => format!("it counted {wh} Wh and agrees with {charged} Wh charged"),
+    })
 }
 
 /// That the charger's own word is its, and that the session charges no more than it says; a sentence.
@@ -168,7 +349,7 @@ pub(super) fn check(
     trust: &Trust<'_>,
     claimed: &Claimed,
     station: &str,
-    (span, metered): ((Timestamp, Timestamp), Energy),
+    metered: &Metered,
 ) -> Result<String, String> {
     let mut counted = Counted::default();
     for (message, key, key_record) in &claimed.records {
@@ -182,21 +363,10 @@ pub(super) fn check(
         }
         counted.take(&record)?;
     }
-    let agreement = match counted.over(span)? {
-        Some(wh) if metered.wh() > wh.saturating_add(AGREES_WITHIN_WH) => {
-            return Err(format!(
-                "the session charges {} Wh, and the charger's own meter counted {wh} Wh",
-                metered.wh()
-            ));
-        }
-        Some(wh) => format!(
-            "it counted {wh} Wh and agrees with {} Wh charged",
-            metered.wh()
-        ),
-        None if claimed.records.is_empty() => String::new(),
-        None => "it does not reach over the whole session, so no energy can be compared".to_owned(),
-    };
     let mut said = Vec::new();
+    if claimed.records.iter().any(|(.., record)| record.is_none()) {
+        said.push("the operator's record of its gateway's key is not shown: whose key that is cannot be checked".to_owned());
+    }
     if counted.unknown {
         said.push("signed by the charger's meter, whose key nobody has entered: its signature cannot be checked".to_owned());
     }
@@ -206,13 +376,14 @@ pub(super) fn check(
             counted.signers.join(" and ")
         ));
     }
-    said.push(agreement);
+    if !claimed.records.is_empty() {
+        said.push(compared(counted.over(metered), metered.energy.wh())?);
+    }
     if let Some(why) = &claimed.refused {
         said.push(format!(
             "a text of the charger's was not believed and is not shown: {why}"
         ));
     }
-    said.retain(|text| !text.is_empty());
     Ok(said.join("; "))
 }
 

@@ -236,8 +236,17 @@ impl Trust<'_> {
         if told_wh.checked_add(origins.not_settled_wh) != Some(metered_wh) {
             return Err("the origins do not come to what the meter counted".to_owned());
         }
+        let rest = match origins.not_settled_wh {
+            0 => String::new(),
+            rest if rest > 0 => format!("; {rest} Wh are not settled by a reading yet"),
+            // Receipts from before lines without a reading were left out.
+            more => format!(
+                "; these are {} Wh more than the meter counted, for some were settled by estimates",
+                more.unsigned_abs()
+            ),
+        };
         Ok(format!(
-            "{local_wh} of {told_wh} Wh from neighbours, by the settlement lines in the ledger log"
+            "{local_wh} of {told_wh} Wh from neighbours, by the settlement lines in the ledger log{rest}"
         ))
     }
 }

@@ -280,15 +280,18 @@ fn record(text: &str, keys: &[ocmf::PublicKey]) -> ChargerRecord {
 }
 
 fn ocmf_text(signer: &ocmf::Signer, from_wh: i64, to_wh: i64) -> String {
+    let begin = (interval(0).end().plus_s(-60), from_wh);
+    counted(signer, [begin, (interval(3).end().plus_s(30), to_wh)])
+}
+
+/// From begin to end, of a good meter.
+fn counted(signer: &ocmf::Signer, readings: [(Timestamp, i64); 2]) -> String {
     let session = ocmf::Session {
         station: "CP-1",
         meter: "1EMH0001",
         user: "commonwatt",
         page: 7,
-        readings: [
-            (interval(0).end().plus_s(-60), from_wh),
-            (interval(3).end().plus_s(30), to_wh),
-        ],
+        readings,
         synchronised: true,
     };
     ocmf::write(&session, signer).unwrap()
@@ -296,16 +299,28 @@ fn ocmf_text(signer: &ocmf::Signer, from_wh: i64, to_wh: i64) -> String {
 
 /// The step `charger` of a receipt that shows this record.
 fn told(record: &ChargerRecord, change: impl Fn(&mut ChargerProof)) -> Result<String, String> {
+    told_of(std::slice::from_ref(record), change)
+}
+
+/// The step `charger` of a receipt that shows these.
+fn told_of(
+    records: &[ChargerRecord],
+    change: impl Fn(&mut ChargerProof),
+) -> Result<String, String> {
     let operator = key(1);
-    let mut shown = ChargerProof {
-        record: Signed::sign(&key(2), &community(), record),
-        key: PublicKey::of(&key(2)),
-        key_record: Some(key_record(&key(1), "home-03.charger")),
+    let shown = |record: &ChargerRecord| {
+        let mut shown = ChargerProof {
+            record: Signed::sign(&key(2), &community(), record),
+            key: PublicKey::of(&key(2)),
+            key_record: Some(key_record(&key(1), "home-03.charger")),
+        };
+        change(&mut shown);
+        shown
     };
-    change(&mut shown);
+    let shown: Vec<ChargerProof> = records.iter().map(shown).collect();
     let proofs = [proof(0, 1_000), proof(4, 5_123)];
     let parts = Parts {
-        charger: (&[shown], None),
+        charger: (&shown, None),
         ..plain(&proofs)
     };
     let text = write(&ended(), &parts, &community(), &operator).unwrap();
@@ -356,6 +371,11 @@ fn the_chargers_own_word_is_held_against_what_is_charged() {
     foreign.point = PointId::new("home-04.charger").unwrap();
     let why = told(&foreign, same).unwrap_err();
     assert!(why.contains("home-04.charger"), "{why}");
+    let bare = told(&good, |proof| proof.key_record = None).unwrap();
+    assert!(
+        bare.contains("whose key that is cannot be checked"),
+        "{bare}"
+    );
     let strange = |proof: &mut ChargerProof| {
         proof.key_record = Some(key_record(&key(9), "home-03.charger"));
     };
@@ -368,7 +388,7 @@ fn what_a_receipt_shows_of_a_chargers_word_is_what_can_be_believed() {
     let keys = [signer.public()];
     let good = record(&ocmf_text(&signer, 900, 5_123), &keys);
     let changed = record(&good.text.replacen("5123", "4123", 1), &keys);
-    let chosen = choose(&[changed, good]);
+    let chosen = choose(&[changed, good], session());
     assert_eq!(chosen.places, [1]);
     let why = chosen.refused.unwrap();
     assert!(why.contains("the text was changed"), "{why}");
@@ -388,4 +408,127 @@ fn what_a_receipt_shows_of_a_chargers_word_is_what_can_be_believed() {
         .find(|(step, _)| *step == "charger")
         .unwrap();
     assert!(said.as_ref().unwrap().contains("not believed"), "{said:?}");
+}
+
+/// The time of the session of [`ended`].
+fn session() -> (Timestamp, Timestamp) {
+    (interval(0).end(), interval(4).end())
+}
+
+fn meter() -> ocmf::Signer {
+    ocmf::Signer::from_pkcs8(&ocmf::Signer::generate().unwrap()).unwrap()
+}
+
+/// A text with just these readings, in a transaction.
+fn of_transaction(
+    signer: &ocmf::Signer,
+    transaction: i64,
+    readings: [(Timestamp, i64); 2],
+) -> ChargerRecord {
+    ChargerRecord {
+        transaction: Some(transaction),
+        ..record(&counted(signer, readings), &[signer.public()])
+    }
+}
+
+#[test]
+fn a_text_of_another_session_is_compared_with_nothing() {
+    let signer = meter();
+    let (from, to) = session();
+    let same = |_: &mut ChargerProof| {};
+    let day = -86_400;
+    for readings in [
+        [(from.plus_s(day), 1_000), (from.plus_s(-300), 41_000)],
+        [(from.plus_s(-900), 1_000), (from.plus_s(-1), 1_500)],
+        [(from.plus_s(-900), 1_000), (from.plus_s(60), 1_500)],
+        [(to.plus_s(60), 1_000), (to.plus_s(900), 1_500)],
+        [(from.plus_s(300), 1_000), (to, 1_500)],
+    ] {
+        let said = told(&of_transaction(&signer, 7, readings), same).unwrap();
+        assert!(
+            said.contains("no energy can be compared"),
+            "{readings:?}: {said}"
+        );
+    }
+    let longer = [(from.plus_s(-900), 1_000), (to.plus_s(5), 6_000)];
+    let said = told(&of_transaction(&signer, 7, longer), same).unwrap();
+    assert!(
+        said.contains("counted at least what is charged: 5000 Wh"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_texts_of_two_transactions_of_a_session_count_together() {
+    let signer = meter();
+    let (from, to) = session();
+    let middle = from.plus_s(900);
+    let same = |_: &mut ChargerProof| {};
+    let first = of_transaction(&signer, 7, [(from, 1_000), (middle, 3_000)]);
+    let again = |from_wh: i64, to_wh: i64| {
+        let readings = [(middle.plus_s(60), from_wh), (to.plus_s(-9), to_wh)];
+        of_transaction(&signer, 8, readings)
+    };
+    // By a counter that goes on, and by one of the transaction.
+    for second in [again(3_000, 5_123), again(0, 2_123)] {
+        let said = told_of(&[first.clone(), second], same).unwrap();
+        assert!(said.contains("counted 4123 Wh and agrees"), "{said}");
+    }
+    let why = told_of(&[first.clone(), again(3_000, 4_000)], same).unwrap_err();
+    assert!(why.contains("counted 3000 Wh"), "{why}");
+    // Nobody counts the same time twice.
+    let twice = of_transaction(&signer, 9, [(from, 1_000), (to, 5_123)]);
+    let said = told_of(&[first.clone(), twice], same).unwrap();
+    assert!(said.contains("no energy can be compared"), "{said}");
+
+    let before = [(from.plus_s(-7_200), 0), (from.plus_s(30), 40_000)];
+    let before = of_transaction(&signer, 6, before);
+    let next = of_transaction(&signer, 10, [(to, 5_123), (to.plus_s(9_000), 50_000)]);
+    let without_keys = ChargerRecord {
+        keys: Vec::new(),
+        ..first.clone()
+    };
+    let all = [before, without_keys, next, again(3_000, 5_123), first];
+    assert_eq!(choose(&all, session()).places, [4, 3]);
+}
+
+#[test]
+fn what_is_no_good_reading_of_taken_energy_is_not_compared() {
+    let signer = meter();
+    let (from, to) = session();
+    let same = |_: &mut ChargerProof| {};
+    let time = |at: Timestamp| at.to_chrono().unwrap().format("%Y-%m-%dT%H:%M:%S,000+0000");
+    // A meter that lists what it took and what it gave back, at begin and end.
+    let text = |clock: &str, state: &str, obis: &str| {
+        let one = |why: &str, at: Timestamp, taken: i64| {
+            let at = time(at);
+            format!(
+                "{{\"TM\":\"{at} {clock}\",\"TX\":\"{why}\",\"RV\":{taken},\"RI\":\"{obis}\",\"RU\":\"Wh\",{state}}},\
+                 {{\"TX\":\"{why}\",\"RV\":7,\"RI\":\"1-0:2.8.0\",\"RU\":\"Wh\",{state}}}"
+            )
+        };
+        let readings = [one("B", from, 1_000), one("E", to, 5_123)].join(",");
+        let payload = format!("{{\"PG\":\"T1\",\"MS\":\"1EMH0001\",\"RD\":[{readings}]}}");
+        let signature = domain::ids::to_hex(&signer.sign(payload.as_bytes()).unwrap());
+        record(
+            &format!("OCMF|{payload}|{{\"SD\":\"{signature}\"}}"),
+            &[signer.public()],
+        )
+    };
+    let good = "\"ST\":\"G\",\"EF\":\"\"";
+    for (clock, obis) in [("S", "1-0:1.8.0"), ("I", "01-00:B2.08.00*FF")] {
+        let said = told(&text(clock, good, obis), same).unwrap();
+        assert!(said.contains("counted 4123 Wh and agrees"), "{said}");
+    }
+    for (clock, state, obis) in [
+        ("U", good, "1-0:1.8.0"),
+        ("R", good, "1-0:1.8.0"),
+        ("S", "\"ST\":\"F\"", "1-0:1.8.0"),
+        ("S", "\"ST\":\"G\",\"EF\":\"E\"", "1-0:1.8.0"),
+        ("S", good, "1-0:16.7.0"),
+        ("S", good, "1-0:1.8.1"),
+    ] {
+        let said = told(&text(clock, state, obis), same).unwrap();
+        assert!(said.contains("no energy can be compared"), "{obis}: {said}");
+    }
 }
