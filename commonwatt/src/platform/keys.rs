@@ -130,6 +130,8 @@ async fn claim(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, Se
 async fn revoke(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, ServiceError> {
     let (community, now) = (&shared.community, shared.clock.now());
     let signed = Signed::<Revocation>::from_bytes(bytes);
+    // A head from before the word shows which readings were there when it was said.
+    witnesses::sign_heads(tx, shared, now).await?;
     let revoked = settlement::service::revoke(tx, community, now, &signed).await?;
     witnesses::sign_heads(tx, shared, now).await?;
     let word = &revoked.revocation;

@@ -293,6 +293,12 @@ mod tests {
             panic!("not another broker");
         };
         assert_eq!(broker.address(), "mqtts://mqtt.example:8883");
+        let named = format!("{both}server_name = \"broker.example\"\n");
+        let Mqtt::Other(broker) = read(&named).unwrap() else {
+            panic!("not another broker");
+        };
+        let files = broker.tls.unwrap().files();
+        assert_eq!(files.server_name.as_deref(), Some("broker.example"));
         for half in ["", "user = \"platform\"\n", "password_file = \"pw\"\n"] {
             let text = format!("[broker]\nhost = \"127.0.0.1\"\n{half}");
             assert!(refused(&text).contains("a user with"), "{half}");

@@ -14,7 +14,7 @@ use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
 
 /// Every change of a key that the receipt shows, with both signatures where one key vouched for the other, and every
-/// revocation, which must not have been there when the reading came.
+/// revocation, with whether the reading is shown to have come before it.
 pub(super) fn key_changes(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     let mut told = Vec::new();
     if let Some(history) = &receipt.participant_key_history {
@@ -41,9 +41,8 @@ pub(super) fn key_changes(receipt: &Receipt, trust: &Trust) -> Result<String, St
         told.extend(words.map_err(|why| format!("the gateway's key: {why}"))?);
     }
     Ok(match told.is_empty() {
-        true => {
-            "none is shown: no key was changed or revoked as far as the log went then".to_owned()
-        }
+        true => "the receipt shows no change or revocation; that there was none it cannot show"
+            .to_owned(),
         false => told.join("; "),
     })
 }
@@ -114,8 +113,8 @@ impl Own<'_> {
         match (word.covers(message), &entry.reading_before) {
             (false, None) => Ok(format!("{told}, which the reading is before")),
             (false, Some(_)) => Err("it is shown without need when the reading came".to_owned()),
-            (true, None) => Err(format!(
-                "{told}, and nothing shows that the reading came before that was said"
+            (true, None) => Ok(format!(
+                "{told}; that the reading had come before that was said is not shown"
             )),
             (true, Some(before)) => {
                 let index = before.checkpoint.place.index;
@@ -176,7 +175,7 @@ fn changed(
                 format!("{told}, and both have signed for that")
             }
             (by, _) => format!(
-                "{told} on a claim code ({by}, whose signature the operator alone can check), and has signed for itself"
+                "{told} by a key that is not shown ({by}; its signature was not checked), and has signed for itself"
             ),
         },
     })

@@ -31,8 +31,9 @@ pub(super) struct Steps {
     supplied: BTreeMap<i64, BTreeMap<ParticipantId, Energy>>,
     /// By the lines of an interval's runs so far.
     said: BTreeMap<i64, BTreeMap<ParticipantId, Energy>>,
-    /// Of each month's start and home: which runs of closed intervals its last line counted, and how much they supplied.
-    closed: BTreeMap<(i64, ParticipantId), (Digest32, i64)>,
+    /// How much closed intervals supplied by a home's last line that counted these runs of theirs: by the month's start,
+    /// the home, and the runs.
+    closed: BTreeMap<(i64, ParticipantId, Digest32), i64>,
 }
 
 impl Steps {
@@ -107,13 +108,11 @@ impl Steps {
                      supplied {known}"
                 )));
             }
-            let last = self.closed.insert((from, who.clone()), (counted, closed));
-            if let Some((_, before)) = last.filter(|(of, _)| *of == counted)
-                && before != closed
-            {
+            let last = self.closed.insert((from, who.clone(), counted), closed);
+            if let Some(before) = last.filter(|before| *before != closed) {
                 return Err(wrong(format!(
                     "{who}: by its place on the tariff's steps, the intervals that are not opened supplied {closed} Wh, \
-                     and {before} Wh by the run before, since which none of them was settled"
+                     and {before} Wh by an earlier run, since which none of them was settled"
                 )));
             }
             said.insert(who.clone(), stands);
@@ -233,5 +232,18 @@ mod tests {
         assert!(moved.contains("71 Wh, and 70 Wh"), "{moved}");
         // A run of the closed interval in between may have moved it.
         assert!(settled(&[0, 1, 0, 2], &[(1, 70, 100), (3, 171, 50)]).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_held_against_the_last_run_that_counted_the_same_intervals() {
+        // Intervals 0 and 2 are closed; 1 counts the one, 3 counts both, and both are settled twice.
+        let log = [0, 1, 2, 3, 1, 3];
+        let first = [(1, 70, 100), (3, 190, 50)];
+        let then = |one, three| [&first[..], &[(4, one, 110), (5, three, 50)]].concat();
+        assert!(settled(&log, &then(70, 200)).is_ok());
+        let one = wrong_words(&log, &then(71, 200));
+        assert!(one.contains("71 Wh, and 70 Wh"), "{one}");
+        let three = wrong_words(&log, &then(70, 201));
+        assert!(three.contains("91 Wh, and 90 Wh"), "{three}");
     }
 }

@@ -199,7 +199,7 @@ async fn insert(
 /// Inserts rows until one is met that is there already, and says how many of the first are in.
 async fn insert_new(tx: &mut Tx, rows: Vec<Args>) -> Result<usize, ServiceError> {
     if tx.is_sqlite() {
-        // It undoes a refused statement and nothing else; a savepoint would copy every page that changes.
+        // It undoes a refused statement and nothing else; a savepoint over all of them costs more.
         return Ok(NEW_POSTINGS.until_taken(tx, rows).await?);
     }
     let count = rows.len();

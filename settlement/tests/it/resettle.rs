@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use runtime::args;
 use runtime::db::Db;
 use settlement::service::check_books;
-use settlement::tariff::{Tariff, Tariffs};
+use settlement::tariff::Tariff;
 
 use crate::world::{World, cases, interval, price, sign};
 
@@ -24,14 +24,8 @@ struct History {
     homes: Vec<Home>,
     feeder: usize,
     wh: i64,
-    /// Whether the tariff has steps, with which every run reads everything.
-    tiered: bool,
     terms: Terms,
 }
-
-const STEPS: &str = "time_zone = \"Europe/Berlin\"\n[[version]]\nname = \"steps\"\n\
-    valid_from = \"2026-01-01T00:00:00Z\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.07\"\nkind = \"tiered\"\n\
-    [[version.step]]\nfrom_kwh = 0\nretail = \"0.32\"\n[[version.step]]\nfrom_kwh = 1\nretail = \"0.40\"\n";
 
 /// Everything that a run leaves behind and that no random secret is in.
 #[derive(PartialEq, Eq, Debug)]
@@ -62,11 +56,7 @@ async fn booked(db: &Db) -> Booked {
 /// Lives a history, and says how often a run went on from the one before.
 async fn live(history: &History, forgetting: bool) -> (Booked, usize) {
     let tariff = Tariff::new(price("0.32"), price("0.08"), price("0.07")).unwrap();
-    let tariffs = match history.tiered {
-        true => Tariffs::from_toml(STEPS, &mut |_| Err("no file".to_owned())).unwrap(),
-        false => tariff.into(),
-    };
-    let mut world = World::under(&HOMES, tariffs, history.terms).await;
+    let mut world = World::under(&HOMES, tariff.into(), history.terms).await;
     world.deposit("h0", "10").await;
     let bid = world.order("h0", Side::Bid, 0, history.wh, "0.2");
     let offer = world.order("h1", Side::Offer, 0, history.wh, "0.1");
@@ -112,13 +102,11 @@ fn history() -> impl Strategy<Value = History> {
     let home = (wh(), wh(), (when(), when()));
     let terms = (0_u8..3, 0_u32..500, prop_oneof![Just(0_u32), 1_u32..4000]);
     let homes = proptest::collection::vec(home, HOMES.len());
-    let tiered = proptest::bool::weighted(0.2);
-    let all = (homes, when(), 1_i64..3000, tiered, terms);
-    all.prop_map(|(homes, feeder, wh, tiered, terms)| History {
+    let all = (homes, when(), 1_i64..3000, terms);
+    all.prop_map(|(homes, feeder, wh, terms)| History {
         homes,
         feeder,
         wh,
-        tiered,
         terms: Terms {
             policy: DeviationPolicy::from_code(terms.0).unwrap(),
             community_fee_bp: terms.1,

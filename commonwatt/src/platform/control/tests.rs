@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use domain::command::{Act, Outcome, SetPoint};
+use domain::ids::ParticipantId;
+use domain::key_record::{Holder, KeyRecord};
 use domain::revocation::Revocation;
 use domain::signed::SigningKey;
 use domain::time::Timestamp;
 use runtime::clock::Clock;
+use settlement::log::checkpoint::Log;
 
 use super::*;
 use crate::platform::Platform;
@@ -256,6 +259,35 @@ async fn what_was_commanded_and_answered_is_kept_as_it_came_on_postgres() {
     let emptied = bench.is_refused("TRUNCATE control_ack").await;
     assert!(emptied.contains("is append-only"), "{emptied}");
     what_was_commanded_and_answered_is_kept_as_it_came(bench).await;
+}
+
+#[tokio::test]
+async fn the_heads_are_signed_before_a_key_is_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("books.db").display().to_string();
+    let bench = Bench::on(Db::open(&file).await.unwrap()).await;
+    let shared = &bench.platform.shared;
+    // The ledger log grows, and no head says so yet.
+    let record = KeyRecord {
+        key: PublicKey::of(&key(9)),
+        holder: Holder::Participant(ParticipantId::new("ann").unwrap()),
+        valid_from: START,
+    };
+    let mut tx = shared.db.begin().await.unwrap();
+    let enrolled = settlement::service::enrol(&mut tx, &shared.community, START, record).await;
+    enrolled.unwrap();
+    tx.commit().await.unwrap();
+    bench.revoke(1).await;
+    let (heads,): (i64,) = shared
+        .db
+        .fetch_one(
+            "SELECT COUNT(*) FROM settle_checkpoints c JOIN settle_revocations r ON r.log_index = c.size
+             WHERE c.log = $1",
+            args![i64::from(Log::Ledger.code())],
+        )
+        .await
+        .unwrap();
+    assert_eq!(heads, 1);
 }
 
 #[tokio::test]
