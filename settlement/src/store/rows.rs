@@ -5,41 +5,45 @@ use runtime::db::{Args, DbError, Row, Tx, Value};
 use super::Source;
 
 /// Rows of one statement; a dozen columns of the most stay far below what both databases can bind.
-const ROWS: [usize; 3] = [64, 8, 1];
+const ROWS: &[usize] = &[64, 8, 1];
+/// Rows of one insertion into SQLite, which has no list to look through.
+const INSERTED: &[usize] = &[256, 64, 8, 1];
 
-/// A statement with a list of rows in it and no other values, once for each number of [`ROWS`].
+/// A statement with a list of rows in it and no other values, once for each number of rows.
 pub(crate) struct Listed {
     /// With `?`: SQLite takes `$1` for a name, and looks among all names for each value.
-    sqlite: [String; ROWS.len()],
+    sqlite: Vec<(usize, String)>,
     /// With `$1`, `$2`, ….
-    postgres: [String; ROWS.len()],
+    postgres: Vec<(usize, String)>,
 }
 
 impl Listed {
     /// `INSERT INTO table (columns) VALUES …`, and `behind` after it.
     pub(crate) fn insert(table: &str, columns: &[&str], behind: &str) -> Self {
         let before = format!("INSERT INTO {table} ({}) VALUES", columns.join(", "));
-        Listed::of(&before, columns.len(), behind)
+        Listed::of(&before, columns.len(), behind, INSERTED)
     }
 
     /// The list under a name as a table to read from: `WITH name (columns) AS (VALUES …)`, and `behind` after it.
     pub(crate) fn over(name: &str, columns: &[&str], behind: &str) -> Self {
         let before = format!("WITH {name} ({}) AS (VALUES", columns.join(", "));
-        Listed::of(&before, columns.len(), &format!(") {behind}"))
+        Listed::of(&before, columns.len(), &format!(") {behind}"), ROWS)
     }
 
-    fn of(before: &str, columns: usize, behind: &str) -> Self {
+    fn of(before: &str, columns: usize, behind: &str, in_sqlite: &[usize]) -> Self {
         let text = |rows: usize, place: &dyn Fn(usize) -> String| {
             let row = |row: usize| {
                 let places: Vec<String> = (1..=columns).map(|c| place(row * columns + c)).collect();
                 format!("({})", places.join(", "))
             };
             let values: Vec<String> = (0..rows).map(row).collect();
-            format!("{before} {} {behind}", values.join(", "))
+            (rows, format!("{before} {} {behind}", values.join(", ")))
         };
+        let sqlite = |rows: &usize| text(*rows, &|_| "?".to_owned());
+        let postgres = |rows: &usize| text(*rows, &|place| format!("${place}"));
         Listed {
-            sqlite: ROWS.map(|rows| text(rows, &|_| "?".to_owned())),
-            postgres: ROWS.map(|rows| text(rows, &|place| format!("${place}"))),
+            sqlite: in_sqlite.iter().map(sqlite).collect(),
+            postgres: ROWS.iter().map(postgres).collect(),
         }
     }
 
@@ -91,11 +95,8 @@ impl Listed {
         let texts = if sqlite { &self.sqlite } else { &self.postgres };
         let mut rows = rows.into_iter();
         std::iter::from_fn(move || {
-            let (count, text) = ROWS
-                .into_iter()
-                .zip(texts)
-                .find(|(count, _)| *count <= rows.len())?;
-            let values: Vec<Value> = rows.by_ref().take(count).flatten().collect();
+            let (count, text) = texts.iter().find(|(count, _)| *count <= rows.len())?;
+            let values: Vec<Value> = rows.by_ref().take(*count).flatten().collect();
             Some((text.as_str(), values))
         })
     }
@@ -115,26 +116,34 @@ mod tests {
     #[test]
     fn the_places_of_all_rows_are_numbered_through() {
         assert_eq!(
-            INSERT.postgres[2],
+            INSERT.postgres[2].1,
             "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT DO NOTHING"
         );
-        assert!(INSERT.postgres[1].contains("VALUES ($1, $2), ($3, $4), ($5, $6)"));
-        assert!(INSERT.postgres[1].contains("($15, $16) ON"));
-        assert!(INSERT.sqlite[1].contains("VALUES (?, ?), (?, ?)"));
+        assert!(
+            INSERT.postgres[1]
+                .1
+                .contains("VALUES ($1, $2), ($3, $4), ($5, $6)")
+        );
+        assert!(INSERT.postgres[1].1.contains("($15, $16) ON"));
+        assert!(INSERT.sqlite[2].1.contains("VALUES (?, ?), (?, ?)"));
         let over = Listed::over("asked", &["a"], "SELECT a FROM asked");
         assert_eq!(
-            over.sqlite[2],
+            over.sqlite[2].1,
             "WITH asked (a) AS (VALUES (?) ) SELECT a FROM asked"
         );
     }
 
     #[test]
     fn every_row_is_in_one_statement_in_its_order() {
-        let rows: Vec<Args> = (0..75_i64).map(|n| args![n, -n]).collect();
+        let rows: Vec<Args> = (0..331_i64).map(|n| args![n, -n]).collect();
         let expected: Vec<Value> = rows.iter().flatten().cloned().collect();
+        let sizes = |statements: &[(&str, Args)]| -> Vec<usize> {
+            statements.iter().map(|(_, v)| v.len() / 2).collect()
+        };
+        let on_postgres: Vec<(&str, Args)> = INSERT.statements(false, rows.clone()).collect();
+        assert_eq!(sizes(&on_postgres), [64, 64, 64, 64, 64, 8, 1, 1, 1]);
         let statements: Vec<(&str, Args)> = INSERT.statements(true, rows).collect();
-        let sizes: Vec<usize> = statements.iter().map(|(_, v)| v.len() / 2).collect();
-        assert_eq!(sizes, [64, 8, 1, 1, 1]);
+        assert_eq!(sizes(&statements), [256, 64, 8, 1, 1, 1]);
         let values: Vec<Value> = statements.into_iter().flat_map(|(_, v)| v).collect();
         assert_eq!(values, expected);
     }
