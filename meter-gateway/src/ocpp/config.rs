@@ -214,3 +214,24 @@ impl ChargePointConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ocmf::Signer;
+
+    #[test]
+    fn a_charge_point_has_no_more_keys_than_fit_into_a_message() {
+        let signer = Signer::from_pkcs8(&Signer::generate().unwrap()).unwrap();
+        let with = |keys: usize| ChargePointConfig {
+            id: "CP-1".into(),
+            password_sha256: Some("0".repeat(64)),
+            open_to: OpenTo::Sessions,
+            id_tags: Vec::new(),
+            ocmf_keys: vec![signer.public().to_hex(); keys],
+        };
+        assert_eq!(with(KEYS_MAX).check(false), Ok(()));
+        let (key, rule) = with(KEYS_MAX + 1).check(false).unwrap_err();
+        assert!(key == "ocmf_keys" && rule.starts_with(&format!("at most {KEYS_MAX} ")));
+    }
+}

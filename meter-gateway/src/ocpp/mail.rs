@@ -43,9 +43,14 @@ const PUT: &str = "INSERT INTO gateway_charger_record (id, heard_ms, payload) VA
     ON CONFLICT (id) DO NOTHING";
 const TRIM: &str = "DELETE FROM gateway_charger_record WHERE heard_ms <
     (SELECT heard_ms FROM gateway_charger_record ORDER BY heard_ms DESC LIMIT 1 OFFSET $1)";
-const OLDEST: &str = "SELECT id, payload FROM gateway_charger_record
-    ORDER BY heard_ms, id LIMIT $1";
+const OLDEST: &str = "SELECT heard_ms, id, payload FROM gateway_charger_record
+    WHERE heard_ms > $1 OR (heard_ms = $1 AND id > $2) ORDER BY heard_ms, id LIMIT $3";
 const DONE: &str = "DELETE FROM gateway_charger_record WHERE id = $1";
+
+/// Where a record stands: when it was heard, and the name that it is stored under.
+pub type Place = (i64, Digest32);
+/// Before all others.
+pub const START: Place = (i64::MIN, Digest32([0; 32]));
 
 /// The table, in the gateway's database.
 #[derive(Clone, Debug)]
@@ -77,18 +82,20 @@ impl Mail {
         Ok(gone)
     }
 
-    /// The oldest that wait, by the names that they are stored under.
+    /// The oldest that wait and come behind this one, by the names that they are stored under.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn oldest(&self) -> Result<Vec<(Digest32, ChargerRecord)>, DbError> {
+    pub async fn oldest(&self, after: &Place) -> Result<Vec<(Place, ChargerRecord)>, DbError> {
         let most = i64::try_from(SENT_MAX).unwrap_or(i64::MAX);
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = self.db.fetch_all(OLDEST, args![most]).await?;
+        let (heard_ms, id) = after;
+        let behind = args![*heard_ms, id.0, most];
+        let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = self.db.fetch_all(OLDEST, behind).await?;
         let mut found = Vec::with_capacity(rows.len());
-        for (stored, payload) in rows {
+        for (heard_ms, stored, payload) in rows {
             let id = <[u8; 32]>::try_from(stored.as_slice()).map(Digest32);
             match (id, ChargerRecord::from_cbor(&payload)) {
-                (Ok(id), Ok(record)) => found.push((id, record)),
+                (Ok(id), Ok(record)) => found.push(((heard_ms, id), record)),
                 _ => {
                     tracing::error!("a stored charger's record is damaged and left out");
                     let mut tx = self.db.begin().await?;
@@ -169,6 +176,9 @@ pub struct Postman {
     gateway: GatewayId,
     /// What is under way, by the digest of the signed record: which one it is, and when it went.
     sent: BTreeMap<Digest32, (Digest32, Instant)>,
+    /// The last that was sent: those behind it are next, so that what finds no room at the platform today keeps no
+    /// other waiting.
+    last: Place,
 }
 
 impl Postman {
@@ -187,12 +197,14 @@ impl Postman {
             operator,
             gateway,
             sent: BTreeMap::new(),
+            last: START,
         }
     }
 
     /// A new connection: what was under way may be lost.
     pub fn reconnected(&mut self) {
         self.sent.clear();
+        self.last = START;
     }
 
     /// The signed records to be sent now.
@@ -205,12 +217,21 @@ impl Postman {
         if self.sent.len() >= SENT_MAX {
             return Ok(Vec::new());
         }
-        let under_way: BTreeSet<Digest32> = self.sent.values().map(|(id, _)| *id).collect();
+        let mut seen: BTreeSet<Digest32> = self.sent.values().map(|(id, _)| *id).collect();
         let mut due = Vec::new();
-        for (id, record) in self.mail.oldest().await? {
-            if under_way.contains(&id) {
+        let mut next = self.mail.oldest(&self.last).await?;
+        if next.len() < SENT_MAX {
+            next.extend(self.mail.oldest(&START).await?);
+        }
+        for (place, record) in next {
+            let id = place.1;
+            if self.sent.len() >= SENT_MAX {
+                break;
+            }
+            if !seen.insert(id) {
                 continue;
             }
+            self.last = place;
             let signed = Signed::sign(&self.key, &self.community, &record);
             let bytes = signed.as_bytes().to_vec();
             self.sent.insert(Digest32::of(&bytes), (id, now));
@@ -316,11 +337,17 @@ mod tests {
         );
         let mut postman = Postman::new(mail, key.clone(), names, PublicKey::of(&key));
         let now = Instant::now();
-        assert_eq!(postman.due(now).await.unwrap().len(), SENT_MAX);
+        let first = postman.due(now).await.unwrap();
+        assert_eq!(first.len(), SENT_MAX);
         let soon = now + AGAIN_AFTER - Duration::from_secs(1);
         assert!(postman.due(soon).await.unwrap().is_empty());
         let later = now + AGAIN_AFTER;
-        assert_eq!(postman.due(later).await.unwrap().len(), SENT_MAX);
+        let again = postman.due(later).await.unwrap();
+        assert_eq!(again.len(), SENT_MAX);
+        assert!(
+            !first.contains(&again[0]),
+            "those that did not go before are next"
+        );
         postman.reconnected();
         assert_eq!(postman.due(later).await.unwrap().len(), SENT_MAX);
     }

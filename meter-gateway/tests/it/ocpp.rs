@@ -428,7 +428,11 @@ async fn a_charger_that_others_wrote_lives_its_life() {
         .await
         .unwrap();
     let mail = mail::Mail::open(spool.db()).await.unwrap();
-    assert_eq!(mail.oldest().await.unwrap(), [], "nothing waits any more");
+    assert_eq!(
+        mail.oldest(&mail::START).await.unwrap(),
+        [],
+        "nothing waits any more"
+    );
     let store = store::Store::open(spool.db()).await.unwrap();
     let known = store.transactions("CP-1").await.unwrap();
     let brief: Vec<_> = known
