@@ -30,7 +30,7 @@ use runtime::db::Tx;
 use settlement::charging::ocmf::Signer;
 use settlement::charging::profit::Cost;
 use settlement::charging::promise::{Payer, Promise};
-use settlement::charging::session::{Effect, Event, Session, State};
+use settlement::charging::session::{Effect, Event, Session, State, is_full};
 use settlement::charging::split::{PassThrough, split};
 use settlement::service::{self as books, StoredSession};
 use settlement::store::Source;
@@ -315,7 +315,7 @@ async fn metered(
 ) -> anyhow::Result<Vec<(Timestamp, Event)>> {
     let (mut last, mut started) = match (one.session.state(), one.session.readings()) {
         (State::Authorised, _) => (one.promise.quote.offered_at, None),
-        (State::Active, Some([first, last])) => (last.0, Some((first.1, last.1))),
+        (State::Active, Some([first, last])) => (last.0, Some([first.1, last.1])),
         _ => return Ok(Vec::new()),
     };
     let point = PointId::new(&one.promise.quote.station)?;
@@ -329,17 +329,17 @@ async fn metered(
         };
         let event = match started {
             None => Event::Started { register_wh },
-            Some((first_wh, before_wh)) => Event::Reading {
+            Some(before_wh) => Event::Reading {
                 register_wh,
-                // A car that has taken something and takes nothing any more asks for no power.
-                full: register_wh == before_wh
-                    && before_wh > first_wh
-                    && !waits
-                    && !plan::waits_at(one, reading.interval.start()),
+                full: is_full(
+                    before_wh,
+                    register_wh,
+                    waits || plan::waits_at(one, reading.interval.start()),
+                ),
             },
         };
-        let first_wh = started.map_or(register_wh, |(first_wh, _)| first_wh);
-        started = Some((first_wh, register_wh));
+        let first_wh = started.map_or(register_wh, |[first_wh, _]| first_wh);
+        started = Some([first_wh, register_wh]);
         last = end;
         events.push((end, event));
     }

@@ -512,5 +512,13 @@ impl Session {
     }
 }
 
+/// Whether a car asks for no power: it has taken something since the session's first reading and takes nothing any more,
+/// though nothing makes it wait. `before_wh` is the first and the last reading so far, all of them registers in Wh.
+#[must_use]
+pub const fn is_full(before_wh: [i64; 2], register_wh: i64, waits: bool) -> bool {
+    let [first_wh, last_wh] = before_wh;
+    register_wh == last_wh && last_wh > first_wh && !waits
+}
+
 #[cfg(test)]
 mod tests;

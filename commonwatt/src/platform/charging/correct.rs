@@ -7,7 +7,7 @@ use domain::reading::Reading;
 use domain::time::{Interval, Timestamp};
 use runtime::db::Tx;
 use settlement::charging::rate::Bill;
-use settlement::charging::session::{Event, Session, State};
+use settlement::charging::session::{Event, Session, State, is_full};
 use settlement::charging::split::Credit;
 use settlement::charging::terms::{Quote, Terms};
 use settlement::service as books;
@@ -191,7 +191,7 @@ fn rerated(
         while let Some(&(interval, register_wh)) = late.next_if(|(i, _)| i.end() <= *at) {
             let end = interval.end();
             if session.readings().is_some_and(|[_, last]| last.0 < end) {
-                let full = is_full(&session, events, register_wh, end);
+                let full = shows_full(&session, events, register_wh, end);
                 session.apply(end, Event::Reading { register_wh, full });
                 follows_late = true;
             }
@@ -201,7 +201,7 @@ fn rerated(
                 follows_late = false;
                 Event::Reading {
                     register_wh,
-                    full: full || is_full(&session, events, register_wh, *at),
+                    full: full || shows_full(&session, events, register_wh, *at),
                 }
             }
             other => other,
@@ -214,9 +214,9 @@ fn rerated(
     Ok(bill.map_or(Money::ZERO, |bill| bill.total))
 }
 
-/// Whether a reading after the session's last shows a car that asks for no power: it has taken something and takes nothing
-/// any more, though its plan does not let it wait.
-fn is_full(
+/// Whether a reading after the session's last shows a car that asks for no power: by the plan in its events, which may let
+/// it wait.
+fn shows_full(
     session: &Session,
     events: &[(Timestamp, Event)],
     register_wh: i64,
@@ -232,7 +232,8 @@ fn is_full(
         Event::PlanResume => Some(false),
         _ => None,
     });
-    register_wh == last.1 && last.1 > first.1 && !waits.next_back().unwrap_or(false)
+    let waits = waits.next_back().unwrap_or(false);
+    is_full([first.1, last.1], register_wh, waits)
 }
 
 /// A session that has ended, with its corrections.

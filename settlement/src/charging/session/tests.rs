@@ -70,6 +70,16 @@ fn settled(effects: &[Effect]) -> (i64, i64) {
 }
 
 #[test]
+fn a_car_asks_for_no_power_once_it_has_taken_some_and_takes_no_more() {
+    assert!(is_full([1_000, 4_000], 4_000, false));
+    assert!(!is_full([1_000, 4_000], 4_001, false), "it still takes");
+    assert!(!is_full([1_000, 1_000], 1_000, false), "it has not begun");
+    assert!(!is_full([1_000, 4_000], 4_000, true), "it is kept waiting");
+    let backwards = is_full([1_000, 4_000], 3_999, false);
+    assert!(!backwards, "that is no car, but a meter that cannot be");
+}
+
+#[test]
 fn a_session_from_offer_to_payment_over_a_price_change_and_midnight() {
     // 22:00 at 0.30, 22:15 at 0.20, from 22:30 on at 0.10, over midnight of UTC.
     let mut prices = vec![300, 200];
