@@ -74,6 +74,9 @@ pub(super) struct Detail {
     intervals: u64,
 }
 
+/// Stands for the digest of a reading that nobody has signed.
+const UNSIGNED: Digest32 = Digest32([0; 32]);
+
 /// A table in which homes are words: the first of them, in their order.
 struct Rows {
     table: TableWriter,
@@ -332,17 +335,20 @@ impl Detail {
         evidence.market_entry(Kind::Clearing, interval, &clearing.to_cbor());
     }
 
-    /// The readings, with the digest of the signed message where it is signed.
+    /// The readings; the digests of their signed messages where they are signed, otherwise none.
     fn readings(&mut self, seen: &Seen<'_>) -> Result<Vec<Digest32>, RunError> {
         let (interval, meters) = (seen.moment.interval, seen.meters);
-        let mut digests = vec![Digest32([0; 32]); meters.now.len()];
-        if let Some(evidence) = &mut self.evidence {
-            for ((home, metered), digest) in meters.now.iter().enumerate().zip(&mut digests) {
-                if let Some(signed) = evidence.reading(home, interval, metered)? {
-                    *digest = signed;
-                }
+        let digests = match &mut self.evidence {
+            Some(evidence) => {
+                let signed = |(home, metered)| {
+                    let digest = evidence.reading(home, interval, metered)?;
+                    Ok(digest.unwrap_or(UNSIGNED))
+                };
+                let signed = meters.now.iter().enumerate().map(signed);
+                signed.collect::<Result<_, RunError>>()?
             }
-        }
+            None => Vec::new(),
+        };
         let Some(rows) = self.readings.as_mut() else {
             return Ok(digests);
         };

@@ -16,8 +16,8 @@ use super::super::RunError;
 use super::super::engine::{IntervalRow, Seen};
 use super::super::evidence::Evidence;
 use super::super::meters::Metered;
-use super::feeder;
 use super::postings::Postings;
+use super::{UNSIGNED, feeder};
 
 /// What is known of an interval.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub(super) struct Known<'k> {
     pub(super) seen: &'k Seen<'k>,
     pub(super) row: &'k IntervalRow,
     pub(super) trades: &'k [Trade],
-    /// Digests of the signed readings, home by home.
+    /// Digests of the signed readings, home by home; empty where nothing is signed.
     pub(super) digests: &'k [Digest32],
 }
 
@@ -155,7 +155,7 @@ impl Known<'_> {
                 imported: wh(metered.import_wh()),
                 exported: wh(metered.export_wh()),
                 quality: Quality::MEASURED,
-                reading: digests[home],
+                reading: digests.get(home).copied().unwrap_or(UNSIGNED),
             });
             Ok(ConnectionData {
                 participant: seen.traders[home].id.clone(),
