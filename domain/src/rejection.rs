@@ -47,11 +47,13 @@ pub enum Rejection {
     RateLimited,
     /// The order to be cancelled or replaced is not in the book of this interval.
     UnknownOrder,
+    /// The market's mechanism cannot heed what the order wishes beyond price.
+    WishUnheeded,
 }
 
 impl Rejection {
     /// All reasons; the position is the number on the wire.
-    pub const ALL: [Rejection; 21] = [
+    pub const ALL: [Rejection; 22] = [
         Rejection::BadSignature,
         Rejection::UnknownKey,
         Rejection::KeyRevoked,
@@ -73,6 +75,7 @@ impl Rejection {
         Rejection::TooLarge,
         Rejection::RateLimited,
         Rejection::UnknownOrder,
+        Rejection::WishUnheeded,
     ];
 
     /// The name on the wire, in the store and in the API.
@@ -100,6 +103,7 @@ impl Rejection {
             Rejection::TooLarge => "too_large",
             Rejection::RateLimited => "rate_limited",
             Rejection::UnknownOrder => "unknown_order",
+            Rejection::WishUnheeded => "wish_unheeded",
         }
     }
 

@@ -1,10 +1,11 @@
-//! Whether a verified order may go into the book: gate, price range, and its participant's limits.
+//! Whether a verified order may go into the book: gate, wishes, price range, and its participant's limits.
 
 use domain::order::{Order, Side};
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 
 use crate::market::{Gate, Rules, gate};
+use crate::preference::Heeded;
 
 /// What a participant has in an interval already, without the order that is to be replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -52,6 +53,7 @@ fn at_risk(order: &Order) -> i128 {
 /// - `interval_unaligned`: not an interval of this community's length
 /// - `future`: the gate has not opened yet
 /// - `gate_closed`: it has closed
+/// - `wish_unheeded`: it wishes what the market's mechanism cannot heed
 /// - `implausible`: more energy than the point can carry in the interval
 /// - `over_limit`: a limit price, with its premium, outside floor and cap, one order or one change too many, more energy or
 ///   money together with the participant's other orders than allowed, or a sequence above 2^63
@@ -69,6 +71,10 @@ pub fn check(
         Gate::NotYetOpen => return Err(Rejection::Future),
         Gate::Closed => return Err(Rejection::GateClosed),
         Gate::Open => {}
+    }
+    let heeded = Heeded::by(rules.mechanism);
+    if heeded.of(order.preference.clone()) != order.preference {
+        return Err(Rejection::WishUnheeded);
     }
     let most_wh = energy_max_wh(rating_w, rules.interval_length_s);
     if order.energy.wh() > most_wh {
@@ -104,9 +110,11 @@ pub fn energy_max_wh(rating_w: u32, interval_length_s: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clear::{Mechanism, Words};
     use domain::energy::Energy;
     use domain::ids::{ParticipantId, PointId};
     use domain::money::{Money, Price};
+    use domain::order::Preference;
     use domain::time::Interval;
 
     fn fine() -> Order {
@@ -119,7 +127,7 @@ mod tests {
             limit: Price::from_micro_per_kwh(200_000),
             sequence: 1,
             replaces: None,
-            preference: domain::order::Preference::default(),
+            preference: Preference::default(),
         }
     }
 
@@ -152,6 +160,51 @@ mod tests {
         check(priced(0), 400, "accepted");
         check(priced(1_000_000), 400, "accepted");
         check(priced(1_000_001), 400, "over_limit");
+    }
+
+    #[test]
+    fn what_an_order_wishes_has_to_be_what_the_mechanism_heeds() {
+        let wishes = |change: fn(&mut Preference)| {
+            let mut preference = Preference::default();
+            change(&mut preference);
+            preference
+        };
+        let partner = wishes(|w| w.partners = vec![ParticipantId::new("home-07").unwrap()]);
+        let feeder = wishes(|w| w.same_feeder = true);
+        let green = wishes(|w| w.green = true);
+        let premium = wishes(|w| w.green_premium = Price::from_micro_per_kwh(1));
+        let all = [Preference::default(), partner, feeder, green, premium];
+        let by = |name| {
+            let mechanism = Some(name);
+            let words = Words {
+                mechanism,
+                ..Words::default()
+            };
+            Mechanism::from_words(&words).unwrap()
+        };
+        for (name, accepted) in [
+            ("uniform-price", [true; 5]),
+            ("pay-as-bid", [true; 5]),
+            ("trade-reduction", [true, true, true, true, false]),
+            ("huang", [true, true, true, true, false]),
+            ("vcg", [true, true, true, true, false]),
+            ("continuous", [true, false, false, false, false]),
+            ("muda", [true, false, false, false, false]),
+        ] {
+            let rules = Rules {
+                mechanism: by(name),
+                ..Rules::default()
+            };
+            let told = all.clone().map(|preference| {
+                let order = Order {
+                    preference,
+                    ..fine()
+                };
+                word(&order, &rules, 400, Own::default())
+            });
+            let expect = accepted.map(|fine| if fine { "accepted" } else { "wish_unheeded" });
+            assert_eq!(told, expect, "{name}");
+        }
     }
 
     #[test]

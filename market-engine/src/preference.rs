@@ -24,6 +24,7 @@
 //! `continuous` orders meet as they arrive, and under `muda` only orders of one half of the lot may meet.
 
 use domain::money::Price;
+use domain::order::Preference;
 
 use crate::book::Book;
 use crate::clear::{Match, Mechanism, Outcome, clear, clear_with_wishes};
@@ -74,6 +75,19 @@ impl Heeded {
                 Heeded::Counterparts
             }
             Mechanism::Continuous | Mechanism::Muda { .. } => Heeded::Nothing,
+        }
+    }
+
+    /// What it heeds of an order's wishes.
+    #[must_use]
+    pub fn of(self, wishes: Preference) -> Preference {
+        match self {
+            Heeded::All => wishes,
+            Heeded::Counterparts => Preference {
+                green_premium: Price::ZERO,
+                ..wishes
+            },
+            Heeded::Nothing => Preference::default(),
         }
     }
 

@@ -450,8 +450,8 @@ impl Core {
             self.shared.suggest(proposal);
             return Ok(());
         }
-        let cap = self.shared.market.rules.price_cap;
-        proposal.order.preference = trading::said(trades, &proposal.order, cap);
+        let rules = &self.shared.market.rules;
+        proposal.order.preference = trading::said(trades, &proposal.order, rules);
         let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
         let message = orders::read_any(&self.shared, signed.as_bytes().to_vec());
         for answer in self.take_orders(&[message]).await? {

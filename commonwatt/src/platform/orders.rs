@@ -296,6 +296,10 @@ const fn sentence(reason: Rejection) -> &'static str {
         Rejection::UnknownOrder => {
             "The order to be cancelled or replaced is not in the book of this interval."
         }
+        Rejection::WishUnheeded => {
+            "This market's mechanism cannot heed what the order wishes of partners, its own feeder or green energy: \
+             send it without."
+        }
         Rejection::KeyRevoked
         | Rejection::SeqReplay
         | Rejection::IntervalOverlap

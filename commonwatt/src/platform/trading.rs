@@ -7,6 +7,8 @@ use domain::ids::ParticipantId;
 use domain::money::Price;
 use domain::order::{Order, Preference, Side};
 use domain::time::Timestamp;
+use market_engine::preference::Heeded;
+use market_engine::service::Rules;
 use runtime::args;
 use runtime::db::{Db, Migration};
 
@@ -101,12 +103,14 @@ pub(crate) async fn choose(
     Ok(tx.commit().await?)
 }
 
-/// What an order says of its home's wishes: those of its own side, and a premium within the community's cap.
-pub(super) fn said(wishes: &Preference, order: &Order, cap: Price) -> Preference {
+/// What an order says of its home's wishes: those of its own side that the market heeds, and a premium within the
+/// community's cap.
+pub(super) fn said(wishes: &Preference, order: &Order, rules: &Rules) -> Preference {
     let partners = wishes.partners.clone();
-    match order.side {
+    let own = match order.side {
         Side::Bid => {
-            let room = cap.checked_sub(order.limit).unwrap_or(Price::ZERO);
+            let room = rules.price_cap.checked_sub(order.limit);
+            let room = room.unwrap_or(Price::ZERO);
             Preference {
                 partners,
                 same_feeder: wishes.same_feeder,
@@ -120,7 +124,8 @@ pub(super) fn said(wishes: &Preference, order: &Order, cap: Price) -> Preference
             green: wishes.green,
             green_premium: Price::ZERO,
         },
-    }
+    };
+    Heeded::by(rules.mechanism).of(own)
 }
 
 #[cfg(test)]
@@ -130,6 +135,8 @@ mod tests {
     use domain::ids::PointId;
     use domain::signed::Message;
     use domain::time::Interval;
+    use market_engine::accept::{Own, check};
+    use market_engine::clear::{Mechanism, Ties};
 
     fn wishes() -> Preference {
         Preference {
@@ -161,9 +168,8 @@ mod tests {
         assert_eq!(chosen(&db).await.unwrap()[&home], wishes());
     }
 
-    #[test]
-    fn an_order_says_what_its_side_may_and_no_premium_beyond_the_cap() {
-        let order = |side| Order {
+    fn order(side: Side) -> Order {
+        Order {
             participant: ParticipantId::new("home-1").unwrap(),
             point: PointId::new("home-1.meter").unwrap(),
             side,
@@ -173,7 +179,11 @@ mod tests {
             sequence: 1,
             replaces: None,
             preference: Preference::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_order_says_what_its_side_may_and_no_premium_beyond_the_cap() {
         for (side, cap, premium) in [
             (Side::Bid, 1_000_000, 20_000),
             (Side::Bid, 290_000, 10_000),
@@ -181,11 +191,42 @@ mod tests {
             (Side::Offer, 1_000_000, 0),
         ] {
             let mut order = order(side);
-            order.preference = said(&wishes(), &order, Price::from_micro_per_kwh(cap));
+            let rules = Rules {
+                price_cap: Price::from_micro_per_kwh(cap),
+                ..Rules::default()
+            };
+            order.preference = said(&wishes(), &order, &rules);
             assert_eq!(order.preference.green_premium.micro_per_kwh(), premium);
             assert_eq!(order.preference.partners, wishes().partners);
             let again = Order::from_cbor(&order.to_cbor());
             assert_eq!(again.unwrap(), order, "it can be signed as it is said");
+        }
+    }
+
+    #[test]
+    fn an_order_says_nothing_that_its_market_would_refuse() {
+        for (mechanism, partners, premium) in [
+            (Mechanism::default(), 2, 20_000),
+            (Mechanism::Vcg { ties: Ties::Time }, 2, 0),
+            (Mechanism::Continuous, 0, 0),
+        ] {
+            let rules = Rules {
+                mechanism,
+                ..Rules::default()
+            };
+            let bid = said(&wishes(), &order(Side::Bid), &rules);
+            assert_eq!(bid.partners.len(), partners);
+            assert_eq!(bid.green_premium.micro_per_kwh(), premium);
+            let offer = said(&wishes(), &order(Side::Offer), &rules);
+            for (side, preference) in [(Side::Bid, bid), (Side::Offer, offer)] {
+                let order = Order {
+                    preference,
+                    ..order(side)
+                };
+                let now = order.interval.start().plus_s(-600);
+                let taken = check(&order, &rules, now, 10_000, Own::default());
+                assert_eq!(taken, Ok(()), "{mechanism:?} {side:?}");
+            }
         }
     }
 }

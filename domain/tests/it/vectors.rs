@@ -16,6 +16,7 @@ use domain::order::{Order, Preference, Side};
 use domain::order_query::OrderQuery;
 use domain::quality::Quality;
 use domain::reading::Reading;
+use domain::rejection::Rejection;
 use domain::revocation::Revocation;
 use domain::signed::{Kind, Message, PublicKey, Signed, Verified};
 use domain::standing_order::{Deadline, Standing, StandingCancel, StandingOrder};
@@ -121,6 +122,15 @@ fn good() -> Vec<Value> {
                 accepted_up_to: None,
                 missing: Vec::new(),
                 rejected: Vec::new(),
+                ..acceptance()
+            },
+        ),
+        valid(
+            "an acceptance that refuses for every reason",
+            &Acceptance {
+                accepted_up_to: Some(40),
+                missing: Vec::new(),
+                rejected: (10..).zip(Rejection::ALL).collect(),
                 ..acceptance()
             },
         ),

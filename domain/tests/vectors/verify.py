@@ -23,7 +23,7 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 
 REASONS = """bad_signature unknown_key key_revoked wrong_network not_deterministic seq_replay equivocation
 interval_overlap interval_unaligned future too_late value_regression implausible chain_break clock_unsynced gate_closed
-over_limit insufficient_funds too_large rate_limited unknown_order""".split()
+over_limit insufficient_funds too_large rate_limited unknown_order wish_unheeded""".split()
 REFUSALS = """claim_unknown claim_used claim_expired claim_exhausted key_revoked key_replaced key_taken wrong_network
 bad_signature not_deterministic points_refused""".split()
 LIMITS = "max_charge_w max_discharge_w max_current_a min_current_a rating_w device_range".split()

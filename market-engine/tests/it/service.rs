@@ -409,6 +409,46 @@ async fn empty_intervals_are_cleared_too_from_the_first_start_on() {
     assert_eq!(market.clear(later).await, []);
 }
 
+/// Whatever its book is cleared by, a market takes only wishes that it will heed.
+#[tokio::test]
+async fn a_wish_that_the_mechanism_cannot_heed_is_refused_with_its_order() {
+    for (name, heeds) in [
+        ("uniform-price", true),
+        ("pay-as-bid", true),
+        ("continuous", false),
+        ("muda", false),
+    ] {
+        let market = Market::new().await;
+        let setup = setup(Rules {
+            mechanism: crate::books::mechanism(name),
+            ..market.rules
+        });
+        let plain = order("ann", 1, Side::Bid, 500, 300_000);
+        let mut wishing = order("ann", 2, Side::Bid, 500, 300_000);
+        wishing.preference.partners = vec![ParticipantId::new("dan").unwrap()];
+        let mut outcomes = Vec::new();
+        let mut tx = market.db.begin().await.unwrap();
+        for one in [&plain, &wishing] {
+            let one = verified(one);
+            let placing = service::place(&mut tx, &setup, morning(), &one, 10_000).await;
+            outcomes.push(match placing.unwrap() {
+                Placing::Done(outcome) => outcome,
+                Placing::AsksHold(waiting) => waiting.held(&mut tx, true).await.unwrap(),
+            });
+        }
+        let expect = match heeds {
+            true => Outcome::Accepted(wishing.id()),
+            false => Outcome::Refused(Rejection::WishUnheeded),
+        };
+        assert_eq!(outcomes, [Outcome::Accepted(plain.id()), expect], "{name}");
+        // The book is cleared with what was taken.
+        let cleared = clear_due(&mut tx, &setup, after_gate()).await.unwrap();
+        tx.commit().await.unwrap();
+        let own = cleared.iter().find(|c| c.clearing.interval == noon());
+        assert_eq!(own.unwrap().clearing.orders, 1 + u32::from(heeds), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn rules_that_do_not_fit_the_database_are_refused() {
     let (market, _) = Market::with_orders().await;

@@ -9,6 +9,7 @@ use domain::money::Price;
 use domain::order::{PARTNERS_MAX, Preference};
 use market_engine::bid::Level;
 use market_engine::clear::Mechanism;
+use market_engine::preference::Heeded;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -30,8 +31,9 @@ const PRICE_DIGITS: usize = 8;
 
 struct Data {
     wishes: Wishes,
-    /// With whom it wants to trade.
+    /// With whom it wants to trade, and what of it the market heeds.
     trades: Preference,
+    heeded: Heeded,
     /// What each stop of the slider, and last the present limits, would have brought.
     brought: Vec<Brought>,
     /// Books that were cleared again.
@@ -81,6 +83,7 @@ async fn read(ask: &Ask, home: ParticipantId) -> anyhow::Result<Option<Data>> {
     Ok(Some(Data {
         wishes,
         trades,
+        heeded: Heeded::by(mechanism),
         brought,
         books,
         took_ms,
@@ -257,7 +260,7 @@ fn page(ask: &Ask, data: &Data, wrong: Option<&str>) -> Page {
                 (ask.viewer.csrf_field())
                 section.card { (slider(words, data)) }
                 section.card { (levels(words, data.wishes.autopilot)) }
-                section.card { (with_whom(words, &data.trades)) }
+                (with_whom(words, &data.trades, data.heeded))
                 button.primary { (words.t("preferences.save")) }
             }
             section.card { details { summary { (words.t("preferences.how")) }
@@ -369,9 +372,11 @@ fn levels(words: &Words, chosen: Level) -> Markup {
     }
 }
 
-/// Whose energy comes first, and what green energy is worth.
-fn with_whom(words: &Words, trades: &Preference) -> Markup {
+/// Whose energy comes first, and what green energy is worth. What the market does not heed is not asked for; what was chosen
+/// of it before is kept.
+fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
     let partners: Vec<&str> = trades.partners.iter().map(ParticipantId::as_str).collect();
+    let partners = partners.join(", ");
     let premium = match trades.green_premium {
         Price::ZERO => String::new(),
         premium => exact(premium, words.language.decimal_sign()),
@@ -383,24 +388,39 @@ fn with_whom(words: &Words, trades: &Preference) -> Markup {
             label for=(name) { (words.t(word)) }
         } }
     };
-    html! {
+    let kept = |name: &'static str, value: &str| {
+        html! { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
+    };
+    let word = |on: bool| if on { "1" } else { "" };
+    let green_kept = html! {
+        (kept("green_premium", &premium)) (kept("green", word(trades.green)))
+    };
+    if heeded == Heeded::Nothing {
+        return html! {
+            (kept("partners", &partners)) (kept("same_feeder", word(trades.same_feeder))) (green_kept)
+        };
+    }
+    html! { section.card {
         h2 { (words.t("preferences.with_whom")) }
         p.hint { (words.t("preferences.with_whom_hint")) }
         div.entries {
             label { (words.t("preferences.partners"))
-                input name="partners" autocomplete="off" value=(partners.join(", "));
+                input name="partners" autocomplete="off" value=(partners);
                 small { (words.fill("preferences.partners_hint", &[("most", &most)])) } }
-            label { (words.t("preferences.green_premium")) " " small { "ct/kWh" }
-                input name="green_premium" inputmode="decimal" autocomplete="off" value=(premium); }
+            @if heeded == Heeded::All {
+                label { (words.t("preferences.green_premium")) " " small { "ct/kWh" }
+                    input name="green_premium" inputmode="decimal" autocomplete="off" value=(premium); }
+            }
         }
         (check("same_feeder", "preferences.same_feeder", trades.same_feeder))
-        (check("green", "preferences.green", trades.green))
-    }
+        @if heeded == Heeded::All { (check("green", "preferences.green", trades.green)) } @else { (green_kept) }
+    } }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::words::Language;
 
     #[test]
     fn a_price_is_read_with_point_or_comma_and_nothing_else() {
@@ -427,6 +447,38 @@ mod tests {
         ] {
             assert_eq!(cents(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn only_wishes_that_the_market_heeds_are_asked_for_and_none_is_lost() {
+        let words = Words {
+            language: Language::English,
+            zone: chrono_tz::UTC,
+            currency: "€".to_owned(),
+        };
+        let trades = Preference {
+            partners: vec![ParticipantId::new("home-07").unwrap()],
+            same_feeder: true,
+            green: true,
+            green_premium: Price::from_micro_per_kwh(15_000),
+        };
+        let names = ["partners", "same_feeder", "green", "green_premium"];
+        for (heeded, asked) in [
+            (Heeded::All, [true; 4]),
+            (Heeded::Counterparts, [true, true, false, false]),
+            (Heeded::Nothing, [false; 4]),
+        ] {
+            let shown = with_whom(&words, &trades, heeded).into_string();
+            assert_eq!(shown.contains("<h2>"), asked.contains(&true), "{heeded:?}");
+            for (name, asked) in names.into_iter().zip(asked) {
+                let field = format!("name=\"{name}\"");
+                let fields = shown.split('<').filter(|part| part.contains(&field));
+                let hidden: Vec<bool> = fields.map(|f| f.contains("type=\"hidden\"")).collect();
+                assert_eq!(hidden, [!asked], "{heeded:?} {name}");
+            }
+        }
+        let nothing = with_whom(&words, &Preference::default(), Heeded::Nothing);
+        assert_eq!(nothing.into_string(), "");
     }
 
     #[test]
