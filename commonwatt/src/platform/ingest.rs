@@ -146,10 +146,10 @@ pub(crate) async fn run(
 }
 
 /// Where what comes from the broker goes.
-struct Doors {
-    commands: mpsc::Sender<Command>,
-    readings: mpsc::Sender<Arrived>,
-    records: mpsc::Sender<(GatewayId, Vec<u8>)>,
+pub(super) struct Doors {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) readings: mpsc::Sender<Arrived>,
+    pub(super) records: mpsc::Sender<(GatewayId, Vec<u8>)>,
 }
 
 /// Checks the signatures of readings on all cores while the core stores those before them, and hands them on in
@@ -285,7 +285,7 @@ pub(super) fn record_may_in(shared: &Shared, door: &mut Door, event: &MqttEvent)
     knock == Knock::In
 }
 
-async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
+pub(super) async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
     let Doors {
         commands, readings, ..
     } = doors;

@@ -41,8 +41,8 @@ CREATE INDEX gateway_charger_record_heard ON gateway_charger_record (heard_ms);"
 
 const PUT: &str = "INSERT INTO gateway_charger_record (id, heard_ms, payload) VALUES ($1, $2, $3)
     ON CONFLICT (id) DO NOTHING";
-const TRIM: &str = "DELETE FROM gateway_charger_record WHERE heard_ms <
-    (SELECT heard_ms FROM gateway_charger_record ORDER BY heard_ms DESC LIMIT 1 OFFSET $1)";
+const TRIM: &str = "DELETE FROM gateway_charger_record WHERE (heard_ms, id) <
+    (SELECT heard_ms, id FROM gateway_charger_record ORDER BY heard_ms DESC, id DESC LIMIT 1 OFFSET $1)";
 const OLDEST: &str = "SELECT heard_ms, id, payload FROM gateway_charger_record
     WHERE heard_ms > $1 OR (heard_ms = $1 AND id > $2) ORDER BY heard_ms, id LIMIT $3";
 const DONE: &str = "DELETE FROM gateway_charger_record WHERE id = $1";
@@ -320,6 +320,38 @@ mod tests {
         assert_eq!(second.due(now).await.unwrap(), sent);
         assert!(second.hear(receipt(2, "gw", &sent[0])).await.unwrap());
         assert!(postman().due(now).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_the_oldest_go_and_are_counted_also_of_those_heard_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gw.db").display().to_string();
+        let mail = Mail::open(Db::open(&file).await.unwrap()).await.unwrap();
+        // All but one were heard in the same millisecond.
+        let mut tx = mail.db.begin().await.unwrap();
+        for n in 1..WAITING_MAX {
+            let id = record(n).id().0;
+            tx.execute(PUT, args![id, 7_000_i64, record(n).to_cbor()])
+                .await
+                .unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(mail.put(&record(0)).await.unwrap(), 0, "the last one fits");
+        let oldest = mail.oldest(&START).await.unwrap();
+        assert_eq!(oldest[0].1, record(0));
+        for (n, second) in [(WAITING_MAX, 7), (WAITING_MAX + 1, 8)] {
+            let mut next = record(n);
+            next.heard_at = Timestamp::from_unix_s(second);
+            assert_eq!(mail.put(&next).await.unwrap(), 1, "{n}");
+        }
+        let (waiting,): (i64,) = mail
+            .db
+            .fetch_one("SELECT COUNT(*) FROM gateway_charger_record", args![])
+            .await
+            .unwrap();
+        assert_eq!(waiting, WAITING_MAX);
+        let oldest = mail.oldest(&START).await.unwrap();
+        assert_eq!(oldest[0].0.0, 7_000, "the oldest has gone");
     }
 
     #[tokio::test]

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use domain::charger_record::ChargerRecord;
 use domain::ids::{Digest32, to_hex};
+use domain::signed::Message as _;
 use futures_util::{SinkExt, StreamExt};
 use meter_gateway::bus::{Place, Step};
-use meter_gateway::config::Role;
+use meter_gateway::config::{MetricsConfig, Role};
 use meter_gateway::ocpp::config::{ChargePointConfig, OcppTls, OpenTo};
 use meter_gateway::ocpp::{OcppConfig, mail, profile, store};
 use meter_gateway::{Config, Gateway};
@@ -28,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{config, device_config, platform};
 use crate::home::{certificate, certificates};
-use crate::platform::Platform;
+use crate::platform::{GATEWAY, Mode, Platform};
+use crate::status::{free_port, scrape, series};
 
 const PASSWORD: &str = "a-password-of-20-signs";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -257,6 +260,66 @@ async fn a_signed_value_that_cannot_be_kept_is_not_answered() {
     rename("ALTER TABLE gone RENAME TO gateway_charger_record").await;
     let mut again = Charger::come(address, "CP-1", PASSWORD).await.unwrap();
     again.call("MeterValues", signed).await;
+    stop.cancel();
+    gateway.wait().await.unwrap();
+}
+
+/// As many records wait as may: an old one goes for a new one, the charger is answered, and whoever watches is told.
+#[tokio::test]
+async fn a_signed_value_that_is_lost_unsent_is_counted_where_prometheus_looks() {
+    const FILL: &str = "INSERT INTO gateway_charger_record (id, heard_ms, payload)
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+        SELECT CAST(printf('%032d', i) AS BLOB), i, $2 FROM n";
+    let dir = tempfile::tempdir().unwrap();
+    let platform = platform(dir.path()).await;
+    platform.answer(Mode::Deaf);
+    let stop = CancellationToken::new();
+    let mut config = with_charger(dir.path(), &platform, Vec::new());
+    let listen = free_port().await;
+    config.metrics = Some(MetricsConfig { listen });
+    let gateway = Gateway::start(config, clock(), stop.clone()).await.unwrap();
+    let spool = meter_gateway::spool::Spool::open(dir.path(), 10)
+        .await
+        .unwrap();
+    let waiting = ChargerRecord {
+        gateway: domain::ids::GatewayId::new(GATEWAY).unwrap(),
+        point: domain::ids::PointId::new("charger").unwrap(),
+        heard_at: clock().now(),
+        transaction: None,
+        text: "OCMF|{}|{}".into(),
+        keys: Vec::new(),
+    };
+    let mut tx = spool.db().begin().await.unwrap();
+    let fill = runtime::args![mail::WAITING_MAX, waiting.to_cbor()];
+    tx.execute(FILL, fill).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let name = "commonwatt_gateway_device_errors_total\
+        {device=\"charger\",kind=\"charger_record_lost\"}";
+    assert_eq!(series(&scrape(listen).await, name), None);
+    let address = gateway.chargers().unwrap().address().unwrap();
+    let mut charger = Charger::come(address, "CP-1", PASSWORD).await.unwrap();
+    for lost in 1..=2 {
+        let value = json!({"value": format!("OCMF|{{{lost}}}|{{}}"), "format": "SignedData"});
+        let row = json!({"timestamp": clock().now().to_string(), "sampledValue": [value]});
+        let signed = json!({"connectorId": 1, "transactionId": lost, "meterValue": [row]});
+        charger.call("MeterValues", signed).await;
+        let counted = async {
+            while series(&scrape(listen).await, name) != Some(lost) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(timeout(PATIENCE, counted).await.is_ok(), "lost {lost}");
+    }
+    let (oldest_ms, count): (i64, i64) = spool
+        .db()
+        .fetch_one(
+            "SELECT MIN(heard_ms), COUNT(*) FROM gateway_charger_record",
+            runtime::args![],
+        )
+        .await
+        .unwrap();
+    assert_eq!((oldest_ms, count), (3, mail::WAITING_MAX));
     stop.cancel();
     gateway.wait().await.unwrap();
 }

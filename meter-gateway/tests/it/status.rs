@@ -18,7 +18,7 @@ use crate::device::{Device, Fault, Make};
 use crate::gateway::{clock, config, device_config, platform, until};
 use crate::platform::Mode;
 
-async fn scrape(at: SocketAddr) -> String {
+pub(crate) async fn scrape(at: SocketAddr) -> String {
     let mut stream = TcpStream::connect(at).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n";
     stream.write_all(request).await.unwrap();
@@ -29,8 +29,14 @@ async fn scrape(at: SocketAddr) -> String {
     body.to_owned()
 }
 
+/// A port that nobody listens at.
+pub(crate) async fn free_port() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    free.local_addr().unwrap()
+}
+
 /// The value of a series; none where it is not on the page.
-fn series(page: &str, name: &str) -> Option<i64> {
+pub(crate) fn series(page: &str, name: &str) -> Option<i64> {
     let mut values = page
         .lines()
         .filter_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
@@ -73,9 +79,7 @@ async fn a_gateway_shows_ages_errors_and_its_outbox_and_what_is_unknown_is_absen
     let device = Device::start(&clock, Make::Sdm630).await;
     let platform = platform(dir.path()).await;
     platform.answer(Mode::Silent);
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let listen = free.local_addr().unwrap();
-    drop(free);
+    let listen = free_port().await;
     let meter = device_config("home-1", "eastron-sdm630", Some(&device.address));
     let absent = device_config("home-2", "eastron-sdm630", Some("127.0.0.1:1"));
     let mut config = config(dir.path(), &platform, vec![meter, absent]);

@@ -22,6 +22,7 @@ use settlement::service::{self as books, COMMUNITY_OWNER};
 mod hands;
 mod late;
 mod records;
+mod worker;
 
 use super::*;
 use crate::platform::{Platform, charging};

@@ -10,7 +10,7 @@ use crate::platform::ingest::record_may_in;
 use runtime::mqtt::MqttEvent;
 
 /// 5.5 kWh from shortly before the session on, in the charger's transaction 7.
-fn record(signer: &ocmf::Signer) -> ChargerRecord {
+pub(super) fn record(signer: &ocmf::Signer) -> ChargerRecord {
     let session = ocmf::Session {
         station: "CP-1",
         meter: "1EMH0001",
@@ -91,6 +91,10 @@ async fn what_finds_no_room_today_is_not_answered() {
     tx.commit().await.unwrap();
     let why = brings(&bench, &gateway_key(), &good).await.unwrap_err();
     assert!(why.to_string().contains("too many today"), "{why}");
+    // It comes again, and a day later there is room.
+    let bench = bench.restarts(START.plus_s(86_401)).await;
+    let answer = brings(&bench, &gateway_key(), &good).await.unwrap();
+    assert_eq!(answer.refused, None);
 }
 
 #[tokio::test]
