@@ -20,24 +20,35 @@ const SENT_MAX: usize = 16;
 /// Pause before one that was not answered is sent again.
 const AGAIN_AFTER: Duration = Duration::from_secs(20);
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1070,
-    description: "chargers' signed records on their way to the platform",
-    sqlite: "
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1070,
+        description: "chargers' signed records on their way to the platform",
+        sqlite: "
 CREATE TABLE gateway_charger_record (
     id BLOB PRIMARY KEY,
     heard_ms INTEGER NOT NULL,
     payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX gateway_charger_record_heard ON gateway_charger_record (heard_ms);",
-    postgres: "
+        postgres: "
 CREATE TABLE gateway_charger_record (
     id BYTEA PRIMARY KEY,
     heard_ms BIGINT NOT NULL,
     payload BYTEA NOT NULL
 );
 CREATE INDEX gateway_charger_record_heard ON gateway_charger_record (heard_ms);",
-}];
+    },
+    Migration {
+        version: 1071,
+        description: "the order in which records go, without a look at what they say",
+        sqlite: PLACES,
+        postgres: PLACES,
+    },
+];
+const PLACES: &str = "
+DROP INDEX gateway_charger_record_heard;
+CREATE INDEX gateway_charger_record_place ON gateway_charger_record (heard_ms, id);";
 
 const PUT: &str = "INSERT INTO gateway_charger_record (id, heard_ms, payload) VALUES ($1, $2, $3)
     ON CONFLICT (id) DO NOTHING";
