@@ -4,7 +4,7 @@
 //! An order is written to the end of the log and touches nothing else but the last one of its level.
 //! Whether it still stands is one bit in a list that fits the processor's cache: cancelling sets the bit
 //! and touches no queue. What is gone is left out when a walk comes to it, and leaves the log when that is
-//! full. So adding, cancelling and trading cost the same however many orders stand. What cannot be
+//! full and half of it is gone. So adding, cancelling and trading cost the same however many orders stand. What cannot be
 //! foretold, as whether a level is empty, is written without branches. Levels are numbered from the lowest
 //! price; what a level's price is, is the caller's matter. An arriving order passes over standing orders
 //! of its own participant, over [`PASSED_MAX`] of them at most: then it goes no further.
@@ -378,9 +378,17 @@ impl StandingOrders {
         })
     }
 
-    /// Leaves no order in the log that is gone, and makes room for as many more as stand.
+    /// Makes room for as many more as the log has: where half of them are gone these leave it, else it grows.
     #[cold]
     fn make_room(&mut self) {
+        let stands = |order: &&Standing| !self.gone.has(order.number);
+        if self.log.iter().filter(stands).count() <= self.log.len() / 2 {
+            self.leave_out_gone();
+        }
+        self.log.reserve(self.log.len().max(ROOM_MIN));
+    }
+
+    fn leave_out_gone(&mut self) {
         self.sides.iter_mut().for_each(Ladder::clear);
         self.log.retain(|order| !self.gone.has(order.number));
         for at in 1..self.end() {
@@ -389,7 +397,6 @@ impl StandingOrders {
             let (side, rank) = side_and_rank(order.rank_and_side);
             self.sides[side].append(rank, at, &mut self.log);
         }
-        self.log.reserve(self.log.len().max(ROOM_MIN));
     }
 
     /// Where the log ends. There are no more orders in it than numbers.
