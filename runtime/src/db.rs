@@ -12,6 +12,8 @@
 
 mod error;
 mod open;
+mod rows;
+mod source;
 mod value;
 
 #[cfg(feature = "postgres")]
@@ -23,6 +25,8 @@ use sqlx::{FromRow, Sqlite, Transaction};
 use std::sync::Arc;
 
 pub use error::DbError;
+pub use rows::Listed;
+pub use source::Source;
 pub use value::{Args, Value};
 
 /// Takes the place of the only writer at once, not at the first write.

@@ -3,11 +3,7 @@
 //! Money lives in postings, which are never changed; balances are their sums, kept beside them so that
 //! the database itself can refuse a guarded account below zero.
 
-mod rows;
-
-use runtime::db::{Args, Db, DbError, Migration, Row, Tx};
-
-pub(crate) use rows::Listed;
+use runtime::db::Migration;
 
 /// The lock that writers of these tables take on PostgreSQL; on SQLite there is one writer anyway.
 pub const LOCK: i64 = 3000;
@@ -223,48 +219,6 @@ const STAKE_SQLITE: &str = include_str!("store/stake_sqlite.sql");
 const STAKE_POSTGRES: &str = include_str!("store/stake_postgres.sql");
 const GUARD_SQLITE: &str = include_str!("store/guard_sqlite.sql");
 const GUARD_POSTGRES: &str = include_str!("store/guard_postgres.sql");
-
-/// Where rows are read from: a database, or a transaction that also sees its own writes.
-pub trait Source: Send {
-    /// Whether they are on SQLite.
-    fn is_sqlite(&self) -> bool;
-
-    /// All rows.
-    fn all<R: Row>(
-        &mut self,
-        sql: &'static str,
-        args: Args,
-    ) -> impl Future<Output = Result<Vec<R>, DbError>> + Send;
-
-    /// The first row, if there is one.
-    fn optional<R: Row>(
-        &mut self,
-        sql: &'static str,
-        args: Args,
-    ) -> impl Future<Output = Result<Option<R>, DbError>> + Send {
-        async move { Ok(self.all(sql, args).await?.into_iter().next()) }
-    }
-}
-
-impl Source for Tx {
-    fn is_sqlite(&self) -> bool {
-        Tx::is_sqlite(self)
-    }
-
-    async fn all<R: Row>(&mut self, sql: &'static str, args: Args) -> Result<Vec<R>, DbError> {
-        self.fetch_all(sql, args).await
-    }
-}
-
-impl Source for &Db {
-    fn is_sqlite(&self) -> bool {
-        Db::is_sqlite(self)
-    }
-
-    async fn all<R: Row>(&mut self, sql: &'static str, args: Args) -> Result<Vec<R>, DbError> {
-        self.fetch_all(sql, args).await
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -26,14 +26,13 @@ use domain::ids::{GatewayId, ParticipantId, PointId};
 use domain::money::{Money, Price};
 use domain::reading::{Obis, Reading};
 use domain::time::{Interval, Timestamp};
-use runtime::db::Tx;
+use runtime::db::{Source, Tx};
 use settlement::charging::ocmf::Signer;
 use settlement::charging::profit::Cost;
 use settlement::charging::promise::{Payer, Promise};
 use settlement::charging::session::{Effect, Event, Session, State, is_full};
 use settlement::charging::split::{PassThrough, split};
 use settlement::service::{self as books, StoredSession};
-use settlement::store::Source;
 
 use super::Shared;
 

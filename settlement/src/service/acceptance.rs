@@ -6,10 +6,10 @@ use domain::rejection::Rejection;
 use domain::signed::Signed;
 use domain::time::Timestamp;
 use runtime::args;
+use runtime::db::Source;
 
 use super::error::{bytes, corrupt, number, stored};
 use super::{Community, ServiceError, registry};
-use crate::store::Source;
 
 /// A gateway repeats what was not answered every few minutes: what it has not asked again for so long, it
 /// has heard of.

@@ -12,7 +12,7 @@ use domain::rejection::Rejection;
 use domain::signed::Verified;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Args, Tx};
+use runtime::db::{Args, Listed, Tx};
 
 use super::answers::climb;
 use super::charging::charging_came_late;
@@ -28,7 +28,6 @@ use super::{Community, ServiceError, note_interval};
 use crate::accept::{Accepted, PointState, RegisteredPoint};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
-use crate::store::Listed;
 
 /// Readings at work in a transaction.
 pub(super) struct Batch<'a> {

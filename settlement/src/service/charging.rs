@@ -11,7 +11,7 @@ use domain::reading::Reading;
 use domain::signed::Signed;
 use domain::time::Timestamp;
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Source, Tx};
 
 use super::error::{corrupt, stored};
 use super::money::{balance, post, token_posting};
@@ -21,7 +21,7 @@ use crate::charging::promise::{Payer, Promise};
 use crate::charging::session::{Event, SESSION_MAX_S, START_WITHIN_S, Session};
 use crate::charging::split::Split;
 use crate::charging::terms::{Terms, TermsError};
-use crate::store::{LOCK, Source};
+use crate::store::LOCK;
 
 /// The owner's name that stands for the community as a whole.
 pub const COMMUNITY_OWNER: &str = "community";

@@ -10,7 +10,7 @@ use domain::order::Order;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Listed, Source, Tx};
 
 use super::error::decoded;
 use super::logs::append;
@@ -19,7 +19,7 @@ use super::{Community, ServiceError, holds, network_fee, note_interval};
 use crate::bargain;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
-use crate::store::{LOCK, Listed, Source};
+use crate::store::LOCK;
 
 /// Books the outcome of an interval's auction. A second call with the same outcome has no effect.
 ///

@@ -10,13 +10,13 @@ use domain::order::{Order, Side};
 use domain::posting::{Account, Chart, Purpose};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Listed, Tx};
 
 use super::error::bytes;
 use super::money::{balance, post, token_posting};
 use super::registry::role_code;
 use super::{Community, ServiceError, largest_fee, note_interval};
-use crate::store::{LOCK, Listed};
+use crate::store::LOCK;
 
 /// Holds what a bid may cost at most, with its premium for green energy and the largest network fee that the interval keeps; an offer needs no hold. `false` where the
 /// participant's tokens do not cover it. A second call for the same order has no effect.

@@ -14,7 +14,7 @@ use domain::run_record::RunRecord;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Listed, Tx};
 
 use super::contract::is_contracted;
 use super::error::{corrupt, decoded, number, run_of, stored};
@@ -32,7 +32,7 @@ use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
 use crate::resettle::resettle;
 use crate::run_inputs::{PROGRAM, blind, blinded, inputs_digest, outcome_digest, rules_of};
 use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
-use crate::store::{LOCK, Listed};
+use crate::store::LOCK;
 
 /// Most runs that one call of [`runs_due`] names; the rest follows in the next.
 pub const RUNS_PER_CALL: i64 = 64;

@@ -10,7 +10,7 @@ use domain::revocation::Revocation;
 use domain::signed::{Message, PublicKey, Signed, Verified};
 use domain::time::Timestamp;
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Listed, Source, Tx};
 
 use super::error::{bytes, number, stored};
 use super::logs::append;
@@ -18,7 +18,7 @@ use super::{Community, ServiceError, registry};
 use crate::accept::CLOCK_TOLERANCE_MS;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
-use crate::store::{LOCK, Listed, Source};
+use crate::store::LOCK;
 
 /// The operator's word is taken for so long after it was signed: one that is found later is no order.
 pub const WORD_AGE_MAX_MS: i64 = 3_600_000;

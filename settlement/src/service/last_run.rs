@@ -14,7 +14,7 @@ use domain::time::Interval;
 use domain::trade::{Clearing, Trade};
 use minicbor::{Decode, Encode};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Listed, Tx};
 
 use super::ServiceError;
 use super::error::decoded;
@@ -23,7 +23,6 @@ use super::registry::role_code;
 use crate::deliver::{ConnectionData, Metered, metered_again};
 use crate::resettle::Before;
 use crate::settle::{Feeder, Inputs};
-use crate::store::Listed;
 
 /// Where more than one in so many meters changed, a run reads everything.
 const CHANGED_SHARE: usize = 8;

@@ -7,7 +7,7 @@ use domain::ids::Digest32;
 use domain::receipt::Place;
 use domain::time::Timestamp;
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Listed, Source, Tx};
 
 use super::error::{bytes, corrupt, number, stored};
 use super::{Community, ServiceError};
@@ -15,7 +15,7 @@ use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::log::tile::{Row, Tile, write_entries};
 use crate::log::tree::{Frontier, Node, Plan, consistency_plan, inclusion_plan, leaf_hash};
-use crate::store::{LOCK, Listed, Source};
+use crate::store::LOCK;
 
 static ENTRIES: LazyLock<Listed> =
     LazyLock::new(|| Listed::insert("settle_log_entries", &["log", "idx", "leaf"], ""));

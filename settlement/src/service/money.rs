@@ -8,12 +8,12 @@ use domain::money::{Money, MoneyError};
 use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Args, Db, Tx};
+use runtime::db::{Args, Db, Listed, Source, Tx};
 
 use super::ServiceError;
 use super::error::{bytes, corrupt, number};
 use crate::statement::Entry;
-use crate::store::{LOCK, Listed, Source};
+use crate::store::LOCK;
 
 /// The tag of postings outside of runs in [`timed_id`]; the purpose is added.
 const TAG: u16 = 0x1000;

@@ -10,12 +10,11 @@ use domain::rejection::Rejection;
 use domain::signed::Verified;
 use domain::time::Interval;
 use runtime::args;
-use runtime::db::{Args, Tx};
+use runtime::db::{Args, Listed, Tx};
 
 use super::error::{bytes, corrupt, decoded, number, stored};
 use super::{ServiceError, registry};
 use crate::accept::{Accepted, PointState};
-use crate::store::Listed;
 
 /// Whose readings: a key counts those of a point by itself.
 pub(super) type Chain = (PointId, KeyId);

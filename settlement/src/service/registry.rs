@@ -9,7 +9,7 @@ use domain::receipt::Salt;
 use domain::signed::{PublicKey, Signed};
 use domain::time::Timestamp;
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Listed, Source, Tx};
 
 use super::error::{bytes, corrupt, number};
 use super::logs::append;
@@ -17,7 +17,7 @@ use super::{Community, ServiceError, keys};
 use crate::accept::RegisteredPoint;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
-use crate::store::{LOCK, Listed, Source};
+use crate::store::LOCK;
 
 /// What enrolling did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

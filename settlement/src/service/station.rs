@@ -14,7 +14,7 @@ use domain::posting::{Account, Asset, Chart, Posting, Purpose, Run};
 use domain::receipt::Line;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Source, Tx};
 
 use super::ServiceError;
 use super::charging::{account_of, purse};
@@ -22,7 +22,7 @@ use super::error::{decoded, stored};
 use super::money::{balance, post, token_posting};
 use crate::charging::promise::Promise;
 use crate::charging::split::{Owner, PassThrough, split};
-use crate::store::{LOCK, Source};
+use crate::store::LOCK;
 
 /// What was advanced to a station out of a session's hold, and in how many steps.
 ///

@@ -12,7 +12,7 @@ use domain::signed::encode;
 use domain::time::Timestamp;
 use minicbor::{Decode, Encode};
 use runtime::args;
-use runtime::db::{Db, Tx};
+use runtime::db::{Db, Source, Tx};
 
 use super::error::{bytes, corrupt};
 use super::logs::append;
@@ -20,7 +20,7 @@ use super::money::{REFERENCE_MAX_BYTES, balance, deposit, deposited, post, token
 use super::{ServiceError, registry};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
-use crate::store::{LOCK, Source};
+use crate::store::LOCK;
 
 /// How long a request waits for its confirmation.
 pub const REQUEST_LIFE_S: i64 = 72 * 3600;

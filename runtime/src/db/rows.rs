@@ -1,8 +1,6 @@
 //! Statements over a list of rows: each statement is a walk to the database's thread and back, so many rows go in one.
 
-use runtime::db::{Args, DbError, Row, Tx, Value};
-
-use super::Source;
+use super::{Args, DbError, Row, Source, Tx, Value};
 
 /// Rows of one statement; a dozen columns of the most stay far below what both databases can bind.
 const ROWS: &[usize] = &[64, 8, 1];
@@ -10,7 +8,8 @@ const ROWS: &[usize] = &[64, 8, 1];
 const INSERTED: &[usize] = &[256, 64, 8, 1];
 
 /// A statement with a list of rows in it and no other values, once for each number of rows.
-pub(crate) struct Listed {
+#[derive(Debug)]
+pub struct Listed {
     /// With `?`: SQLite takes `$1` for a name, and looks among all names for each value.
     sqlite: Vec<(usize, String)>,
     /// With `$1`, `$2`, ….
@@ -19,13 +18,15 @@ pub(crate) struct Listed {
 
 impl Listed {
     /// `INSERT INTO table (columns) VALUES …`, and `behind` after it.
-    pub(crate) fn insert(table: &str, columns: &[&str], behind: &str) -> Self {
+    #[must_use]
+    pub fn insert(table: &str, columns: &[&str], behind: &str) -> Self {
         let before = format!("INSERT INTO {table} ({}) VALUES", columns.join(", "));
         Listed::of(&before, columns.len(), behind, INSERTED)
     }
 
     /// The list under a name as a table to read from: `WITH name (columns) AS (VALUES …)`, and `behind` after it.
-    pub(crate) fn over(name: &str, columns: &[&str], behind: &str) -> Self {
+    #[must_use]
+    pub fn over(name: &str, columns: &[&str], behind: &str) -> Self {
         let before = format!("WITH {name} ({}) AS (VALUES", columns.join(", "));
         Listed::of(&before, columns.len(), &format!(") {behind}"), ROWS)
     }
@@ -48,7 +49,10 @@ impl Listed {
     }
 
     /// Runs it for all rows, each with its columns' values, and says how many rows of the table that changed.
-    pub(crate) async fn all(&'static self, tx: &mut Tx, rows: Vec<Args>) -> Result<u64, DbError> {
+    ///
+    /// # Errors
+    /// [`DbError::Query`] names the first statement that failed; those before it have been run.
+    pub async fn all(&'static self, tx: &mut Tx, rows: Vec<Args>) -> Result<u64, DbError> {
         let mut changed = 0;
         for (text, values) in self.statements(tx.is_sqlite(), rows) {
             changed += tx.execute(text, values).await?;
@@ -58,7 +62,10 @@ impl Listed {
 
     /// Runs it for all rows up to the first statement that a unique key refuses, and says how many rows that were.
     /// Not on PostgreSQL, where such a statement spoils the transaction.
-    pub(crate) async fn until_taken(
+    ///
+    /// # Errors
+    /// [`DbError::Query`], but for a unique key's refusal.
+    pub async fn until_taken(
         &'static self,
         tx: &mut Tx,
         rows: Vec<Args>,
@@ -75,7 +82,10 @@ impl Listed {
     }
 
     /// Runs it for all rows, and returns what it answers.
-    pub(crate) async fn fetch<R: Row>(
+    ///
+    /// # Errors
+    /// [`DbError::Query`] names the statement.
+    pub async fn fetch<R: Row>(
         &'static self,
         source: &mut impl Source,
         rows: Vec<Args>,
@@ -106,9 +116,8 @@ impl Listed {
 mod tests {
     use std::sync::LazyLock;
 
-    use runtime::args;
-
     use super::*;
+    use crate::args;
 
     static INSERT: LazyLock<Listed> =
         LazyLock::new(|| Listed::insert("t", &["a", "b"], "ON CONFLICT DO NOTHING"));
