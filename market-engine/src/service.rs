@@ -1,20 +1,19 @@
-//! The market at work on a database: orders are accepted and taken back, due intervals are cleared,
-//! results are read. What happens is decided by [`Market::apply`] alone; here the state that a command is
+//! The market at work on a database: orders are accepted and taken back, many together ([`Batch`]), due intervals are
+//! cleared, results are read. What happens is decided by [`Market::apply`] alone; here the state that commands are
 //! about is loaded from the tables, and what happened is written to them.
 //!
 //! Every write happens in the caller's transaction, which may hold other things too (the ledger's
 //! holds, say): all of it is committed, or nothing. Nothing here commits, and nothing reads a clock.
 
+mod batch;
 pub mod standing;
 
 use std::collections::BTreeSet;
 
-use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{OrderId, ParticipantId, TradeId};
 use domain::order::{Order, Side};
 use domain::rejection::Rejection;
-use domain::signed::Verified;
 use domain::time::{Interval, TimeError, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::db::{Db, DbError, Tx};
@@ -25,8 +24,10 @@ use crate::fees::ZoneFees;
 pub use crate::market::Share;
 pub use crate::market::{Cleared, ClearedOrder, DUE_MAX, Rules, Secret};
 use crate::market::{Command, Event, Market, first_interval};
+pub use crate::store::orders::Refused;
 use crate::store::{self, StoredOrder};
 pub use crate::store::{OwnOrder, REFUSED_KEPT, UNPROVEN_KEPT};
+pub use batch::{Batch, Message, Placing};
 
 /// Most clearings that [`recent_clearings`] returns.
 pub const RECENT_MAX: u32 = 3_000;
@@ -67,53 +68,6 @@ pub enum Outcome {
     Refused(Rejection),
 }
 
-/// How far an order has come.
-#[derive(Debug)]
-pub enum Placing {
-    /// It is decided.
-    Done(Outcome),
-    /// It may go into the book once its tokens are held.
-    AsksHold(Box<Waiting>),
-}
-
-/// An order that waits for its hold, in the transaction in which it was placed.
-#[derive(Debug)]
-pub struct Waiting {
-    market: Market,
-    now: Timestamp,
-    order: Order,
-    replaces: Option<OrderId>,
-    signed: Vec<u8>,
-}
-
-impl Waiting {
-    /// The order.
-    #[must_use]
-    pub const fn order(&self) -> &Order {
-        &self.order
-    }
-
-    /// The order whose place it takes: what was held for that one is free.
-    #[must_use]
-    pub const fn replaces(&self) -> Option<OrderId> {
-        self.replaces
-    }
-
-    /// Goes on, now that the order's tokens are held, or not.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn held(mut self, tx: &mut Tx, held: bool) -> Result<Outcome, MarketError> {
-        let events = self.market.apply(self.now, Command::Held(held))?;
-        let message = Message {
-            interval: self.order.interval,
-            order: Some(&self.order),
-            signed: &self.signed,
-        };
-        record(tx, &self.market, self.now, message, &events).await
-    }
-}
-
 /// An accepted order, before or after its clearing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlacedOrder {
@@ -125,186 +79,21 @@ pub struct PlacedOrder {
     pub result: Option<(Energy, String)>,
 }
 
-/// The signed message that events are about.
-#[derive(Clone, Copy)]
-struct Message<'a> {
-    interval: Interval,
-    order: Option<&'a Order>,
-    signed: &'a [u8],
-}
-
-/// Takes an order, or says why not. `rating_w` is the rating of its metering point.
-///
-/// The sequence is claimed only by an order that is accepted. Another message with a claimed sequence
-/// is refused as equivocation and kept as evidence: commit the transaction in that case too.
-///
-/// # Errors
-/// The database fails, or the rules do not fit it; never because of the order.
-pub async fn place(
-    tx: &mut Tx,
-    setup: &Setup,
-    now: Timestamp,
-    verified: &Verified<Order>,
-    rating_w: u32,
-) -> Result<Placing, MarketError> {
-    let (order, signed) = (verified.message(), verified.signed().as_bytes());
-    let about = About {
-        participant: &order.participant,
-        sequence: order.sequence,
-        interval: order.interval,
-        order: order.id(),
-    };
-    let mut market = load(tx, setup, now, about).await?;
-    let command = Command::Place {
-        order: verified,
-        rating_w,
-    };
-    let events = market.apply(now, command)?;
-    let sender = market.sender(&order.participant);
-    store::set_sender(tx, &order.participant, sender).await?;
-    if let [Event::HoldAsked { order, replaces }] = events.as_slice() {
-        return Ok(Placing::AsksHold(Box::new(Waiting {
-            now,
-            order: order.clone(),
-            replaces: *replaces,
-            signed: signed.to_vec(),
-            market,
-        })));
-    }
-    let message = Message {
-        interval: order.interval,
-        order: Some(order),
-        signed,
-    };
-    let outcome = record(tx, &market, now, message, &events).await?;
-    Ok(Placing::Done(outcome))
-}
-
-/// Takes an order out of the book, or keeps one out that has not come, or says why not. What was held for
-/// it is to be released by the caller.
-///
-/// # Errors
-/// The database fails, or the rules do not fit it; never because of the cancel.
-pub async fn cancel(
-    tx: &mut Tx,
-    setup: &Setup,
-    now: Timestamp,
-    verified: &Verified<Cancel>,
-) -> Result<Outcome, MarketError> {
-    let (cancel, signed) = (verified.message(), verified.signed().as_bytes());
-    let about = About {
-        participant: &cancel.participant,
-        sequence: cancel.sequence,
-        interval: cancel.interval,
-        order: cancel.order(),
-    };
-    let mut market = load(tx, setup, now, about).await?;
-    let events = market.apply(now, Command::Cancel(verified))?;
-    let sender = market.sender(&cancel.participant);
-    store::set_sender(tx, &cancel.participant, sender).await?;
-    let message = Message {
-        interval: cancel.interval,
-        order: None,
-        signed,
-    };
-    record(tx, &market, now, message, &events).await
-}
-
-/// The order that a message is about.
-struct About<'a> {
-    participant: &'a ParticipantId,
-    sequence: u64,
-    interval: Interval,
-    order: OrderId,
-}
-
-/// The part of the market that a message is about.
-async fn load(
-    tx: &mut Tx,
-    setup: &Setup,
-    now: Timestamp,
-    about: About<'_>,
-) -> Result<Market, MarketError> {
-    let About {
-        participant,
-        sequence,
-        interval,
-        order,
-    } = about;
-    tx.exclusive(LOCK).await?;
-    let next = begin_market(tx, &setup.rules, now).await?;
-    let mut market = Market::new(setup.rules, setup.secret, next);
-    let (totals, sender) = store::totals_and_sender(tx, interval, participant).await?;
-    market.restore_totals(interval, totals);
-    market.restore_sender(participant.clone(), sender);
-    for placed in store::own(tx, participant, interval, sequence, order).await? {
-        market.restore_order(placed);
-    }
-    for sequence in store::forestalled(tx, participant, interval).await? {
-        market.restore_forestalled(participant.clone(), interval, sequence);
-    }
-    Ok(market)
-}
-
-/// Writes what happened to a message.
-async fn record(
-    tx: &mut Tx,
-    market: &Market,
-    now: Timestamp,
-    message: Message<'_>,
-    events: &[Event],
-) -> Result<Outcome, MarketError> {
-    let mut outcome = None;
-    for event in events {
-        let what = match (event, message.order) {
-            (Event::Accepted { order, arrival }, Some(content)) => {
-                store::insert_order(tx, content, *arrival, message.signed, now).await?;
-                Outcome::Accepted(*order)
-            }
-            (Event::Withdrawn { order, by }, _) => {
-                store::insert_withdrawn(tx, *order, *by, message.signed, now).await?;
-                Outcome::Withdrawn(*order)
-            }
-            (Event::Forestalled(cancel), _) => {
-                store::insert_forestalled(tx, cancel, message.signed, now).await?;
-                Outcome::Withdrawn(cancel.order())
-            }
-            (Event::Equivocation { .. }, Some(order)) => {
-                let (who, sequence) = (&order.participant, order.sequence);
-                tracing::warn!(participant = %who, sequence, "sequence used by two orders");
-                store::insert_evidence(tx, order, message.signed, now).await?;
-                Outcome::Refused(Rejection::Equivocation)
-            }
-            (Event::Again { order, stands }, _) => Outcome::Again {
-                order: *order,
-                stands: *stands,
-            },
-            (Event::Refused(reason), _) => Outcome::Refused(*reason),
-            _ => continue,
-        };
-        if matches!(what, Outcome::Accepted(_) | Outcome::Withdrawn(_)) {
-            let totals = market.totals(message.interval);
-            store::set_totals(tx, message.interval, totals).await?;
-        }
-        outcome = Some(what);
-    }
-    outcome.ok_or(MarketError::Corrupt("an order that nothing happened to"))
-}
-
-/// Keeps a message that was refused: the newest [`REFUSED_KEPT`] of a participant, and the newest
-/// [`UNPROVEN_KEPT`] of those that no participant is known to have signed.
+/// Keeps messages that were refused, in the order in which they came: the newest [`REFUSED_KEPT`] of a participant, and
+/// the newest [`UNPROVEN_KEPT`] of those that no participant is known to have signed.
 ///
 /// # Errors
 /// The database fails.
 pub async fn keep_refused(
     tx: &mut Tx,
     now: Timestamp,
-    participant: Option<&ParticipantId>,
-    reason: Rejection,
-    bytes: &[u8],
+    refused: &[Refused<'_>],
 ) -> Result<(), MarketError> {
+    if refused.is_empty() {
+        return Ok(());
+    }
     tx.exclusive(LOCK).await?;
-    store::keep_refused(tx, now, participant, reason, bytes).await
+    store::orders::keep_refused(tx, now, refused).await
 }
 
 /// Clears every interval whose gate has closed and that is not cleared yet, in order, [`DUE_MAX`] at

@@ -2,23 +2,22 @@
 //! sequence, refusals, clearings with their public books, trades, and how far the market has come. Rows
 //! are added; an order's row gets its result once.
 
+pub(crate) mod orders;
 pub(crate) mod standing;
 
 use std::collections::BTreeSet;
 
-use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::ids::{Digest32, OrderId, ParticipantId, TradeId};
 use domain::money::Price;
 use domain::order::{Order, Side};
-use domain::rejection::Rejection;
-use domain::signed::{MESSAGE_MAX_BYTES, Message};
+use domain::signed::Message;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use runtime::args;
 use runtime::db::{Db, Migration, Tx};
 
-use crate::market::{Cleared, ClearedOrder, Placed, Sender, Share, Totals};
+use crate::market::{Cleared, ClearedOrder, Placed, Share, Totals};
 use crate::service::MarketError;
 
 /// The market's part of the database's history.
@@ -102,14 +101,6 @@ type ClearingRow = (
 );
 /// Id, content, signed bytes, arrival, and 1 where it stands.
 type PlacedRow = (Vec<u8>, Vec<u8>, Vec<u8>, i64, i64);
-type SeenRow = (
-    i64,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-);
 type OwnRow = (Vec<u8>, Vec<u8>, Option<i64>, Option<String>, i64);
 type TradeRow = (
     Vec<u8>,
@@ -128,17 +119,9 @@ const ORDERS_SQL: &str = "SELECT id, content, filled_wh, reason FROM market_orde
      WHERE interval_start_s = $1 AND NOT EXISTS \
      (SELECT 1 FROM market_withdrawn WHERE market_withdrawn.order_id = market_order.id) \
      ORDER BY COALESCE(place, arrival)";
-const OWN_SQL: &str = "SELECT o.id, o.content, o.signed, o.arrival, \
-     CASE WHEN w.order_id IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END \
-     FROM market_order o LEFT JOIN market_withdrawn w ON w.order_id = o.id \
-     WHERE (o.participant = $1 AND o.interval_start_s = $2) \
-     OR (o.participant = $1 AND o.sequence = $3) OR o.id = $4";
 const BOOK_SQL: &str = "SELECT o.id, o.content, o.signed, o.arrival, CAST(1 AS BIGINT) \
      FROM market_order o WHERE o.interval_start_s = $1 AND NOT EXISTS \
      (SELECT 1 FROM market_withdrawn w WHERE w.order_id = o.id) ORDER BY o.arrival";
-const SEEN_SQL: &str = "SELECT p.id, t.arrivals, t.bid_wh, t.offer_wh, s.minute_s, s.messages \
-     FROM market_progress p LEFT JOIN market_totals t ON t.interval_start_s = $1 \
-     LEFT JOIN market_sender s ON s.participant = $2 WHERE p.id = 1";
 const OWN_LIST_SQL: &str = "SELECT o.id, o.content, o.filled_wh, o.reason, \
      CASE WHEN w.order_id IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END \
      FROM market_order o LEFT JOIN market_withdrawn w ON w.order_id = o.id \
@@ -179,179 +162,8 @@ pub(crate) async fn set_next_due(tx: &mut Tx, next: Interval) -> Result<(), Mark
     Ok(())
 }
 
-/// What is known of an interval's orders and of a sender.
-pub(crate) async fn totals_and_sender(
-    tx: &mut Tx,
-    interval: Interval,
-    participant: &ParticipantId,
-) -> Result<(Totals, Sender), MarketError> {
-    let values = args![interval.start_s(), participant.as_str()];
-    let row: Option<SeenRow> = tx.fetch_optional(SEEN_SQL, values).await?;
-    let (_, arrivals, bid, offer, minute, messages) = row.unwrap_or_default();
-    let totals = Totals {
-        arrivals: count(arrivals.unwrap_or(0))?,
-        bid_wh: bid.unwrap_or(0),
-        offer_wh: offer.unwrap_or(0),
-    };
-    let sender = Sender {
-        minute_s: minute.unwrap_or(0),
-        messages: count(messages.unwrap_or(0))?,
-    };
-    Ok((totals, sender))
-}
-
-pub(crate) async fn set_totals(
-    tx: &mut Tx,
-    interval: Interval,
-    totals: Totals,
-) -> Result<(), MarketError> {
-    let sql = "INSERT INTO market_totals (interval_start_s, arrivals, bid_wh, offer_wh) \
-         VALUES ($1, $2, $3, $4) ON CONFLICT (interval_start_s) DO UPDATE SET \
-         arrivals = excluded.arrivals, bid_wh = excluded.bid_wh, offer_wh = excluded.offer_wh";
-    let Totals {
-        arrivals,
-        bid_wh,
-        offer_wh,
-    } = totals;
-    tx.execute(sql, args![interval.start_s(), arrivals, bid_wh, offer_wh])
-        .await?;
-    Ok(())
-}
-
-pub(crate) async fn set_sender(
-    tx: &mut Tx,
-    participant: &ParticipantId,
-    sender: Sender,
-) -> Result<(), MarketError> {
-    let sql = "INSERT INTO market_sender (participant, minute_s, messages) VALUES ($1, $2, $3) \
-         ON CONFLICT (participant) DO UPDATE SET minute_s = excluded.minute_s, \
-         messages = excluded.messages";
-    let values = args![participant.as_str(), sender.minute_s, sender.messages];
-    tx.execute(sql, values).await?;
-    Ok(())
-}
-
-/// A participant's accepted orders in an interval, the one with this sequence, wherever it is, and the one
-/// with this id, whoever's it is.
-pub(crate) async fn own(
-    tx: &mut Tx,
-    participant: &ParticipantId,
-    interval: Interval,
-    sequence: u64,
-    id: OrderId,
-) -> Result<Vec<Placed>, MarketError> {
-    // No sequence that does not fit was ever accepted.
-    let sequence = i64::try_from(sequence).unwrap_or(-1);
-    let values = args![
-        participant.as_str(),
-        interval.start_s(),
-        sequence,
-        id.as_bytes()
-    ];
-    let rows: Vec<PlacedRow> = tx.fetch_all(OWN_SQL, values).await?;
-    rows.into_iter().map(placed).collect()
-}
-
-pub(crate) async fn insert_order(
-    tx: &mut Tx,
-    order: &Order,
-    arrival: u32,
-    signed: &[u8],
-    now: Timestamp,
-) -> Result<(), MarketError> {
-    let sql = "INSERT INTO market_order (id, participant, sequence, interval_start_s, arrival, \
-         accepted_at_ms, content, signed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let values = args![
-        order.id().as_bytes(),
-        order.participant.as_str(),
-        stored_sequence(order.sequence)?,
-        order.interval.start_s(),
-        arrival,
-        now.unix_ms(),
-        order.to_cbor(),
-        signed,
-    ];
-    tx.execute(sql, values).await?;
-    Ok(())
-}
-
 fn stored_sequence(sequence: u64) -> Result<i64, MarketError> {
     i64::try_from(sequence).map_err(|_| MarketError::Corrupt("a sequence"))
-}
-
-/// An order leaves the book; `signed` is the message that took it out.
-pub(crate) async fn insert_withdrawn(
-    tx: &mut Tx,
-    order: OrderId,
-    by: Option<OrderId>,
-    signed: &[u8],
-    now: Timestamp,
-) -> Result<(), MarketError> {
-    let sql = "INSERT INTO market_withdrawn (order_id, by_order, signed, at_ms) \
-         VALUES ($1, $2, $3, $4)";
-    let by = by.map(|by| by.as_bytes().to_vec());
-    tx.execute(sql, args![order.as_bytes(), by, signed, now.unix_ms()])
-        .await?;
-    Ok(())
-}
-
-/// An order is taken back before it came; `signed` is the cancel.
-pub(crate) async fn insert_forestalled(
-    tx: &mut Tx,
-    cancel: &Cancel,
-    signed: &[u8],
-    now: Timestamp,
-) -> Result<(), MarketError> {
-    let sql = "INSERT INTO market_forestalled (participant, interval_start_s, sequence, signed, at_ms) \
-         VALUES ($1, $2, $3, $4, $5)";
-    let values = args![
-        cancel.participant.as_str(),
-        cancel.interval.start_s(),
-        stored_sequence(cancel.sequence)?,
-        signed,
-        now.unix_ms(),
-    ];
-    tx.execute(sql, values).await?;
-    Ok(())
-}
-
-/// The sequences of a participant's orders of an interval that were taken back before they came.
-pub(crate) async fn forestalled(
-    tx: &mut Tx,
-    participant: &ParticipantId,
-    interval: Interval,
-) -> Result<Vec<u64>, MarketError> {
-    let sql = "SELECT sequence FROM market_forestalled \
-         WHERE participant = $1 AND interval_start_s = $2";
-    let values = args![participant.as_str(), interval.start_s()];
-    let rows: Vec<(i64,)> = tx.fetch_all(sql, values).await?;
-    let sequence = |(stored,)| u64::try_from(stored);
-    let all: Result<_, _> = rows.into_iter().map(sequence).collect();
-    all.map_err(|_| MarketError::Corrupt("a sequence"))
-}
-
-pub(crate) async fn keep_refused(
-    tx: &mut Tx,
-    now: Timestamp,
-    participant: Option<&ParticipantId>,
-    reason: Rejection,
-    bytes: &[u8],
-) -> Result<(), MarketError> {
-    let (name, most) = match participant {
-        Some(participant) => (participant.as_str(), REFUSED_KEPT),
-        None => ("", UNPROVEN_KEPT),
-    };
-    let sql = "INSERT INTO market_refused_count (participant, messages) VALUES ($1, 1) \
-         ON CONFLICT (participant) DO UPDATE SET messages = market_refused_count.messages + 1 \
-         RETURNING messages";
-    let (messages,): (i64,) = tx.fetch_one(sql, args![name]).await?;
-    let sql = "INSERT INTO market_refused (participant, slot, at_ms, reason, bytes) \
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (participant, slot) DO UPDATE SET \
-         at_ms = excluded.at_ms, reason = excluded.reason, bytes = excluded.bytes";
-    let kept = &bytes[..bytes.len().min(MESSAGE_MAX_BYTES)];
-    let values = args![name, messages % most, now.unix_ms(), reason.name(), kept];
-    tx.execute(sql, values).await?;
-    Ok(())
 }
 
 /// Most pairs of orders under one number that are read, the newest.
@@ -361,34 +173,6 @@ const EQUIVOCATIONS_MAX: i64 = 1000;
 pub(crate) async fn equivocations(db: &Db) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MarketError> {
     let sql = "SELECT kept, other FROM market_evidence ORDER BY seen_at_ms DESC, digest LIMIT $1";
     Ok(db.fetch_all(sql, args![EQUIVOCATIONS_MAX]).await?)
-}
-
-/// Keeps two different messages that used one sequence.
-pub(crate) async fn insert_evidence(
-    tx: &mut Tx,
-    order: &Order,
-    other: &[u8],
-    now: Timestamp,
-) -> Result<(), MarketError> {
-    let (participant, sequence) = (order.participant.as_str(), stored_sequence(order.sequence)?);
-    let sql = "SELECT COUNT(*) FROM market_evidence WHERE participant = $1 AND sequence = $2";
-    let (count,): (i64,) = tx.fetch_one(sql, args![participant, sequence]).await?;
-    if count >= EVIDENCE_MAX {
-        return Ok(());
-    }
-    let sql = "INSERT INTO market_evidence (participant, sequence, digest, kept, other, seen_at_ms) \
-         SELECT participant, sequence, $3, signed, $4, $5 FROM market_order \
-         WHERE participant = $1 AND sequence = $2 ON CONFLICT DO NOTHING";
-    let digest = Digest32::of(other);
-    let values = args![
-        participant,
-        sequence,
-        digest.as_bytes(),
-        other,
-        now.unix_ms()
-    ];
-    tx.execute(sql, values).await?;
-    Ok(())
 }
 
 /// The orders of an interval that is not cleared yet, as they arrived.

@@ -37,8 +37,8 @@ use runtime::args;
 use runtime::db::{Args, Db};
 use settlement::deliver::LossBand;
 use settlement::service::{
-    Arrived, Community, ReadingOutcome, accept_reading, accept_readings, check_signatures,
-    checkpoint, claimed_keys, contract, deposit, enrol, hold, post, receipt, run_interval,
+    Arrived, Community, Holds, ReadingOutcome, accept_reading, accept_readings, check_signatures,
+    checkpoint, claimed_keys, contract, deposit, enrol, post, receipt, run_interval,
 };
 use settlement::settle::{Inputs, Options, settle};
 use settlement::store::MIGRATIONS;
@@ -359,12 +359,17 @@ impl Street {
         let mut orders = Vec::with_capacity(self.homes);
         let mut tx = self.db.begin().await.unwrap();
         let now = interval().start().plus_s(-600);
-        for number in 0..self.homes {
-            let order = order(number);
-            assert!(hold(&mut tx, &self.community, now, &order).await.unwrap());
-            let signed = Signed::sign(&key("home", number), &self.community.id, &order);
+        let placed: Vec<Order> = (0..self.homes).map(order).collect();
+        let asked: Vec<&Order> = placed.iter().collect();
+        let mut holds = Holds::of(&mut tx, &self.community, now, &asked, &[])
+            .await
+            .unwrap();
+        for (number, order) in placed.iter().enumerate() {
+            assert!(holds.hold(order, None).unwrap());
+            let signed = Signed::sign(&key("home", number), &self.community.id, order);
             orders.push((order.clone(), order.id(), signed.as_bytes().to_vec()));
         }
+        holds.write(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         orders
     }

@@ -13,6 +13,7 @@ mod charging;
 mod contract;
 mod error;
 mod history;
+mod hold_batch;
 mod holds;
 mod interval;
 mod introduce;
@@ -38,7 +39,8 @@ mod station;
 mod tokens;
 mod witnesses;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use domain::ids::CommunityId;
 use domain::money::Price;
@@ -46,7 +48,7 @@ use domain::signed::SigningKey;
 use domain::terms::Terms;
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Listed, Tx};
 
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
 pub use books::{BooksError, check_books};
@@ -68,7 +70,8 @@ pub use history::{
     HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, connections, day_money, history,
     newest_settled, recent_lines, runs_between,
 };
-pub use holds::{hold, hold_instead, is_connected, release_hold};
+pub use hold_batch::Holds;
+
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce};
 pub use keys::{
@@ -144,7 +147,6 @@ async fn note_interval(
     community: &Community,
     interval: Interval,
 ) -> Result<bool, ServiceError> {
-    let due = crate::run::next(interval, None, false).map_or(i64::MAX, |(_, at)| at.unix_s());
     let known: Option<(Option<i64>,)> = tx
         .fetch_optional(
             "SELECT done FROM settle_intervals WHERE start_s = $1",
@@ -154,6 +156,17 @@ async fn note_interval(
     if let Some((done,)) = known {
         return Ok(done.is_some());
     }
+    insert_interval(tx, community, interval).await?;
+    Ok(false)
+}
+
+/// Puts an interval into the list that is not there yet.
+async fn insert_interval(
+    tx: &mut Tx,
+    community: &Community,
+    interval: Interval,
+) -> Result<(), ServiceError> {
+    let due = crate::run::next(interval, None, false).map_or(i64::MAX, |(_, at)| at.unix_s());
     let effective = community.tariff.at(interval);
     let tariff = &effective.tariff;
     tx.execute(
@@ -171,7 +184,7 @@ async fn note_interval(
         ],
     )
     .await?;
-    Ok(false)
+    Ok(())
 }
 
 /// The network fee that a noted interval keeps.
@@ -185,17 +198,27 @@ async fn network_fee(tx: &mut Tx, interval: Interval) -> Result<Price, ServiceEr
     Ok(Price::from_micro_per_kwh(fee))
 }
 
-/// The largest network fee that a trade of a noted interval may have: what its bids hold tokens for.
-async fn largest_fee(tx: &mut Tx, interval: Interval) -> Result<Price, ServiceError> {
-    let (fee, zones): (i64, Option<i64>) = tx
-        .fetch_one(
-            "SELECT network_fee, zone_fee_max FROM settle_intervals WHERE start_s = $1",
-            args![interval.start_s()],
-        )
-        .await?;
-    Ok(Price::from_micro_per_kwh(
-        zones.map_or(fee, |zones| zones.max(fee)),
-    ))
+/// The largest network fee that a trade may have, by the plain one and the largest of the zones, if there are any: what
+/// bids hold tokens for.
+fn largest_fee(fee: i64, zones: Option<i64>) -> Price {
+    Price::from_micro_per_kwh(zones.map_or(fee, |zones| zones.max(fee)))
+}
+
+static FEES: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT i.start_s, i.network_fee, i.zone_fee_max
+         FROM asked CROSS JOIN settle_intervals i WHERE i.start_s = asked.start_s";
+    Listed::over("asked", &["start_s"], select)
+});
+
+/// The largest network fees of those of these intervals that are noted, by their starts.
+async fn largest_fees(
+    tx: &mut Tx,
+    starts: &BTreeSet<i64>,
+) -> Result<BTreeMap<i64, Price>, ServiceError> {
+    let asked = starts.iter().map(|start_s| args![*start_s]).collect();
+    let rows: Vec<(i64, i64, Option<i64>)> = FEES.fetch(tx, asked).await?;
+    let most = |(start_s, fee, zones)| (start_s, largest_fee(fee, zones));
+    Ok(rows.into_iter().map(most).collect())
 }
 
 /// The largest network fee that the bids of each interval to be contracted hold tokens for, by its start.
@@ -210,10 +233,7 @@ pub async fn promised_fees(tx: &mut Tx) -> Result<BTreeMap<i64, Price>, ServiceE
             args![],
         )
         .await?;
-    let most = |(start_s, fee, zones): (i64, i64, Option<i64>)| {
-        let most = zones.map_or(fee, |zones| zones.max(fee));
-        (start_s, Price::from_micro_per_kwh(most))
-    };
+    let most = |(start_s, fee, zones)| (start_s, largest_fee(fee, zones));
     Ok(rows.into_iter().map(most).collect())
 }
 

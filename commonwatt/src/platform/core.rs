@@ -319,15 +319,11 @@ impl Core {
     /// Takes orders and cancels in one commit, and gives the answer to each.
     async fn take_orders(&self, messages: &[OrderMessage]) -> anyhow::Result<Vec<OrderAnswer>> {
         let shared = &*self.shared;
-        let mut answers = Vec::with_capacity(messages.len());
         if messages.is_empty() {
-            return Ok(answers);
+            return Ok(Vec::new());
         }
         let mut tx = shared.db.begin().await?;
-        for message in messages {
-            let now = shared.clock.now();
-            answers.push(orders::take(&mut tx, shared, now, message).await?);
-        }
+        let answers = orders::take(&mut tx, shared, shared.clock.now(), messages).await?;
         tx.commit().await?;
         Ok(answers)
     }

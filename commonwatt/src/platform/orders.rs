@@ -1,5 +1,7 @@
 //! Orders and cancels on their way into the market: who signed them is checked by whoever brings them, side
-//! by side; what becomes of them is decided in the writer's transaction, together with the hold.
+//! by side; what becomes of them is decided in the writer's transaction, many together, with their holds.
+
+mod take;
 
 use std::collections::BTreeMap;
 
@@ -11,9 +13,7 @@ use domain::order_query::OrderQuery;
 use domain::rejection::Rejection;
 use domain::signed::{Kind, PublicKey, Signed, SigningKey, Verified};
 use domain::standing_order::{StandingCancel, StandingOrder};
-use domain::time::Timestamp;
-use market_engine::service::{Outcome, Placing};
-use runtime::db::Tx;
+use market_engine::service::Outcome;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -21,6 +21,7 @@ use super::Shared;
 use super::core::AUTOPILOT_SEQUENCES;
 use super::standing;
 use crate::site::Site;
+pub(super) use take::{take, take_one, together};
 
 /// What came of a message about an order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +129,17 @@ impl OrderMessage {
             OrderMessage::Stand { order, .. } => order.signed().as_bytes(),
             OrderMessage::Unstand(cancel) => cancel.signed().as_bytes(),
             OrderMessage::Refused { bytes, .. } => bytes,
+        }
+    }
+
+    /// Who is known to have signed it.
+    fn participant(&self) -> Option<&ParticipantId> {
+        match self {
+            OrderMessage::Place { order, .. } => Some(&order.message().participant),
+            OrderMessage::Cancel(cancel) => Some(&cancel.message().participant),
+            OrderMessage::Stand { order, .. } => Some(&order.message().participant),
+            OrderMessage::Unstand(cancel) => Some(&cancel.message().participant),
+            OrderMessage::Refused { participant, .. } => participant.as_ref(),
         }
     }
 }
@@ -309,94 +321,5 @@ const fn sentence(reason: Rejection) -> &'static str {
     }
 }
 
-/// Does what a message asks in this transaction, with the order's hold; what is refused is kept. Whoever
-/// sent it is answered after the commit.
-pub(super) async fn take(
-    tx: &mut Tx,
-    shared: &Shared,
-    now: Timestamp,
-    message: &OrderMessage,
-) -> anyhow::Result<OrderAnswer> {
-    let (outcome, participant, bytes) = match message {
-        OrderMessage::Place { order, rating_w } => {
-            let outcome = place(tx, shared, now, order, *rating_w).await?;
-            let participant = Some(&order.message().participant);
-            (outcome, participant, order.signed().as_bytes())
-        }
-        OrderMessage::Cancel(cancel) => {
-            let outcome = market_engine::service::cancel(tx, &shared.market, now, cancel).await?;
-            if let Outcome::Withdrawn(order) = outcome {
-                settlement::service::release_hold(tx, now, order).await?;
-            }
-            let participant = Some(&cancel.message().participant);
-            (outcome, participant, cancel.signed().as_bytes())
-        }
-        OrderMessage::Stand { order, rating_w } => {
-            let outcome = stand(tx, shared, now, order, *rating_w).await?;
-            let participant = Some(&order.message().participant);
-            (outcome, participant, order.signed().as_bytes())
-        }
-        OrderMessage::Unstand(cancel) => {
-            let (market, said) = (&shared.market, cancel.message());
-            let outcome = market_engine::service::standing::cancel(tx, market, now, cancel).await?;
-            if let Outcome::Withdrawn(_) = outcome {
-                let which = (&said.participant, said.sequence);
-                standing::take_out(tx, shared, now, which).await?;
-            }
-            let participant = Some(&said.participant);
-            (outcome, participant, cancel.signed().as_bytes())
-        }
-        OrderMessage::Refused {
-            participant,
-            reason,
-            bytes,
-        } => (
-            Outcome::Refused(*reason),
-            participant.as_ref(),
-            bytes.as_slice(),
-        ),
-    };
-    if let Outcome::Refused(reason) = outcome {
-        market_engine::service::keep_refused(tx, now, participant, reason, bytes).await?;
-    }
-    Ok(outcome.into())
-}
-
-async fn place(
-    tx: &mut Tx,
-    shared: &Shared,
-    now: Timestamp,
-    order: &Verified<Order>,
-    rating_w: u32,
-) -> anyhow::Result<Outcome> {
-    match market_engine::service::place(tx, &shared.market, now, order, rating_w).await? {
-        Placing::Done(outcome) => Ok(outcome),
-        Placing::AsksHold(waiting) => {
-            let (order, replaces) = (waiting.order(), waiting.replaces());
-            let community = &shared.community;
-            // Its trades could not be settled, and so the whole interval not be cleared.
-            if !settlement::service::is_connected(tx, &order.participant).await? {
-                return Ok(Outcome::Refused(Rejection::WrongNetwork));
-            }
-            let held =
-                settlement::service::hold_instead(tx, community, now, order, replaces).await?;
-            Ok(waiting.held(tx, held).await?)
-        }
-    }
-}
-
-async fn stand(
-    tx: &mut Tx,
-    shared: &Shared,
-    now: Timestamp,
-    order: &Verified<StandingOrder>,
-    rating_w: u32,
-) -> anyhow::Result<Outcome> {
-    let said = order.message();
-    let market = &shared.market;
-    let outcome = market_engine::service::standing::place(tx, market, now, order, rating_w).await?;
-    if let (Outcome::Accepted(_), Some(replaced)) = (outcome, said.replaces) {
-        standing::take_out(tx, shared, now, (&said.participant, replaced)).await?;
-    }
-    Ok(outcome)
-}
+#[cfg(test)]
+mod tests;

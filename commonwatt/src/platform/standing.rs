@@ -129,12 +129,15 @@ async fn order_for(
         (open, numbers),
         (progress, plan.as_slice()),
     );
-    for (order, placed, why) in due.await? {
-        if order.sequence >= numbers + TRIES_MAX {
-            break;
-        }
-        let message = say(shared, &order.participant, &order)?;
-        let refused = match orders::take(&mut tx, shared, now, &message).await? {
+    let mut due = due.await?;
+    due.retain(|(order, ..)| order.sequence < numbers + TRIES_MAX);
+    let said = due
+        .iter()
+        .map(|(order, ..)| say(shared, &order.participant, order));
+    let messages = said.collect::<anyhow::Result<Vec<_>>>()?;
+    let answers = orders::take(&mut tx, shared, now, &messages).await?;
+    for ((order, placed, why), answer) in due.iter().zip(answers) {
+        let refused = match answer {
             OrderAnswer::Refused(reason) => Some(reason),
             _ => None,
         };
@@ -142,7 +145,7 @@ async fn order_for(
             let (participant, sequence) = (&order.participant, stood.order.sequence);
             tracing::warn!(%participant, sequence, %reason, "a standing order's order was refused");
         }
-        market::note(&mut tx, stood, &order, (&placed, why.as_str()), refused).await?;
+        market::note(&mut tx, stood, order, (placed, why.as_str()), refused).await?;
     }
     Ok(tx.commit().await?)
 }
@@ -357,26 +360,24 @@ pub(super) async fn take_out(
     let mut setup = shared.market;
     setup.rules.messages_per_minute_max = u32::MAX;
     let open = market::open_parts(tx, &setup, now, participant, sequence).await?;
-    for part in open {
+    let cancel = |part: &Part| {
         let cancel = Cancel {
             participant: participant.clone(),
             sequence: part.sequence,
             interval: part.ordered.interval,
         };
-        let key = key_of(shared, participant)?;
-        let signed = Signed::sign(key, &shared.site.community, &cancel);
-        let key = domain::signed::PublicKey::of(key);
-        let cancel = signed.verify(key, &shared.site.community)?;
-        match market_engine::service::cancel(tx, &setup, now, &cancel).await? {
-            Outcome::Withdrawn(order) => {
-                settlement::service::release_hold(tx, now, order).await?;
-            }
-            Outcome::Refused(Rejection::RateLimited) => {
-                anyhow::bail!("{participant} has sent too much to take its orders out of the book")
-            }
-            _ => {}
-        }
-    }
+        say(shared, participant, &cancel)
+    };
+    let cancels = open
+        .iter()
+        .map(cancel)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let outcomes = orders::together(tx, shared, &setup, now, &cancels).await?;
+    let too_much = Outcome::Refused(Rejection::RateLimited);
+    anyhow::ensure!(
+        !outcomes.contains(&too_much),
+        "{participant} has sent too much to take its orders out of the book"
+    );
     Ok(())
 }
 

@@ -207,7 +207,8 @@ pub struct Market {
     next: Interval,
     orders: BTreeMap<(ParticipantId, u64), Placed>,
     ids: BTreeSet<OrderId>,
-    forestalled: BTreeSet<(ParticipantId, Interval, u64)>,
+    /// By the starts of their intervals.
+    forestalled: BTreeSet<(ParticipantId, Timestamp, u64)>,
     totals: BTreeMap<Interval, Totals>,
     senders: BTreeMap<ParticipantId, Sender>,
     feeders: BTreeMap<ParticipantId, u32>,
@@ -244,9 +245,9 @@ impl Market {
         self.orders.insert(key, placed);
     }
 
-    /// Puts in that an order was taken back before it came.
-    pub fn restore_forestalled(&mut self, who: ParticipantId, interval: Interval, sequence: u64) {
-        self.forestalled.insert((who, interval, sequence));
+    /// Puts in that an order of the interval that starts then was taken back before it came.
+    pub fn restore_forestalled(&mut self, who: ParticipantId, start: Timestamp, sequence: u64) {
+        self.forestalled.insert((who, start, sequence));
     }
 
     /// Puts in what is known of an interval.
@@ -283,6 +284,12 @@ impl Market {
         self.senders.get(participant).copied().unwrap_or_default()
     }
 
+    /// The order that has a participant's sequence.
+    #[must_use]
+    pub fn order(&self, participant: &ParticipantId, sequence: u64) -> Option<&Placed> {
+        self.orders.get(&(participant.clone(), sequence))
+    }
+
     /// The orders of an interval that stand, as they arrived.
     #[must_use]
     pub fn standing(&self, interval: Interval) -> Vec<&Placed> {
@@ -313,7 +320,7 @@ impl Market {
         let again = match known {
             Some(known) => (known.signed == signed).then_some((known.id, known.stands)),
             None => {
-                let named = (key.0.clone(), order.interval, order.sequence);
+                let named = (key.0.clone(), order.interval.start(), order.sequence);
                 (self.forestalled.contains(&named)).then(|| (order.id(), false))
             }
         };
@@ -372,7 +379,7 @@ impl Market {
 
     /// How many of an interval's orders a participant has sent, or taken back before they came.
     fn changes(&self, participant: &ParticipantId, interval: Interval) -> u32 {
-        let named = |sequence| (participant.clone(), interval, sequence);
+        let named = |sequence| (participant.clone(), interval.start(), sequence);
         let forestalled = self.forestalled.range(named(0)..=named(u64::MAX)).count();
         let all = self.own(participant, interval).count() + forestalled;
         u32::try_from(all).unwrap_or(u32::MAX)
@@ -482,7 +489,8 @@ impl Market {
             .get(&(cancel.participant.clone(), cancel.sequence));
         let known = known.filter(|placed| placed.order.interval == cancel.interval);
         let known = known.map(|placed| (placed.id, placed.stands));
-        let named = (cancel.participant.clone(), cancel.interval, cancel.sequence);
+        let start = cancel.interval.start();
+        let named = (cancel.participant.clone(), start, cancel.sequence);
         let (order, stands) = match known {
             None => (cancel.order(), !self.forestalled.contains(&named)),
             Some(known) => known,

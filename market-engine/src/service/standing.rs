@@ -116,7 +116,7 @@ async fn count(
     match sender.counted(now, &setup.rules) {
         Err(refused) => Ok(Err(refused)),
         Ok(sender) => {
-            store::set_sender(tx, participant, sender).await?;
+            store::orders::set_senders(tx, std::iter::once((participant, sender))).await?;
             Ok(Ok(()))
         }
     }

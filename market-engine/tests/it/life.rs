@@ -9,14 +9,16 @@ use domain::ids::{CommunityId, OrderId, ParticipantId, PointId};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::rejection::Rejection;
-use domain::signed::{Message, PublicKey, Signed, SigningKey, Verified};
+use domain::signed::{self, PublicKey, Signed, SigningKey, Verified};
 use domain::time::{Interval, Timestamp};
 use market_engine::accept::energy_max_wh;
 use market_engine::market::{Cleared, Command, Event, Gate, Market, Rules, Secret, gate};
-use market_engine::service::{self, Outcome, Placing, Setup};
+use market_engine::service::{self, Message, Outcome, Setup};
 use market_engine::store::MIGRATIONS;
 use proptest::prelude::*;
 use runtime::db::Db;
+
+use crate::service::take;
 
 /// 1000 Wh in a quarter-hour.
 const RATING_W: u32 = 4000;
@@ -101,7 +103,7 @@ fn a_history(steps: usize) -> impl Strategy<Value = Vec<Timed>> {
     proptest::collection::vec(timed, 1..steps)
 }
 
-fn verified<T: Message>(message: &T) -> Verified<T> {
+fn verified<T: signed::Message>(message: &T) -> Verified<T> {
     let (key, street) = (
         SigningKey::from_bytes(&[7; 32]),
         CommunityId::new("street").unwrap(),
@@ -302,26 +304,33 @@ impl Stopped {
         db
     }
 
-    async fn place(&self, now: Timestamp, order: &Order, held: bool) -> Outcome {
+    async fn take(&self, now: Timestamp, said: &[Said]) -> Vec<Outcome> {
         let db = self.open().await;
         let mut tx = db.begin().await.unwrap();
-        let placing = service::place(&mut tx, &self.setup, now, &verified(order), RATING_W).await;
-        let outcome = match placing.unwrap() {
-            Placing::Done(outcome) => outcome,
-            Placing::AsksHold(waiting) => waiting.held(&mut tx, held).await.unwrap(),
+        let rating_w = RATING_W;
+        let messages = said.iter().map(|said| match said {
+            Said::Order(order, _) => Message::Place { order, rating_w },
+            Said::Cancel(cancel) => Message::Cancel(cancel),
+        });
+        let messages = messages.collect();
+        let mut is_held = Vec::new();
+        for one in said {
+            if let Said::Order(order, held) = one {
+                is_held.push((order.message(), *held));
+            }
+        }
+        let mut asked = is_held.into_iter();
+        let is_held = |asked_about: &Order| {
+            let answers = asked.by_ref();
+            answers
+                .find(|(order, _)| std::ptr::eq(*order, asked_about))
+                .unwrap()
+                .1
         };
+        let outcomes = take(&mut tx, &self.setup, now, messages, is_held).await;
         tx.commit().await.unwrap();
         db.close().await;
-        outcome
-    }
-
-    async fn cancel(&self, now: Timestamp, cancel: &Cancel) -> Outcome {
-        let db = self.open().await;
-        let mut tx = db.begin().await.unwrap();
-        let outcome = service::cancel(&mut tx, &self.setup, now, &verified(cancel)).await;
-        tx.commit().await.unwrap();
-        db.close().await;
-        outcome.unwrap()
+        outcomes
     }
 
     async fn clear(&self, now: Timestamp) -> Vec<(Cleared, String)> {
@@ -368,7 +377,39 @@ fn clear_all(market: &mut Market, now: Timestamp) -> Vec<(Cleared, String)> {
     }
 }
 
-async fn lives_the_same_life(history: &[Timed]) {
+/// A message, and whether its order's hold is there.
+enum Said {
+    Order(Verified<Order>, bool),
+    Cancel(Verified<Cancel>),
+}
+
+/// The message of a step, if it is one.
+fn said(history: &[Timed], at: usize) -> Option<Said> {
+    match (&history[at].step, order_of(history, at)) {
+        (Step::Cancel(cancel), _) => Some(Said::Cancel(verified(cancel))),
+        (_, Some((order, held))) => Some(Said::Order(verified(order), held)),
+        _ => None,
+    }
+}
+
+/// What the machine answers to a message.
+fn answer(market: &mut Market, now: Timestamp, said: &Said) -> Outcome {
+    let (command, held) = match said {
+        Said::Order(order, held) => {
+            let rating_w = RATING_W;
+            (Command::Place { order, rating_w }, *held)
+        }
+        Said::Cancel(cancel) => (Command::Cancel(cancel), false),
+    };
+    let mut events = market.apply(now, command).unwrap();
+    if matches!(events.last(), Some(Event::HoldAsked { .. })) {
+        events = market.apply(now, Command::Held(held)).unwrap();
+    }
+    outcome_of(&events).unwrap()
+}
+
+/// Messages that follow one another reach the market on the database in groups of so many.
+async fn lives_the_same_life(history: &[Timed], together: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("market.db").to_str().unwrap().to_owned();
     let (rules, secret) = (rules(), SECRET);
@@ -379,39 +420,26 @@ async fn lives_the_same_life(history: &[Timed]) {
     let mut now = first().start().plus_s(-1800);
     let mut market = begin();
     assert_eq!(clear_all(&mut market, now), stopped.clear(now).await);
-    for (at, timed) in history.iter().enumerate() {
-        now = now.plus_s(timed.after_s);
-        match (&timed.step, order_of(history, at)) {
-            (Step::Cancel(cancel), _) => {
-                let events = market
-                    .apply(now, Command::Cancel(&verified(cancel)))
-                    .unwrap();
-                let outcome = stopped.cancel(now, cancel).await;
-                assert_eq!(
-                    outcome_of(&events),
-                    Some(outcome),
-                    "step {at} of {history:?}"
-                );
-            }
-            (_, Some((order, held))) => {
-                let signed = verified(order);
-                let command = Command::Place {
-                    order: &signed,
-                    rating_w: RATING_W,
-                };
-                let mut events = market.apply(now, command).unwrap();
-                if matches!(events.last(), Some(Event::HoldAsked { .. })) {
-                    events = market.apply(now, Command::Held(held)).unwrap();
-                }
-                let outcome = stopped.place(now, order, held).await;
-                assert_eq!(
-                    outcome_of(&events),
-                    Some(outcome),
-                    "step {at} of {history:?}"
-                );
-            }
-            _ => assert_eq!(clear_all(&mut market, now), stopped.clear(now).await),
+    let mut steps = 0..history.len();
+    while let Some(at) = steps.next() {
+        now = now.plus_s(history[at].after_s);
+        let Some(one) = said(history, at) else {
+            assert_eq!(clear_all(&mut market, now), stopped.clear(now).await);
+            continue;
+        };
+        let mut group = vec![one];
+        while group.len() < together
+            && let Some(next) = steps.clone().next().and_then(|next| said(history, next))
+        {
+            group.push(next);
+            steps.next();
         }
+        let expected: Vec<Outcome> = group
+            .iter()
+            .map(|one| answer(&mut market, now, one))
+            .collect();
+        let outcomes = stopped.take(now, &group).await;
+        assert_eq!(outcomes, expected, "from step {at} of {history:?}");
     }
     let end = first().offset(4).start();
     assert_eq!(clear_all(&mut market, end), stopped.clear(end).await);
@@ -422,7 +450,14 @@ proptest! {
 
     #[test]
     fn a_market_that_stops_between_any_two_commands_lives_the_same_life(history in a_history(40)) {
-        tokio::runtime::Runtime::new().unwrap().block_on(lives_the_same_life(&history));
+        tokio::runtime::Runtime::new().unwrap().block_on(lives_the_same_life(&history, 1));
+    }
+
+    #[test]
+    fn a_market_that_takes_messages_together_lives_the_same_life(
+        history in a_history(60), together in 2_usize..20,
+    ) {
+        tokio::runtime::Runtime::new().unwrap().block_on(lives_the_same_life(&history, together));
     }
 }
 

@@ -6,11 +6,12 @@ use domain::ids::{CommunityId, ParticipantId, PointId};
 use domain::money::Price;
 use domain::order::{Order, Side};
 use domain::rejection::Rejection;
-use domain::signed::{Message, PublicKey, Signed, SigningKey, Verified};
+use domain::signed::{self, PublicKey, Signed, SigningKey, Verified};
 use domain::time::{Interval, Timestamp};
 use market_engine::market::closes_at;
 use market_engine::service::{
-    self, Cleared, DUE_MAX, MarketError, Outcome, Placing, Rules, Secret, Setup, clear_due,
+    self, Batch, Cleared, DUE_MAX, MarketError, Message, Outcome, Placing, Rules, Secret, Setup,
+    clear_due,
 };
 use market_engine::store::{EVIDENCE_MAX, MIGRATIONS};
 use runtime::args;
@@ -45,7 +46,7 @@ fn order(participant: &str, sequence: u64, side: Side, energy_wh: i64, micro: i6
     }
 }
 
-fn verified<T: Message>(message: &T) -> Verified<T> {
+fn verified<T: signed::Message>(message: &T) -> Verified<T> {
     let (key, street) = (
         SigningKey::from_bytes(&[7; 32]),
         CommunityId::new("street").unwrap(),
@@ -62,12 +63,31 @@ fn setup(rules: Rules) -> Setup {
 
 async fn place(tx: &mut Tx, order: &Order) -> Outcome {
     let setup = setup(Rules::default());
-    let order = verified(order);
-    let placing = service::place(tx, &setup, morning(), &order, 10_000).await;
-    match placing.unwrap() {
-        Placing::Done(outcome) => outcome,
-        Placing::AsksHold(waiting) => waiting.held(tx, true).await.unwrap(),
+    let order = &verified(order);
+    let rating_w = 10_000;
+    let messages = vec![Message::Place { order, rating_w }];
+    let outcomes = take(tx, &setup, morning(), messages, |_| true).await;
+    outcomes[0]
+}
+
+/// Takes messages together; each order that may go into the book is asked about its hold.
+pub(crate) async fn take(
+    tx: &mut Tx,
+    setup: &Setup,
+    now: Timestamp,
+    messages: Vec<Message<'_>>,
+    mut is_held: impl FnMut(&Order) -> bool,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let mut batch = Batch::of(tx, setup, now, messages).await.unwrap();
+    while let Some(placing) = batch.decide().unwrap() {
+        outcomes.push(match placing {
+            Placing::Done(outcome) => outcome,
+            Placing::AsksHold { order, .. } => batch.held(is_held(order)).unwrap(),
+        });
     }
+    batch.write(tx).await.unwrap();
+    outcomes
 }
 
 impl Market {
@@ -345,12 +365,11 @@ async fn an_order_whose_id_another_one_has_is_refused_before_its_hold() {
         let values = args![second.id().as_bytes(), ann.participant.as_str()];
         assert_eq!(tx.execute(sql, values).await.unwrap(), 1);
         let setup = setup(market.rules);
-        let placing = service::place(&mut tx, &setup, morning(), &verified(&second), 10_000).await;
-        let refused = Outcome::Refused(Rejection::Equivocation);
-        assert!(
-            matches!(placing, Ok(Placing::Done(outcome)) if outcome == refused),
-            "{placing:?}"
-        );
+        let (order, rating_w) = (&verified(&second), 10_000);
+        let messages = vec![Message::Place { order, rating_w }];
+        let asked = |_: &Order| panic!("it asked for a hold");
+        let outcomes = take(&mut tx, &setup, morning(), messages, asked).await;
+        assert_eq!(outcomes, [Outcome::Refused(Rejection::Equivocation)]);
         tx.commit().await.unwrap();
     }
     let next = order("ann", 9, Side::Bid, 10, 200_000);
@@ -426,16 +445,10 @@ async fn a_wish_that_the_mechanism_cannot_heed_is_refused_with_its_order() {
         let plain = order("ann", 1, Side::Bid, 500, 300_000);
         let mut wishing = order("ann", 2, Side::Bid, 500, 300_000);
         wishing.preference.partners = vec![ParticipantId::new("dan").unwrap()];
-        let mut outcomes = Vec::new();
+        let (both, rating_w) = ([&plain, &wishing].map(verified), 10_000);
+        let messages = both.iter().map(|order| Message::Place { order, rating_w });
         let mut tx = market.db.begin().await.unwrap();
-        for one in [&plain, &wishing] {
-            let one = verified(one);
-            let placing = service::place(&mut tx, &setup, morning(), &one, 10_000).await;
-            outcomes.push(match placing.unwrap() {
-                Placing::Done(outcome) => outcome,
-                Placing::AsksHold(waiting) => waiting.held(&mut tx, true).await.unwrap(),
-            });
-        }
+        let outcomes = take(&mut tx, &setup, morning(), messages.collect(), |_| true).await;
         let expect = match heeds {
             true => Outcome::Accepted(wishing.id()),
             false => Outcome::Refused(Rejection::WishUnheeded),
@@ -557,9 +570,10 @@ async fn a_cancel_may_come_first(db: &Db) {
     for expected in [Outcome::Withdrawn(late.id()), gone] {
         let mut tx = db.begin().await.unwrap();
         let setup = setup(Rules::default());
-        let outcome = service::cancel(&mut tx, &setup, morning(), &cancel).await;
+        let messages = vec![Message::Cancel(&cancel)];
+        let outcomes = take(&mut tx, &setup, morning(), messages, |_| true).await;
         tx.commit().await.unwrap();
-        assert_eq!(outcome.unwrap(), expected);
+        assert_eq!(outcomes, [expected]);
     }
     let next = service::next_sequence(db, &late.participant, 1 << 40).await;
     assert_eq!(next.unwrap(), 6);

@@ -1,113 +1,19 @@
 //! Holds: an accepted bid sets its tokens aside, and the clearing gives back what no trade needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use domain::ids::{OrderId, ParticipantId};
 use domain::key_record::PointRole;
-use domain::money::MoneyError;
-use domain::order::{Order, Side};
-use domain::posting::{Account, Chart, Purpose};
+use domain::posting::{Account, Chart, Posting, Purpose};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::{Listed, Tx};
 
+use super::ServiceError;
 use super::error::bytes;
-use super::money::{balance, post, token_posting};
+use super::money::{post, token_posting};
 use super::registry::role_code;
-use super::{Community, ServiceError, largest_fee, note_interval};
-use crate::store::LOCK;
-
-/// Holds what a bid may cost at most, with its premium for green energy and the largest network fee that the interval keeps; an offer needs no hold. `false` where the
-/// participant's tokens do not cover it. A second call for the same order has no effect.
-///
-/// # Errors
-/// The database failed, or the amount does not fit 64 bits.
-pub async fn hold(
-    tx: &mut Tx,
-    community: &Community,
-    now: Timestamp,
-    order: &Order,
-) -> Result<bool, ServiceError> {
-    hold_instead(tx, community, now, order, None).await
-}
-
-/// [`hold`], with what is held for the order that this one replaces free again. `false` leaves that hold
-/// as it is.
-///
-/// # Errors
-/// The database failed, or the amount does not fit 64 bits.
-pub async fn hold_instead(
-    tx: &mut Tx,
-    community: &Community,
-    now: Timestamp,
-    order: &Order,
-    replaced: Option<OrderId>,
-) -> Result<bool, ServiceError> {
-    tx.exclusive(LOCK).await?;
-    let before = match replaced {
-        Some(replaced) => open_hold(tx, replaced).await?.filter(|hold| hold.is_open),
-        None => None,
-    };
-    if order.side == Side::Offer {
-        if let Some(before) = before {
-            close_holds(tx, now, &[(before, 0)]).await?;
-        }
-        return Ok(true);
-    }
-    let id = order.id();
-    if let Some(known) = open_hold(tx, id).await? {
-        return Ok(known.is_open);
-    }
-    note_interval(tx, community, order.interval).await?;
-    let fee = largest_fee(tx, order.interval).await?;
-    let most = order.most().and_then(|most| most.checked_add(fee));
-    let price = most.ok_or(MoneyError::Overflow)?;
-    let amount = price.amount(order.energy)?.nano().max(0);
-    let free = before.as_ref().map_or(0, |hold| i128::from(hold.amount));
-    let available = balance(tx, Chart::Available, &order.participant).await?;
-    if i128::from(available) + free < i128::from(amount) {
-        return Ok(false);
-    }
-    if let Some(before) = before {
-        close_holds(tx, now, &[(before, 0)]).await?;
-    }
-    let available = Account::of(Chart::Available, &order.participant);
-    let held = Account::of(Chart::Held, &order.participant);
-    let start = order.interval.start();
-    if amount > 0 {
-        let accounts = (available, held);
-        let posting = token_posting(start, Purpose::Hold, accounts, amount, &[id.as_bytes()]);
-        post(tx, now, &[posting]).await?;
-    }
-    tx.execute(
-        "INSERT INTO settle_holds (order_id, start_s, participant, amount, is_open)
-         VALUES ($1, $2, $3, $4, 1)",
-        args![
-            id.0,
-            order.interval.start_s(),
-            order.participant.as_str(),
-            amount
-        ],
-    )
-    .await?;
-    Ok(true)
-}
-
-/// Whether a participant has a connection point in the registry: without one its trades could not be
-/// settled, so it may not order.
-///
-/// # Errors
-/// The database failed.
-pub async fn is_connected(tx: &mut Tx, participant: &ParticipantId) -> Result<bool, ServiceError> {
-    let point: Option<(String,)> = tx
-        .fetch_optional(
-            "SELECT point FROM settle_points WHERE participant = $1 AND role = $2",
-            args![participant.as_str(), role_code(PointRole::Connection)],
-        )
-        .await?;
-    Ok(point.is_some())
-}
 
 // A cross join, which SQLite takes in this order: else it goes by role, through all points for each participant.
 static CONNECTED: LazyLock<Listed> = LazyLock::new(|| {
@@ -119,19 +25,29 @@ static CONNECTED: LazyLock<Listed> = LazyLock::new(|| {
     Listed::over("asked", &["participant"], &select)
 });
 
+/// Those of these participants that have a connection point in the registry. Without one a participant's trades could not
+/// be settled.
+pub(super) async fn connected(
+    tx: &mut Tx,
+    participants: &BTreeSet<&ParticipantId>,
+) -> Result<BTreeSet<String>, ServiceError> {
+    let asked = participants.iter().map(|p| args![p.as_str()]).collect();
+    let connected: Vec<(String,)> = CONNECTED.fetch(tx, asked).await?;
+    Ok(connected.into_iter().map(|(name,)| name).collect())
+}
+
 /// One of these participants that has no connection point.
 pub(super) async fn unconnected<'a>(
     tx: &mut Tx,
     participants: &BTreeSet<&'a ParticipantId>,
 ) -> Result<Option<&'a ParticipantId>, ServiceError> {
-    let asked = participants.iter().map(|p| args![p.as_str()]).collect();
-    let connected: Vec<(String,)> = CONNECTED.fetch(tx, asked).await?;
-    let connected: BTreeSet<String> = connected.into_iter().map(|(name,)| name).collect();
+    let connected = connected(tx, participants).await?;
     let mut asked = participants.iter().copied();
     Ok(asked.find(|participant| !connected.contains(participant.as_str())))
 }
 
 /// A hold as it is stored.
+#[derive(Debug)]
 pub(super) struct Hold {
     pub(super) order: OrderId,
     pub(super) participant: ParticipantId,
@@ -153,15 +69,41 @@ fn hold_of(row: HoldRow) -> Result<Hold, ServiceError> {
     })
 }
 
-async fn open_hold(tx: &mut Tx, order: OrderId) -> Result<Option<Hold>, ServiceError> {
-    let row: Option<HoldRow> = tx
-        .fetch_optional(
-            "SELECT order_id, start_s, participant, amount, is_open FROM settle_holds
-             WHERE order_id = $1",
-            args![order.0],
-        )
-        .await?;
-    row.map(hold_of).transpose()
+static KNOWN: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT h.order_id, h.start_s, h.participant, h.amount, h.is_open
+         FROM asked CROSS JOIN settle_holds h WHERE h.order_id = asked.order_id";
+    Listed::over("asked", &["order_id"], select)
+});
+
+/// The holds of these orders, as far as there are any; closed ones too.
+pub(super) async fn known_holds(
+    tx: &mut Tx,
+    orders: &BTreeSet<OrderId>,
+) -> Result<BTreeMap<OrderId, Hold>, ServiceError> {
+    let asked = orders.iter().map(|order| args![order.0]).collect();
+    let rows: Vec<HoldRow> = KNOWN.fetch(tx, asked).await?;
+    let hold = |row| hold_of(row).map(|hold| (hold.order, hold));
+    rows.into_iter().map(hold).collect()
+}
+
+static NEW: LazyLock<Listed> = LazyLock::new(|| {
+    let columns = ["order_id", "start_s", "participant", "amount", "is_open"];
+    Listed::insert("settle_holds", &columns, "")
+});
+
+pub(super) async fn insert_holds(tx: &mut Tx, holds: &[&Hold]) -> Result<(), ServiceError> {
+    let row = |hold: &&Hold| {
+        let (start_s, participant) = (hold.start.unix_s(), hold.participant.as_str());
+        args![
+            hold.order.0,
+            start_s,
+            participant,
+            hold.amount,
+            hold.is_open
+        ]
+    };
+    NEW.all(tx, holds.iter().map(row).collect()).await?;
+    Ok(())
 }
 
 /// The holds of an interval that are neither released nor shrunk to trades yet.
@@ -182,6 +124,23 @@ static CLOSE: LazyLock<Listed> = LazyLock::new(|| {
     Listed::over("closed", &["order_id"], update)
 });
 
+/// Marks the holds of these orders as closed; what was held for them is moved by whoever calls.
+pub(super) async fn mark_closed(tx: &mut Tx, orders: &[OrderId]) -> Result<(), ServiceError> {
+    let orders = orders.iter().map(|order| args![order.0]).collect();
+    CLOSE.all(tx, orders).await?;
+    Ok(())
+}
+
+/// What gives back a part of a hold.
+pub(super) fn release(hold: &Hold, amount: i64) -> Posting {
+    let accounts = (
+        Account::of(Chart::Held, &hold.participant),
+        Account::of(Chart::Available, &hold.participant),
+    );
+    let parts: [&[u8]; 1] = [hold.order.as_bytes()];
+    token_posting(hold.start, Purpose::Release, accounts, amount, &parts)
+}
+
 /// Gives back what of each hold is not kept, and closes them.
 pub(super) async fn close_holds(
     tx: &mut Tx,
@@ -196,29 +155,10 @@ pub(super) async fn close_holds(
             ServiceError::Refused(format!("order {}: {why}", hold.order))
         })?;
         if rest > 0 {
-            let accounts = (
-                Account::of(Chart::Held, &hold.participant),
-                Account::of(Chart::Available, &hold.participant),
-            );
-            let parts: [&[u8]; 1] = [hold.order.as_bytes()];
-            let purpose = Purpose::Release;
-            postings.push(token_posting(hold.start, purpose, accounts, rest, &parts));
+            postings.push(release(hold, rest));
         }
     }
     post(tx, now, &postings).await?;
-    let orders = holds.iter().map(|(hold, _)| args![hold.order.0]).collect();
-    CLOSE.all(tx, orders).await?;
-    Ok(())
-}
-
-/// Gives back the hold of an order that was withdrawn before its gate closed.
-///
-/// # Errors
-/// The database failed.
-pub async fn release_hold(tx: &mut Tx, now: Timestamp, order: OrderId) -> Result<(), ServiceError> {
-    tx.exclusive(LOCK).await?;
-    match open_hold(tx, order).await? {
-        Some(hold) if hold.is_open => close_holds(tx, now, &[(hold, 0)]).await,
-        _ => Ok(()),
-    }
+    let orders: Vec<OrderId> = holds.iter().map(|(hold, _)| hold.order).collect();
+    mark_closed(tx, &orders).await
 }

@@ -457,6 +457,26 @@ pub(super) async fn balance(
     balance_of(tx, Asset::Token, chart, participant).await
 }
 
+static AVAILABLE: LazyLock<Listed> = LazyLock::new(|| {
+    let (asset, chart) = (Asset::Token.code(), Chart::Available.code());
+    let select = format!(
+        "SELECT b.owner, b.credits - b.debits FROM asked CROSS JOIN settle_balances b
+         WHERE b.asset = {asset} AND b.chart = {chart} AND b.owner = asked.owner"
+    );
+    Listed::over("asked", &["owner"], &select)
+});
+
+/// What these participants have available, in nano-tokens; who never had anything is not there.
+pub(super) async fn available(
+    tx: &mut Tx,
+    participants: &BTreeSet<&ParticipantId>,
+) -> Result<BTreeMap<ParticipantId, i64>, ServiceError> {
+    let asked = participants.iter().map(|p| args![p.as_str()]).collect();
+    let rows: Vec<(String, i64)> = AVAILABLE.fetch(tx, asked).await?;
+    let balance = |(owner, balance)| Ok((ParticipantId::new(owner)?, balance));
+    rows.into_iter().map(balance).collect()
+}
+
 /// What a participant has of an asset on an account, in its smallest unit.
 pub(super) async fn balance_of(
     tx: &mut Tx,

@@ -5,8 +5,8 @@ use domain::order::Side;
 use domain::posting::{Asset, Chart, Run};
 use proptest::prelude::*;
 use settlement::service::{
-    balances_sum_to_zero, check_books, day_money, interval_totals, lines_of, point_states, receipt,
-    recent_lines, runs_due, unproven_since,
+    Holds, balances_sum_to_zero, check_books, day_money, interval_totals, lines_of, point_states,
+    receipt, recent_lines, runs_due, unproven_since,
 };
 
 use crate::world::{Outcome, World, interval, price, who};
@@ -301,9 +301,11 @@ async fn an_empty_wallet_stops_buying_and_a_withdrawn_bid_frees_its_hold() {
     assert_eq!(token(&world, Chart::Available, "home-a").await, 95_000_000);
     let mut tx = world.db.begin().await.unwrap();
     for _ in 0..2 {
-        settlement::service::release_hold(&mut tx, interval(-1).start(), fits.id())
-            .await
-            .unwrap();
+        let now = interval(-1).start();
+        let holds = Holds::of(&mut tx, &world.community, now, &[], &[fits.id()]).await;
+        let mut holds = holds.unwrap();
+        holds.release(fits.id()).unwrap();
+        holds.write(&mut tx).await.unwrap();
     }
     tx.commit().await.unwrap();
     assert_eq!(token(&world, Chart::Available, "home-a").await, 500_000_000);

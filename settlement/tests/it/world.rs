@@ -18,8 +18,8 @@ use runtime::db::Db;
 use runtime::testing::TempPostgres;
 use settlement::deliver::LossBand;
 use settlement::service::{
-    Community, ReadingOutcome, RunSummary, accept_reading, balances, contract, deposit, enrol,
-    hold, run_interval,
+    Community, Holds, ReadingOutcome, RunSummary, accept_reading, balances, contract, deposit,
+    enrol, run_interval,
 };
 use settlement::store::MIGRATIONS;
 use settlement::tariff::{Tariff, Tariffs};
@@ -214,7 +214,10 @@ impl World {
     pub(crate) async fn hold(&self, order: &Order) -> bool {
         let mut tx = self.db.begin().await.unwrap();
         let now = Timestamp::from_unix_s(START_S - 1000);
-        let held = hold(&mut tx, &self.community, now, order).await.unwrap();
+        let holds = Holds::of(&mut tx, &self.community, now, &[order], &[]).await;
+        let mut holds = holds.unwrap();
+        let held = holds.hold(order, None).unwrap();
+        holds.write(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         held
     }

@@ -115,7 +115,9 @@ impl Bench {
         let message = orders::read(shared, signed.as_bytes().to_vec());
         let now = gate_closes(shared, self.open).plus_s(s);
         let mut tx = shared.db.begin().await.unwrap();
-        let answer = orders::take(&mut tx, shared, now, &message).await.unwrap();
+        let answer = orders::take_one(&mut tx, shared, now, &message)
+            .await
+            .unwrap();
         assert!(
             matches!(answer, OrderAnswer::Accepted(_) | OrderAnswer::Withdrawn(_)),
             "{answer:?}"

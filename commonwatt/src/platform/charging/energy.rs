@@ -157,7 +157,7 @@ async fn place(
     };
     let signed = Signed::sign(key, &shared.site.community, &order);
     let message = orders::read_any(shared, signed.as_bytes().to_vec());
-    match orders::take(&mut tx, shared, now, &message).await? {
+    match orders::take_one(&mut tx, shared, now, &message).await? {
         OrderAnswer::Accepted(_) | OrderAnswer::Again { .. } => {
             tx.commit().await?;
             tracing::info!(%session, interval = %open, %energy, %limit, "ordered for a session");

@@ -81,7 +81,9 @@ impl Bench {
         let signed = Signed::sign(key, &shared.site.community, message);
         let message = orders::read(shared, signed.as_bytes().to_vec());
         let mut tx = shared.db.begin().await.unwrap();
-        let answer = orders::take(&mut tx, shared, now, &message).await.unwrap();
+        let answer = orders::take_one(&mut tx, shared, now, &message)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         answer
     }
