@@ -3,16 +3,16 @@
 //! A failing database stops nothing else: what was not committed was not answered, so gateways send it
 //! again, and the next beat tries again what was due.
 
+mod autopilots;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use domain::ids::{GatewayId, ParticipantId, PointId};
-use domain::order::Preference;
 use domain::posting::Run;
-use domain::signed::{Signed, SigningKey};
 use domain::time::{Interval, Timestamp};
 use runtime::clock::Clock;
 use runtime::db::{DbError, Tx};
@@ -27,8 +27,7 @@ pub(crate) use super::keys::{KeyAnswer, KeyWord};
 use super::keys::{introduce, say};
 use super::orders::{self, AnswerTo, OrderAnswer, OrderMessage, answer_body};
 use super::standing::{self, STANDING_SEQUENCES};
-use super::{Shared, batteries, preferences, snapshot, trading, witnesses};
-use crate::site::Participant;
+use super::{Shared, batteries, snapshot, witnesses};
 use crate::view;
 
 /// Most readings, and most orders, committed together.
@@ -204,13 +203,7 @@ impl Core {
             }
         }
         let (messages, answers): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
-        let outcomes = match self.take_orders(&messages).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                tracing::error!("orders could not be stored together: {error:#}");
-                self.take_one_by_one(&messages).await
-            }
-        };
+        let outcomes = self.answers(&messages).await;
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             match answer {
                 // Whoever asked may have gone; the order stands all the same.
@@ -316,6 +309,17 @@ impl Core {
         Ok(told)
     }
 
+    /// Takes orders and cancels together, or else one by one, and gives the answer to each.
+    async fn answers(&self, messages: &[OrderMessage]) -> Vec<OrderAnswer> {
+        match self.take_orders(messages).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::error!("orders could not be stored together: {error:#}");
+                self.take_one_by_one(messages).await
+            }
+        }
+    }
+
     /// Takes orders and cancels in one commit, and gives the answer to each.
     async fn take_orders(&self, messages: &[OrderMessage]) -> anyhow::Result<Vec<OrderAnswer>> {
         let shared = &*self.shared;
@@ -388,76 +392,6 @@ impl Core {
             let street = snapshot::gather(&self.shared, &mut self.known).await?;
             self.show.send_replace(Arc::new(street));
             self.shown = Some(Instant::now());
-        }
-        Ok(())
-    }
-
-    /// Lets every autopilot propose once for the interval that closes next.
-    async fn place_orders(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let open = next_to_close(&self.shared, now)?;
-        if now < gate_closes(&self.shared, open).plus_s(-AUTOPILOT_LEAD_S) {
-            return Ok(());
-        }
-        if self.asked == Some(open) {
-            return Ok(());
-        }
-        let ordered =
-            market_engine::service::ordered(&self.shared.db, open, STANDING_SEQUENCES).await?;
-        let Shared {
-            site, participants, ..
-        } = &*self.shared;
-        let chosen = preferences::chosen(&self.shared.db).await?;
-        let traders = trading::chosen(&self.shared.db).await?;
-        let only_price = Preference::default();
-        let mut failed = false;
-        for (wishes, (participant, key)) in site.participants.iter().zip(participants) {
-            // Who has placed an order of its own needs none from the autopilot, and who took one back wants
-            // none; a standing order is for other energy. An autopilot signs once for an interval: other bytes would be evidence against its home.
-            if ordered.contains(participant) {
-                continue;
-            }
-            let wishes = preferences::applied(wishes, &chosen);
-            let trades = traders.get(participant).unwrap_or(&only_price);
-            let asks = (&wishes, trades);
-            if let Err(error) = self.place_orders_of(asks, key, open, now).await {
-                tracing::error!(%participant, "its autopilot could not order: {error:#}");
-                failed = true;
-            }
-        }
-        if failed {
-            // What was committed in spite of the error is read again before anything is signed again.
-            bail!("not every autopilot could place its order");
-        }
-        self.asked = Some(open);
-        Ok(())
-    }
-
-    async fn place_orders_of(
-        &self,
-        (wishes, trades): (&Participant, &Preference),
-        key: &SigningKey,
-        open: Interval,
-        now: Timestamp,
-    ) -> anyhow::Result<()> {
-        let Some(mut proposal) = snapshot::proposal(&self.shared, wishes, open, now).await? else {
-            return Ok(());
-        };
-        if !proposal.to_be_placed {
-            self.shared.suggest(proposal);
-            return Ok(());
-        }
-        let rules = &self.shared.market.rules;
-        proposal.order.preference = trading::said(trades, &proposal.order, rules);
-        let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);
-        let message = orders::read_any(&self.shared, signed.as_bytes().to_vec());
-        for answer in self.take_orders(&[message]).await? {
-            match answer {
-                OrderAnswer::Accepted(_) | OrderAnswer::Again { .. } => {}
-                refused => {
-                    let participant = &wishes.id;
-                    tracing::warn!(%participant, ?refused, "the autopilot's order was refused");
-                }
-            }
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ impl OrderMessage {
     }
 
     /// Who is known to have signed it.
-    fn participant(&self) -> Option<&ParticipantId> {
+    pub(super) fn participant(&self) -> Option<&ParticipantId> {
         match self {
             OrderMessage::Place { order, .. } => Some(&order.message().participant),
             OrderMessage::Cancel(cancel) => Some(&cancel.message().participant),

@@ -6,6 +6,7 @@ use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::order::Order;
 use domain::rejection::Rejection;
+use domain::signed::{Signed, SigningKey};
 use market_engine::service::orders as standing;
 use runtime::args;
 use runtime::clock::Clock;
@@ -17,36 +18,43 @@ use crate::site::{DataDir, Site};
 
 const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
 
-/// A platform with one home.
+/// A platform with some homes.
 struct Bench {
     core: Core,
     open: Interval,
     _dir: tempfile::TempDir,
 }
 
-fn site() -> Site {
-    let text = format!(
-        "community = \"lane\"\n\
+fn site(homes: u8) -> Site {
+    let mut text = "community = \"lane\"\n\
          [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
-         [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n\
-         [[participants]]\nid = \"home-1\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"1000\"\n\
-         [[gateways]]\nid = \"gw-1\"\npublic_key = \"{}\"\npassword_sha256 = \"{}\"\npoints = [{{ \
-         id = \"home-1.meter\", role = \"connection\", participant = \"home-1\", rating_w = 10000 }}]\n",
-        crate::site::public_key_text(domain::signed::PublicKey::of(&SigningKey::from_bytes(
-            &[1; 32]
-        ))),
-        "0".repeat(64)
-    );
+         [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n"
+        .to_owned();
+    for n in 1..=homes {
+        text += &format!(
+            "[[participants]]\nid = \"home-{n}\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"1000\"\n\
+             [[gateways]]\nid = \"gw-{n}\"\npublic_key = \"{}\"\npassword_sha256 = \"{}\"\npoints = [{{ \
+             id = \"home-{n}.meter\", role = \"connection\", participant = \"home-{n}\", rating_w = 10000 }}]\n",
+            crate::site::public_key_text(domain::signed::PublicKey::of(&SigningKey::from_bytes(
+                &[n; 32]
+            ))),
+            "0".repeat(64)
+        );
+    }
     Site::from_toml(&text, Path::new("site.toml")).unwrap()
 }
 
 impl Bench {
     async fn new() -> Self {
+        Bench::of(1).await
+    }
+
+    async fn of(homes: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (data, _lock) = DataDir::take(dir.path()).unwrap();
         let db = Db::open(&data.database()).await.unwrap();
         let clock = Clock::scaled(START, 1);
-        let platform = crate::platform::open(site(), &data, db, clock).await;
+        let platform = crate::platform::open(site(homes), &data, db, clock).await;
         let Platform { shared, core, .. } = platform.unwrap();
         let open = next_to_close(&shared, START).unwrap();
         Bench {
@@ -56,17 +64,27 @@ impl Bench {
         }
     }
 
-    /// What the home's meter counted so many intervals before the one that is open.
+    /// What the first home's meter counted so many intervals before the one that is open.
     async fn imported(&self, before: i64, wh: i64) {
+        self.imported_at("home-1.meter", before, wh).await;
+    }
+
+    async fn imported_at(&self, point: &str, before: i64, wh: i64) {
         let mut tx = self.core.shared.db.begin().await.unwrap();
         tx.execute(
             "INSERT INTO settle_readings (point, sequence, digest, flags, start_s, length_s, era, registers, \
              imported_wh, exported_wh, quality, kid, received_ms, bytes) \
-             VALUES ('home-1.meter', $1, $4, '', $2, 900, 0, $4, $3, 0, 0, $4, 0, $4)",
-            args![before, self.open.offset(-before).start_s(), wh, [0_u8; 8].as_slice()],
+             VALUES ($5, $1, $4, '', $2, 900, 0, $4, $3, 0, 0, $4, 0, $4)",
+            args![before, self.open.offset(-before).start_s(), wh, [0_u8; 8].as_slice(), point],
         )
         .await
         .unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn execute(&self, sql: &'static str) {
+        let mut tx = self.core.shared.db.begin().await.unwrap();
+        tx.execute(sql, args![]).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -137,4 +155,27 @@ async fn nobody_takes_an_autopilots_sequence_from_outside() {
     order.sequence = AUTOPILOT_SEQUENCES - 1;
     let accepted = OrderAnswer::Accepted(order.id());
     assert_eq!(bench.say(&order).await, accepted);
+}
+
+#[tokio::test]
+async fn an_autopilot_whose_order_cannot_be_stored_keeps_no_other_out_and_orders_later() {
+    let mut bench = Bench::of(3).await;
+    for n in 1..=3 {
+        let point = format!("home-{n}.meter");
+        bench.imported_at(&point, 1, 100 * n).await;
+    }
+    let poison = "CREATE TRIGGER poison BEFORE INSERT ON market_order WHEN NEW.participant = 'home-2' \
+         BEGIN SELECT RAISE(ABORT, 'poison'); END";
+    bench.execute(poison).await;
+    let shortly = gate_closes(&bench.core.shared, bench.open).plus_s(-60);
+    bench.core.place_orders(shortly).await.unwrap_err();
+    let energies = |orders: Vec<Order>| -> Vec<i64> {
+        let energies = orders.iter().map(|order| order.energy.wh());
+        energies.collect()
+    };
+    assert_eq!(energies(bench.standing().await), [100, 300]);
+    bench.execute("DROP TRIGGER poison").await;
+    bench.core.place_orders(shortly).await.unwrap();
+    assert_eq!(energies(bench.standing().await), [100, 300, 200]);
+    assert_eq!(bench.evidence().await, 0);
 }

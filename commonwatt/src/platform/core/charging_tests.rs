@@ -9,7 +9,7 @@ use domain::money::{Money, Price};
 use domain::posting::{Asset, Chart};
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
-use domain::signed::PublicKey;
+use domain::signed::{PublicKey, Signed, SigningKey};
 use runtime::clock::Clock;
 use runtime::db::Db;
 use settlement::charging::profit::Month;

@@ -6,7 +6,7 @@ use domain::energy::Energy;
 use domain::ids::ParticipantId;
 use domain::money::Price;
 use domain::order::{Order, Side};
-use domain::signed::PublicKey;
+use domain::signed::{PublicKey, Signed, SigningKey};
 use runtime::clock::Clock;
 use runtime::db::Db;
 
