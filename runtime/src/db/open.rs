@@ -18,8 +18,8 @@ use super::{Db, DbError, Migration, Pools};
 
 /// Connections that read a SQLite file beside its one writer.
 const SQLITE_READERS: u32 = 4;
-/// Prepared statements that a SQLite connection keeps: each statement over a list of rows counts once for every size.
-const SQLITE_STATEMENTS: usize = 512;
+/// Prepared statements that a connection keeps: each statement over a list of rows counts once for every size.
+const STATEMENTS: usize = 1024;
 /// Connections to PostgreSQL; more callers wait.
 #[cfg(feature = "postgres")]
 const POSTGRES_CONNECTIONS: u32 = 8;
@@ -64,7 +64,7 @@ async fn open_sqlite(path: &str) -> Result<Db, DbError> {
     let both = SqliteConnectOptions::new()
         .filename(file)
         .foreign_keys(true)
-        .statement_cache_capacity(SQLITE_STATEMENTS)
+        .statement_cache_capacity(STATEMENTS)
         .busy_timeout(BUSY_TIMEOUT);
     let writing = both
         .clone()
@@ -162,7 +162,7 @@ async fn open_postgres(url: &str) -> Result<Db, DbError> {
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options);
+        .connect_lazy_with(options.statement_cache_capacity(STATEMENTS));
     Ok(Db {
         pools: Pools::Postgres(pool),
         target: Arc::from(target),

@@ -2,10 +2,11 @@
 
 use super::{Args, DbError, Row, Source, Tx, Value};
 
-/// Rows of one statement; a dozen columns of the most stay far below what both databases can bind.
-const ROWS: &[usize] = &[64, 8, 1];
+/// Rows of one statement: any number of rows goes into few of them, and a dozen columns of the most stay far below what both
+/// databases can bind.
+const ROWS: &[usize] = &[64, 32, 16, 8, 4, 2, 1];
 /// Rows of one insertion into SQLite, which has no list to look through.
-const INSERTED: &[usize] = &[256, 64, 8, 1];
+const INSERTED: &[usize] = &[256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// A statement with a list of rows in it and no other values, once for each number of rows.
 #[derive(Debug)]
@@ -122,22 +123,25 @@ mod tests {
     static INSERT: LazyLock<Listed> =
         LazyLock::new(|| Listed::insert("t", &["a", "b"], "ON CONFLICT DO NOTHING"));
 
+    /// The text for so many rows.
+    fn text(texts: &[(usize, String)], rows: usize) -> &str {
+        let found = texts.iter().find(|(count, _)| *count == rows);
+        &found.unwrap().1
+    }
+
     #[test]
     fn the_places_of_all_rows_are_numbered_through() {
         assert_eq!(
-            INSERT.postgres[2].1,
+            text(&INSERT.postgres, 1),
             "INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT DO NOTHING"
         );
-        assert!(
-            INSERT.postgres[1]
-                .1
-                .contains("VALUES ($1, $2), ($3, $4), ($5, $6)")
-        );
-        assert!(INSERT.postgres[1].1.contains("($15, $16) ON"));
-        assert!(INSERT.sqlite[2].1.contains("VALUES (?, ?), (?, ?)"));
+        let eight = text(&INSERT.postgres, 8);
+        assert!(eight.contains("VALUES ($1, $2), ($3, $4), ($5, $6)"));
+        assert!(eight.contains("($15, $16) ON"));
+        assert!(text(&INSERT.sqlite, 2).contains("VALUES (?, ?), (?, ?) ON"));
         let over = Listed::over("asked", &["a"], "SELECT a FROM asked");
         assert_eq!(
-            over.sqlite[2].1,
+            text(&over.sqlite, 1),
             "WITH asked (a) AS (VALUES (?) ) SELECT a FROM asked"
         );
     }
@@ -150,9 +154,9 @@ mod tests {
             statements.iter().map(|(_, v)| v.len() / 2).collect()
         };
         let on_postgres: Vec<(&str, Args)> = INSERT.statements(false, rows.clone()).collect();
-        assert_eq!(sizes(&on_postgres), [64, 64, 64, 64, 64, 8, 1, 1, 1]);
+        assert_eq!(sizes(&on_postgres), [64, 64, 64, 64, 64, 8, 2, 1]);
         let statements: Vec<(&str, Args)> = INSERT.statements(true, rows).collect();
-        assert_eq!(sizes(&statements), [256, 64, 8, 1, 1, 1]);
+        assert_eq!(sizes(&statements), [256, 64, 8, 2, 1]);
         let values: Vec<Value> = statements.into_iter().flat_map(|(_, v)| v).collect();
         assert_eq!(values, expected);
     }
