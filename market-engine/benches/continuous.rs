@@ -195,7 +195,7 @@ fn report(name: &str, operations: &[Operation], levels: u32) {
     let measure =
         |job: &mut dyn FnMut() -> i64| per(median_ns(ROUNDS, || (), |()| black_box(job())));
     let ours = measure(&mut || ours(black_box(operations), &mut orders, &mut places));
-    let mut anew = |room| {
+    let anew = |room| {
         measure(&mut || {
             let mut orders = StandingOrders::new(levels, room);
             self::ours(
