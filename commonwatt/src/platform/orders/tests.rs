@@ -71,6 +71,8 @@ enum Sent {
     HourCancel(usize, u64),
     /// So many messages back once more.
     Again(usize),
+    /// A cancel of the order that was sent so many messages back.
+    Back(usize),
     Stranger(usize),
     Garbage(u8),
     Standing(usize, u64),
@@ -78,11 +80,11 @@ enum Sent {
 
 fn sent() -> impl Strategy<Value = Sent> {
     let order = (
-        prop_oneof![8 => 0_usize..3, 1 => Just(3)],
+        prop_oneof![4 => Just(0), 4 => 1_usize..3, 1 => Just(3)],
         0_i64..2,
         any::<bool>(),
-        1_i64..1100,
-        0_i64..400_000,
+        prop_oneof![2 => Just(300), 1 => 1_i64..1100],
+        prop_oneof![2 => Just(200_000), 1 => 0_i64..400_000],
         1_u64..8,
         proptest::option::weighted(0.3, 1_u64..8),
     );
@@ -105,6 +107,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => (home.clone(), 1_u64..8).prop_map(|(home, sequence)| Sent::Hour(home, sequence)),
         1 => (home.clone(), 1_u64..8).prop_map(|(home, sequence)| Sent::HourCancel(home, sequence)),
         3 => (1_usize..9).prop_map(Sent::Again),
+        5 => (1_usize..5).prop_map(Sent::Back),
         1 => home.clone().prop_map(Sent::Stranger),
         1 => any::<u8>().prop_map(Sent::Garbage),
         1 => (home, 1_u64..4).prop_map(|(home, sequence)| Sent::Standing(home, sequence)),
@@ -221,7 +224,16 @@ impl Bench {
             Sent::Hour(home, sequence) => self.signed(home, &self.bid(home, sequence)),
             Sent::HourCancel(home, sequence) => self.cancel(home, sequence, self.hour()),
             Sent::Again(back) if back <= at => self.bytes(all, at - back),
-            Sent::Again(_) => vec![0],
+            Sent::Back(back) if back <= at => match all[at - back] {
+                Sent::Order {
+                    home,
+                    interval,
+                    sequence,
+                    ..
+                } => self.cancel(home, sequence, self.first.offset(interval)),
+                _ => vec![1],
+            },
+            Sent::Again(_) | Sent::Back(_) => vec![0],
             Sent::Stranger(home) => self.signed((home + 1) % 3, &self.bid(home, 1)),
             Sent::Garbage(byte) => vec![byte; 40],
             Sent::Standing(home, sequence) => self.standing(home, sequence),
@@ -361,7 +373,7 @@ fn word(answer: &OrderAnswer) -> &'static str {
 
 #[test]
 fn taken_together_is_taken_one_by_one() {
-    let told = for_many(64, None);
+    let told = for_many(160, None);
     let expected = [
         "accepted",
         "again",
