@@ -20,6 +20,9 @@ pub enum Asset {
 }
 
 impl Asset {
+    /// All there are.
+    pub const ALL: [Asset; 3] = [Asset::Token, Asset::WattHour, Asset::Stake];
+
     /// The number that is stored and logged.
     #[must_use]
     pub const fn code(self) -> u8 {

@@ -455,19 +455,17 @@ impl Street {
         (0..READING_ROUNDS).map(of_interval).collect()
     }
 
-    /// Takes readings in batches as the platform does: signatures are checked while those before are stored.
+    /// Takes readings in batches as the platform does: messages are read and their signatures checked while those before
+    /// are stored.
     async fn take(&self, readings: &[(GatewayId, Vec<u8>)], now: Timestamp) -> f64 {
+        let batches: Vec<_> = readings.chunks(READINGS_BATCH).map(<[_]>::to_vec).collect();
         let from = Instant::now();
         let (send, mut checked) = tokio::sync::mpsc::channel(2);
         let (db, community) = (self.db.clone(), self.community.id.clone());
-        let arrived =
-            |(gateway, bytes): &(GatewayId, Vec<u8>)| Arrived::new(gateway.clone(), bytes.clone());
-        let batches: Vec<Vec<Arrived>> = readings
-            .chunks(READINGS_BATCH)
-            .map(|batch| batch.iter().map(arrived).collect())
-            .collect();
         tokio::spawn(async move {
-            for mut batch in batches {
+            for batch in batches {
+                let arrived = |(gateway, bytes)| Arrived::new(gateway, bytes);
+                let mut batch: Vec<Arrived> = batch.into_iter().map(arrived).collect();
                 let keys = claimed_keys(&db, &batch).await.unwrap();
                 let community = community.clone();
                 let check = move || {

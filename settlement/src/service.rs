@@ -71,7 +71,6 @@ pub use history::{
     newest_settled, recent_lines, runs_between,
 };
 pub use hold_batch::Holds;
-
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce};
 pub use keys::{

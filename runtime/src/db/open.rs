@@ -19,7 +19,9 @@ use super::{Db, DbError, Migration, Pools};
 /// Connections that read a SQLite file beside its one writer.
 const SQLITE_READERS: u32 = 4;
 /// Prepared statements that a connection keeps: each statement over a list of rows counts once for every size.
-const STATEMENTS: usize = 1024;
+const STATEMENTS: usize = 512;
+/// Rows that a SQLite connection reads ahead of who asked for them: while there is room, its thread does not wait.
+const SQLITE_ROWS_AHEAD: usize = 4096;
 /// Connections to PostgreSQL; more callers wait.
 #[cfg(feature = "postgres")]
 const POSTGRES_CONNECTIONS: u32 = 8;
@@ -65,6 +67,7 @@ async fn open_sqlite(path: &str) -> Result<Db, DbError> {
         .filename(file)
         .foreign_keys(true)
         .statement_cache_capacity(STATEMENTS)
+        .row_buffer_size(SQLITE_ROWS_AHEAD)
         .busy_timeout(BUSY_TIMEOUT);
     let writing = both
         .clone()

@@ -18,6 +18,18 @@ pub enum Value {
     Blob(Option<Vec<u8>>),
 }
 
+impl Value {
+    /// NULL of the same type.
+    #[must_use]
+    pub const fn nothing(&self) -> Value {
+        match self {
+            Value::I64(_) => Value::I64(None),
+            Value::Text(_) => Value::Text(None),
+            Value::Blob(_) => Value::Blob(None),
+        }
+    }
+}
+
 /// The values of a statement, `$1` first; see [`args!`](crate::args).
 pub type Args = Vec<Value>;
 

@@ -119,8 +119,8 @@ pub(super) async fn open_holds(tx: &mut Tx, interval: Interval) -> Result<Vec<Ho
 }
 
 static CLOSE: LazyLock<Listed> = LazyLock::new(|| {
-    let update = "UPDATE settle_holds SET is_open = 0 FROM closed
-         WHERE settle_holds.order_id = closed.order_id";
+    let update = "UPDATE settle_holds SET is_open = 0
+         WHERE order_id IN (SELECT order_id FROM closed)";
     Listed::over("closed", &["order_id"], update)
 });
 

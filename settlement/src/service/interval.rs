@@ -320,8 +320,9 @@ pub(super) async fn substitutes(
 }
 
 static SUBSTITUTES: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT r.point, r.imported_wh, r.exported_wh FROM asked JOIN settle_readings r
-         ON r.point = asked.point AND r.reason IS NULL AND r.start_s = (SELECT MIN(s.start_s)
+    let select =
+        "SELECT r.point, r.imported_wh, r.exported_wh FROM asked CROSS JOIN settle_readings r
+         WHERE r.point = asked.point AND r.reason IS NULL AND r.start_s = (SELECT MIN(s.start_s)
          FROM settle_readings s WHERE s.point = asked.point AND s.reason IS NULL
          AND s.start_s IN (asked.week_s, asked.day_s))";
     Listed::over("asked", &["point", "week_s", "day_s"], select)
@@ -381,8 +382,8 @@ async fn last_deliveries(
 }
 
 static LAST_LINES: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT l.content FROM asked JOIN settle_lines l
-         ON l.start_s = asked.start_s AND l.participant = asked.participant
+    let select = "SELECT l.content FROM asked CROSS JOIN settle_lines l
+         WHERE l.start_s = asked.start_s AND l.participant = asked.participant
          AND l.run = (SELECT MAX(n.run) FROM settle_lines n
          WHERE n.start_s = asked.start_s AND n.participant = asked.participant)";
     Listed::over("asked", &["start_s", "participant"], select)

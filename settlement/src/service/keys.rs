@@ -211,7 +211,7 @@ pub(super) struct RevokedFrom {
 
 static REVOCATIONS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT r.kid, r.from_sequence, r.from_ms
-         FROM asked JOIN settle_revocations r ON r.kid = asked.kid";
+         FROM asked CROSS JOIN settle_revocations r WHERE r.kid = asked.kid";
     Listed::over("asked", &["kid"], select)
 });
 

@@ -220,25 +220,21 @@ async fn changed(
 
 static LATE_METERED: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT r.point, r.imported_wh, r.exported_wh, r.quality, r.digest
-         FROM asked JOIN settle_readings r ON r.start_s = asked.start_s AND r.point = asked.point
+         FROM asked CROSS JOIN settle_readings r WHERE r.start_s = asked.start_s AND r.point = asked.point
          AND r.reason IS NULL";
     Listed::over("asked", &["start_s", "point"], select)
 });
 
 /// How many connections and feeder meters are registered for an interval: points never leave.
 async fn points(tx: &mut Tx, interval: Interval) -> Result<(i64, i64), ServiceError> {
-    let mut counts = [0; 2];
-    for (count, role) in counts
-        .iter_mut()
-        .zip([PointRole::Connection, PointRole::Feeder])
-    {
-        let row: (i64,) = tx
-            .fetch_one(
-                "SELECT COUNT(*) FROM settle_points WHERE role = $1 AND since_ms <= $2",
-                args![role_code(role), interval.end().unix_ms()],
-            )
-            .await?;
-        *count = row.0;
-    }
-    Ok((counts[0], counts[1]))
+    let counts = tx.fetch_one(
+        "SELECT (SELECT COUNT(*) FROM settle_points WHERE role = $1 AND since_ms <= $3),
+         (SELECT COUNT(*) FROM settle_points WHERE role = $2 AND since_ms <= $3)",
+        args![
+            role_code(PointRole::Connection),
+            role_code(PointRole::Feeder),
+            interval.end().unix_ms()
+        ],
+    );
+    Ok(counts.await?)
 }

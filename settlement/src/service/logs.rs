@@ -1,6 +1,6 @@
 //! The logs in the database: appending, proofs, and signing checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use domain::ids::Digest32;
@@ -81,18 +81,15 @@ pub async fn checkpoint(
     now: Timestamp,
 ) -> Result<(), ServiceError> {
     tx.exclusive(LOCK).await?;
+    let mut grown = grown(tx).await?;
     for log in Log::ALL {
-        let frontier = frontier(tx, log).await?;
-        let size = stored(frontier.size())?;
-        let last: Option<(i64,)> = tx
-            .fetch_optional(
-                "SELECT size FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1",
-                args![i64::from(log.code())],
-            )
-            .await?;
-        if last == Some((size,)) {
+        if !grown.contains(&log) {
             continue;
         }
+        // What the others add to it.
+        grown.insert(Log::Ledger);
+        let frontier = frontier(tx, log).await?;
+        let size = stored(frontier.size())?;
         let signed = Checkpoint {
             size: frontier.size(),
             root: frontier.root(),
@@ -120,6 +117,36 @@ pub async fn checkpoint(
         .await?;
     }
     Ok(())
+}
+
+/// The logs whose last checkpoint is not of all their entries, or that have none yet.
+async fn grown(tx: &mut Tx) -> Result<BTreeSet<Log>, ServiceError> {
+    let sizes: Vec<(i64, i64, Option<i64>)> = tx
+        .fetch_all(
+            "SELECT l.log, l.size, (SELECT MAX(c.size) FROM settle_checkpoints c WHERE c.log = l.log)
+             FROM settle_logs l",
+            args![],
+        )
+        .await?;
+    let mut grown = BTreeSet::new();
+    for log in Log::ALL {
+        let code = i64::from(log.code());
+        let is_signed = match sizes.iter().find(|(known, ..)| *known == code) {
+            Some((_, size, signed)) => *signed == Some(*size),
+            None => is_signed(tx, code).await?,
+        };
+        if !is_signed {
+            grown.insert(log);
+        }
+    }
+    Ok(grown)
+}
+
+/// Whether a log without entries has its first checkpoint.
+async fn is_signed(tx: &mut Tx, code: i64) -> Result<bool, ServiceError> {
+    let sql = "SELECT size FROM settle_checkpoints WHERE log = $1 LIMIT 1";
+    let signed: Option<(i64,)> = tx.fetch_optional(sql, args![code]).await?;
+    Ok(signed.is_some())
 }
 
 /// The bytes of a tile; `None` where the log's newest checkpoint does not reach so far.

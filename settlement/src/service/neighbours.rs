@@ -48,7 +48,7 @@ pub(super) struct Around {
 /// Of each chain: the reading itself, the accepted ones beside it, and the next of any kind.
 static NEAR: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT r.point, r.kid, r.sequence, r.start_s, r.length_s, r.registers, r.era, r.digest, r.reason
-         FROM asked JOIN settle_readings r ON r.point = asked.point AND r.kid = asked.kid AND r.sequence IN (
+         FROM asked CROSS JOIN settle_readings r WHERE r.point = asked.point AND r.kid = asked.kid AND r.sequence IN (
          asked.sequence,
          (SELECT b.sequence FROM settle_readings b WHERE b.point = asked.point AND b.kid = asked.kid
           AND b.sequence < asked.sequence AND b.reason IS NULL ORDER BY b.sequence DESC LIMIT 1),
@@ -60,19 +60,19 @@ static NEAR: LazyLock<Listed> = LazyLock::new(|| {
 
 static PROGRESS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT p.point, p.kid, p.first, p.up_to
-         FROM asked JOIN settle_progress p ON p.point = asked.point";
+         FROM asked CROSS JOIN settle_progress p WHERE p.point = asked.point";
     Listed::over("asked", &["point"], select)
 });
 
 static HANDOVERS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT h.point, h.kid, h.first_sequence, h.previous
-         FROM asked JOIN settle_handovers h ON h.point = asked.point AND h.kid = asked.kid";
+         FROM asked CROSS JOIN settle_handovers h WHERE h.point = asked.point AND h.kid = asked.kid";
     Listed::over("asked", &["point", "kid"], select)
 });
 
 static ANSWERS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT a.point, a.sequence
-         FROM asked JOIN settle_answers a ON a.point = asked.point AND a.sequence = asked.sequence";
+         FROM asked CROSS JOIN settle_answers a WHERE a.point = asked.point AND a.sequence = asked.sequence";
     Listed::over("asked", &["point", "sequence"], select)
 });
 

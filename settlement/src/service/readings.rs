@@ -269,23 +269,17 @@ pub(super) async fn count_readings(
     interval: Interval,
     count: usize,
 ) -> Result<(), ServiceError> {
-    let (start_s, count) = (interval.start_s(), stored(count as u64)?);
+    let due = crate::run::next(interval, None, true).map(|(_, due)| due.unix_s());
     tx.execute(
-        "UPDATE settle_intervals SET readings = readings + $1 WHERE start_s = $2",
-        args![count, start_s],
-    )
-    .await?;
-    let Some((_, due)) = crate::run::next(interval, None, true) else {
-        return Ok(());
-    };
-    tx.execute(
-        "UPDATE settle_intervals SET due_s = $1 WHERE start_s = $2 AND done IS NULL AND readings >=
-         (SELECT COUNT(*) FROM settle_points WHERE role <> $3 AND since_ms <= $4)",
+        "UPDATE settle_intervals SET readings = readings + $1, due_s = CASE WHEN done IS NULL AND readings + $1 >=
+         (SELECT COUNT(*) FROM settle_points WHERE role <> $3 AND since_ms <= $4)
+         THEN COALESCE($5, due_s) ELSE due_s END WHERE start_s = $2",
         args![
-            due.unix_s(),
-            start_s,
+            stored(count as u64)?,
+            interval.start_s(),
             registry::role_code(PointRole::Submeter),
-            interval.end().unix_ms()
+            interval.end().unix_ms(),
+            due
         ],
     )
     .await?;

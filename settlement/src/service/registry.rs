@@ -199,8 +199,9 @@ pub(super) async fn record_at(
 }
 
 static RECORDS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT asked.kid, asked.at_ms, r.signed FROM asked JOIN settle_key_records r
-         ON r.kid = asked.kid AND r.log_index = (SELECT n.log_index FROM settle_key_records n
+    let select =
+        "SELECT asked.kid, asked.at_ms, r.signed FROM asked CROSS JOIN settle_key_records r
+         WHERE r.kid = asked.kid AND r.log_index = (SELECT n.log_index FROM settle_key_records n
          WHERE n.kid = asked.kid AND n.valid_from_ms <= asked.at_ms
          ORDER BY n.valid_from_ms DESC, n.log_index DESC LIMIT 1)";
     Listed::over("asked", &["kid", "at_ms"], select)
@@ -365,7 +366,7 @@ pub(super) async fn secret(
 
 static SECRETS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT s.participant, s.secret
-         FROM asked JOIN settle_secrets s ON s.participant = asked.participant";
+         FROM asked CROSS JOIN settle_secrets s WHERE s.participant = asked.participant";
     Listed::over("asked", &["participant"], select)
 });
 
@@ -445,7 +446,7 @@ type KeyRow = (Vec<u8>, Vec<u8>, Option<String>, Option<i64>);
 
 static KEYS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT k.kid, k.public, k.gateway, k.replaced_ms
-         FROM asked JOIN settle_keys k ON k.kid = asked.kid";
+         FROM asked CROSS JOIN settle_keys k WHERE k.kid = asked.kid";
     Listed::over("asked", &["kid"], select)
 });
 
@@ -583,7 +584,7 @@ pub(super) async fn points_until(
 
 static POINTS: LazyLock<Listed> = LazyLock::new(|| {
     let select = "SELECT p.point, p.gateway, p.role, p.participant, p.rating_w
-         FROM asked JOIN settle_points p ON p.point = asked.point";
+         FROM asked CROSS JOIN settle_points p WHERE p.point = asked.point";
     Listed::over("asked", &["point"], select)
 });
 
