@@ -313,6 +313,10 @@ impl Core {
     async fn answers(&self, messages: &[OrderMessage]) -> Vec<OrderAnswer> {
         match self.take_orders(messages).await {
             Ok(answers) => answers,
+            Err(error) if messages.len() == 1 => {
+                tracing::error!("an order could not be stored: {error:#}");
+                vec![OrderAnswer::Unavailable]
+            }
             Err(error) => {
                 tracing::error!("orders could not be stored together: {error:#}");
                 self.take_one_by_one(messages).await

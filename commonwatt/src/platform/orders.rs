@@ -13,6 +13,7 @@ use domain::order_query::OrderQuery;
 use domain::rejection::Rejection;
 use domain::signed::{Kind, PublicKey, Signed, SigningKey, Verified};
 use domain::standing_order::{StandingCancel, StandingOrder};
+use domain::time::Interval;
 use market_engine::service::Outcome;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -121,6 +122,21 @@ pub(crate) enum OrderMessage {
 }
 
 impl OrderMessage {
+    /// Whose order of which interval is placed or cancelled.
+    fn about(&self) -> Option<(&ParticipantId, Interval)> {
+        match self {
+            OrderMessage::Place { order, .. } => {
+                let order = order.message();
+                Some((&order.participant, order.interval))
+            }
+            OrderMessage::Cancel(cancel) => {
+                let cancel = cancel.message();
+                Some((&cancel.participant, cancel.interval))
+            }
+            _ => None,
+        }
+    }
+
     /// The signed bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {

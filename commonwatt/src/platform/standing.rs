@@ -372,12 +372,17 @@ pub(super) async fn take_out(
         .iter()
         .map(cancel)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let outcomes = orders::together(tx, shared, &setup, now, &cancels).await?;
-    let too_much = Outcome::Refused(Rejection::RateLimited);
-    anyhow::ensure!(
-        !outcomes.contains(&too_much),
-        "{participant} has sent too much to take its orders out of the book"
-    );
+    for outcome in orders::together(tx, shared, &setup, now, &cancels).await? {
+        match outcome {
+            Outcome::Refused(Rejection::GateClosed) => {}
+            Outcome::Refused(reason) => {
+                anyhow::bail!(
+                    "an order of {participant} could not be taken out of the book: {reason}"
+                )
+            }
+            _ => {}
+        }
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use domain::money::{Money, Price};
 use market_engine::service::Rules;
 use serde::{Deserialize, Serialize};
 
-/// Most orders of one participant in one interval, ever: each message of it loads them all.
+/// Most orders of one participant in one interval, ever: each message of it may read them all.
 const CHANGES_MAX: u32 = 4_096;
 
 /// The section as it is written.
@@ -99,7 +99,7 @@ impl MarketFile {
         }
         if rules.changes_per_participant_max > CHANGES_MAX {
             bail!(
-                "market.changes_max = {}: at most {CHANGES_MAX}, as each message of a participant reads them \
+                "market.changes_max = {}: at most {CHANGES_MAX}, as a message of a participant may read them \
                  all",
                 rules.changes_per_participant_max
             );

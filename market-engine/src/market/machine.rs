@@ -1,11 +1,11 @@
 //! The market's life as a state machine: what is asked and the time go in, what happened comes out. No
 //! clock, no I/O, no database: the same history gives the same events.
 //!
-//! A [`Market`] may hold everything or only what a command is about: the participant's orders in the
-//! order's interval and under its sequence, whoever's order has its id, the interval's totals, and when
-//! the participant sent what.
+//! A [`Market`] may hold everything or only what some commands are about: the participants' orders in the
+//! orders' intervals and under their sequences, whoever's orders have their ids, the intervals' totals, and
+//! when the participants sent what.
 //! [`crate::service`] loads that from the tables, asks, and writes what happened in one transaction, so a
-//! program that stops between two commands has lost nothing: its state is in the tables.
+//! program that stops between two batches of commands has lost nothing: its state is in the tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,6 +206,8 @@ pub struct Market {
     secret: Secret,
     next: Interval,
     orders: BTreeMap<(ParticipantId, u64), Placed>,
+    /// The sequences of a participant's orders by the intervals' starts.
+    by_interval: BTreeMap<(ParticipantId, Timestamp), BTreeSet<u64>>,
     ids: BTreeSet<OrderId>,
     /// By the starts of their intervals.
     forestalled: BTreeSet<(ParticipantId, Timestamp, u64)>,
@@ -224,6 +226,7 @@ impl Market {
             secret,
             next,
             orders: BTreeMap::new(),
+            by_interval: BTreeMap::new(),
             ids: BTreeSet::new(),
             forestalled: BTreeSet::new(),
             totals: BTreeMap::new(),
@@ -242,6 +245,8 @@ impl Market {
     pub fn restore_order(&mut self, placed: Placed) {
         let key = (placed.order.participant.clone(), placed.order.sequence);
         self.ids.insert(placed.id);
+        let interval = (key.0.clone(), placed.order.interval.start());
+        self.by_interval.entry(interval).or_default().insert(key.1);
         self.orders.insert(key, placed);
     }
 
@@ -366,23 +371,20 @@ impl Market {
     }
 
     /// A participant's accepted orders of an interval.
-    fn own<'a>(
-        &'a self,
-        participant: &'a ParticipantId,
-        interval: Interval,
-    ) -> impl Iterator<Item = &'a Placed> {
-        let all = self.orders.range((participant.clone(), 0)..);
-        let own = all.take_while(|(key, _)| key.0 == *participant);
-        own.map(|(_, placed)| placed)
-            .filter(move |placed| placed.order.interval == interval)
+    fn own(&self, participant: &ParticipantId, interval: Interval) -> Vec<&Placed> {
+        let named = (participant.clone(), interval.start());
+        let sequences = self.by_interval.get(&named).into_iter().flatten();
+        let own = sequences.filter_map(|sequence| self.order(participant, *sequence));
+        own.filter(|placed| placed.order.interval == interval)
+            .collect()
     }
 
     /// How many of an interval's orders a participant has sent, or taken back before they came.
     fn changes(&self, participant: &ParticipantId, interval: Interval) -> u32 {
+        let own = self.own(participant, interval).len();
         let named = |sequence| (participant.clone(), interval.start(), sequence);
         let forestalled = self.forestalled.range(named(0)..=named(u64::MAX)).count();
-        let all = self.own(participant, interval).count() + forestalled;
-        u32::try_from(all).unwrap_or(u32::MAX)
+        u32::try_from(own + forestalled).unwrap_or(u32::MAX)
     }
 
     /// Whether an order may go into the book, and which one it replaces there.
@@ -392,12 +394,12 @@ impl Market {
         order: &Order,
         rating_w: u32,
     ) -> Result<Option<OrderId>, Rejection> {
-        let own = || self.own(&order.participant, order.interval);
+        let own = self.own(&order.participant, order.interval);
         let replaced = match order.replaces {
             None => None,
             Some(sequence) => {
-                let known = own().find(|p| p.order.sequence == sequence);
-                Some(known.ok_or(Rejection::UnknownOrder))
+                let known = own.iter().find(|p| p.order.sequence == sequence);
+                Some(known.copied().ok_or(Rejection::UnknownOrder))
             }
         };
         let mut sum = Own {
@@ -405,7 +407,7 @@ impl Market {
             ..Own::default()
         };
         let mut side_wh = 0_i64;
-        for placed in own() {
+        for placed in own {
             if placed.stands && order.replaces != Some(placed.order.sequence) {
                 sum.add(&placed.order, placed.order.point == order.point);
                 if placed.order.side == order.side {

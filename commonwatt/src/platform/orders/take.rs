@@ -1,6 +1,8 @@
 //! What becomes of messages about orders, in the writer's transaction: orders and cancels that follow one another are taken
 //! together, market and holds in step; standing orders one by one between them.
 
+use std::collections::BTreeSet;
+
 use domain::ids::OrderId;
 use domain::order::Order;
 use domain::rejection::Rejection;
@@ -13,6 +15,9 @@ use settlement::service::Holds;
 
 use super::{OrderAnswer, OrderMessage};
 use crate::platform::{Shared, standing};
+
+/// Most orders that messages taken at once read.
+const READ_MAX: u32 = 1 << 16;
 
 /// Does what messages ask in this transaction, as if it did one after the other, with the orders' holds; what is refused is
 /// kept. Whoever sent them is answered after the commit.
@@ -69,6 +74,38 @@ const fn stands_alone(message: &OrderMessage) -> bool {
 
 /// Does what orders and cancels ask, and says what came of each; what the market refuses is not kept.
 pub(in crate::platform) async fn together(
+    tx: &mut Tx,
+    shared: &Shared,
+    setup: &Setup,
+    now: Timestamp,
+    mut messages: &[OrderMessage],
+) -> anyhow::Result<Vec<Outcome>> {
+    let most = setup.rules.changes_per_participant_max;
+    let mut outcomes = Vec::with_capacity(messages.len());
+    while !messages.is_empty() {
+        let (some, rest) = messages.split_at(read_at_once(messages, most));
+        outcomes.extend(at_once(tx, shared, setup, now, some).await?);
+        messages = rest;
+    }
+    Ok(outcomes)
+}
+
+/// How many of the first messages read no more than [`READ_MAX`] orders together: each reads all that its participant has
+/// in its interval, which are `changes_max` at most.
+pub(super) fn read_at_once(messages: &[OrderMessage], changes_max: u32) -> usize {
+    let most = READ_MAX / changes_max.max(1);
+    let most = usize::try_from(most.max(1)).unwrap_or(usize::MAX);
+    let mut read = BTreeSet::new();
+    for (n, message) in messages.iter().enumerate() {
+        read.extend(message.about());
+        if read.len() > most {
+            return n;
+        }
+    }
+    messages.len()
+}
+
+async fn at_once(
     tx: &mut Tx,
     shared: &Shared,
     setup: &Setup,

@@ -399,3 +399,43 @@ fn taken_together_is_taken_one_by_one_on_postgresql() {
         for_many(12, Some(&server.url()));
     }
 }
+
+#[test]
+fn messages_that_could_read_too_many_orders_are_taken_in_pieces() {
+    let (key, street) = (SigningKey::from_bytes(&[9; 32]), site().community);
+    let first = Interval::containing(START, 900).unwrap();
+    let message = |home: usize, interval: i64, sequence: u64| {
+        let order = Order {
+            participant: id(home),
+            point: point(home),
+            side: Side::Offer,
+            interval: first.offset(interval),
+            energy: Energy::from_wh(100),
+            limit: Price::from_micro_per_kwh(100_000),
+            sequence,
+            replaces: None,
+            preference: domain::order::Preference::default(),
+        };
+        let signed = Signed::sign(&key, &street, &order);
+        let order = signed.verify(PublicKey::of(&key), &street).unwrap();
+        OrderMessage::Place {
+            order,
+            rating_w: 4000,
+        }
+    };
+    let messages = [
+        message(0, 0, 1),
+        message(0, 0, 2),
+        message(1, 0, 1),
+        message(0, 1, 3),
+        message(0, 0, 4),
+    ];
+    for (changes_max, pieces) in [(256, 5), (1 << 15, 3), (1 << 16, 2), (u32::MAX, 2)] {
+        assert_eq!(
+            take::read_at_once(&messages, changes_max),
+            pieces,
+            "{changes_max}"
+        );
+    }
+    assert_eq!(take::read_at_once(&[], 6), 0);
+}
