@@ -110,8 +110,10 @@ pub(super) struct Chosen {
 pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, Response> {
     let home = posted.viewer.home().cloned().ok_or_else(|| ask.missing())?;
     let shared = &ask.web.shared;
+    let before = trading::of(&shared.db, &home).await;
+    let before = before.map_err(|error| ask.failed("preferences could not be read", &error))?;
     let read_form = wishes(&ask, &posted.form);
-    let read_form = read_form.and_then(|w| Ok((w, trades(&ask, &home, &posted.form)?)));
+    let read_form = read_form.and_then(|w| Ok((w, trades(&ask, &home, &posted.form, before)?)));
     let wrong = match read_form {
         Ok((wishes, trades)) => {
             let kept = async {
@@ -179,9 +181,18 @@ fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
     })
 }
 
-/// With whom the home wants to trade, as its form says.
-fn trades(ask: &Ask, home: &ParticipantId, form: &Chosen) -> Result<Preference, String> {
+/// With whom the home wants to trade, as its form says; what it was not asked for stays as it was.
+fn trades(
+    ask: &Ask,
+    home: &ParticipantId,
+    form: &Chosen,
+    before: Preference,
+) -> Result<Preference, String> {
     let words = &ask.words;
+    let heeded = Heeded::by(ask.web.shared.market.rules.mechanism);
+    if heeded == Heeded::Nothing {
+        return Ok(before);
+    }
     let known = &ask.web.shared.site.participants;
     let mut partners: Vec<ParticipantId> = Vec::new();
     let named = form.partners.split([',', ';', '\n']).map(str::trim);
@@ -200,6 +211,7 @@ fn trades(ask: &Ask, home: &ParticipantId, form: &Chosen) -> Result<Preference, 
     }
     let text = form.green_premium.trim();
     let green_premium = match text {
+        _ if heeded == Heeded::Counterparts => before.green_premium,
         "" => Price::ZERO,
         text => cents(text)
             .filter(|premium| *premium >= Price::ZERO)
@@ -372,8 +384,7 @@ fn levels(words: &Words, chosen: Level) -> Markup {
     }
 }
 
-/// Whose energy comes first, and what green energy is worth. What the market does not heed is not asked for; what was chosen
-/// of it before is kept.
+/// Whose energy comes first, and what green energy is worth. What the market does not heed is not asked for.
 fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
     let partners: Vec<&str> = trades.partners.iter().map(ParticipantId::as_str).collect();
     let partners = partners.join(", ");
@@ -388,17 +399,8 @@ fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
             label for=(name) { (words.t(word)) }
         } }
     };
-    let kept = |name: &'static str, value: &str| {
-        html! { @if !value.is_empty() { input type="hidden" name=(name) value=(value); } }
-    };
-    let word = |on: bool| if on { "1" } else { "" };
-    let green_kept = html! {
-        (kept("green_premium", &premium)) (kept("green", word(trades.green)))
-    };
     if heeded == Heeded::Nothing {
-        return html! {
-            (kept("partners", &partners)) (kept("same_feeder", word(trades.same_feeder))) (green_kept)
-        };
+        return Markup::default();
     }
     html! { section.card {
         h2 { (words.t("preferences.with_whom")) }
@@ -413,7 +415,7 @@ fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
             }
         }
         (check("same_feeder", "preferences.same_feeder", trades.same_feeder))
-        @if heeded == Heeded::All { (check("green", "preferences.green", trades.green)) } @else { (green_kept) }
+        (check("green", "preferences.green", trades.green))
     } }
 }
 
@@ -450,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wishes_that_the_market_heeds_are_asked_for_and_none_is_lost() {
+    fn only_wishes_that_the_market_heeds_are_asked_for() {
         let words = Words {
             language: Language::English,
             zone: chrono_tz::UTC,
@@ -465,20 +467,16 @@ mod tests {
         let names = ["partners", "same_feeder", "green", "green_premium"];
         for (heeded, asked) in [
             (Heeded::All, [true; 4]),
-            (Heeded::Counterparts, [true, true, false, false]),
+            (Heeded::Counterparts, [true, true, true, false]),
             (Heeded::Nothing, [false; 4]),
         ] {
             let shown = with_whom(&words, &trades, heeded).into_string();
             assert_eq!(shown.contains("<h2>"), asked.contains(&true), "{heeded:?}");
             for (name, asked) in names.into_iter().zip(asked) {
                 let field = format!("name=\"{name}\"");
-                let fields = shown.split('<').filter(|part| part.contains(&field));
-                let hidden: Vec<bool> = fields.map(|f| f.contains("type=\"hidden\"")).collect();
-                assert_eq!(hidden, [!asked], "{heeded:?} {name}");
+                assert_eq!(shown.contains(&field), asked, "{heeded:?} {name}");
             }
         }
-        let nothing = with_whom(&words, &Preference::default(), Heeded::Nothing);
-        assert_eq!(nothing.into_string(), "");
     }
 
     #[test]
