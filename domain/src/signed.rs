@@ -122,7 +122,8 @@ pub trait Message: Sized {
 /// # Panics
 /// Never: a vector takes every byte, and the nouns' encodings raise no errors of their own.
 pub fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
+    // Most values fit at once: growing by pieces takes longer than encoding.
+    let mut out = Vec::with_capacity(128);
     match minicbor::encode(value, &mut out) {
         Ok(()) => out,
         // A `Vec` as a sink has no error, and our `Encode` impls raise none of their own.

@@ -17,17 +17,31 @@ pub const PROGRAM: &str = concat!("commonwatt/", env!("CARGO_PKG_VERSION"));
 /// digest, and settles to the same postings.
 #[must_use]
 pub fn inputs_digest(program: &str, inputs: &Inputs<'_>, clearing: &Clearing) -> Digest32 {
-    let mut parts: Vec<Vec<u8>> = vec![
+    digest_with(program, inputs, clearing, &encoded(inputs.trades))
+}
+
+/// Trades as they are digested: encoded, whatever their order was.
+pub(crate) fn encoded(trades: &[Trade]) -> Vec<Vec<u8>> {
+    let mut trades: Vec<Vec<u8>> = trades.iter().map(Trade::to_cbor).collect();
+    trades.sort_unstable();
+    trades
+}
+
+/// [`inputs_digest`], with the inputs' trades [`encoded`].
+pub(crate) fn digest_with(
+    program: &str,
+    inputs: &Inputs<'_>,
+    clearing: &Clearing,
+    trades: &[Vec<u8>],
+) -> Digest32 {
+    let before = [
         program.as_bytes().to_vec(),
         encode(&inputs.interval),
         vec![inputs.options.run.code()],
         encode(&rules_of(inputs, None)),
         clearing.to_cbor(),
     ];
-    let mut trades: Vec<Vec<u8>> = inputs.trades.iter().map(Trade::to_cbor).collect();
-    trades.sort();
-    parts.extend(trades);
-    parts.extend(inputs.deliveries.iter().map(encode));
+    let mut parts: Vec<Vec<u8>> = inputs.deliveries.iter().map(encode).collect();
     if let Some(Feeder { imported, exported }) = inputs.feeder {
         parts.push([imported.wh().to_be_bytes(), exported.wh().to_be_bytes()].concat());
     }
@@ -37,7 +51,8 @@ pub fn inputs_digest(program: &str, inputs: &Inputs<'_>, clearing: &Clearing) ->
         parts.push(participant.as_str().as_bytes().to_vec());
         parts.push(used.wh().to_be_bytes().to_vec());
     }
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let parts = before.iter().chain(trades).chain(&parts);
+    let parts: Vec<&[u8]> = parts.map(Vec::as_slice).collect();
     Digest32(digest_parts("commonwatt/run-inputs/v2", &parts))
 }
 

@@ -30,7 +30,7 @@ use crate::legs::Legs;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
 use crate::resettle::resettle;
-use crate::run_inputs::{PROGRAM, blind, blinded, inputs_digest, outcome_digest, rules_of};
+use crate::run_inputs::{PROGRAM, blind, blinded, digest_with, encoded, outcome_digest, rules_of};
 use crate::settle::{Balance, Feeder, Inputs, Options, Settlement, settle};
 use crate::store::LOCK;
 
@@ -132,7 +132,8 @@ pub async fn run_interval(
     if let Some(summary) = known_run(tx, interval, run).await? {
         return Ok(summary);
     }
-    let contracted = last_run::contracted(clearing, trades);
+    let encoded = encoded(trades);
+    let contracted = last_run::contracted(clearing, &encoded);
     let resumed = last_run::resume(tx, interval, contracted).await?;
     let known = resumed.is_some() || is_contracted(tx, clearing, trades).await?;
     if clearing.interval != interval || (!known && !trades.is_empty()) {
@@ -182,7 +183,7 @@ pub async fn run_interval(
     rules::keep_supplied(tx, &community.tariff, &rules, &settlement).await?;
     last_run::keep(tx, &inputs, contracted).await?;
     let mut summary = summary(&inputs, &settlement, community.loss_band);
-    let digest = inputs_digest(PROGRAM, &inputs, clearing);
+    let digest = digest_with(PROGRAM, &inputs, clearing, &encoded);
     (summary.postings, summary.lines) = (postings.len() as u64, lines);
     summary.inputs = Some(digest);
     let record = record(tx, community, &inputs, &rules, (&digest, &postings, lines)).await?;

@@ -1,6 +1,7 @@
 //! What the last run of an interval came to, kept so that the next need not read it all again, and which readings
 //! came since. Both may be missing: then a run reads everything.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use domain::key_record::PointRole;
 use domain::posting::Run;
 use domain::signed::encode;
 use domain::time::Interval;
-use domain::trade::{Clearing, Trade};
+use domain::trade::Clearing;
 use minicbor::{Decode, Encode};
 use runtime::args;
 use runtime::db::{Listed, Tx};
@@ -29,14 +30,14 @@ const CHANGED_SHARE: usize = 8;
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct Kept {
+struct Kept<'a> {
     #[n(1)]
     run: Run,
     /// Of the clearing and its trades, which are known to be contracted.
     #[n(2)]
     contracted: Digest32,
     #[n(3)]
-    deliveries: Vec<Delivery>,
+    deliveries: Cow<'a, [Delivery]>,
     #[n(4)]
     feeder: Option<(Energy, Energy)>,
     /// How many connections and how many feeder meters there were.
@@ -54,14 +55,13 @@ pub(super) struct Resumed {
     pub(super) deliveries: Vec<Delivery>,
 }
 
-/// SHA-256 of a clearing and its trades, whatever their order.
-pub(super) fn contracted(clearing: &Clearing, trades: &[Trade]) -> Digest32 {
-    let mut parts: Vec<Vec<u8>> = trades.iter().map(Trade::to_cbor).collect();
-    parts.sort_unstable();
-    parts.push(clearing.to_cbor());
+/// SHA-256 of a clearing and its trades, encoded.
+pub(super) fn contracted(clearing: &Clearing, trades: &[Vec<u8>]) -> Digest32 {
+    let clearing = clearing.to_cbor();
+    let mut parts: Vec<&[u8]> = trades.iter().map(Vec::as_slice).collect();
+    parts.push(&clearing);
     // Another program may come to something else: then everything is read.
-    parts.push(crate::run_inputs::PROGRAM.as_bytes().to_vec());
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    parts.push(crate::run_inputs::PROGRAM.as_bytes());
     Digest32(digest_parts("commonwatt/contracted/v1", &parts))
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn keep(
         run,
         readings,
         contracted,
-        deliveries: inputs.deliveries.to_vec(),
+        deliveries: Cow::Borrowed(inputs.deliveries),
         feeder: inputs.feeder.map(|f| (f.imported, f.exported)),
         points: points(tx, interval).await?,
     };
@@ -139,7 +139,7 @@ pub(super) async fn resume(
     let Some((content, done, readings)) = row else {
         return Ok(None);
     };
-    let Ok(kept) = decoded::<Kept>(&content, "what a run came to") else {
+    let Ok(kept) = decoded::<Kept<'static>>(&content, "what a run came to") else {
         return Ok(None);
     };
     let is_last = done == Some(i64::from(kept.run.code()));
@@ -153,7 +153,8 @@ pub(super) async fn resume(
     let Some(changed) = changed(tx, interval, &kept.deliveries, &late).await? else {
         return Ok(None);
     };
-    let mut deliveries = kept.deliveries.clone();
+    let before = kept.deliveries.into_owned();
+    let mut deliveries = before.clone();
     for delivery in &mut deliveries {
         if let Some(new) = changed.get(&delivery.point) {
             *delivery = new.clone();
@@ -162,7 +163,7 @@ pub(super) async fn resume(
     let feeder = |(imported, exported)| Feeder { imported, exported };
     let before = Before {
         run: kept.run,
-        deliveries: kept.deliveries,
+        deliveries: before,
         feeder: kept.feeder.map(feeder),
     };
     Ok(Some(Resumed { before, deliveries }))

@@ -1,4 +1,4 @@
-//! Whose signature is on a reading: looked at before the books are, on all cores, while others are being stored.
+//! Whose signature is on a reading: looked at before the books are, on all cores but one, while that one stores those before.
 //!
 //! A key in the registry never changes, so what was checked under it stays checked. Who may sign for what is asked
 //! later, in the transaction that stores the reading.
@@ -123,14 +123,16 @@ pub(super) fn public(keys: &BTreeMap<KeyId, registry::EnrolledKey>) -> BTreeMap<
     keys.iter().map(|(kid, key)| (*kid, key.public)).collect()
 }
 
-/// Checks each reading's signature under the key that it claims, once. It blocks, and uses all cores.
+/// Checks each reading's signature under the key that it claims, once. It blocks, and uses all cores but
+/// one, which is storing those before: on as many threads as cores both take longer.
 pub fn check_signatures(
     readings: &mut [Arrived],
     keys: &BTreeMap<KeyId, PublicKey>,
     community: &CommunityId,
 ) {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let chunk = readings.len().div_ceil(cores).max(THREAD_MIN);
+    let threads = cores.saturating_sub(1).max(1);
+    let chunk = readings.len().div_ceil(threads).max(THREAD_MIN);
     let check = |some: &mut [Arrived]| {
         for reading in some {
             reading.check(keys, community);
