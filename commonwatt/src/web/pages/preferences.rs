@@ -98,12 +98,11 @@ pub(super) struct Chosen {
     #[serde(default)]
     min_sell: String,
     autopilot: String,
-    #[serde(default)]
-    partners: String,
+    /// Sent wherever the page has asked with whom to trade, and empty where there are none.
+    partners: Option<String>,
     same_feeder: Option<String>,
     green: Option<String>,
-    #[serde(default)]
-    green_premium: String,
+    green_premium: Option<String>,
 }
 
 /// Keeps what was chosen, or says what was wrong with it.
@@ -113,7 +112,12 @@ pub(super) async fn save(ask: Ask, posted: Posted<Chosen>) -> Result<Response, R
     let before = trading::of(&shared.db, &home).await;
     let before = before.map_err(|error| ask.failed("preferences could not be read", &error))?;
     let read_form = wishes(&ask, &posted.form);
-    let read_form = read_form.and_then(|w| Ok((w, trades(&ask, &home, &posted.form, before)?)));
+    let known = |text: &str| {
+        let mut ids = shared.site.participants.iter().map(|p| &p.id);
+        ids.find(|id| id.as_str() == text && **id != home)
+    };
+    let trades = |wishes| Ok((wishes, trades(&ask.words, known, &posted.form, before)?));
+    let read_form = read_form.and_then(trades);
     let wrong = match read_form {
         Ok((wishes, trades)) => {
             let kept = async {
@@ -182,23 +186,19 @@ fn wishes(ask: &Ask, form: &Chosen) -> Result<Wishes, String> {
 }
 
 /// With whom the home wants to trade, as its form says; what it was not asked for stays as it was.
-fn trades(
-    ask: &Ask,
-    home: &ParticipantId,
+fn trades<'k>(
+    words: &Words,
+    known: impl Fn(&str) -> Option<&'k ParticipantId>,
     form: &Chosen,
     before: Preference,
 ) -> Result<Preference, String> {
-    let words = &ask.words;
-    let heeded = Heeded::by(ask.web.shared.market.rules.mechanism);
-    if heeded == Heeded::Nothing {
+    let Some(named) = &form.partners else {
         return Ok(before);
-    }
-    let known = &ask.web.shared.site.participants;
+    };
     let mut partners: Vec<ParticipantId> = Vec::new();
-    let named = form.partners.split([',', ';', '\n']).map(str::trim);
+    let named = named.split([',', ';', '\n']).map(str::trim);
     for text in named.filter(|text| !text.is_empty()) {
-        let partner = known.iter().map(|p| &p.id).find(|id| id.as_str() == text);
-        let partner = partner.filter(|partner| *partner != home);
+        let partner = known(text);
         let partner =
             partner.ok_or_else(|| words.fill("preferences.wrong_partner", &[("text", text)]))?;
         if !partners.contains(partner) {
@@ -209,11 +209,10 @@ fn trades(
         let most = PARTNERS_MAX.to_string();
         return Err(words.fill("preferences.many_partners", &[("most", &most)]));
     }
-    let text = form.green_premium.trim();
-    let green_premium = match text {
-        _ if heeded == Heeded::Counterparts => before.green_premium,
-        "" => Price::ZERO,
-        text => cents(text)
+    let green_premium = match form.green_premium.as_deref().map(str::trim) {
+        None => before.green_premium,
+        Some("") => Price::ZERO,
+        Some(text) => cents(text)
             .filter(|premium| *premium >= Price::ZERO)
             .ok_or_else(|| words.fill("preferences.wrong_price", &[("text", text)]))?,
     };
@@ -384,7 +383,8 @@ fn levels(words: &Words, chosen: Level) -> Markup {
     }
 }
 
-/// Whose energy comes first, and what green energy is worth. What the market does not heed is not asked for.
+/// Whose energy comes first, and what green energy is worth. What the market cannot
+/// heed is not asked for; that an offer is green may be said wherever partners may.
 fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
     let partners: Vec<&str> = trades.partners.iter().map(ParticipantId::as_str).collect();
     let partners = partners.join(", ");
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wishes_that_the_market_heeds_are_asked_for() {
+    fn only_wishes_that_the_market_takes_are_asked_for() {
         let words = Words {
             language: Language::English,
             zone: chrono_tz::UTC,
@@ -477,6 +477,43 @@ mod tests {
                 assert_eq!(shown.contains(&field), asked, "{heeded:?} {name}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_page_did_not_ask_for_stays_as_it_was() {
+        let words = Words {
+            language: Language::English,
+            zone: chrono_tz::UTC,
+            currency: "€".to_owned(),
+        };
+        let ann = ParticipantId::new("ann").unwrap();
+        let known = |text: &str| (text == "ann").then_some(&ann);
+        let before = Preference {
+            partners: vec![ParticipantId::new("who-has-left").unwrap()],
+            same_feeder: true,
+            green: true,
+            green_premium: Price::from_micro_per_kwh(15_000),
+        };
+        let save = |partners: Option<&str>, green_premium: Option<&str>| {
+            let form = Chosen {
+                stop: OWN.to_owned(),
+                max_buy: String::new(),
+                min_sell: String::new(),
+                autopilot: String::new(),
+                partners: partners.map(str::to_owned),
+                same_feeder: None,
+                green: None,
+                green_premium: green_premium.map(str::to_owned),
+            };
+            trades(&words, known, &form, before.clone())
+        };
+        assert_eq!(save(None, None), Ok(before.clone()));
+        let asked = save(Some(" ann;"), None).unwrap();
+        assert_eq!(asked.partners, std::slice::from_ref(&ann));
+        assert_eq!(asked.green_premium, before.green_premium);
+        assert!(!asked.same_feeder && !asked.green);
+        assert_eq!(save(Some(""), Some("")), Ok(Preference::default()));
+        assert!(save(Some("who-has-left"), Some("1.5")).is_err());
     }
 
     #[test]
