@@ -59,7 +59,7 @@ impl Wish {
 pub enum Heeded {
     /// All of them.
     All,
-    /// Partners and the same feeder, for which nobody pays.
+    /// Partners and the same feeder, for which nobody pays. An offer may say that it is green, which changes nothing.
     Counterparts,
     /// None of them.
     Nothing,

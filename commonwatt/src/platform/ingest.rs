@@ -152,7 +152,7 @@ pub(super) struct Doors {
     pub(super) records: mpsc::Sender<(GatewayId, Vec<u8>)>,
 }
 
-/// Checks the signatures of readings on all cores but one while that one stores those before them, and hands them on in
+/// Checks the signatures of readings on one thread fewer than there are cores while the core stores those before them, and hands them on in
 /// their order. A reading whose key is enrolled meanwhile is looked at again there.
 async fn check(
     shared: &Shared,

@@ -373,18 +373,21 @@ impl Market {
     /// A participant's accepted orders of an interval.
     fn own(&self, participant: &ParticipantId, interval: Interval) -> Vec<&Placed> {
         let named = (participant.clone(), interval.start());
+        let mut key = (participant.clone(), 0);
         let sequences = self.by_interval.get(&named).into_iter().flatten();
-        let own = sequences.filter_map(|sequence| self.order(participant, *sequence));
+        let own = sequences.filter_map(|sequence| {
+            key.1 = *sequence;
+            self.orders.get(&key)
+        });
         own.filter(|placed| placed.order.interval == interval)
             .collect()
     }
 
-    /// How many of an interval's orders a participant has sent, or taken back before they came.
-    fn changes(&self, participant: &ParticipantId, interval: Interval) -> u32 {
-        let own = self.own(participant, interval).len();
+    /// How many of an interval's orders a participant has sent, which are its `own`, or taken back before they came.
+    fn changes(&self, participant: &ParticipantId, interval: Interval, own: &[&Placed]) -> u32 {
         let named = |sequence| (participant.clone(), interval.start(), sequence);
         let forestalled = self.forestalled.range(named(0)..=named(u64::MAX)).count();
-        u32::try_from(own + forestalled).unwrap_or(u32::MAX)
+        u32::try_from(own.len() + forestalled).unwrap_or(u32::MAX)
     }
 
     /// Whether an order may go into the book, and which one it replaces there.
@@ -403,7 +406,7 @@ impl Market {
             }
         };
         let mut sum = Own {
-            changes: self.changes(&order.participant, order.interval),
+            changes: self.changes(&order.participant, order.interval, &own),
             ..Own::default()
         };
         let mut side_wh = 0_i64;
@@ -537,7 +540,8 @@ impl Market {
         if is_used || !is_numbered || self.ids.contains(&cancel.order()) {
             return Err(Rejection::UnknownOrder);
         }
-        match self.changes(participant, interval) < self.rules.changes_per_participant_max {
+        let own = self.own(participant, interval);
+        match self.changes(participant, interval, &own) < self.rules.changes_per_participant_max {
             true => Ok(()),
             false => Err(Rejection::OverLimit),
         }

@@ -91,7 +91,7 @@ pub(in crate::platform) async fn together(
 }
 
 /// How many of the first messages read no more than [`READ_MAX`] orders together: each reads all that its participant has
-/// in its interval, which are `changes_max` at most.
+/// in its interval, which are `changes_max` at most, unless that was lowered since.
 pub(super) fn read_at_once(messages: &[OrderMessage], changes_max: u32) -> usize {
     let most = READ_MAX / changes_max.max(1);
     let most = usize::try_from(most.max(1)).unwrap_or(usize::MAX);

@@ -31,12 +31,15 @@ const HOMES: [(&str, &str); 4] = [
 
 /// Limits that a few messages reach.
 fn site() -> Site {
+    site_of("orders_max = 3\nchanges_max = 6\nmessages_per_minute_max = 9\n")
+}
+
+fn site_of(market: &str) -> Site {
     let mut text = "community = \"lane\"\n\
          [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
-         [market]\norders_max = 3\nchanges_max = 6\nmessages_per_minute_max = 9\n\
-         share_free_wh = 900\nshare_cap_percent = 60\n\
+         [market]\nshare_free_wh = 900\nshare_cap_percent = 60\n\
          [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n"
-        .to_owned();
+        .replace("[market]\n", &format!("[market]\n{market}"));
     for (n, (home, deposit)) in (1_u8..).zip(HOMES) {
         let key = public_key_text(PublicKey::of(&SigningKey::from_bytes(&[n; 32])));
         let key = match home {
@@ -130,12 +133,16 @@ struct Bench {
 
 impl Bench {
     async fn on(url: Option<&str>) -> Bench {
+        Bench::with(url, site()).await
+    }
+
+    async fn with(url: Option<&str>, site: Site) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let (data, _lock) = DataDir::take(dir.path()).unwrap();
         let file = data.database();
         let db = Db::open(url.unwrap_or(&file)).await.unwrap();
         let clock = Clock::scaled(START, 1);
-        let platform = crate::platform::open(site(), &data, db, clock).await;
+        let platform = crate::platform::open(site, &data, db, clock).await;
         Bench {
             platform: platform.unwrap(),
             first: Interval::containing(START.plus_s(3600), 900).unwrap(),
@@ -398,6 +405,44 @@ fn taken_together_is_taken_one_by_one_on_postgresql() {
     if let Some(server) = runtime::testing::postgres() {
         for_many(12, Some(&server.url()));
     }
+}
+
+#[test]
+fn a_batch_in_pieces_is_taken_one_by_one() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = site_of("changes_max = 4096\nmessages_per_minute_max = 1000\n");
+    let bench = runtime.block_on(Bench::with(None, site));
+    let order = |n: i64, home: usize, replaces: Option<u64>| Sent::Order {
+        home,
+        interval: n,
+        is_bid: n % 2 == 0,
+        wh: 300,
+        micro: 200_000,
+        sequence: n.unsigned_abs() + replaces.map_or(1, |_| 1000),
+        replaces,
+    };
+    // Of three homes and thirty intervals: a piece reads those of sixteen.
+    let mut all: Vec<Sent> = Vec::new();
+    for n in 0..30 {
+        all.extend((0..3).map(|home| order(n, home, None)));
+    }
+    for n in 0..30_i64 {
+        let sequence = n.unsigned_abs() + 1;
+        all.push(order(n, 1, Some(sequence)));
+        all.push(Sent::Cancel(2, n, sequence));
+        all.push(Sent::Again(3));
+    }
+    let answers = runtime.block_on(bench.together(&all, &[(all.len(), 0)]));
+    let told: BTreeSet<&str> = answers.iter().map(word).collect();
+    let expected = [
+        "accepted",
+        "again",
+        "again, but gone",
+        "insufficient_funds",
+        "withdrawn",
+    ];
+    assert!(told.is_superset(&BTreeSet::from(expected)), "{told:?}");
+    runtime.block_on(bench.platform.shared.db.close());
 }
 
 #[test]
