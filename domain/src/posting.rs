@@ -35,13 +35,8 @@ impl Asset {
 
     /// The asset of a number; `None` for an unknown one.
     #[must_use]
-    pub const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Asset::Token),
-            2 => Some(Asset::WattHour),
-            3 => Some(Asset::Stake),
-            _ => None,
-        }
+    pub fn from_code(code: u8) -> Option<Self> {
+        Asset::ALL.into_iter().find(|asset| asset.code() == code)
     }
 }
 

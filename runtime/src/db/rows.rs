@@ -5,7 +5,7 @@
 
 use super::{Args, DbError, Row, Source, Tx, Value};
 
-/// Rows of one statement. On SQLite one of 256 rows is a quarter cheaper a row than one of 64, more gain little; a
+/// Rows of one statement. On SQLite one of 256 rows is a quarter cheaper a row than one of 64, larger ones gain little; a
 /// dozen columns of them stay far below what both databases can bind.
 const ROWS: [usize; 5] = [1, 4, 16, 64, 256];
 
@@ -31,7 +31,7 @@ impl Listed {
     }
 
     /// The list under a name as a table to read from: `WITH name (columns) AS (VALUES …)`, and `behind` after it, which
-    /// compares all that it takes from the list by `=`, so that rows of nothing find nothing. A read begins with the
+    /// compares what it takes from the list by `=` or `IN`, so that rows of nothing find nothing. A read begins with the
     /// list and says `CROSS JOIN`, whose order SQLite keeps: else it takes a long list for the larger table, and goes
     /// through all of the other.
     #[must_use]

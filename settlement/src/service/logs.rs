@@ -86,7 +86,7 @@ pub async fn checkpoint(
         if !grown.contains(&log) {
             continue;
         }
-        // What the others add to it.
+        // Their checkpoints are entries of the ledger's log, which grows by them.
         grown.insert(Log::Ledger);
         let frontier = frontier(tx, log).await?;
         let size = stored(frontier.size())?;

@@ -1,4 +1,5 @@
-//! Whose signature is on a reading: looked at before the books are, on all cores but one, while that one stores those before.
+//! Whose signature is on a reading: looked at before the books are, on one thread fewer than there are cores, while others are
+//! being stored.
 //!
 //! A key in the registry never changes, so what was checked under it stays checked. Who may sign for what is asked
 //! later, in the transaction that stores the reading.
@@ -123,8 +124,8 @@ pub(super) fn public(keys: &BTreeMap<KeyId, registry::EnrolledKey>) -> BTreeMap<
     keys.iter().map(|(kid, key)| (*kid, key.public)).collect()
 }
 
-/// Checks each reading's signature under the key that it claims, once. It blocks, and uses all cores but
-/// one, which is storing those before: on as many threads as cores both take longer.
+/// Checks each reading's signature under the key that it claims, once. It blocks, on one thread fewer than there
+/// are cores: what stores those before needs a core too, and with none of its own both take longer.
 pub fn check_signatures(
     readings: &mut [Arrived],
     keys: &BTreeMap<KeyId, PublicKey>,
