@@ -386,6 +386,9 @@ fn levels(words: &Words, chosen: Level) -> Markup {
 /// Whose energy comes first, and what green energy is worth. What the market cannot
 /// heed is not asked for; that an offer is green may be said wherever partners may.
 fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
+    if heeded == Heeded::Nothing {
+        return Markup::default();
+    }
     let partners: Vec<&str> = trades.partners.iter().map(ParticipantId::as_str).collect();
     let partners = partners.join(", ");
     let premium = match trades.green_premium {
@@ -399,9 +402,6 @@ fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
             label for=(name) { (words.t(word)) }
         } }
     };
-    if heeded == Heeded::Nothing {
-        return Markup::default();
-    }
     html! { section.card {
         h2 { (words.t("preferences.with_whom")) }
         p.hint { (words.t("preferences.with_whom_hint")) }
@@ -423,6 +423,14 @@ fn with_whom(words: &Words, trades: &Preference, heeded: Heeded) -> Markup {
 mod tests {
     use super::*;
     use crate::web::words::Language;
+
+    fn english() -> Words {
+        Words {
+            language: Language::English,
+            zone: chrono_tz::UTC,
+            currency: "€".to_owned(),
+        }
+    }
 
     #[test]
     fn a_price_is_read_with_point_or_comma_and_nothing_else() {
@@ -453,11 +461,7 @@ mod tests {
 
     #[test]
     fn only_wishes_that_the_market_takes_are_asked_for() {
-        let words = Words {
-            language: Language::English,
-            zone: chrono_tz::UTC,
-            currency: "€".to_owned(),
-        };
+        let words = english();
         let trades = Preference {
             partners: vec![ParticipantId::new("home-07").unwrap()],
             same_feeder: true,
@@ -481,11 +485,7 @@ mod tests {
 
     #[test]
     fn what_the_page_did_not_ask_for_stays_as_it_was() {
-        let words = Words {
-            language: Language::English,
-            zone: chrono_tz::UTC,
-            currency: "€".to_owned(),
-        };
+        let words = english();
         let ann = ParticipantId::new("ann").unwrap();
         let known = |text: &str| (text == "ann").then_some(&ann);
         let before = Preference {
