@@ -56,6 +56,9 @@ pub struct Config {
     /// The operator's public key, in base64: only acceptances signed with it are believed.
     #[serde(with = "as_base64")]
     pub operator_key: PublicKey,
+    /// Whether it signs for the operator's ledger log as a witness. What it has seen of the log is watched either way.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub cosign_ledger: bool,
     /// The broker.
     pub mqtt: MqttConfig,
     /// The home's own broker, where the home's devices speak and Home Assistant listens. Without it
@@ -558,6 +561,18 @@ fn default_poll_interval_s() -> u32 {
 
 fn default_clock_error_ms() -> u32 {
     1000
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+fn is_yes(wanted: &bool) -> bool {
+    *wanted
 }
 
 fn default_discovery_prefix() -> String {

@@ -266,10 +266,16 @@ impl Publisher {
     }
 
     fn say(&mut self, word: &str) {
-        let at_ms = self.clock.now().unix_ms();
-        let mut state = json!({ "state": word, "boot_id": self.boot_id, "at_ms": at_ms });
+        let now = self.clock.now();
+        let mut state = json!({ "state": word, "boot_id": self.boot_id, "at_ms": now.unix_ms() });
         if let Some(size) = self.seen.size() {
             state["ledger_size"] = size.into();
+        }
+        if let Some(cosigned) = self.seen.cosigned(now) {
+            state["ledger_head"] = cosigned.into();
+        }
+        if let Some(fork) = self.seen.fork() {
+            state["ledger_fork"] = fork.clone();
         }
         self.seen.is_said();
         if self

@@ -5,6 +5,9 @@
 //! it is not believed, nor is the acceptance that brought it, so the outbox keeps its readings, and both
 //! checkpoints are kept as evidence. Who is shown another log than the neighbours, or an old one again,
 //! so has it in the operator's own signature.
+//!
+//! It says so to others as well, in the way of any witness (C2SP cosignature/v1): what it remembers it signs with its
+//! own key, so that a reader of the log can ask that so many gateways have seen it. Only what is on disk is signed for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,11 +15,12 @@ use std::path::{Path, PathBuf};
 use domain::acceptance::LedgerHead;
 use domain::ids::CommunityId;
 use domain::log::checkpoint::{Checkpoint, Log};
-use domain::log::note::VerifierKey;
-use domain::log::tree::verify_consistency;
-use domain::signed::PublicKey;
+use domain::log::cosignature::{cosign, gateway_witness};
+use domain::log::note::{Note, VerifierKey};
+use domain::log::tree::{consistency_roots, verify_consistency};
+use domain::signed::{PublicKey, SigningKey};
 use domain::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The file in the data folder with the newest checkpoint, behind a line that says when it was issued.
 const SEEN_FILE: &str = "ledger.seen";
@@ -26,6 +30,15 @@ const ISSUED: &str = "issued ";
 const EARLIER_FILE: &str = "ledger.note";
 /// The file with the two that contradict each other.
 const EVIDENCE_FILE: &str = "ledger-fork.json";
+/// Longest evidence that is said: two notes of the operator, and the hashes between them.
+const EVIDENCE_MAX_BYTES: usize = 16 * 1024;
+
+/// A gateway's key with the name that it signs for the log under.
+#[derive(Debug)]
+struct Cosigner {
+    name: String,
+    key: SigningKey,
+}
 
 /// The newest checkpoint that was seen.
 #[derive(Debug)]
@@ -33,6 +46,10 @@ pub struct Seen {
     folder: PathBuf,
     origin: String,
     key: PublicKey,
+    /// Signs for what was seen; none where the gateway's owner does not want that.
+    cosigner: Option<Cosigner>,
+    /// Two checkpoints that contradict each other, once there are such.
+    fork: Option<Value>,
     kept: Option<(String, Checkpoint)>,
     /// When the newest acceptance with a checkpoint was signed: an older one that comes late says nothing new.
     newest: Option<Timestamp>,
@@ -75,15 +92,46 @@ impl Seen {
             Some((kept, issued_at)) => (Some(kept), Some(issued_at)),
             None => (read(EARLIER_FILE).and_then(|text| opened(&text)), None),
         };
+        let fork = read(EVIDENCE_FILE).filter(|text| text.len() <= EVIDENCE_MAX_BYTES);
         Seen {
             folder: folder.to_owned(),
             origin,
             key,
+            cosigner: None,
+            fork: fork.and_then(|text| serde_json::from_str(&text).ok()),
             kept,
             newest,
             said: None,
             trouble: None,
         }
+    }
+
+    /// Signs for what was seen with the gateway's own key.
+    #[must_use]
+    pub fn cosigning(mut self, community: &CommunityId, key: SigningKey) -> Self {
+        let witness = gateway_witness(community, PublicKey::of(&key));
+        self.cosigner = witness.map(|witness| Cosigner {
+            name: witness.name().to_owned(),
+            key,
+        });
+        self
+    }
+
+    /// The newest checkpoint that was seen, with the operator's signature and this gateway's. It is on disk, so no
+    /// other tree is ever signed for that does not begin with it.
+    #[must_use]
+    pub fn cosigned(&self, now: Timestamp) -> Option<String> {
+        let (cosigner, (text, _)) = (self.cosigner.as_ref()?, self.kept.as_ref()?);
+        let mut note = Note::parse(text)?;
+        let line = cosign(&note.body, &cosigner.name, &cosigner.key, now)?;
+        note.signatures.push(line);
+        Some(note.to_text())
+    }
+
+    /// The evidence of two checkpoints that contradict each other, in the form of `commonwatt judge`.
+    #[must_use]
+    pub fn fork(&self) -> Option<&Value> {
+        self.fork.as_ref()
     }
 
     /// Entries of the newest tree that was seen.
@@ -163,11 +211,13 @@ impl Seen {
         Heard::Fine
     }
 
-    /// Keeps both checkpoints in the form of `commonwatt judge`. Two of one size are proof by themselves; for
-    /// two sizes it still wants the hashes with which the larger tree begins, which its log has.
+    /// Keeps both checkpoints in the form of `commonwatt judge`. Two of one size are proof by themselves, and two sizes
+    /// with the hashes by which the larger tree begins. Where these did not come, the log itself has them.
     fn contradicts(&mut self, head: &LedgerHead, why: String) -> Heard {
         let file = self.folder.join(EVIDENCE_FILE);
-        if let Some((kept, _)) = self.kept.as_ref().filter(|_| !file.exists()) {
+        if self.fork.is_none()
+            && let Some((kept, _)) = &self.kept
+        {
             let log = VerifierKey::of_log(&self.origin, self.key);
             let evidence = json!({
                 "kind": "operator_fork",
@@ -175,11 +225,25 @@ impl Seen {
                 "log": log.map(|log| log.to_string()),
                 "first": kept,
                 "second": head.note,
-                "beginning": [],
+                "beginning": self.beginning(head),
             });
             self.trouble = runtime::durable::write(&file, format!("{evidence:#}\n"), 0o644).err();
+            self.fork = Some(evidence);
+            // The platform, and whoever listens there, is told at once.
+            self.said = None;
         }
         Heard::Contradiction(why)
+    }
+
+    /// The hashes that came with a head, where they lead to its root.
+    fn beginning(&self, head: &LedgerHead) -> Vec<String> {
+        let next = Checkpoint::open(&head.note, &self.origin, self.key);
+        let leads = next.is_ok_and(|next| {
+            let roots = consistency_roots(head.old, next.size, &head.path);
+            self.size() == Some(head.old) && roots.is_some_and(|(_, whole)| whole == next.root)
+        });
+        let path = head.path.iter().filter(|_| leads);
+        path.map(ToString::to_string).collect()
     }
 }
 
@@ -261,6 +325,62 @@ mod tests {
         let (_, note) = text.split_once('\n').unwrap();
         std::fs::write(folder.path().join(EARLIER_FILE), note).unwrap();
         assert_eq!(open().size(), Some(7));
+    }
+
+    #[test]
+    fn only_what_is_remembered_is_signed_for() {
+        use domain::log::cosignature::cosigned_at;
+
+        let folder = tempfile::tempdir().unwrap();
+        let own = SigningKey::from_bytes(&[2; 32]);
+        let witness = gateway_witness(&street(), PublicKey::of(&own)).unwrap();
+        let open = || Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+        let (ledger, mut seen) = (ledger("a"), open().cosigning(&street(), own.clone()));
+        assert_eq!(seen.cosigned(at(1)), None, "nothing was seen yet");
+        seen.hear(&ledger.head(0, 3), at(1));
+        let signed_for = |seen: &Seen, now| {
+            let note = Note::parse(&seen.cosigned(now)?)?;
+            let (_, checkpoint) = Checkpoint::read_body(&note.body)?;
+            let mut lines = note.signatures.iter();
+            let when = lines.find_map(|line| cosigned_at(&note.body, line, &witness));
+            Some((checkpoint, when))
+        };
+        let three = ledger.heads[3];
+        assert_eq!(signed_for(&seen, at(5)), Some((three, Some(at(5)))));
+        // One that could not be written down is not signed for, nor is one that contradicts.
+        let beside = folder.path().join(SEEN_FILE).with_extension("new");
+        std::fs::create_dir(&beside).unwrap();
+        assert_eq!(seen.hear(&ledger.head(3, 7), at(2)), Heard::NotKept);
+        std::fs::remove_dir(&beside).unwrap();
+        seen.hear(&self::ledger("b").head(3, 7), at(2));
+        assert_eq!(signed_for(&seen, at(6)), Some((three, Some(at(6)))));
+        assert_eq!(open().cosigned(at(6)), None, "its owner does not want it");
+        let again = open().cosigning(&street(), own);
+        assert_eq!(signed_for(&again, at(7)), Some((three, Some(at(7)))));
+    }
+
+    #[test]
+    fn a_contradiction_is_told_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Seen::open(folder.path(), &street(), PublicKey::of(&key()));
+        let (one, other) = (ledger("a"), ledger("b"));
+        let mut seen = open();
+        seen.hear(&one.head(0, 7), at(1));
+        seen.is_said();
+        assert!(!seen.is_news() && seen.fork().is_none());
+        let Heard::Contradiction(_) = seen.hear(&other.head(7, 9), at(2)) else {
+            panic!("it was not seen");
+        };
+        assert!(seen.is_news());
+        let fork = seen.fork().unwrap().clone();
+        // The hashes that came lead to the larger tree, and to another beginning: that is the proof.
+        assert!(!fork["beginning"].as_array().unwrap().is_empty());
+        assert_eq!(open().fork(), Some(&fork));
+        // The first case stays.
+        seen.is_said();
+        seen.hear(&other.head(7, 8), at(3));
+        assert!(!seen.is_news());
+        assert_eq!(seen.fork(), Some(&fork));
     }
 
     #[test]

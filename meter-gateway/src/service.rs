@@ -230,6 +230,9 @@ impl Gateway {
         let enrolment = Enrolment::open(&config.data_dir, PublicKey::of(&key))?;
         let mut publisher = publisher(&config, &clock, enrolment, at_platform, &spool, &status)?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        if config.cosign_ledger {
+            publisher.seen = publisher.seen.cosigning(&config.community, key.clone());
+        }
         publisher.commands = Some(commands);
         publisher.postman = postman(&config, &key, &spool).await?;
         let controller = controller(&config, &clock, &devices, key, &desk, &publisher).await?;

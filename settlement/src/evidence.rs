@@ -249,6 +249,23 @@ impl Evidence {
             beginning: beginning.iter().map(ToString::to_string).collect(),
         }
     }
+
+    /// Two checkpoints that contradict each other, both signed by one witness.
+    #[must_use]
+    pub fn witness_fork(
+        witness: &VerifierKey,
+        first: &str,
+        second: &str,
+        beginning: &[Digest32],
+    ) -> Self {
+        Evidence::WitnessFork {
+            format: FORMAT.to_owned(),
+            witness: witness.to_string(),
+            first: first.to_owned(),
+            second: second.to_owned(),
+            beginning: beginning.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// Judges a case by what is in it, and nothing else.

@@ -12,6 +12,7 @@ mod charger_records;
 mod charging;
 mod contract;
 mod error;
+mod gateway_witnesses;
 mod history;
 mod hold_batch;
 mod holds;
@@ -32,6 +33,7 @@ mod readings;
 mod receipts;
 mod registry;
 mod rules;
+mod shown;
 mod signatures;
 mod stake;
 mod statement;
@@ -66,6 +68,10 @@ pub use charging::{
 };
 pub use contract::contract;
 pub use error::ServiceError;
+pub use gateway_witnesses::{
+    GatewayCosignature, GatewayWitness, gateway_cosigned, gateway_witnesses,
+    keep_gateway_cosignatures,
+};
 pub use history::{
     HISTORY_MAX, MeteredInterval, ParticipantMoney, Whose, connections, day_money, history,
     newest_settled, recent_lines, runs_between,
@@ -113,8 +119,8 @@ pub use tokens::{
     token_request, token_requests, tokens_due,
 };
 pub use witnesses::{
-    checkpoint_at, cosigned_size, folded, keep_cosignature, ledger_head, log_proof,
-    published_checkpoint, root_at,
+    checkpoint_at, cosigned_checkpoint, cosigned_size, folded, keep_cosignature, ledger_head,
+    log_proof, published_checkpoint, root_at,
 };
 
 use crate::deliver::LossBand;

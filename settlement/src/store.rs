@@ -210,6 +210,12 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_station_parties")
         ),
     },
+    Migration {
+        version: 3220,
+        description: "what gateways have signed of the ledger log",
+        sqlite: include_str!("store/gateway_witnesses_sqlite.sql"),
+        postgres: include_str!("store/gateway_witnesses_postgres.sql"),
+    },
 ];
 
 const POINTS_INDEXES: &str =
@@ -240,6 +246,10 @@ mod tests {
             (
                 include_str!("store/terms_sqlite.sql"),
                 include_str!("store/terms_postgres.sql"),
+            ),
+            (
+                include_str!("store/gateway_witnesses_sqlite.sql"),
+                include_str!("store/gateway_witnesses_postgres.sql"),
             ),
             (
                 include_str!("store/charging_sqlite.sql"),

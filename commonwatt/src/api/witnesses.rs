@@ -20,17 +20,19 @@ use crate::web::Web;
 struct Signed {
     /// readings, market or ledger.
     log: &'static str,
-    /// Entries of the newest checkpoint that it has signed since the platform runs.
+    /// Entries of the newest checkpoint that it has signed: a witness since the platform runs, a gateway ever.
     signed_size: u64,
     /// Why it has not signed the newest one.
     trouble: Option<String>,
 }
 
-/// A witness of the site.
+/// A witness of the site, or a gateway that has signed the ledger log.
 #[derive(Serialize, ToSchema)]
 struct Witness {
-    /// Its verifier key.
+    /// Its verifier key, as a policy names it.
     key: String,
+    /// witness, or gateway.
+    kind: &'static str,
     logs: Vec<Signed>,
 }
 
@@ -44,7 +46,8 @@ pub(super) struct Witnesses {
     alarm: Option<String>,
 }
 
-/// Every witness, how far it has signed each log, and why the market stands still if it does.
+/// Every witness, how far it has signed each log, and why the market stands still if it does. Gateways sign the ledger
+/// log, which takes in the other two, and are named by their keys alone.
 #[utoipa::path(
     get, path = "/api/v1/witnesses", tag = "proof", params(After),
     responses((status = 200, content((Witnesses = "application/json"), (String = "text/csv"))))
@@ -57,6 +60,7 @@ pub(super) async fn list(
     let shared = &web.shared;
     let witness = |witness: &crate::site::Witness| Witness {
         key: witness.key.to_string(),
+        kind: "witness",
         logs: Log::ALL
             .into_iter()
             .map(|log| {
@@ -69,7 +73,17 @@ pub(super) async fn list(
             })
             .collect(),
     };
-    let all = shared.site.witnesses.iter().map(witness).collect();
+    let mut all: Vec<Witness> = shared.site.witnesses.iter().map(witness).collect();
+    let gateways = settlement::service::gateway_witnesses(&shared.db, &shared.community.id);
+    all.extend(gateways.await?.into_iter().map(|gateway| Witness {
+        key: gateway.key.to_string(),
+        kind: "gateway",
+        logs: vec![Signed {
+            log: Log::Ledger.word(),
+            signed_size: gateway.size,
+            trouble: None,
+        }],
+    }));
     let (items, next) = after.part(all, |row: &Witness| row.key.clone())?;
     if wants == Wants::Csv {
         return List {
@@ -86,7 +100,7 @@ pub(super) async fn list(
     .into_response())
 }
 
-const COLUMNS: [&str; 4] = ["key", "log", "signed_size", "trouble"];
+const COLUMNS: [&str; 5] = ["key", "kind", "log", "signed_size", "trouble"];
 
 /// A row for each log of a witness.
 fn flat(witnesses: &[Witness]) -> Vec<Value> {
@@ -94,6 +108,7 @@ fn flat(witnesses: &[Witness]) -> Vec<Value> {
         witness.logs.iter().map(|of| {
             json!({
                 "key": witness.key,
+                "kind": witness.kind,
                 "log": of.log,
                 "signed_size": of.signed_size,
                 "trouble": of.trouble,
@@ -106,7 +121,7 @@ fn flat(witnesses: &[Witness]) -> Vec<Value> {
 /// A proof that the operator has broken a rule.
 #[derive(Serialize, ToSchema)]
 struct Case {
-    /// operator_fork
+    /// operator_fork or witness_fork
     kind: String,
     /// When it was kept.
     #[schema(format = DateTime)]
@@ -118,7 +133,7 @@ struct Case {
 /// What is proven.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Evidence {
-    /// Proofs about the operator.
+    /// Proofs about the operator, and about witnesses.
     operator: Vec<Case>,
     /// Pairs of readings that were signed under one number.
     readings_signed_twice: i64,

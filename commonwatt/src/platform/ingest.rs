@@ -21,6 +21,7 @@ use super::control::{self, Forward};
 use super::core::{Command, Told};
 use super::door::{Door, Knock};
 use super::orders::{AnswerTo, OrderAnswer, answer_body, read as read_order};
+use super::witnesses::gateways;
 use crate::site::Site;
 
 /// The platform's user at its broker.
@@ -132,15 +133,18 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let (readings, arrived) = mpsc::channel(CHECKED_TOGETHER_MAX);
     let (records, waiting) = mpsc::channel(RECORDS_WAITING_MAX);
+    let (words, said) = gateways::queue();
     let doors = Doors {
         commands: commands.clone(),
         readings,
         records,
+        words,
     };
     let (link, events) = MqttLink::start(options, shutdown.clone());
     tokio::select! {
         done = check(&shared, arrived, commands) => done,
         done = answer_records(&shared, &link, waiting) => done,
+        done = gateways::hear(&shared, said) => done,
         done = move_messages(&shared, (&link, events), doors, told, shutdown) => done,
     }
 }
@@ -150,6 +154,7 @@ pub(super) struct Doors {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) readings: mpsc::Sender<Arrived>,
     pub(super) records: mpsc::Sender<(GatewayId, Vec<u8>)>,
+    pub(super) words: mpsc::Sender<gateways::Word>,
 }
 
 /// Checks the signatures of readings on one thread fewer than there are cores while the core stores those before them, and hands them on in
@@ -314,7 +319,7 @@ pub(super) async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
                     let answer = AnswerTo::Gateway(gateway, Digest32::of(&payload));
                     let _ = commands.send(Command::Order { message, answer }).await;
                 }
-                "state" => note_seen(shared, &gateway, &payload),
+                "state" => note_seen(shared, &doors.words, &gateway, &payload),
                 "live" if !retain => shared.live.take(gateway, &payload),
                 "charger" if !retain => {
                     // What finds no room is brought again.
@@ -369,13 +374,21 @@ async fn answer_record(
 }
 
 /// How far a gateway has seen the ledger log, by its own unsigned word: the proof in its next acceptance starts
-/// there, and is worth nothing where the word is wrong.
-fn note_seen(shared: &Shared, gateway: &GatewayId, payload: &[u8]) {
+/// there, and is worth nothing where the word is wrong. What it has signed of the log is looked at apart.
+fn note_seen(
+    shared: &Shared,
+    words: &mpsc::Sender<gateways::Word>,
+    gateway: &GatewayId,
+    payload: &[u8],
+) {
     let state: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
-    let known = shared.site.gateways.iter().any(|g| g.id == *gateway);
-    if let Some(size) = state["ledger_size"].as_u64().filter(|_| known) {
+    if !shared.site.gateways.iter().any(|g| g.id == *gateway) {
+        return;
+    }
+    if let Some(size) = state["ledger_size"].as_u64() {
         shared.watch.has_seen(gateway, size);
     }
+    gateways::note_word(shared, words, gateway, &state);
 }
 
 /// `cw/v1/<community>/<gateway>/<kind>` as gateway and kind.
@@ -408,7 +421,11 @@ pub(crate) async fn accepted(
         Some(head) => Some(head),
         None => {
             let seen = shared.watch.seen(gateway);
-            let head = settlement::service::ledger_head(db, seen).await?;
+            let common = shared.watch.common();
+            let head = settlement::service::ledger_head(db, seen, common).await?;
+            if let Some((size, _)) = &head {
+                shared.watch.show_all(*size);
+            }
             let head = head.map(|(_, head)| head);
             shared.watch.shows(gateway, head.as_ref());
             head

@@ -25,6 +25,8 @@ use settlement::log::witness::AddCheckpoint;
 use settlement::service::{self, ServiceError, SetBack};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) mod gateways;
+
 use super::Shared;
 use crate::https;
 use crate::site::Witness;
@@ -39,12 +41,22 @@ const CRY_PAUSE: Duration = Duration::from_secs(60);
 /// Longest wait for a gateway's word on a head that it was shown, before a newer one is shown.
 const HEAD_PAUSE: Duration = Duration::from_secs(10);
 
+/// So long all gateways are shown the same head, so that many of them sign for one.
+const COMMON_PAUSE: Duration = Duration::from_secs(5);
+
+/// Most cases of a fork that are kept of one log: more would only fill the disk.
+const FORKS_KEPT_MAX: usize = 16;
+
 /// What is known of the witnesses, and whether the market has to stand still.
 #[derive(Default)]
 pub(crate) struct Watch {
     told: Mutex<BTreeMap<(String, Log), Told>>,
     /// What each gateway has seen of the ledger log; gateways of the site only.
     gateways: Mutex<BTreeMap<GatewayId, Shown>>,
+    /// The size of the head that gateways are shown at the moment.
+    common: Mutex<Option<(Instant, u64)>>,
+    /// What gateways sign, and how much of that is looked at.
+    pub(super) heard: gateways::Heard,
     alarm: Mutex<Option<String>>,
     cried: Mutex<Option<Instant>>,
 }
@@ -123,6 +135,21 @@ impl Watch {
             .head = head;
     }
 
+    /// The size of the head that gateways are shown at the moment; none where it is time for a newer one.
+    pub(super) fn common(&self) -> Option<u64> {
+        let common = *open(&self.common);
+        common.and_then(|(at, size)| (at.elapsed() < COMMON_PAUSE).then_some(size))
+    }
+
+    /// Gateways are shown a head of this size from now on, for a while.
+    pub(super) fn show_all(&self, size: u64) {
+        let mut common = open(&self.common);
+        let old = common.is_none_or(|(at, _)| at.elapsed() >= COMMON_PAUSE);
+        if old {
+            *common = Some((Instant::now(), size));
+        }
+    }
+
     /// How it stands with a witness and a log.
     pub(crate) fn told(&self, witness: &str, log: Log) -> Told {
         let told = open(&self.told);
@@ -151,7 +178,12 @@ pub(super) async fn remember(shared: &Shared) -> anyhow::Result<()> {
         let size = newest(shared, shown.log)
             .await?
             .map_or(0, |(_, newest)| newest.size);
-        let why = older(&shown.witness, shown.log, seen.size, size);
+        let who = match shown.witness.contains(' ') {
+            true => shown.witness,
+            // As older programs have kept it.
+            false => format!("witness {}", shown.witness),
+        };
+        let why = older(&who, shown.log, seen.size, size);
         shared.watch.raise(format!("since {}: {why}", shown.at));
     }
     for case in service::cases(&shared.db).await? {
@@ -294,75 +326,139 @@ fn signed_line(answer: &str, note: &Note, key: &VerifierKey) -> anyhow::Result<N
         .context("its answer has no signature that holds for its key")
 }
 
-/// Looks at what a witness has signed that these books do not agree with. Only what this operator has
-/// signed itself counts: no witness can stop a market with anything else.
+/// Looks at what a witness has signed that these books do not agree with.
 async fn contradiction(shared: &Shared, witness: &Witness, log: Log) -> anyhow::Result<()> {
     let key = log_key(shared, log).context("the community has no name for its logs")?;
     let url = format!("{}/signed/{}", witness.url, key.name());
     let (status, text) =
         heard(witness.ca_file.clone(), move |agent| agent.get(&url).call()).await?;
-    let theirs = Note::parse(&text).filter(|theirs| status == 200 && is_signed(theirs, &key));
-    let seen = theirs.as_ref().and_then(|theirs| {
-        let (_, seen) = Checkpoint::read_body(&theirs.body)?;
-        Some((theirs, seen))
-    });
-    let Some((theirs, seen)) = seen else {
+    let Some(theirs) = Note::parse(&text).filter(|_| status == 200) else {
         return Ok(());
+    };
+    let ours = service::cosigned_checkpoint(&shared.db, log, witness.key.name()).await?;
+    let who = format!("witness {}", witness.key.name());
+    compare(shared, log, (&who, &witness.key), &theirs, ours.as_deref()).await?;
+    Ok(())
+}
+
+/// Holds a checkpoint that a witness has signed against these books; true where they lead to it, or it is not this
+/// operator's. Only what this operator has signed itself counts: no witness can stop a market with anything else.
+/// `ours` is what the same witness has signed of these books.
+async fn compare(
+    shared: &Shared,
+    log: Log,
+    (who, witness): (&str, &VerifierKey),
+    theirs: &Note,
+    ours: Option<&str>,
+) -> anyhow::Result<bool> {
+    let key = log_key(shared, log).context("the community has no name for its logs")?;
+    let seen = match is_signed(theirs, &key) {
+        true => Checkpoint::read_body(&theirs.body),
+        false => None,
     };
     // Read after the witness's answer: while it was waited for, the log has grown, and others may have asked.
-    let Some((note, newest)) = newest(shared, log).await? else {
-        return Ok(());
+    let (Some((_, seen)), Some((note, newest))) = (seen, newest(shared, log).await?) else {
+        return Ok(true);
     };
-    let (name, word) = (witness.key.name(), log.word());
     if seen.size > newest.size {
-        shared.watch.raise(older(name, log, seen.size, newest.size));
+        shared.watch.raise(older(who, log, seen.size, newest.size));
         // A start must not forget it: the first checkpoint after it would make a fork of it.
         let shown = SetBack {
             log,
-            witness: name.to_owned(),
+            witness: who.to_owned(),
             note: theirs.to_text(),
             at: shared.clock.now(),
         };
         let mut tx = shared.db.begin().await?;
         service::keep_set_back(&mut tx, &shown).await?;
-        return Ok(tx.commit().await?);
+        tx.commit().await?;
+        return Ok(false);
     }
     if service::root_at(&shared.db, log, seen.size).await? == Some(seen.root) {
+        return Ok(true);
+    }
+    let from = beginning(shared, log, seen.size, newest.size).await?;
+    let evidence = Evidence::operator_fork(&key, &theirs.to_text(), &note.to_text(), &from);
+    if let Some(what) = keep_fork(shared, &evidence).await? {
+        let word = log.word();
+        shared.watch.raise(format!(
+            "{who} holds a {word} log that these books contradict; this operator {what}"
+        ));
+    }
+    if let Some(ours) = ours.and_then(Note::parse) {
+        signed_both(shared, log, witness, (theirs, seen), &ours).await?;
+    }
+    Ok(false)
+}
+
+/// Keeps the proof that a witness has signed two logs, where it has: one that these books contradict, and
+/// one of these books that is as long.
+async fn signed_both(
+    shared: &Shared,
+    log: Log,
+    witness: &VerifierKey,
+    (theirs, seen): (&Note, Checkpoint),
+    ours: &Note,
+) -> anyhow::Result<()> {
+    let Some((_, known)) = Checkpoint::read_body(&ours.body) else {
+        return Ok(());
+    };
+    if known.size < seen.size {
         return Ok(());
     }
-    let beginning = beginning(shared, log, seen.size, newest.size).await?;
-    let evidence = Evidence::operator_fork(&key, &theirs.to_text(), &note.to_text(), &beginning);
-    if let Ok(Verdict::Proven { what, .. }) = judge(&evidence) {
-        if !is_kept(shared, &key, theirs).await? {
-            let mut tx = shared.db.begin().await?;
-            service::keep_case(&mut tx, shared.clock.now(), &evidence).await?;
-            tx.commit().await?;
-        }
-        shared.watch.raise(format!(
-            "witness {name} holds a {word} log that these books contradict; this operator {what}"
-        ));
+    let from = beginning(shared, log, seen.size, known.size).await?;
+    let evidence = Evidence::witness_fork(witness, &theirs.to_text(), &ours.to_text(), &from);
+    if let Some(what) = keep_fork(shared, &evidence).await? {
+        tracing::error!(witness = witness.name(), "A WITNESS HAS FORKED: it {what}");
     }
     Ok(())
 }
 
-fn older(witness: &str, log: Log, theirs: u64, ours: u64) -> String {
+/// Keeps a proven fork, unless there is a case of it or there are many already; says what was done where it is proven.
+async fn keep_fork(shared: &Shared, evidence: &Evidence) -> anyhow::Result<Option<String>> {
+    let Ok(Verdict::Proven { what, .. }) = judge(evidence) else {
+        return Ok(None);
+    };
+    if !is_kept(shared, evidence).await? {
+        let mut tx = shared.db.begin().await?;
+        service::keep_case(&mut tx, shared.clock.now(), evidence).await?;
+        tx.commit().await?;
+    }
+    Ok(Some(what))
+}
+
+fn older(who: &str, log: Log, theirs: u64, ours: u64) -> String {
     let word = log.word();
     format!(
-        "witness {witness} has signed this operator's {word} log with {theirs} entries, and these books have {ours}: \
+        "{who} has signed this operator's {word} log with {theirs} entries, and these books have {ours}: \
          they are older than what was shown; go on with the newer ones"
     )
 }
 
-/// Whether the books hold a case of what a witness shows: one is enough, whatever else these books have signed.
-async fn is_kept(shared: &Shared, key: &VerifierKey, theirs: &Note) -> anyhow::Result<bool> {
-    let key = key.to_string();
-    let cases = service::cases(&shared.db).await?;
-    Ok(cases.iter().any(|case| match Evidence::read(&case.text) {
-        Ok(Evidence::OperatorFork { log, first, .. }) => {
-            log == key && Note::parse(&first).is_some_and(|first| first.body == theirs.body)
+/// Whether the books hold a case of the checkpoint that a fork shows first: one is enough, whatever else these books
+/// have signed. Or as many cases against the same key as are kept.
+async fn is_kept(shared: &Shared, evidence: &Evidence) -> anyhow::Result<bool> {
+    let shown = |evidence: &Evidence| match evidence {
+        Evidence::OperatorFork {
+            log: key, first, ..
         }
-        _ => false,
-    }))
+        | Evidence::WitnessFork {
+            witness: key,
+            first,
+            ..
+        } => Some((key.clone(), Note::parse(first).map(|note| note.body))),
+        _ => None,
+    };
+    let Some((key, body)) = shown(evidence) else {
+        return Ok(false);
+    };
+    let cases = service::cases(&shared.db).await?;
+    let cases = cases.iter().filter_map(|case| {
+        let kept = Evidence::read(&case.text).ok()?;
+        shown(&kept).filter(|(of, _)| *of == key)
+    });
+    let bodies: Vec<Option<String>> = cases.map(|(_, body)| body).collect();
+    Ok(bodies.len() >= FORKS_KEPT_MAX || bodies.contains(&body))
 }
 
 /// Signs what the logs hold now, except while the alarm is up: a head more would only make a fork last. What is

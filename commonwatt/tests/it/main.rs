@@ -41,3 +41,4 @@ mod status;
 mod thousand;
 mod tidy;
 mod tokens;
+mod witnesses;

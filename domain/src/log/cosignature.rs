@@ -4,6 +4,7 @@
 use ed25519_dalek::Signer;
 
 use super::note::{Algorithm, NoteSignature, VerifierKey};
+use crate::ids::{CommunityId, KeyId};
 use crate::signed::{PublicKey, SigningKey};
 use crate::time::Timestamp;
 
@@ -46,9 +47,78 @@ pub fn cosigned_at(body: &str, line: &NoteSignature, witness: &VerifierKey) -> O
     holds.then(|| Timestamp::from_unix_s(time_s))
 }
 
+/// The beginning of the names under which a community's gateways sign for its log.
+fn gateway_prefix(community: &CommunityId) -> String {
+    format!("commonwatt/{community}/gateway/")
+}
+
+/// The verifier key of a gateway as a witness: the key that it signs readings with, under a name that says no more
+/// than that key's short name, since checkpoints are public and a home's gateway is nobody's business.
+///
+/// One key can serve both, since nothing that is signed for one purpose can be taken for the other: a cosignature is
+/// over a text that begins with `cosignature/v1`, every other message of a gateway over a CBOR array (a
+/// COSE `Sig_structure`), whose first byte is 0x84 and never the letter `c`.
+#[must_use]
+pub fn gateway_witness(community: &CommunityId, key: PublicKey) -> Option<VerifierKey> {
+    let name = format!("{}{}", gateway_prefix(community), key.id());
+    VerifierKey::of_witness(&name, key)
+}
+
+/// The short name of the key in the name of a gateway's cosignature; `None` where it is another's.
+#[must_use]
+pub fn cosigning_gateway(community: &CommunityId, name: &str) -> Option<KeyId> {
+    let hex = name.strip_prefix(&gateway_prefix(community))?;
+    hex.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateway_signs_under_the_short_name_of_its_key() {
+        let street = CommunityId::new("street").unwrap();
+        let lane = CommunityId::new("lane").unwrap();
+        let key = PublicKey::of(&SigningKey::from_bytes(&[5; 32]));
+        let witness = gateway_witness(&street, key).unwrap();
+        assert_eq!(cosigning_gateway(&street, witness.name()), Some(key.id()));
+        assert_eq!(cosigning_gateway(&lane, witness.name()), None);
+        assert_eq!(
+            cosigning_gateway(&street, "commonwatt/street/gateway/x"),
+            None
+        );
+    }
+
+    #[test]
+    fn what_is_signed_for_a_log_is_no_message_and_the_other_way_round() {
+        use crate::signed::Signed;
+
+        let (key, street) = (
+            SigningKey::from_bytes(&[5; 32]),
+            CommunityId::new("street").unwrap(),
+        );
+        let cancel = crate::cancel::Cancel {
+            participant: crate::ids::ParticipantId::new("cosignature").unwrap(),
+            sequence: 1,
+            interval: crate::time::Interval::new(0, 900).unwrap(),
+        };
+        let signed = Signed::sign(&key, &street, &cancel);
+        let signature = &signed.as_bytes()[signed.as_bytes().len() - 64..];
+        let witness = VerifierKey::of_witness("w", PublicKey::of(&key)).unwrap();
+        let line = NoteSignature {
+            name: "w".to_owned(),
+            id: witness.id(),
+            bytes: [&[0; 8][..], signature].concat(),
+        };
+        assert_eq!(cosigned_at("log\n7\nroot\n", &line, &witness), None);
+        // And a cosignature under a message's header and payload verifies for no message.
+        let line = cosign("log\n7\nroot\n", "w", &key, Timestamp::EPOCH).unwrap();
+        let mut forged = signed.as_bytes().to_vec();
+        let at = forged.len() - 64;
+        forged[at..].copy_from_slice(&line.bytes[8..]);
+        let forged: Signed<crate::cancel::Cancel> = Signed::from_bytes(forged);
+        assert!(forged.verify(PublicKey::of(&key), &street).is_err());
+    }
 
     #[test]
     fn a_cosignature_is_of_one_witness_for_one_body_and_time() {

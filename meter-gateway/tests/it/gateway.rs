@@ -55,6 +55,7 @@ pub(crate) fn config(dir: &Path, platform: &Platform, devices: Vec<DeviceConfig>
         poll_interval_s: 10,
         clock_error_ms: 1000,
         operator_key: PublicKey::of(&platform.operator),
+        cosign_ledger: true,
         mqtt: MqttConfig {
             host: platform.address.ip().to_string(),
             port: Some(platform.address.port()),

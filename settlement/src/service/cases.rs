@@ -211,7 +211,7 @@ const AFTER: &str =
     "SELECT bytes FROM settle_readings WHERE point = $1 AND kid = $2 AND sequence > $3
      AND reason IS NULL ORDER BY sequence LIMIT 1";
 
-fn key_of(public: &[u8]) -> Result<PublicKey, ServiceError> {
+pub(super) fn key_of(public: &[u8]) -> Result<PublicKey, ServiceError> {
     let weak = |_: SignedError| corrupt("a stored key is no key");
     PublicKey::from_bytes(&bytes(public, "a public key")?).map_err(weak)
 }

@@ -9,6 +9,7 @@ use runtime::db::{Db, Tx};
 use super::ServiceError;
 use super::error::{corrupt, number, stored};
 use super::logs::{path, place};
+use super::shown;
 use crate::log::checkpoint::Log;
 use crate::log::entry::Entry;
 use crate::log::note::{NoteSignature, SIGNATURES_MAX};
@@ -18,7 +19,7 @@ use crate::store::LOCK;
 
 /// A cosigned checkpoint is shown instead of a newer one that nobody has cosigned yet, if it is at most so
 /// much older.
-const COSIGNED_AGE_MAX_MS: i64 = 15 * 60_000;
+pub(super) const COSIGNED_AGE_MAX_MS: i64 = 15 * 60_000;
 
 /// Keeps a witness's signature for the checkpoint of this size. One of a witness for a checkpoint is enough.
 ///
@@ -45,7 +46,7 @@ pub async fn keep_cosignature(
         ],
     )
     .await?;
-    Ok(())
+    shown::advance(tx, log).await
 }
 
 /// The size of the newest checkpoint that a witness has signed.
@@ -65,8 +66,28 @@ pub async fn cosigned_size(db: &Db, log: Log, witness: &str) -> Result<Option<u6
         .transpose()
 }
 
-/// The size and note of the checkpoint to show: the newest that a witness has signed, or the newest of all
-/// where that one is much older; with the signatures of the witnesses.
+/// The newest checkpoint that a witness has signed, as a note with its signature below the operator's.
+///
+/// # Errors
+/// The database failed.
+pub async fn cosigned_checkpoint(
+    db: &Db,
+    log: Log,
+    witness: &str,
+) -> Result<Option<String>, ServiceError> {
+    let row: Option<(String, String)> = db
+        .fetch_optional(
+            "SELECT p.note, c.line FROM settle_cosignatures c
+             JOIN settle_checkpoints p ON p.log = c.log AND p.size = c.size
+             WHERE c.log = $1 AND c.witness = $2 ORDER BY c.size DESC LIMIT 1",
+            args![i64::from(log.code()), witness],
+        )
+        .await?;
+    Ok(row.map(|(note, line)| note + &line))
+}
+
+/// The size and note of the checkpoint to show, with the signatures of the witnesses: the one that [`shown`] has chosen,
+/// or the newest of all where that one is much older.
 ///
 /// # Errors
 /// The database failed.
@@ -78,7 +99,7 @@ pub async fn published_checkpoint(
     let cosigned: Option<(i64, String)> = db
         .fetch_optional(
             "SELECT size, note FROM settle_checkpoints WHERE log = $1 AND size IN
-             (SELECT MAX(size) FROM settle_cosignatures WHERE log = $1) AND at_ms >= (SELECT at_ms
+             (SELECT size FROM settle_shown_checkpoints WHERE log = $1) AND at_ms >= (SELECT at_ms
              FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1) - $2",
             args![code, COSIGNED_AGE_MAX_MS],
         )
@@ -105,20 +126,34 @@ async fn newest(db: &Db, code: i64) -> Result<Option<(i64, String)>, ServiceErro
         .await?)
 }
 
+/// Witnesses first, so that no number of gateways drives one out; then gateways in the order of their keys' names, the
+/// same ones every time.
 async fn with_cosignatures(
     db: &Db,
     code: i64,
     size: i64,
     note: String,
 ) -> Result<String, ServiceError> {
+    // The operator's own signature is the first of them.
+    let room = i64::try_from(SIGNATURES_MAX - 1).unwrap_or(i64::MAX);
     let lines: Vec<(String,)> = db
         .fetch_all(
-            "SELECT line FROM settle_cosignatures WHERE log = $1 AND size = $2 ORDER BY witness",
-            args![code, size],
+            "SELECT line FROM settle_cosignatures WHERE log = $1 AND size = $2 ORDER BY witness LIMIT $3",
+            args![code, size, room],
         )
         .await?;
-    // The operator's own signature is the first of them.
-    let lines = lines.into_iter().take(SIGNATURES_MAX - 1);
+    let room = SIGNATURES_MAX - 1 - lines.len();
+    let gateways: Vec<(String,)> = match code == i64::from(Log::Ledger.code()) {
+        true => {
+            db.fetch_all(
+                "SELECT line FROM settle_gateway_cosignatures WHERE size = $1 ORDER BY kid LIMIT $2",
+                args![size, i64::try_from(room).unwrap_or(0)],
+            )
+            .await?
+        }
+        false => Vec::new(),
+    };
+    let lines = lines.into_iter().chain(gateways);
     Ok(lines.fold(note, |note, (line,)| note + &line))
 }
 
@@ -205,19 +240,28 @@ pub async fn log_proof(
     }))
 }
 
-/// The ledger log's newest checkpoint and its size, with the proof that it begins with the tree of `seen`
-/// entries; without a proof where there is no such tree. `None` before the first checkpoint.
+/// A checkpoint of the ledger log and its size, with the proof that it begins with the tree of `seen`
+/// entries; without a proof where there is no such tree. It is the newest, or the one of `at` entries where there is
+/// one and it is no smaller than what was seen. `None` before the first checkpoint.
 ///
 /// # Errors
 /// The database failed.
 pub async fn ledger_head(
     db: &Db,
     seen: Option<u64>,
+    at: Option<u64>,
 ) -> Result<Option<(u64, LedgerHead)>, ServiceError> {
-    let Some((size, note)) = newest(db, i64::from(Log::Ledger.code())).await? else {
-        return Ok(None);
+    let shown = match at.filter(|at| seen.is_none_or(|seen| seen <= *at)) {
+        Some(at) => checkpoint_at(db, Log::Ledger, at).await?.zip(Some(at)),
+        None => None,
     };
-    let size: u64 = number(size, "a checkpoint's size")?;
+    let (note, size) = match shown {
+        Some(shown) => shown,
+        None => match newest(db, i64::from(Log::Ledger.code())).await? {
+            Some((size, note)) => (note, number(size, "a checkpoint's size")?),
+            None => return Ok(None),
+        },
+    };
     let proof = match seen {
         Some(old) => match consistency_plan(old, size) {
             Some(plan) => Some((old, path(db, Log::Ledger, &plan).await?)),

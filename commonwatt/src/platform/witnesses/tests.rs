@@ -12,10 +12,10 @@ use crate::platform::Platform;
 use crate::site::{DataDir, Site};
 use crate::witness::{Witness as Watcher, WitnessFile, serve};
 
-const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
+pub(super) const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
 
-struct Bench {
-    shared: Arc<Shared>,
+pub(super) struct Bench {
+    pub(super) shared: Arc<Shared>,
     url: String,
     dir: tempfile::TempDir,
     _lock: std::fs::File,
@@ -25,13 +25,22 @@ fn witness_key() -> SigningKey {
     SigningKey::from_bytes(&[4; 32])
 }
 
+pub(super) fn gateway_key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
 fn site(url: &str) -> Site {
     let witness = VerifierKey::of_witness("w.example", PublicKey::of(&witness_key())).unwrap();
+    let key = crate::site::public_key_text(PublicKey::of(&gateway_key()));
     let text = format!(
         "community = \"lane\"\n\
          [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
          [mqtt]\nlisten = \"127.0.0.1:0\"\n[web]\nlisten = \"127.0.0.1:0\"\n\
-         [[witnesses]]\nkey = \"{witness}\"\nurl = \"{url}\"\n"
+         [[witnesses]]\nkey = \"{witness}\"\nurl = \"{url}\"\n\
+         [[participants]]\nid = \"ann\"\nmax_buy = \"0.25\"\nmin_sell = \"0.09\"\ndeposit = \"1\"\n\
+         [[gateways]]\nid = \"gw-1\"\npublic_key = \"{key}\"\npassword_sha256 = \"{}\"\n\
+         points = [{{ id = \"ann.meter\", role = \"connection\", participant = \"ann\", rating_w = 10000 }}]\n",
+        "0".repeat(64)
     );
     let site = Site::from_toml(&text, Path::new("site.toml")).unwrap();
     assert!(site.to_toml().unwrap().contains("[[witnesses]]"));
@@ -40,7 +49,7 @@ fn site(url: &str) -> Site {
 
 impl Bench {
     /// A platform whose witness listens only where `watched`.
-    async fn new(watched: bool) -> Bench {
+    pub(super) async fn new(watched: bool) -> Bench {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let dir = tempfile::tempdir().unwrap();
@@ -93,7 +102,7 @@ impl Bench {
         assert_eq!(status, 200);
     }
 
-    async fn grow(&self) {
+    pub(super) async fn grow(&self) {
         self.enrol(9).await;
         let mut tx = self.shared.db.begin().await.unwrap();
         let (community, now) = (&self.shared.community, self.shared.clock.now());

@@ -25,10 +25,12 @@ async fn a_record_that_finds_the_queue_full_holds_up_nothing_and_may_come_again(
     let (commands, _core) = mpsc::channel(1);
     let (readings, mut arrived) = mpsc::channel(1);
     let (records, mut waiting) = mpsc::channel(1);
+    let (words, _said) = crate::platform::witnesses::gateways::queue();
     let doors = Doors {
         commands,
         readings,
         records,
+        words,
     };
     let message = |kind: &str, payload: &[u8], retain: bool| MqttEvent::Message {
         topic: format!("cw/v1/{}/gw-1/{kind}", shared.site.community),
