@@ -9,11 +9,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 pub use ed25519_dalek::SigningKey;
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
 
 use crate::ids::{CommunityId, Digest32, KeyId};
+
+mod wire;
+
+use wire::Parts;
 
 /// Longest signed message in bytes, except of those that list a gateway's points.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024;
@@ -274,21 +277,16 @@ impl<T: Message> Signed<T> {
     /// # Errors
     /// The bytes are too many, or no signed message.
     pub fn claimed_signer(&self) -> Result<KeyId, SignedError> {
-        let kid = self.parse()?.protected.header.key_id;
-        kid.as_slice()
-            .try_into()
-            .map(KeyId)
-            .map_err(|_| SignedError::NotDeterministic)
+        let claimed = self.parse()?.header();
+        let (_, kid) = claimed.ok_or(SignedError::NotDeterministic)?;
+        Ok(kid)
     }
 
     /// Which kind of message it claims to be, of those that participants sign about orders: for choosing
     /// how to read it, no more.
     #[must_use]
     pub fn claimed_kind(&self) -> Option<Kind> {
-        let header = self.parse().ok()?.protected.header;
-        let Some(coset::ContentType::Text(claimed)) = header.content_type else {
-            return None;
-        };
+        let (claimed, _) = self.parse().ok()?.header()?;
         let about_orders = [
             Kind::Order,
             Kind::Cancel,
@@ -315,24 +313,24 @@ impl<T: Message> Signed<T> {
     /// The bytes are too many, or no such message.
     pub fn claimed(&self) -> Result<T, SignedError> {
         let parsed = self.parse()?;
-        let payload = parsed.payload.as_deref().ok_or(SignedError::Malformed)?;
-        T::from_cbor(payload).map_err(|e| SignedError::Payload(e.to_string()))
+        T::from_cbor(parsed.payload).map_err(|e| SignedError::Payload(e.to_string()))
     }
 
-    fn parse(&self) -> Result<CoseSign1, SignedError> {
+    fn parse(&self) -> Result<Parts<'_>, SignedError> {
         let (bytes, max_bytes) = (self.bytes.len(), T::KIND.max_bytes());
         if bytes > max_bytes {
             return Err(SignedError::TooLarge { bytes, max_bytes });
         }
-        CoseSign1::from_tagged_slice(&self.bytes).map_err(|_| SignedError::Malformed)
+        Parts::read(&self.bytes).ok_or(SignedError::Malformed)
     }
 
     /// Signs `message` for `community`.
     #[must_use]
     pub fn sign(key: &SigningKey, community: &CommunityId, message: &T) -> Self {
-        let unsigned = frame::<T>(PublicKey::of(key).id(), message.to_cbor());
-        let to_sign = unsigned.tbs_data(&T::KIND.external_data(community));
-        Signed::from_bytes(seal(unsigned, key.sign(&to_sign).to_bytes()))
+        let protected = wire::protected(T::KIND, PublicKey::of(key).id());
+        let (external, payload) = (T::KIND.external_data(community), message.to_cbor());
+        let signature = key.sign(&wire::to_sign(&protected, &external, &payload));
+        Signed::from_bytes(wire::sealed(&protected, &payload, &signature.to_bytes()))
     }
 
     /// Verifies strictly, and so makes the only kind of value that the rules work on.
@@ -344,47 +342,26 @@ impl<T: Message> Signed<T> {
         key: PublicKey,
         community: &CommunityId,
     ) -> Result<Verified<T>, SignedError> {
-        let parsed = self.parse()?;
-        let payload = parsed.payload.as_deref().ok_or(SignedError::Malformed)?;
+        let Parts {
+            payload, signature, ..
+        } = self.parse()?;
         let message = T::from_cbor(payload).map_err(|e| SignedError::Payload(e.to_string()))?;
-        let signature: [u8; 64] = parsed
-            .signature
-            .as_slice()
-            .try_into()
-            .map_err(|_| SignedError::Malformed)?;
-        let expected = frame::<T>(key.id(), message.to_cbor());
-        let to_sign = expected.tbs_data(&T::KIND.external_data(community));
-        if seal(expected, signature) != self.bytes {
+        let signer = key.id();
+        let (protected, payload) = (wire::protected(T::KIND, signer), message.to_cbor());
+        if wire::sealed(&protected, &payload, &signature) != self.bytes {
             return Err(SignedError::NotDeterministic);
         }
-        if !key.verifies(&to_sign, &signature) {
+        let external = T::KIND.external_data(community);
+        if !key.verifies(&wire::to_sign(&protected, &external, &payload), &signature) {
             return Err(SignedError::BadSignature);
         }
         Ok(Verified {
             message,
-            signer: key.id(),
+            signer,
+            digest: Digest32::of(&self.bytes),
             signed: self.clone(),
         })
     }
-}
-
-/// The one `COSE_Sign1` that may hold this payload under this key, still without its signature.
-fn frame<T: Message>(signer: KeyId, payload: Vec<u8>) -> CoseSign1 {
-    let header = HeaderBuilder::new()
-        .algorithm(iana::Algorithm::EdDSA)
-        .content_type(T::KIND.content_type())
-        .key_id(signer.0.to_vec())
-        .build();
-    CoseSign1Builder::new()
-        .protected(header)
-        .payload(payload)
-        .build()
-}
-
-fn seal(mut unsigned: CoseSign1, signature: [u8; 64]) -> Vec<u8> {
-    unsigned.signature = signature.to_vec();
-    // Fails only on header values that we do not set; an empty message would then verify nowhere.
-    unsigned.to_tagged_vec().unwrap_or_default()
 }
 
 /// A message whose signature was verified. Only [`Signed::verify`] makes one.
@@ -392,6 +369,7 @@ fn seal(mut unsigned: CoseSign1, signature: [u8; 64]) -> Vec<u8> {
 pub struct Verified<T> {
     message: T,
     signer: KeyId,
+    digest: Digest32,
     signed: Signed<T>,
 }
 
@@ -413,7 +391,7 @@ impl<T> Verified<T> {
 
     /// SHA-256 of the signed bytes: the name of exactly this message.
     pub fn digest(&self) -> Digest32 {
-        Digest32::of(&self.signed.bytes)
+        self.digest
     }
 }
 

@@ -48,7 +48,7 @@ const PARTICIPANTS: usize = 10_000;
 /// Rows of a bare statement; more of them gain nothing.
 const BARE_ROWS: usize = 50;
 const ROUNDS: usize = 5;
-const READING_ROUNDS: i64 = 3;
+const READING_ROUNDS: i64 = 5;
 const READINGS_BATCH: usize = 256;
 const POINTS_PER_GATEWAY: usize = 50;
 const LEAVES: u64 = 1_000_000;
@@ -455,15 +455,21 @@ impl Street {
         (0..READING_ROUNDS).map(of_interval).collect()
     }
 
-    /// Takes readings in batches as the platform does: messages are read and their signatures checked while those before
-    /// are stored.
-    async fn take(&self, readings: &[(GatewayId, Vec<u8>)], now: Timestamp) -> f64 {
-        let batches: Vec<_> = readings.chunks(READINGS_BATCH).map(<[_]>::to_vec).collect();
-        let from = Instant::now();
+    /// Takes the readings of one interval after another in batches, as the platform does that has more to take: messages are
+    /// read and their signatures checked while those before are stored. How many a second were stored of each interval.
+    async fn take(&self, intervals: &[Vec<(GatewayId, Vec<u8>)>], late: usize) -> Vec<f64> {
         let (send, mut checked) = tokio::sync::mpsc::channel(2);
         let (db, community) = (self.db.clone(), self.community.id.clone());
+        let batches: Vec<_> = (0..)
+            .zip(intervals)
+            .flat_map(|(n, readings)| {
+                let batches = readings[..late].chunks(READINGS_BATCH);
+                batches.map(move |batch| (n, batch.to_vec()))
+            })
+            .collect();
+        let mut from = Instant::now();
         tokio::spawn(async move {
-            for batch in batches {
+            for (n, batch) in batches {
                 let arrived = |(gateway, bytes)| Arrived::new(gateway, bytes);
                 let mut batch: Vec<Arrived> = batch.into_iter().map(arrived).collect();
                 let keys = claimed_keys(&db, &batch).await.unwrap();
@@ -473,31 +479,41 @@ impl Street {
                     batch
                 };
                 let batch = tokio::task::spawn_blocking(check).await.unwrap();
-                send.send(batch).await.unwrap();
+                send.send((n, batch)).await.unwrap();
             }
         });
-        while let Some(mut batch) = checked.recv().await {
-            let mut tx = self.db.begin().await.unwrap();
-            let outcomes = accept_readings(&mut tx, &self.community, now, &mut batch);
-            for outcome in outcomes.await.unwrap() {
-                let clean =
-                    matches!(&outcome, ReadingOutcome::Accepted { flags, .. } if flags.is_empty());
-                assert!(clean, "{outcome:?}");
+        let (mut rates, mut stored) = (Vec::new(), 0);
+        while let Some((n, mut batch)) = checked.recv().await {
+            self.store(n, &mut batch).await;
+            stored += batch.len();
+            if stored == late {
+                rates.push(per_second(stored, from));
+                (from, stored) = (Instant::now(), 0);
             }
-            checkpoint(&mut tx, &self.community, now).await.unwrap();
-            tx.commit().await.unwrap();
         }
-        per_second(readings.len(), from)
+        rates
+    }
+
+    async fn store(&self, n: i64, batch: &mut [Arrived]) {
+        let now = Timestamp::from_unix_s(START_S + 900 * (n + 1) + 5);
+        let mut tx = self.db.begin().await.unwrap();
+        let outcomes = accept_readings(&mut tx, &self.community, now, batch);
+        for outcome in outcomes.await.unwrap() {
+            let clean =
+                matches!(&outcome, ReadingOutcome::Accepted { flags, .. } if flags.is_empty());
+            assert!(clean, "{outcome:?}");
+        }
+        checkpoint(&mut tx, &self.community, now).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// Readings a second, beside the bare signature checks (on one thread, and on as many as there are cores) and
     /// beside reading the messages as well.
     async fn ingest(&self, readings: &[Vec<(GatewayId, Vec<u8>)>], late: usize) {
-        let mut rates: [Vec<f64>; 4] = Default::default();
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        for (n, readings) in (0..).zip(readings) {
-            let now = Timestamp::from_unix_s(START_S + 900 * (n + 1) + 5);
-            rates[0].push(self.take(&readings[..late], now).await);
+        let mut rates: [Vec<f64>; 4] = Default::default();
+        rates[0] = self.take(readings, late).await;
+        for readings in readings {
             rates[1].push(bare_signatures(readings, 1));
             rates[2].push(bare_signatures(readings, cores));
             rates[3].push(self.verified(readings));

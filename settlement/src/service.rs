@@ -145,24 +145,35 @@ pub struct Community {
     pub zone_fee_max: Option<Price>,
 }
 
-/// Makes sure that the interval is in the list of those to settle, with its tariff, and says whether it was settled
-/// before.
+/// What the list of intervals says of one.
+#[derive(Clone, Copy, Default)]
+struct Noted {
+    is_settled: bool,
+    /// Readings of settled points that were counted.
+    readings: i64,
+}
+
+/// Makes sure that the interval is in the list of those to settle, with its tariff, and returns what the list said of it.
 async fn note_interval(
     tx: &mut Tx,
     community: &Community,
     interval: Interval,
-) -> Result<bool, ServiceError> {
-    let known: Option<(Option<i64>,)> = tx
+) -> Result<Noted, ServiceError> {
+    let known: Option<(Option<i64>, i64)> = tx
         .fetch_optional(
-            "SELECT done FROM settle_intervals WHERE start_s = $1",
+            "SELECT done, readings FROM settle_intervals WHERE start_s = $1",
             args![interval.start_s()],
         )
         .await?;
-    if let Some((done,)) = known {
-        return Ok(done.is_some());
+    if let Some((done, readings)) = known {
+        let is_settled = done.is_some();
+        return Ok(Noted {
+            is_settled,
+            readings,
+        });
     }
     insert_interval(tx, community, interval).await?;
-    Ok(false)
+    Ok(Noted::default())
 }
 
 /// Puts an interval into the list that is not there yet.

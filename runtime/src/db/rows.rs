@@ -32,12 +32,14 @@ impl Listed {
 
     /// The list under a name as a table to read from: `WITH name (columns) AS (VALUES …)`, and `behind` after it, which
     /// compares what it takes from the list by `=` or `IN`, so that rows of nothing find nothing. A read begins with the
-    /// list and says `CROSS JOIN`, whose order SQLite keeps: else it takes a long list for the larger table, and goes
-    /// through all of the other.
+    /// list and says `CROSS JOIN` or `LEFT JOIN`, whose order SQLite keeps: else it takes a long list for the larger table,
+    /// and goes through all of the other.
     #[must_use]
     pub fn over(name: &str, columns: &[&str], behind: &str) -> Self {
         debug_assert!(
-            behind.starts_with("UPDATE ") || behind.contains(&format!("FROM {name} CROSS JOIN ")),
+            behind.starts_with("UPDATE ")
+                || behind.contains(&format!("FROM {name} CROSS JOIN "))
+                || behind.contains(&format!("FROM {name} LEFT JOIN ")),
             "without an order SQLite may go through the whole table: {behind}"
         );
         let before = format!("WITH {name} ({}) AS (VALUES", columns.join(", "));

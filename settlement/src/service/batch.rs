@@ -16,7 +16,7 @@ use runtime::db::{Args, Listed, Tx};
 
 use super::answers::climb;
 use super::charging::charging_came_late;
-use super::error::{corrupt, stored};
+use super::error::{bytes, corrupt, stored};
 use super::keys::{RevokedFrom, revocations_of};
 use super::last_run::note_late;
 use super::logs::append;
@@ -35,11 +35,11 @@ pub(super) struct Batch<'a> {
     pub(super) community: &'a Community,
     pub(super) now: Timestamp,
     pub(super) keys: BTreeMap<KeyId, EnrolledKey>,
-    pub(super) points: BTreeMap<PointId, RegisteredPoint>,
+    pub(super) points: Points,
     pub(super) around: Around,
     records: BTreeMap<(KeyId, Timestamp), Arc<KeyRecord>>,
     revocations: BTreeMap<KeyId, Vec<RevokedFrom>>,
-    secrets: BTreeMap<ParticipantId, [u8; 32]>,
+    secrets: Secrets,
     pending: Pending,
 }
 
@@ -83,15 +83,10 @@ impl<'a> Batch<'a> {
         let around = Around::of(tx, &verified).await?;
         let messages = || verified.iter().map(|v| (v.signer(), v.message()));
         let named = messages().map(|(_, reading)| &reading.point).collect();
-        let points = registry::points_of(tx, &named).await?;
+        let (points, secrets) = points_and_secrets(tx, &named).await?;
         let at = messages().map(|(kid, reading)| (kid, reading.interval.end()));
         let records = registry::records_at(tx, community, &at.collect()).await?;
         let revocations = revocations_of(tx, &kids).await?;
-        let owners: BTreeSet<&ParticipantId> = points
-            .values()
-            .filter_map(|p| p.participant.as_ref())
-            .collect();
-        let secrets = registry::secrets_of(tx, &owners).await?;
         Ok(Batch {
             tx,
             community,
@@ -229,11 +224,12 @@ impl<'a> Batch<'a> {
         let rows = pending.progress.into_iter().map(row).collect();
         PROGRESS.all(self.tx, rows).await?;
         for (interval, points) in pending.intervals.into_values() {
-            let was_settled = note_interval(self.tx, self.community, interval).await?;
+            let noted = note_interval(self.tx, self.community, interval).await?;
             if !points.is_empty() {
-                count_readings(self.tx, interval, points.len()).await?;
+                let readings = noted.readings + stored(points.len() as u64)?;
+                count_readings(self.tx, interval, readings).await?;
             }
-            if was_settled {
+            if noted.is_settled {
                 note_late(self.tx, interval, points).await?;
             }
         }
@@ -248,6 +244,40 @@ impl<'a> Batch<'a> {
         let known = self.points.get(point)?;
         (known.gateway == *gateway).then(|| known.clone())
     }
+}
+
+static POINTS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT p.point, p.gateway, p.role, p.participant, p.rating_w, s.secret
+         FROM asked CROSS JOIN settle_points p LEFT JOIN settle_secrets s ON s.participant = p.participant
+         WHERE p.point = asked.point";
+    Listed::over("asked", &["point"], select)
+});
+
+type Points = BTreeMap<PointId, RegisteredPoint>;
+type Secrets = BTreeMap<ParticipantId, [u8; 32]>;
+type PointRow = (String, String, i64, Option<String>, i64, Option<Vec<u8>>);
+
+/// Those of the metering points that are registered, and the secrets of whose they are; made where there is none yet.
+async fn points_and_secrets(
+    tx: &mut Tx,
+    named: &BTreeSet<&PointId>,
+) -> Result<(Points, Secrets), ServiceError> {
+    let asked = named.iter().map(|point| args![point.as_str()]).collect();
+    let rows: Vec<PointRow> = POINTS.fetch(tx, asked).await?;
+    let (mut points, mut secrets) = (Points::new(), Secrets::new());
+    for (point, gateway, role, participant, rating_w, secret) in rows {
+        let point = registry::point_of((point, gateway, role, participant, rating_w))?;
+        let secret = secret.filter(|secret| !secret.is_empty());
+        if let (Some(owner), Some(secret)) = (&point.participant, secret) {
+            secrets.insert(owner.clone(), bytes(&secret, "a participant's secret")?);
+        }
+        points.insert(point.point.clone(), point);
+    }
+    let owners = points.values().filter_map(|p| p.participant.as_ref());
+    let missing: BTreeSet<&ParticipantId> = owners.filter(|o| !secrets.contains_key(*o)).collect();
+    let made = registry::secrets_of(tx, &missing).await?;
+    secrets.extend(made);
+    Ok((points, secrets))
 }
 
 static READINGS: LazyLock<Listed> = LazyLock::new(|| {

@@ -10,7 +10,7 @@ use domain::rejection::Rejection;
 use domain::signed::Verified;
 use domain::time::Interval;
 use runtime::args;
-use runtime::db::{Args, Listed, Tx};
+use runtime::db::{Listed, Tx};
 
 use super::error::{bytes, corrupt, decoded, number, stored};
 use super::{ServiceError, registry};
@@ -64,16 +64,13 @@ static PROGRESS: LazyLock<Listed> = LazyLock::new(|| {
     Listed::over("asked", &["point"], select)
 });
 
-static HANDOVERS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT h.point, h.kid, h.first_sequence, h.previous
-         FROM asked CROSS JOIN settle_handovers h WHERE h.point = asked.point AND h.kid = asked.kid";
-    Listed::over("asked", &["point", "kid"], select)
-});
-
-static ANSWERS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT a.point, a.sequence
-         FROM asked CROSS JOIN settle_answers a WHERE a.point = asked.point AND a.sequence = asked.sequence";
-    Listed::over("asked", &["point", "sequence"], select)
+/// What few readings have: a handover to their key, an answer that is kept.
+static RARE: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT asked.point, asked.kid, h.first_sequence, h.previous, a.sequence
+         FROM asked LEFT JOIN settle_handovers h ON h.point = asked.point AND h.kid = asked.kid
+         LEFT JOIN settle_answers a ON a.point = asked.point AND a.sequence = asked.sequence
+         WHERE h.point IS NOT NULL OR a.point IS NOT NULL";
+    Listed::over("asked", &["point", "kid", "sequence"], select)
 });
 
 type NearRow = (
@@ -88,6 +85,8 @@ type NearRow = (
     Option<String>,
 );
 
+type RareRow = (String, Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<i64>);
+
 impl Around {
     /// Reads what is known around these readings.
     pub(super) async fn of(
@@ -99,9 +98,9 @@ impl Around {
         for verified in readings {
             places.insert(place(verified)?);
         }
-        let near =
+        let asked =
             |((point, kid), sequence): &(Chain, i64)| args![point.as_str(), kid.0, *sequence];
-        let rows: Vec<NearRow> = NEAR.fetch(tx, places.iter().map(near).collect()).await?;
+        let rows: Vec<NearRow> = NEAR.fetch(tx, places.iter().map(asked).collect()).await?;
         for row in rows {
             let (chain, sequence, near) = near_of(row)?;
             around.keep(chain, sequence, near);
@@ -113,21 +112,16 @@ impl Around {
             let (point, kid) = chain_of(point, &kid)?;
             around.moved_on(&(point, kid), (first, up_to));
         }
-        let chains: BTreeSet<&Chain> = places.iter().map(|(chain, _)| chain).collect();
-        let args = chains
-            .into_iter()
-            .map(|(point, kid)| args![point.as_str(), kid.0]);
-        let rows: Vec<(String, Vec<u8>, i64, Vec<u8>)> =
-            HANDOVERS.fetch(tx, args.collect()).await?;
-        for (point, kid, first, previous) in rows {
-            let handover = (number(first, "a sequence")?, registry::digest(&previous)?);
-            around.handovers.insert(chain_of(point, &kid)?, handover);
-        }
-        let answer = |((point, _), sequence): &(Chain, i64)| args![point.as_str(), *sequence];
-        let args: Vec<Args> = places.iter().map(answer).collect();
-        let rows: Vec<(String, i64)> = ANSWERS.fetch(tx, args).await?;
-        for (point, sequence) in rows {
-            around.answers.insert((PointId::new(point)?, sequence));
+        let rows: Vec<RareRow> = RARE.fetch(tx, places.iter().map(asked).collect()).await?;
+        for (point, kid, first, previous, answered) in rows {
+            let chain = chain_of(point, &kid)?;
+            if let Some(sequence) = answered {
+                around.answers.insert((chain.0.clone(), sequence));
+            }
+            if let (Some(first), Some(previous)) = (first, previous) {
+                let handover = (number(first, "a sequence")?, registry::digest(&previous)?);
+                around.handovers.insert(chain, handover);
+            }
         }
         Ok(around)
     }

@@ -263,23 +263,25 @@ fn names(record: &KeyRecord, point: &PointId) -> bool {
     }
 }
 
-/// Counts readings of settled points; when all are in, the provisional run need not wait.
+/// Keeps how many readings of settled points came; when all are in, the provisional run need not wait. All are in where
+/// no point is behind as many as came: looking for one is less than counting all.
 pub(super) async fn count_readings(
     tx: &mut Tx,
     interval: Interval,
-    count: usize,
+    readings: i64,
 ) -> Result<(), ServiceError> {
     let due = crate::run::next(interval, None, true).map(|(_, due)| due.unix_s());
     tx.execute(
-        "UPDATE settle_intervals SET readings = readings + $1, due_s = CASE WHEN done IS NULL AND readings + $1 >=
-         (SELECT COUNT(*) FROM settle_points WHERE role <> $3 AND since_ms <= $4)
+        "UPDATE settle_intervals SET readings = $1, due_s = CASE WHEN done IS NULL AND NOT EXISTS
+         (SELECT 1 FROM settle_points WHERE role <> $3 AND since_ms <= $4 LIMIT 1 OFFSET $6)
          THEN COALESCE($5, due_s) ELSE due_s END WHERE start_s = $2",
         args![
-            stored(count as u64)?,
+            readings,
             interval.start_s(),
             registry::role_code(PointRole::Submeter),
             interval.end().unix_ms(),
-            due
+            due,
+            readings
         ],
     )
     .await?;

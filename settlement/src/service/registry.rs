@@ -541,9 +541,9 @@ pub(super) const fn role_code(role: PointRole) -> i64 {
     }
 }
 
-type PointRow = (String, String, i64, Option<String>, i64);
+pub(super) type PointRow = (String, String, i64, Option<String>, i64);
 
-fn point_of(row: PointRow) -> Result<RegisteredPoint, ServiceError> {
+pub(super) fn point_of(row: PointRow) -> Result<RegisteredPoint, ServiceError> {
     let (point, gateway, role, participant, rating_w) = row;
     Ok(RegisteredPoint {
         point: PointId::new(point)?,
@@ -582,30 +582,18 @@ pub(super) async fn points_until(
     rows.into_iter().map(point_of).collect()
 }
 
-static POINTS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT p.point, p.gateway, p.role, p.participant, p.rating_w
-         FROM asked CROSS JOIN settle_points p WHERE p.point = asked.point";
-    Listed::over("asked", &["point"], select)
-});
-
-/// Those of the metering points that are registered.
-pub(super) async fn points_of(
-    source: &mut impl Source,
-    points: &BTreeSet<&PointId>,
-) -> Result<BTreeMap<PointId, RegisteredPoint>, ServiceError> {
-    let asked = points.iter().map(|point| args![point.as_str()]).collect();
-    let rows: Vec<PointRow> = POINTS.fetch(source, asked).await?;
-    let named = |row| point_of(row).map(|point| (point.point.clone(), point));
-    rows.into_iter().map(named).collect()
-}
-
 /// One metering point.
 pub(super) async fn point(
     source: &mut impl Source,
     point: &PointId,
 ) -> Result<Option<RegisteredPoint>, ServiceError> {
-    let known = points_of(source, &BTreeSet::from([point])).await?;
-    Ok(known.into_values().next())
+    let row: Option<PointRow> = source
+        .optional(
+            "SELECT point, gateway, role, participant, rating_w FROM settle_points WHERE point = $1",
+            args![point.as_str()],
+        )
+        .await?;
+    row.map(point_of).transpose()
 }
 
 /// The digest that names a stored message.
