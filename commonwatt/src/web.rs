@@ -61,6 +61,24 @@ pub(crate) fn policy(nonce: &str) -> String {
     )
 }
 
+/// The checker of receipts: parts with one job each, as one script, so that a page that somebody saves brings it along.
+const VERIFY: &str = concat!(
+    include_str!("../static/verify/bytes.js"),
+    include_str!("../static/verify/json.js"),
+    include_str!("../static/verify/cbor.js"),
+    include_str!("../static/verify/messages.js"),
+    include_str!("../static/verify/signed.js"),
+    include_str!("../static/verify/log.js"),
+    include_str!("../static/verify/forms.js"),
+    include_str!("../static/verify/money.js"),
+    include_str!("../static/verify/keys.js"),
+    include_str!("../static/verify/trade.js"),
+    include_str!("../static/verify/proof.js"),
+    include_str!("../static/verify/charging.js"),
+    include_str!("../static/verify/check.js"),
+    include_str!("../static/verify/page.js"),
+);
+
 /// 128 random bits that nobody can know before the page is there.
 fn nonce() -> String {
     // Without random numbers the scripts do not run, which the pages do not need.
@@ -230,7 +248,7 @@ fn router(web: Web) -> Router {
         )
         .route(
             "/static/verify.js",
-            get(|| asset("text/javascript", include_str!("../static/verify.js"))),
+            get(|| asset("text/javascript", VERIFY)),
         )
         .route(
             "/static/passkey.js",

@@ -28,7 +28,9 @@ mod tokens;
 mod trade;
 
 pub(crate) use alarms::texts as alarm_texts;
-pub(crate) use receipt::{linked as linked_file, linked_receipt, steps as receipt_steps};
+pub(crate) use receipt::{
+    HERE, linked as linked_file, linked_receipt, meaning, steps as receipt_steps,
+};
 pub(crate) use street::{HOMES_MIN, answer, sum_w};
 
 use std::sync::Arc;

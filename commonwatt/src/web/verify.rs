@@ -1,7 +1,8 @@
-//! `/verify`: checks a receipt or a `*.tlog-proof` that somebody drops on the page, without JavaScript.
+//! `/verify`: checks a receipt or a `*.tlog-proof` that somebody drops on the page.
 //!
-//! The platform checks it with the very rules of `commonwatt verify`, and says so: who does not want to trust
-//! the platform runs that command.
+//! The browser checks it by itself (`static/verify/`), with nothing but the file and the operator's key: who issued a
+//! receipt is not the one who should say that it is right. Below that, and without JavaScript, the platform gives its
+//! own opinion with the rules of `commonwatt verify`, and says whose it is.
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,7 +13,7 @@ use settlement::log::policy::Policy;
 use settlement::prove::{Report, Trusted};
 
 use super::layout::Page;
-use super::pages::{Ask, receipt_steps};
+use super::pages::{Ask, HERE, meaning, receipt_steps};
 use super::problem;
 use super::words::Words;
 use crate::cli::verify::check;
@@ -97,16 +98,55 @@ fn shown(ask: &Ask, report: Option<&Report>) -> Response {
         below: html! { (words.t("verify.drop")) },
         body: html! {
             @if let Some(report) = report { (verdict(words, report)) }
-            section.card { (form(words)) }
+            (here(words, &key, &ask.nonce))
+            section.card {
+                details #second open[report.is_none()] {
+                    summary { h2 { (words.t("verify.second")) } }
+                    p.hint { (words.t("verify.who_text")) }
+                    (form(words))
+                }
+            }
             section.card {
                 h2 { (words.t("verify.who")) }
-                p { (words.t("verify.who_text")) }
+                p { (words.t("verify.program")) }
                 p { code { "commonwatt verify receipt.json --key " } " " code.key { (key) } }
             }
         },
         live: None,
     };
     ask.show(&page)
+}
+
+/// What the browser does by itself; a browser without the script shows nothing of it.
+fn here(words: &Words, key: &str, nonce: &str) -> Markup {
+    html! {
+        section.card #here hidden data-holds=(format!("✓ {}", words.t("verify.holds"))) data-fails=(format!("✗ {}", words.t("verify.fails")))
+            data-good=(words.t("verify.genuine")) data-bad=(words.t("verify.not_genuine")) data-consistent=(words.t("verify.consistent"))
+            data-note=(words.t("verify.checked_here")) data-cannot=(words.t("verify.cannot")) data-no-key=(words.t("verify.no_key"))
+            data-no-crypto=(words.t("verify.no_crypto")) data-no-ed25519=(words.t("verify.no_ed25519")) {
+            h2 { (words.t("verify.here")) }
+            label.target for="pick" {
+                b { (words.t("verify.target")) }
+                span { (words.t("verify.stays")) }
+                input #pick type="file";
+            }
+            div.entries { label for="known" {
+                (words.t("verify.known"))
+                input #known value=(key) spellcheck="false" autocomplete="off" translate="no";
+                small { (words.t("verify.known_hint")) }
+            } }
+            div #result hidden aria-live="polite" {
+                p #verdict.verdict { b {} span {} }
+                ol.steps #found {}
+            }
+            ol #meanings hidden { @for step in HERE { li data-step=(step) {
+                b {}
+                span { @if let Some(key) = meaning(step) { (words.t(key)) } }
+                details { summary { (words.t("receipt.detail")) } }
+            } } }
+        }
+        script src="/static/verify.js" nonce=(nonce) defer {}
+    }
 }
 
 fn form(words: &Words) -> Markup {

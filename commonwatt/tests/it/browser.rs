@@ -12,10 +12,13 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine;
 use serde_json::{Value, json};
 
+use crate::browser_verify::{dropped, verdict};
 use crate::demo::{Demo, wait_for};
 
-/// What a page may weigh with its style and script, in bytes.
+/// What a page may weigh with its style and script, in bytes; one that brings the whole checker of
+/// receipts, and a receipt, more.
 const WEIGHT_MAX: u64 = 60_000;
+const CHECKER_WEIGHT_MAX: u64 = 150_000;
 /// What the page says of itself: heading order, names, contrast, width.
 const CHECK: &str = include_str!("browser_check.js");
 
@@ -189,7 +192,11 @@ fn look(browser: &Browser, name: &str) -> Vec<String> {
         let place = format!("{name} {width} {scheme}");
         wrong.extend(problems.map(|problem| format!("{place}: {}", problem.as_str().unwrap())));
         let weight = found["weight"].as_u64().unwrap();
-        if weight > WEIGHT_MAX {
+        let most = match name.starts_with("verify") {
+            true => CHECKER_WEIGHT_MAX,
+            false => WEIGHT_MAX,
+        };
+        if weight > most {
             wrong.push(format!("{place}: weighs {weight} bytes"));
         }
         browser.picture(&screens().join(format!("{name}-{width}-{scheme}.png")));
@@ -291,6 +298,7 @@ fn a_household(walk: &mut Walk<'_>) {
         walk.text("main").contains("my order"),
         "the own order is marked"
     );
+    its_receipt(walk);
     for (name, path) in [
         ("trades", "/home/trades"),
         ("energy", "/home/energy"),
@@ -317,6 +325,38 @@ fn a_household(walk: &mut Walk<'_>) {
         "the choice is kept"
     );
     in_german(walk);
+}
+
+/// The text of the receipt that the open page was asked to check.
+fn its_text(walk: &Walk<'_>) -> String {
+    let script = "return fetch(new URLSearchParams(location.search).get('receipt')).then((file) => file.text())";
+    walk.browser.run(script).as_str().unwrap().to_owned()
+}
+
+/// A household checks its receipt in its own browser, and one that somebody has altered.
+fn its_receipt(walk: &mut Walk<'_>) {
+    let page = wait_for("a receipt among the home's trades", || {
+        walk.open("/home/trades");
+        let script =
+            "return document.querySelector(\"a[href^='/receipts/']\")?.getAttribute('href')";
+        let file = walk.browser.run(script);
+        file.as_str()?.strip_suffix(".json").map(str::to_owned)
+    });
+    walk.open(&page);
+    walk.browser.follow("a[href^='/verify?receipt=']");
+    let told = verdict(walk.browser);
+    assert!(told.contains("Genuine: every step holds"), "{told}");
+    walk.look("verify-genuine");
+    let text = its_text(walk);
+    let at = text.rfind("\"amount\": \"0.").unwrap() + 20;
+    let other = if &text[at..=at] == "7" { "3" } else { "7" };
+    let altered = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+    let told = dropped(walk.browser, "receipt.json", &altered);
+    assert!(
+        told.contains("fails at the step “settlement lines”"),
+        "{told}"
+    );
+    walk.look("verify-altered");
 }
 
 fn in_german(walk: &mut Walk<'_>) {
@@ -414,6 +454,13 @@ fn a_driver(walk: &mut Walk<'_>) {
     walk.look("receipt");
     walk.print("receipt");
     assert!(walk.text("h1").contains("genuine"), "{}", walk.text("h1"));
+    walk.browser.follow("a[href^='/verify?receipt=']");
+    let told = verdict(walk.browser);
+    assert!(told.contains("Genuine: every step holds"), "{told}");
+    walk.look("verify-charging");
+    let altered = its_text(walk).replacen("\"paid\":\"", "\"paid\":\"1", 1);
+    let told = dropped(walk.browser, "receipt.json", &altered);
+    assert!(told.contains("fails at the step “operator”"), "{told}");
     walk.visit("driver", "/driver");
     assert!(walk.text("main").contains("Receipt"));
     walk.open("/language?to=de&back=/driver");

@@ -11,6 +11,7 @@ mod api;
 mod audit;
 mod batteries;
 mod browser;
+mod browser_verify;
 mod charge;
 mod check;
 mod clear;

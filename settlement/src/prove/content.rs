@@ -1,5 +1,6 @@
 //! The steps that check what a receipt says: order, clearing, trade, reading, lines and postings.
 
+use domain::delivery::Delivery;
 use domain::energy::Energy;
 use domain::ids::{Digest32, GatewayId, ParticipantId, PointId};
 use domain::key_record::{Holder, KeyRecord, PointRole};
@@ -194,8 +195,23 @@ fn signs_for<'a>(
     if mine { Ok(gateway) } else { Err(not()) }
 }
 
+/// The books have at most one reading of a point and interval: earlier runs had this one, or none yet.
+fn one_reading(receipt: &Receipt, last: &Delivery) -> Result<(), String> {
+    for entry in &receipt.lines {
+        let (delivery, run) = (&entry.content.delivery, entry.content.run.word());
+        if delivery.reading.is_none() {
+            continue;
+        }
+        let told = |d: &Delivery| (d.reading, d.imported, d.exported, d.quality);
+        let what = format!("what the {run} run had of the meter");
+        same(&what, &told(delivery), &told(last))?;
+    }
+    Ok(())
+}
+
 fn reading(receipt: &Receipt, trust: &Trust) -> Result<String, String> {
     let delivery = &last_line(receipt)?.delivery;
+    one_reading(receipt, delivery)?;
     let (Some(entry), Some(record)) = (&receipt.reading, &trust.gateway) else {
         same(
             "the reading that the delivery names",

@@ -43,7 +43,7 @@ fn taken_up(world: &mut World, n: i64) -> (u64, Digest32) {
     (next.sequence, next.previous)
 }
 
-async fn receipt_of(world: &World, trade: TradeId) -> Receipt {
+pub(crate) async fn receipt_of(world: &World, trade: TradeId) -> Receipt {
     let made = receipt(&world.db, &world.community, trade, &who("home-a")).await;
     made.unwrap().unwrap()
 }
@@ -74,7 +74,7 @@ async fn new_participant_key(world: &World, new: &SigningKey) {
 }
 
 /// One trade before both keys of home-a change, and one after.
-async fn changed() -> (Keys, [TradeId; 2]) {
+pub(crate) async fn changed() -> (Keys, [TradeId; 2]) {
     let mut keys = Keys(World::on_sqlite(&HOMES).await);
     keys.0.deposit("home-a", "10").await;
     let first = traded(&mut keys.0, 0, &order_key("home-a")).await;
@@ -171,9 +171,8 @@ async fn a_change_of_keys_cannot_be_made_up() {
     assert!(why.contains("FAILS key changes"), "{why}");
 }
 
-/// Reading, then revocation: what was taken in before stays, and the receipt shows that it was before.
-#[tokio::test]
-async fn a_revoked_key_is_shown_with_what_came_before_the_word() {
+/// The receipt of a reading whose key was revoked afterwards, and replaced on the word of a claim.
+pub(crate) async fn revoked() -> Receipt {
     let mut keys = Keys(World::on_sqlite(&HOMES).await);
     keys.0.deposit("home-a", "10").await;
     let trade = traded(&mut keys.0, 0, &order_key("home-a")).await;
@@ -187,7 +186,13 @@ async fn a_revoked_key_is_shown_with_what_came_before_the_word() {
     let introduction = keys.introduction(&request, &key(11), &claim);
     keys.bring(&introduction, at(5)).await.unwrap();
     keys.0.checkpoint(at(6)).await;
-    let receipt = receipt_of(&keys.0, trade).await;
+    receipt_of(&keys.0, trade).await
+}
+
+/// Reading, then revocation: what was taken in before stays, and the receipt shows that it was before.
+#[tokio::test]
+async fn a_revoked_key_is_shown_with_what_came_before_the_word() {
+    let receipt = revoked().await;
     let text = told(&receipt);
     for part in [
         "by a key that is not shown (",

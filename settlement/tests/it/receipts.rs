@@ -8,9 +8,10 @@ use domain::signed::{PublicKey, Signed, SigningKey};
 use settlement::prove::{to_text, verify};
 use settlement::service::{ServiceError, check_books, enrol, forget, receipt};
 
-use crate::world::{World, interval, who};
+use crate::world::{Outcome, World, interval, who};
 
-pub(crate) async fn settled(metered: bool) -> (World, Receipt) {
+/// 900 Wh from home-b to home-a, before anything is metered.
+pub(crate) async fn contracted() -> (World, Outcome) {
     let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
     world.deposit("home-a", "10").await;
     let bid = world.order("home-a", Side::Bid, 0, 1000, "0.2");
@@ -18,6 +19,11 @@ pub(crate) async fn settled(metered: bool) -> (World, Receipt) {
     world.hold(&bid).await;
     let outcome = world.outcome(0, &[bid, offer], &[(0, 1, 900)], "0.15");
     world.contract(&outcome).await;
+    (world, outcome)
+}
+
+pub(crate) async fn settled(metered: bool) -> (World, Receipt) {
+    let (mut world, outcome) = contracted().await;
     if metered {
         world.meter("home-a", 0, 950, 0).await;
         world.meter("home-b", 0, 0, 930).await;

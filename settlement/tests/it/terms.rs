@@ -18,13 +18,13 @@ use crate::world::{Outcome, START_S, World, interval, who};
 
 const HOMES: [&str; 3] = ["home-a", "home-b", "home-c"];
 
-fn flat() -> Tariffs {
+pub(crate) fn flat() -> Tariffs {
     let text = "retail = \"0.32\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.07\"\n";
     Tariffs::from_toml(text, &mut |name| Err(name.to_owned())).unwrap()
 }
 
 /// Retail is higher in the second interval, and paid in two steps in the third.
-fn versions() -> Tariffs {
+pub(crate) fn versions() -> Tariffs {
     let at = |n: i64| Timestamp::from_unix_s(START_S + 900 * n).to_string();
     let text = format!(
         "time_zone = \"Europe/Berlin\"\n\
@@ -38,7 +38,7 @@ fn versions() -> Tariffs {
 }
 
 /// Home a buys 1000 Wh from home b at 0.132, and the meters of all but home c are in.
-async fn traded(world: &mut World, n: i64) -> Outcome {
+pub(crate) async fn traded(world: &mut World, n: i64) -> Outcome {
     world.deposit("home-a", "10").await;
     let bid = world.order("home-a", Side::Bid, n, 1200, "0.2");
     let offer = world.order("home-b", Side::Offer, n, 1000, "0.1");

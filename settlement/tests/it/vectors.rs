@@ -1,15 +1,19 @@
 //! Proofs of log entries, valid and invalid, from a committed file; and a program in another language that agrees.
 //!
-//! `COMMONWATT_WRITE_VECTORS=1 cargo test -p settlement --test it vectors` writes the file anew.
+//! `COMMONWATT_WRITE_PROOFS=1` with this test writes the file anew.
 
 use std::process::Command;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::signed::PublicKey;
 use serde_json::{Value, json};
+use settlement::log::entry::Kind;
 use settlement::prove::{Trusted, proofs, verify_proof};
 
+use crate::forge::proof_of;
+use crate::key_changes::{changed, receipt_of, revoked};
 use crate::receipts::settled;
+use crate::world::{World, interval};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/proofs.json");
 
@@ -89,8 +93,75 @@ async fn written() -> Value {
     ] {
         vectors.push(vector(name, false, false, &text));
     }
+    vectors.extend(of_changed_keys().await);
+    vectors.extend(of_tokens(&world));
     let operator = PublicKey::of(&world.community.operator).to_bytes();
     json!({ "community": "street", "operator_key": STANDARD.encode(operator), "proofs": vectors })
+}
+
+/// The entries that only receipts of changed and revoked keys show.
+async fn of_changed_keys() -> Vec<Value> {
+    let (keys, [_, after]) = changed().await;
+    let rotated = receipt_of(&keys.0, after).await;
+    let mut vectors = Vec::new();
+    for (name, receipt) in [
+        ("gateway-key-before-introduction", rotated),
+        ("gateway-key-revocation-1", revoked().await),
+    ] {
+        let all = proofs(&receipt).unwrap();
+        let found = all.iter().find(|(known, _)| known == name).unwrap();
+        let text = found.1.to_text();
+        vectors.push(vector(name, true, false, &text));
+        for (what, byte) in [("of another time", 9), ("with another content", 120)] {
+            let name = format!("{name} {what}");
+            vectors.push(vector(&name, false, false, &flipped(&text, byte)));
+        }
+    }
+    vectors
+}
+
+/// What an operator asked for in tokens, and how it went on: CBOR as `FORMAT.md` says.
+fn of_tokens(world: &World) -> Vec<Value> {
+    let mut vectors = Vec::new();
+    let at = interval(0).end();
+    let tokens = |kind: u8, payout: Option<&str>, step: u8, by: &str| {
+        let mut content = Vec::new();
+        let mut e = minicbor::Encoder::new(&mut content);
+        e.map(7 + u64::from(payout.is_some())).unwrap();
+        e.u8(1).unwrap().u8(kind).unwrap();
+        e.u8(2).unwrap().str("home-a").unwrap();
+        e.u8(3).unwrap().i64(10_000_000_000).unwrap();
+        e.u8(4).unwrap().str("transfer 7").unwrap();
+        if let Some(payout) = payout {
+            e.u8(5).unwrap().str(payout).unwrap();
+        }
+        e.u8(6).unwrap().u8(step).unwrap();
+        e.u8(7).unwrap().str(by).unwrap();
+        e.u8(8).unwrap().i64(at.unix_ms()).unwrap();
+        content
+    };
+    for (name, content, valid) in [
+        (
+            "tokens: a deposit that was asked for",
+            tokens(1, None, 0, "anna"),
+            true,
+        ),
+        (
+            "tokens: a withdrawal that was confirmed",
+            tokens(2, Some("DE02 1203"), 1, "berta"),
+            true,
+        ),
+        ("tokens: of no kind", tokens(9, None, 0, "anna"), false),
+        (
+            "tokens: a step that there is not",
+            tokens(1, None, 7, "anna"),
+            false,
+        ),
+    ] {
+        let proof = proof_of(world, Kind::Tokens, at, &content);
+        vectors.push(vector(name, valid, false, &proof.to_text()));
+    }
+    vectors
 }
 
 fn read() -> Value {
@@ -99,7 +170,7 @@ fn read() -> Value {
 
 #[tokio::test]
 async fn the_committed_proofs_are_judged_as_they_say() {
-    if std::env::var_os("COMMONWATT_WRITE_VECTORS").is_some() {
+    if std::env::var_os("COMMONWATT_WRITE_PROOFS").is_some() {
         std::fs::write(FILE, format!("{:#}\n", written().await)).unwrap();
     }
     // What is made now is of the same form as what is committed, valid and invalid alike.
@@ -130,27 +201,40 @@ async fn the_committed_proofs_are_judged_as_they_say() {
     assert_eq!(names(&read()), names(&written().await));
 }
 
-/// The other language: `FORMAT.md` of settlement and domain are all that `verify_proof.py` knows.
-#[tokio::test]
-async fn an_independent_program_agrees_on_every_proof() {
+/// What a program beside the vectors says of these files; none where Python lacks what it needs.
+pub(crate) fn told_by_python(program: &str, files: &[&str]) -> Option<Vec<String>> {
     let python = std::env::var("COMMONWATT_PYTHON").unwrap_or("python3".to_owned());
     let run = |args: &[&str]| Command::new(&python).args(args).output();
     match run(&["-c", "import cbor2, cryptography"]) {
         Ok(found) if found.status.success() => {}
-        _ => return eprintln!("skipped: no python3 with cbor2 and cryptography here"),
+        _ => {
+            eprintln!("skipped: no python3 with cbor2 and cryptography here");
+            return None;
+        }
     }
+    let program = FILE.replace("proofs.json", program);
+    let checked = |file: &&str| {
+        let checked = run(&[&program, file]).unwrap();
+        let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{told}{wrong}");
+        told
+    };
+    Some(files.iter().map(checked).collect())
+}
+
+/// The other language: `FORMAT.md` of settlement and domain are all that `verify_proof.py` knows.
+#[tokio::test]
+async fn an_independent_program_agrees_on_every_proof() {
     let folder = tempfile::tempdir().unwrap();
     let fresh = folder.path().join("fresh.json");
     std::fs::write(&fresh, written().await.to_string()).unwrap();
-    let program = FILE.replace("proofs.json", "verify_proof.py");
-    for file in [FILE, fresh.to_str().unwrap()] {
-        let checked = run(&[&program, file]).unwrap();
-        let told = String::from_utf8_lossy(&checked.stdout);
-        let wrong = String::from_utf8_lossy(&checked.stderr);
-        assert!(checked.status.success(), "{told}{wrong}");
-        assert!(
-            told.contains("together: valid (10 entries, 1 runs)"),
-            "{told}"
-        );
+    let files = [FILE, fresh.to_str().unwrap()];
+    for told in told_by_python("verify_proof.py", &files)
+        .into_iter()
+        .flatten()
+    {
+        let together = "together: valid (10 entries, 1 runs)";
+        assert!(told.contains(together), "{told}");
     }
 }

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "c2sp.org/tlog-proof@v1"
 PROOF_MAX_BYTES = 1024 * 1024
-KINDS = {1: "reading", 2: "order", 3: "trade", 4: "clearing", 5: "key", 6: "line", 7: "checkpoint", 8: "revocation", 9: "run", 10: "introduction"}
-LOGS = {1: "readings", 2: "market", 3: "market", 4: "market", 5: "ledger", 6: "ledger", 7: "ledger", 8: "ledger", 9: "ledger", 10: "ledger"}
+KINDS = {1: "reading", 2: "order", 3: "trade", 4: "clearing", 5: "key", 6: "line", 7: "checkpoint", 8: "revocation", 9: "run", 10: "introduction", 11: "tokens"}
+LOGS = {1: "readings", 2: "market", 3: "market", 4: "market", 5: "ledger", 6: "ledger", 7: "ledger", 8: "ledger", 9: "ledger", 10: "ledger", 11: "ledger"}
 SIGNED = {"reading", "order", "key", "revocation", "introduction"}
 
 
@@ -141,6 +141,17 @@ def run(content):
     return record
 
 
+def tokens(content):
+    asked = decoded(content)
+    need(isinstance(asked, dict) and list(asked) == sorted(asked), "keys do not ascend")
+    need({1, 2, 3, 4, 6, 7, 8} <= set(asked) <= set(range(1, 9)), "a request lacks a claim, or has one more")
+    need(asked[1] in (1, 2, 3) and asked[6] in range(4), "an unknown kind or step")
+    need(all(type(asked[n]) is int for n in (3, 8)), "a number is none")
+    need(all(type(asked.get(n, "")) is str for n in (2, 4, 5, 7)), "a text is none")
+    need(cbor2.dumps(asked, canonical=True) == content, "not the one encoding")
+    return asked
+
+
 def check(text, community, operator):
     """What a proof shows: kind, index, and the opened content."""
     need(len(text.encode()) <= PROOF_MAX_BYTES, "too long")
@@ -172,6 +183,8 @@ def check(text, community, operator):
         return kind, index, (kid, payload, parts)
     if kind == "run":
         return kind, index, run(content)
+    if kind == "tokens":
+        return kind, index, tokens(content)
     if kind == "checkpoint":
         checkpoint(content.decode(), community, operator)
         return kind, index, content.decode()

@@ -11,7 +11,6 @@ use domain::money::Money;
 use domain::order::Side;
 use domain::receipt::Receipt;
 use domain::signed::PublicKey;
-use domain::time::Timestamp;
 use maud::{Markup, html};
 use settlement::charging::promise::Payer;
 use settlement::log::policy::Policy;
@@ -26,20 +25,6 @@ use crate::web::layout::Page;
 use crate::web::words::Words;
 use crate::web::{Web, broken, problem};
 
-/// What `verify.js` checks of a charging session's receipt, and of a trade's.
-const CHARGING_HERE: [(&str, &str); 4] = [
-    ("operator", "receipt.m_operator"),
-    ("readings", "receipt.m_readings"),
-    ("energy", "receipt.m_energy"),
-    ("sum", "receipt.h_sum"),
-];
-const TRADE_HERE: [(&str, &str); 4] = [
-    ("checkpoints", "receipt.m_checkpoints"),
-    ("keys", "receipt.m_keys"),
-    ("order", "receipt.h_order"),
-    ("meter", "receipt.m_meter"),
-];
-
 /// What a page of a receipt is made of.
 struct Shown {
     /// What was paid for how much.
@@ -52,10 +37,6 @@ struct Shown {
     /// Where the file is.
     file: String,
     others: Markup,
-    /// The steps that a browser can check, each with what it means.
-    here: &'static [(&'static str, &'static str)],
-    /// When the interval of a trade starts.
-    start: Option<Timestamp>,
     text: String,
 }
 
@@ -189,8 +170,6 @@ async fn of_trade(
         facts: trade_facts(words, &receipt),
         file,
         others: html! {},
-        here: &TRADE_HERE,
-        start: Some(traded.interval.start()),
         text,
     })
 }
@@ -248,8 +227,6 @@ async fn of_session(ask: &Ask, id: &str) -> Result<Shown, Response> {
             }
             details { summary { (words.t("receipt.ocmf")) } p { code.key { (key) } } }
         },
-        here: &CHARGING_HERE,
-        start: None,
         text,
     })
 }
@@ -308,8 +285,8 @@ fn page(ask: &Ask, shown: &Shown) -> Response {
             section.card {
                 h2 { (words.t("receipt.checked")) }
                 (steps(words, &report))
-                (here(words, shown, operator, &ask.nonce))
                 p.hint { (words.t("verify.who_text")) }
+                p.ways-on { a.button.primary href=(format!("/verify?receipt={}", shown.file)) { (words.t("receipt.check_here")) } }
                 p { code { "commonwatt verify receipt.json --key " } " " code.key { (public_key_text(operator)) } }
             }
             section.card.take {
@@ -325,23 +302,6 @@ fn page(ask: &Ask, shown: &Shown) -> Response {
         live: None,
     };
     ask.show(&page)
-}
-
-/// The check that this browser makes by itself, where it can: one tap.
-fn here(words: &Words, shown: &Shown, operator: PublicKey, nonce: &str) -> Markup {
-    let start = shown.start.map(|start| start.to_string());
-    html! {
-        p.ways-on { button.primary #check-here type="button" hidden { (words.t("receipt.check_here")) } }
-        ol.steps #here hidden data-file=(shown.file) data-key=(public_key_text(operator)) data-start=[start] {
-            @for (step, meaning) in shown.here { li data-step=(step) {
-                b data-holds=(format!("✓ {}", words.t("verify.holds"))) data-fails=(format!("✗ {}", words.t("verify.fails")))
-                    data-cannot=(words.t("receipt.cannot")) { "…" }
-                span { (words.t(meaning)) }
-                code {}
-            } }
-        }
-        script src="/static/verify.js" nonce=(nonce) defer {}
-    }
 }
 
 /// Each step with what it means; what it established, word for word, is folded away.
@@ -360,8 +320,35 @@ pub(crate) fn steps(words: &Words, report: &Report) -> Markup {
     }
 }
 
+/// The steps that a browser makes of a receipt or of a single entry, by the names that they have in the script.
+pub(crate) const HERE: [&str; 23] = [
+    "format",
+    "operator key",
+    "checkpoints",
+    "keys",
+    "trade",
+    "clearing",
+    "order signature",
+    "settlement lines",
+    "runs' inputs",
+    "meter signature",
+    "key changes",
+    "postings",
+    "operator",
+    "readings",
+    "key",
+    "log",
+    "energy",
+    "origin",
+    "sum",
+    "payment",
+    "checkpoint",
+    "entry",
+    "content",
+];
+
 /// What a step of the verifier means, in a sentence.
-fn meaning(step: &str) -> Option<&'static str> {
+pub(crate) fn meaning(step: &str) -> Option<&'static str> {
     Some(match step {
         "format" => "receipt.m_format",
         "operator" => "receipt.m_operator",
@@ -373,6 +360,10 @@ fn meaning(step: &str) -> Option<&'static str> {
         "origin" => "receipt.m_origin",
         "charger" => "receipt.m_charger",
         "bill" => "receipt.m_bill",
+        "sum" => "receipt.h_sum",
+        "checkpoint" => "receipt.m_checkpoint",
+        "entry" => "receipt.m_entry",
+        "content" => "receipt.m_content",
         "payment" => "receipt.m_payment",
         "checkpoints" => "receipt.m_checkpoints",
         "witnesses" => "receipt.m_witnesses",
