@@ -5,6 +5,7 @@
 //! nothing that a rule of the market or of settlement decides.
 
 pub(crate) mod alarms;
+mod alone;
 mod batteries;
 pub(crate) mod charging;
 pub(crate) mod control;

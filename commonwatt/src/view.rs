@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod alarms;
+pub(crate) mod beside;
 pub(crate) mod calendar;
 pub(crate) mod energy;
 pub(crate) mod grid;
@@ -85,7 +86,7 @@ pub(crate) struct Day {
     pub(crate) utility_alone: Money,
     /// The utility's prices for taking and giving, where they were the same in all settled intervals.
     pub(crate) prices: Option<(Price, Price)>,
-    /// Settled intervals with a reading, and what the meter counted in them.
+    /// Settled intervals, and what they were settled by: the meter's counts, or a substitute.
     pub(crate) intervals: usize,
     pub(crate) imported: Energy,
     pub(crate) exported: Energy,

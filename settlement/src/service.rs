@@ -107,7 +107,7 @@ pub use registry::{
 };
 pub use signatures::{Arrived, arrived_by_key, check_signatures, claimed_gateways, claimed_keys};
 pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};
-pub use statement::statement;
+pub use statement::{settled_import, statement};
 pub use station::{
     Carried, Carrier, charging_advance, charging_advanced, charging_to_advance, net_of,
     station_carry, station_line, station_parties, station_sweep, stations_carried,

@@ -11,6 +11,8 @@ mod write;
 use domain::energy::Energy;
 use domain::ids::ParticipantId;
 use domain::money::{Money, MoneyError, Price};
+use domain::receipt::Line;
+use domain::terms::Tiers;
 use domain::time::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -206,6 +208,25 @@ pub struct Alone {
     pub better_by: Money,
 }
 
+/// What an interval's metered energy comes to with the utility alone, by the prices that the interval was settled at:
+/// paid for import, received for export. A tiered tariff counts all import of the local month, of which
+/// `imported_before` came before this interval. Statements and pages both add this up; there is no second rule.
+///
+/// # Errors
+/// An amount that does not fit 64 bits.
+pub fn with_utility(line: &Line, imported_before: Energy) -> Result<(Money, Money), MoneyError> {
+    let (delivery, prices) = (&line.delivery, &line.prices);
+    let paid = match &line.tiers {
+        Some(tiers) => Tiers {
+            used_wh: imported_before,
+            steps: tiers.steps.clone(),
+        }
+        .cost(delivery.imported)?,
+        None => prices.retail.amount(delivery.imported)?,
+    };
+    Ok((paid, prices.feed_in.amount(delivery.exported)?))
+}
+
 /// A day of the month.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Day {
@@ -227,6 +248,9 @@ pub struct RunSum {
     /// What it came to: for later runs, the difference to the run before.
     #[serde(serialize_with = "text")]
     pub net: Money,
+    /// The same with the utility alone: what its meter values come to there, or differ by from the run before.
+    #[serde(serialize_with = "text")]
+    pub alone: Money,
 }
 
 /// Money that belongs to no interval's settlement, in sums by purpose: deposits, withdrawals.
@@ -299,6 +323,12 @@ impl Statement {
         }
         if sum(&mut self.runs.iter().map(|run| run.net)) != net {
             return Err(StatementError::Parts("runs"));
+        }
+        let alone = i128::from(self.alone.net.nano());
+        if sum(&mut self.runs.iter().map(|run| run.alone)) != alone
+            || sum(&mut self.days.iter().map(|day| day.alone.net)) != alone
+        {
+            return Err(StatementError::Parts("sums with the utility alone"));
         }
         let data = &total.data;
         let counted = data.measured + data.estimated + data.missing + data.not_settled;

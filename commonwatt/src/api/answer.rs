@@ -75,7 +75,8 @@ macro_rules! failures {
 }
 failures! {
     anyhow::Error, settlement::service::ServiceError, market_engine::service::MarketError,
-    runtime::db::DbError, domain::money::MoneyError, domain::time::TimeError
+    runtime::db::DbError, domain::money::MoneyError, domain::time::TimeError,
+    settlement::calendar::CalendarError
 }
 
 /// What was said can be read and makes no sense.

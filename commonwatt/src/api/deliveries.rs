@@ -1,13 +1,20 @@
 //! `/api/v1/deliveries`: what flowed beside what was traded, and what was posted for it.
 
 use axum::extract::{Query, State};
+use domain::energy::Energy;
+use domain::ids::ParticipantId;
 use domain::money::{Money, MoneyError};
 use domain::posting::{Asset, Purpose};
 use domain::receipt::Line;
+use domain::time::Timestamp;
 use serde::Serialize;
+use settlement::calendar::LocalMonth;
+use settlement::service::settled_import;
+use settlement::statement::with_utility;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, List, Range, Refused, Wants, home, time};
+use super::statements::zone;
 use crate::auth::Viewer;
 use crate::web::Web;
 
@@ -43,9 +50,11 @@ pub(super) struct Delivered {
     utility: String,
     /// All that was posted, in token.
     net: String,
+    /// The same meter values with the utility alone, in token: received less paid.
+    utility_alone: String,
 }
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     "start",
     "length_s",
     "run",
@@ -61,6 +70,7 @@ const COLUMNS: [&str; 15] = [
     "pool",
     "utility",
     "net",
+    "utility_alone",
 ];
 
 /// Money by what it was for; each run posts the difference to the one before.
@@ -102,7 +112,7 @@ impl Sums {
 
 impl Delivered {
     /// The runs of one interval together; none where there is no run.
-    pub(super) fn of(runs: &[Line]) -> Result<Option<Delivered>, Refused> {
+    fn of(runs: &[Line], imported_before: Energy) -> Result<Option<Delivered>, Refused> {
         let Some(newest) = runs.last() else {
             return Ok(None);
         };
@@ -111,6 +121,8 @@ impl Delivered {
             sums.add(line).ok_or(MoneyError::Overflow)?;
         }
         let delivery = &newest.delivery;
+        let (paid, received) = with_utility(newest, imported_before)?;
+        let alone = received.checked_sub(paid).ok_or(MoneyError::Overflow)?;
         Ok(Some(Delivered {
             start: time(newest.interval.start()),
             length_s: newest.interval.length_s(),
@@ -127,6 +139,7 @@ impl Delivered {
             pool: sums.pool.to_string(),
             utility: sums.utility.to_string(),
             net: sums.net.to_string(),
+            utility_alone: alone.to_string(),
         }))
     }
 }
@@ -146,9 +159,54 @@ pub(super) async fn list(
     let span = range.read()?;
     let db = &web.shared.db;
     let lines = settlement::service::lines_page(db, home, span.before()?, span.limit).await?;
-    let runs = lines.chunk_by(|a, b| a.interval == b.interval);
-    let rows = runs.map(Delivered::of);
-    let rows = rows.collect::<Result<Vec<_>, _>>()?;
-    let items = rows.into_iter().flatten().collect();
+    let items = delivered(&web, home, &lines).await?;
     List::new(items, span.limit, |row: &Delivered| row.start.clone()).answer(wants, &COLUMNS)
+}
+
+/// A home's settled intervals, newest first as their lines.
+pub(super) async fn delivered(
+    web: &Web,
+    home: &ParticipantId,
+    lines: &[Line],
+) -> Result<Vec<Delivered>, Refused> {
+    let mut items = Vec::new();
+    let mut month = MonthSoFar::default();
+    for runs in lines.chunk_by(|a, b| a.interval == b.interval).rev() {
+        let Some(newest) = runs.last() else { continue };
+        let before = month.before(web, home, newest).await?;
+        items.extend(Delivered::of(runs, before)?);
+    }
+    items.reverse();
+    Ok(items)
+}
+
+/// What a home has imported in the local month: the steps of a tiered tariff count it.
+#[derive(Default)]
+struct MonthSoFar {
+    /// Since when, until when, and how much.
+    known: Option<(Timestamp, Timestamp, Energy)>,
+}
+
+impl MonthSoFar {
+    /// Before this line, which is later than those before it. Without steps nothing has to be read.
+    async fn before(
+        &mut self,
+        web: &Web,
+        home: &ParticipantId,
+        line: &Line,
+    ) -> Result<Energy, Refused> {
+        if line.tiers.is_none() {
+            return Ok(Energy::ZERO);
+        }
+        let start = line.interval.start();
+        let (month_from, _) = LocalMonth::containing(start, zone(web))?.bounds()?;
+        let (from, sum) = match self.known {
+            Some((from, until, sum)) if from == month_from => (until, sum),
+            _ => (month_from, Energy::ZERO),
+        };
+        let more = settled_import(&web.shared.db, home, from, start).await?;
+        let sum = sum.checked_add(more).ok_or(MoneyError::Overflow)?;
+        self.known = Some((month_from, start, sum));
+        Ok(sum)
+    }
 }

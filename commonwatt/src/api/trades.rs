@@ -14,8 +14,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{After, Answer, List, Range, Refused, Wants, home, time};
-use super::deliveries::Delivered;
+use super::deliveries::{Delivered, delivered};
 use crate::auth::Viewer;
+use crate::view::beside::Beside;
 use crate::web::Web;
 
 /// A trade. What only its two sides may know is not there for others.
@@ -177,7 +178,9 @@ pub(super) struct OneTrade {
     order: String,
     /// Limit of that order in token/kWh.
     limit_price: Option<String>,
-    /// What the utility alone would have meant for this energy, in token.
+    /// What this energy costs or earns with the utility alone, in token: by the prices that the interval is settled at.
+    utility_alone: String,
+    /// How much better the trade was than that, in token, network fee included.
     better_than_utility_by: String,
     /// What flowed and what was paid in that interval; none before it is settled.
     delivery: Option<Delivered>,
@@ -203,27 +206,16 @@ pub(super) async fn one(State(web): State<Web>, viewer: Viewer, Path(id): Path<S
     let (start, end) = (trade.interval.start(), trade.interval.end());
     let orders = market_engine::service::own_orders(db, home, start, end).await?;
     let order = orders.into_iter().find(|order| order.id == order_id);
-    let tariff = web.shared.site.tariff_at(trade.interval);
-    let fee = trade.network_fee.unwrap_or(tariff.network_fee);
-    let gain = match side {
-        Side::Bid => tariff.retail.checked_sub(trade.price),
-        Side::Offer => trade.price.checked_sub(tariff.feed_in),
-    };
-    let gain = match side {
-        Side::Bid => gain.and_then(|gain| gain.checked_sub(fee)),
-        Side::Offer => gain,
-    };
-    let gain = match gain {
-        Some(gain) => gain.amount(trade.energy)?,
-        None => Money::ZERO,
-    };
     let lines = settlement::service::lines_at(db, home, start).await?;
+    let beside = Beside::of(&web.shared.site, &trade, side, lines.last())?;
+    let gain = beside.better_by(side).unwrap_or(Money::ZERO);
     Ok(Json(OneTrade {
         why: why(&trade, side, order.as_ref()),
         order: order_id.to_string(),
         limit_price: order.map(|order| order.order.limit.to_string()),
         better_than_utility_by: gain.to_string(),
-        delivery: Delivered::of(&lines)?,
+        utility_alone: beside.utility.to_string(),
+        delivery: delivered(&web, home, &lines).await?.pop(),
         trade: TradeRow::of(&web, &trade, Some(home))?,
     })
     .into_response())

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
-use domain::energy::Energy;
 use domain::ids::{ParticipantId, PointId};
 use domain::key_record::PointRole;
-use domain::money::{Money, Price};
 use domain::time::{Interval, Timestamp};
 use market_engine::bid::{Inputs, NoOrder, Preferences, Proposal, UtilityPrices, propose};
 use market_engine::forecast::{DAYS_MAX, Past};
@@ -14,6 +12,7 @@ use settlement::log::checkpoint::Log;
 use settlement::service::{MeteredInterval, ParticipantMoney, Whose};
 
 use super::Shared;
+use super::alone::MonthBefore;
 use super::core::{AUTOPILOT_SEQUENCES, gate_closes, next_to_close};
 use crate::live::DeviceKind;
 use crate::site::{Gateway, Participant};
@@ -31,6 +30,7 @@ const SETTLED_WITHIN: i64 = 8;
 #[derive(Default)]
 pub(super) struct Known {
     day: Option<KnownDay>,
+    month: MonthBefore,
     cleared: Option<view::Cleared>,
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn gather(shared: &Shared, known: &mut Known) -> anyhow::Result
     let tariff = shared.site.tariff_at(open);
     let today = day_start(shared, now);
     let settled = settled_until(shared, now, today).await?;
-    let money = day_money(shared, &mut known.day, today, settled).await?;
+    let money = day_money(shared, known, today, settled).await?;
     let feeder = shared
         .site
         .gateways
@@ -167,7 +167,9 @@ async fn settled_until(
 /// what was settled since the last time is read, unless a run has corrected what was before.
 async fn day_money<'k>(
     shared: &Shared,
-    known: &'k mut Option<KnownDay>,
+    Known {
+        day: known, month, ..
+    }: &'k mut Known,
     from: Timestamp,
     to: Timestamp,
 ) -> anyhow::Result<&'k BTreeMap<ParticipantId, view::Day>> {
@@ -186,7 +188,9 @@ async fn day_money<'k>(
     if day.to < to {
         // Counted first: a run that comes meanwhile is looked at the next time.
         day.runs = runs_until(to).await?;
-        for (home, more) in money_between(shared, day.to, to).await? {
+        let energy = month.energy_between(shared, &day.money, (from, day.to), to);
+        let energy = energy.await?;
+        for (home, more) in money_between(shared, (day.to, to), energy).await? {
             let sum = match day.money.get(&home) {
                 Some(before) => before.plus(&more).context("the day's money overflows")?,
                 None => more,
@@ -198,23 +202,14 @@ async fn day_money<'k>(
     Ok(&known.insert(day).money)
 }
 
-/// Every participant's settled money of `[from, to)`, read anew.
+/// Every participant's settled money of `[from, to)`, read anew, with what its energy comes to with the utility alone.
 async fn money_between(
     shared: &Shared,
-    from: Timestamp,
-    to: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    mut energy: BTreeMap<ParticipantId, view::Day>,
 ) -> anyhow::Result<BTreeMap<ParticipantId, view::Day>> {
     let mut days = BTreeMap::new();
-    let mut metered = settlement::service::connections(&shared.db, from, to).await?;
     for money in settlement::service::day_money(&shared.db, from, to).await? {
-        let metered = metered.remove(&money.participant).unwrap_or_default();
-        let flows = metered.iter().map(|m| (m.interval, m.imported, m.exported));
-        let utility_alone =
-            utility_alone(shared, flows.clone()).context("the day's money overflows")?;
-        let prices = same_prices(shared, flows.clone().map(|f| f.0));
-        let sum = |sum: Energy, more: Energy| sum.checked_add(more);
-        let imported = flows.clone().map(|f| f.1).try_fold(Energy::ZERO, sum);
-        let exported = flows.map(|f| f.2).try_fold(Energy::ZERO, sum);
         let ParticipantMoney {
             participant,
             sold,
@@ -231,41 +226,12 @@ async fn money_between(
             pool,
             utility,
             net,
-            utility_alone,
-            prices,
-            intervals: metered.len(),
-            imported: imported.context("the day's energy overflows")?,
-            exported: exported.context("the day's energy overflows")?,
+            ..energy.remove(&participant).unwrap_or_default()
         };
         days.insert(participant, day);
     }
+    days.extend(energy);
     Ok(days)
-}
-
-/// The utility's prices for taking and giving, where they are the same in all these intervals.
-fn same_prices(
-    shared: &Shared,
-    intervals: impl Iterator<Item = Interval>,
-) -> Option<(Price, Price)> {
-    let mut prices = intervals.map(|interval| {
-        let tariff = shared.site.tariff_at(interval);
-        (tariff.retail, tariff.feed_in)
-    });
-    let first = prices.next()?;
-    prices.all(|more| more == first).then_some(first)
-}
-
-/// What the same meter values come to at the utility's prices: received less paid.
-fn utility_alone(
-    shared: &Shared,
-    mut flows: impl Iterator<Item = (Interval, Energy, Energy)>,
-) -> Option<Money> {
-    flows.try_fold(Money::ZERO, |sum, (interval, imported, exported)| {
-        let tariff = shared.site.tariff_at(interval);
-        let received = tariff.feed_in.amount(exported).ok()?;
-        let paid = tariff.retail.amount(imported).ok()?;
-        sum.checked_add(received)?.checked_sub(paid)
-    })
 }
 
 async fn open_orders(shared: &Shared, open: Interval) -> anyhow::Result<Vec<view::OrderLine>> {

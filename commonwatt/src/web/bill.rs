@@ -228,9 +228,12 @@ fn runs(words: &Words, statement: &Statement) -> Markup {
     html! { section.whole {
         h2 { (words.t("bill.runs")) }
         table {
-            thead { tr { th {} th.n { (words.t("bill.intervals")) } th.n { (words.currency) } } }
+            thead { tr {
+                th {} th.n { (words.t("bill.intervals")) } th.n { (words.currency) } th.n { (words.t("money.utility_alone")) }
+            } }
             tbody { @for run in &statement.runs { tr {
-                th scope="row" { (word(run.run)) } td.n { (run.intervals) } td.n { (words.amount(run.net)) }
+                th scope="row" { (word(run.run)) } td.n { (run.intervals) }
+                td.n { (words.amount(run.net)) } td.n { (words.amount(run.alone)) }
             } } }
         }
         p.soft { (words.t("bill.runs_how")) }

@@ -1,7 +1,8 @@
 //! A participant's monthly statement, from the books.
 
+use domain::energy::Energy;
 use domain::ids::{CommunityId, ParticipantId};
-use domain::money::Money;
+use domain::money::{Money, MoneyError};
 use domain::posting::{Asset, Chart};
 use domain::receipt::Line;
 use domain::time::Timestamp;
@@ -118,6 +119,35 @@ async fn take_lines(
     Ok(())
 }
 
+/// What a participant imported in the intervals that start in `[from, to)`, by the newest line of each.
+///
+/// # Errors
+/// The database failed, or the sum does not fit.
+pub async fn settled_import(
+    db: &Db,
+    participant: &ParticipantId,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Energy, ServiceError> {
+    let rows: Vec<(Vec<u8>,)> = db
+        .fetch_all(
+            "SELECT l.content FROM settle_intervals i
+             JOIN settle_lines l ON l.start_s = i.start_s AND l.participant = $1
+             WHERE i.start_s >= $2 AND i.start_s < $3
+               AND l.run = (SELECT MAX(n.run) FROM settle_lines n
+                            WHERE n.start_s = i.start_s AND n.participant = $1)",
+            args![participant.as_str(), from.unix_s(), to.unix_s()],
+        )
+        .await?;
+    let mut sum = Energy::ZERO;
+    for (content,) in rows {
+        let line: Line = decoded(&content, "a line")?;
+        let more = sum.checked_add(line.delivery.imported);
+        sum = more.ok_or(MoneyError::Overflow)?;
+    }
+    Ok(sum)
+}
+
 type Sides = Vec<(i64, i64, i64)>;
 
 /// Chart, credits and debits of all the participant's token accounts.
@@ -136,7 +166,7 @@ fn balances(accounts: &Sides) -> Result<Balances, ServiceError> {
         let chart = Chart::from_code(number(*chart, "an account")?);
         let chart = chart.ok_or_else(|| super::error::corrupt("an unknown account"))?;
         let balance = credits.checked_sub(*debits);
-        let balance = balance.ok_or(domain::money::MoneyError::Overflow)?;
+        let balance = balance.ok_or(MoneyError::Overflow)?;
         balances.add(chart, Money::from_nano(balance))?;
     }
     Ok(balances)

@@ -8,10 +8,11 @@ use domain::money::{Money, MoneyError};
 use domain::posting::{Asset, Chart, Posting, Purpose, Run};
 use domain::quality::Quality;
 use domain::receipt::Line;
-use domain::terms::Tiers;
 use domain::time::Timestamp;
 
-use super::{Alone, Balances, Day, FORMAT, Other, RunSum, Statement, StatementError, Sums};
+use super::{
+    Alone, Balances, Day, FORMAT, Other, RunSum, Statement, StatementError, Sums, with_utility,
+};
 use crate::calendar::{LocalDay, LocalMonth};
 
 /// A posting that no settlement run made.
@@ -49,7 +50,7 @@ pub struct Builder {
     now: Balances,
     sums: Vec<Sums>,
     alone: Vec<Alone>,
-    runs: BTreeMap<Run, (u32, Money)>,
+    runs: BTreeMap<Run, RunSum>,
     other: BTreeMap<&'static str, (u32, Money)>,
     tariffs: BTreeSet<String>,
     /// Import of the month so far: with the utility alone a tiered tariff counts all of it.
@@ -196,6 +197,7 @@ impl Builder {
         let start = last.interval.start();
         let day = self.days.partition_point(|day| day.to <= start);
         let inside = self.from <= start && start < self.to;
+        let mut alone_before = Money::ZERO;
         for line in lines {
             let mut of_run = Money::ZERO;
             for posting in &line.postings {
@@ -212,9 +214,13 @@ impl Builder {
                 }
             }
             if inside {
-                let (count, sum) = self.runs.entry(line.run).or_default();
-                *count += 1;
-                add(sum, of_run)?;
+                let (paid, received) = with_utility(line, self.imported)?;
+                let alone = less(received, paid)?;
+                let run = self.runs.entry(line.run).or_insert(RunSum::of(line.run));
+                run.intervals += 1;
+                add(&mut run.net, of_run)?;
+                add(&mut run.alone, less(alone, alone_before)?)?;
+                alone_before = alone;
             }
         }
         if inside {
@@ -227,22 +233,11 @@ impl Builder {
     }
 
     fn alone_with(&mut self, day: usize, line: &Line) -> Result<(), MoneyError> {
-        let delivery = &line.delivery;
-        let paid = match &line.tiers {
-            Some(tiers) => Tiers {
-                used_wh: self.imported,
-                steps: tiers.steps.clone(),
-            }
-            .cost(delivery.imported)?,
-            None => line.prices.retail.amount(delivery.imported)?,
-        };
-        more(&mut self.imported, delivery.imported)?;
+        let (paid, received) = with_utility(line, self.imported)?;
+        more(&mut self.imported, line.delivery.imported)?;
         let alone = &mut self.alone[day];
         add(&mut alone.paid, paid)?;
-        add(
-            &mut alone.received,
-            line.prices.feed_in.amount(delivery.exported)?,
-        )
+        add(&mut alone.received, received)
     }
 
     /// The statement, if the history comes to what the books have.
@@ -269,11 +264,6 @@ impl Builder {
             });
         }
         alone.close(total.net)?;
-        let run = |(run, (intervals, net)): (Run, (u32, Money))| RunSum {
-            run: run.word(),
-            intervals,
-            net,
-        };
         let other = |(purpose, (postings, net)): (&'static str, (u32, Money))| Other {
             purpose,
             postings,
@@ -293,7 +283,7 @@ impl Builder {
             total,
             alone,
             days,
-            runs: self.runs.into_iter().map(run).collect(),
+            runs: self.runs.into_values().collect(),
             other: self.other.into_iter().map(other).collect(),
             tariffs: self.tariffs.into_iter().collect(),
         };
@@ -320,6 +310,17 @@ impl Builder {
                 found,
             }),
             None => Ok(()),
+        }
+    }
+}
+
+impl RunSum {
+    const fn of(run: Run) -> Self {
+        RunSum {
+            run: run.word(),
+            intervals: 0,
+            net: Money::ZERO,
+            alone: Money::ZERO,
         }
     }
 }

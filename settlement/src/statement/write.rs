@@ -60,6 +60,7 @@ impl Statement {
                 &format!("of it in the {} run", run.run),
                 run.net.to_string(),
             );
+            line("  with the utility alone", run.alone.to_string());
         }
         for other in &self.other {
             line(other.purpose, other.net.to_string());

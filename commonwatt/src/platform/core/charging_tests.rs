@@ -19,6 +19,7 @@ use settlement::charging::split::Owner;
 use settlement::charging::terms::Quote;
 use settlement::service::{self as books, COMMUNITY_OWNER};
 
+mod alone;
 mod hands;
 mod late;
 mod records;
@@ -44,13 +45,17 @@ fn site() -> Site {
 
 /// A lane with these stations.
 fn site_with(stations: &str) -> Site {
+    Site::from_toml(&text_with(stations), Path::new("site.toml")).unwrap()
+}
+
+fn text_with(stations: &str) -> String {
     let station = match stations {
         "" => String::new(),
         _ => format!(
             "{{ id = \"{STATION}\", role = \"connection\", participant = \"station-1\", rating_w = 22000 }},"
         ),
     };
-    let text = format!(
+    format!(
         "community = \"lane\"\n\
         [tariff]\nretail = \"0.30\"\nfeed_in = \"0.08\"\nnetwork_fee = \"0.03\"\n\
         [charging]\nsimulated_cards = true\n\
@@ -63,8 +68,7 @@ fn site_with(stations: &str) -> Site {
         {{ id = \"bob.meter\", role = \"connection\", participant = \"bob\", rating_w = 10000 }}]\n{stations}",
         public_key_text(PublicKey::of(&gateway_key())),
         "0".repeat(64)
-    );
-    Site::from_toml(&text, Path::new("site.toml")).unwrap()
+    )
 }
 
 fn interval(n: i64) -> Interval {

@@ -12,6 +12,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::Ask;
+use crate::view::beside::Beside;
 use crate::view::{TradeLine, calendar};
 use crate::web::chart::{self, Depth, Step};
 use crate::web::layout::Page;
@@ -26,7 +27,8 @@ struct Data {
     cleared: Cleared,
     /// The home's line of the interval, once it is settled.
     line: Option<Line>,
-    network_fee: Price,
+    /// What was paid or got, and what with the utility alone.
+    beside: Beside,
 }
 
 impl Data {
@@ -75,11 +77,14 @@ async fn read(ask: &Ask, home: ParticipantId, id: TradeId) -> anyhow::Result<Opt
     };
     let (from, to) = (interval.start(), interval.end());
     let mut lines = settlement::service::lines_of(&shared.db, &home, from, to).await?;
+    let line = lines.pop();
+    let side = match trade.buyer == home {
+        true => Side::Bid,
+        false => Side::Offer,
+    };
     Ok(Some(Data {
-        network_fee: trade
-            .network_fee
-            .unwrap_or_else(|| shared.site.tariff_at(trade.interval).network_fee),
-        line: lines.pop(),
+        beside: Beside::of(&shared.site, &trade, side, line.as_ref())?,
+        line,
         home,
         trade,
         cleared,
@@ -180,20 +185,17 @@ fn picture(words: &Words, data: &Data) -> chart::Plot {
 
 fn money(words: &Words, data: &Data) -> Markup {
     let energy = data.trade.energy;
+    let (side, beside) = (data.side(), &data.beside);
     let value = data.trade.price.amount(energy).ok();
-    let fee = data
-        .network_fee
-        .amount(energy)
-        .ok()
-        .filter(|_| data.side() == Side::Bid);
-    let total = value.and_then(|value| value.checked_add(fee.unwrap_or(Money::ZERO)));
+    let fee = (beside.network_fee.amount(energy).ok()).filter(|_| side == Side::Bid);
+    let better = beside.better_by(side).unwrap_or(Money::ZERO);
     let row = |name: &str, price: Price, amount: Option<Money>| {
         html! { tr {
             th scope="row" { (name) br; small { (words.energy(energy)) " × " (words.price(price)) } }
             td.n { @if let Some(amount) = amount { (words.money(amount)) } @else { "–" } }
         } }
     };
-    let word = match data.side() {
+    let word = match side {
         Side::Bid => "trade.you_pay",
         Side::Offer => "trade.you_receive",
     };
@@ -202,10 +204,13 @@ fn money(words: &Words, data: &Data) -> Markup {
         table.sums {
             tbody {
                 (row(words.t("trade.energy"), data.trade.price, value))
-                @if fee.is_some() { (row(words.t("money.fees"), data.network_fee, fee)) }
+                @if fee.is_some() { (row(words.t("money.fees"), beside.network_fee, fee)) }
             }
-            tfoot { tr.total { th scope="row" { (words.t(word)) }
-                td.n { @if let Some(total) = total { (words.money(total)) } @else { "–" } } } }
+            tfoot {
+                tr.total { th scope="row" { (words.t(word)) } td.n { (words.money(beside.traded)) } }
+                tr { th scope="row" { (words.t("money.utility_alone")) } td.n { (words.money(beside.utility)) } }
+                tr.total { th scope="row" { (words.t("money.better")) } td.n { (words.money(better)) } }
+            }
         }
         @if data.line.is_some() {
             p { a.button href=(format!("/receipts/{}/{}", data.trade.id, data.home)) { (words.t("trade.receipt")) } }
