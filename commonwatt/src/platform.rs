@@ -189,12 +189,14 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Platform> {
     migrate(&db).await?;
     refuse_other_books(&db, &site, clock.now()).await?;
-    settlement::service::check_books(&db).await.context(
-        "the books do not add up, so nothing was started; restore a backup of the database",
-    )?;
     let operator = key_file::open(&data.join("operator.key"))?;
     write_public_key(&data.join("operator.pub"), &operator)?;
     let community = community(&site, operator);
+    settlement::service::check_books_at_start(&db, &community.operator)
+        .await
+        .context(
+            "the books do not add up, so nothing was started; restore a backup of the database",
+        )?;
     let mut participants = Vec::with_capacity(site.participants.len());
     let homes = site.participants.iter().map(|p| &p.id);
     // The autopilots' homes first, in their order; then the stations that buy by themselves.
@@ -324,7 +326,7 @@ async fn enrol_all(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
     }
     for participant in &shared.site.participants {
         let amount = participant.deposit;
-        settlement::service::deposit(&mut tx, now, &participant.id, amount, "opening").await?;
+        settlement::service::opening_deposit(&mut tx, now, &participant.id, amount).await?;
     }
     settlement::service::checkpoint(&mut tx, &shared.community, now).await?;
     tx.commit().await?;

@@ -2,7 +2,7 @@
 //! same rows in one commit as well (no balances, no checks, the same table, log and fsync), signed readings beside the
 //! bare check of as many signatures on one thread and on all, a whole interval, one corrected meter, receipts, leaves.
 //!
-//! `cargo bench -p settlement --bench ledger [-- PARTICIPANTS]`. Wall time, medians where there are rounds; the disk counts.
+//! `cargo bench -p settlement --bench ledger [-- PARTICIPANTS]`; with `-- month` how long it takes to check a month's books. Wall time, medians where there are rounds; the disk counts.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,8 +37,9 @@ use runtime::args;
 use runtime::db::{Args, Db};
 use settlement::deliver::LossBand;
 use settlement::service::{
-    Arrived, Community, Holds, ReadingOutcome, accept_reading, accept_readings, check_signatures,
-    checkpoint, claimed_keys, contract, deposit, enrol, post, receipt, run_interval,
+    Arrived, Community, Holds, ReadingOutcome, accept_reading, accept_readings, check_books,
+    check_books_at_start, check_books_whole, check_signatures, checkpoint, claimed_keys, contract,
+    enrol, opening_deposit, post, receipt, run_interval,
 };
 use settlement::settle::{Inputs, Options, settle};
 use settlement::store::MIGRATIONS;
@@ -51,6 +52,8 @@ const ROUNDS: usize = 5;
 const READING_ROUNDS: i64 = 5;
 const READINGS_BATCH: usize = 256;
 const POINTS_PER_GATEWAY: usize = 50;
+const MONTH_HOMES: usize = 100;
+const MONTH_INTERVALS: i64 = 31 * 96;
 const LEAVES: u64 = 1_000_000;
 /// What each even home buys from the next, in watt-hours.
 const TRADED_WH: i64 = 500;
@@ -327,7 +330,7 @@ impl Street {
         }
         for buyer in (0..homes).step_by(2) {
             let tokens = Money::from_nano(10_000_000_000);
-            deposit(&mut tx, now, &home(buyer), tokens, "bench")
+            opening_deposit(&mut tx, now, &home(buyer), tokens)
                 .await
                 .unwrap();
         }
@@ -543,6 +546,23 @@ impl Street {
         per_second(readings.len(), from)
     }
 
+    async fn check(&self, what: &str) {
+        let from = Instant::now();
+        check_books(&self.db).await.unwrap();
+        let sums = from.elapsed().as_secs_f64();
+        let operator = &self.community.operator;
+        check_books_at_start(&self.db, operator).await.unwrap();
+        let from = Instant::now();
+        check_books_at_start(&self.db, operator).await.unwrap();
+        let start = from.elapsed().as_secs_f64();
+        let from = Instant::now();
+        check_books_whole(&self.db, operator).await.unwrap();
+        let whole = from.elapsed().as_secs_f64();
+        println!(
+            "{what} checked: sums and roots {sums:.2} s, at a later start {start:.2} s, whole {whole:.2} s"
+        );
+    }
+
     async fn run(&self, run: Run, clearing: &Clearing, trades: &[Trade]) -> u64 {
         let now = settlement::run::due_at(run, interval());
         let mut tx = self.db.begin().await.unwrap();
@@ -609,6 +629,42 @@ async fn a_street(folder: &std::path::Path, homes: usize) {
         "a receipt verified                    {:>10.3} ms",
         times[50]
     );
+    street.check("its books").await;
+}
+
+/// A month of a hundred homes without trades, for the time that a check of its books takes.
+async fn a_month(folder: &std::path::Path) {
+    let street = Street::enrolled(folder, MONTH_HOMES).await;
+    let mut previous = [Digest32([0; 32]); MONTH_HOMES];
+    for n in 0..MONTH_INTERVALS {
+        let at = Interval::new(START_S + 900 * n, 900).unwrap();
+        let reading = |(number, previous): (usize, &mut Digest32)| {
+            let (gateway, bytes) = street.reading(number, n, *previous);
+            *previous = Digest32::of(&bytes);
+            Arrived::new(gateway, bytes)
+        };
+        let mut arrived: Vec<Arrived> = previous.iter_mut().enumerate().map(reading).collect();
+        let clearing = Clearing {
+            interval: at,
+            price: None,
+            ..street.outcome(&[]).0
+        };
+        let (community, now) = (&street.community, at.end().plus_s(300));
+        let mut tx = street.db.begin().await.unwrap();
+        contract(&mut tx, community, at.start(), &clearing, &[], &[])
+            .await
+            .unwrap();
+        accept_readings(&mut tx, community, now, &mut arrived)
+            .await
+            .unwrap();
+        let run = Run::Provisional;
+        run_interval(&mut tx, community, now, at, run, &clearing, &[])
+            .await
+            .unwrap();
+        checkpoint(&mut tx, community, now).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    street.check("a month of a hundred homes, its books").await;
 }
 
 fn leaves() {
@@ -637,6 +693,9 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    if std::env::args().any(|word| word == "month") {
+        return runtime.block_on(a_month(folder.path()));
+    }
     runtime.block_on(async {
         postings(folder.path(), homes).await;
         a_street(folder.path(), homes).await;

@@ -53,7 +53,7 @@ use runtime::args;
 use runtime::db::{Listed, Tx};
 
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
-pub use books::{BooksError, check_books};
+pub use books::{BooksError, RECENT_ENTRIES, check_books, check_books_at_start, check_books_whole};
 pub use cases::{
     Case, SetBack, cases, enrolled_key, keep_case, keep_set_back, reading_cases,
     reading_cases_count, refusal_cases, set_back,
@@ -77,6 +77,7 @@ pub use history::{
     newest_settled, recent_lines, runs_between,
 };
 pub use hold_batch::Holds;
+pub use holds::{RELEASED_HOLDS_MAX, has_uncleared_holds, release_uncleared};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce};
 pub use keys::{
@@ -84,7 +85,7 @@ pub use keys::{
     gateway_keys, open_claim, open_claims, revoke,
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
-pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, deposit, post};
+pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, opening_deposit, post};
 pub use month::station_month;
 pub use openings::{OPENED_MAX, openings};
 pub use overview::{

@@ -211,6 +211,24 @@ pub const MIGRATIONS: &[Migration] = &[
         ),
     },
     Migration {
+        version: 3210,
+        description: "opening deposits in the ledger log; open holds are found without the others",
+        sqlite: concat!(
+            include_str!("store/openings_sqlite.sql"),
+            append_only!(sqlite: "settle_openings")
+        ),
+        postgres: concat!(
+            include_str!("store/openings_postgres.sql"),
+            append_only!(postgres triggers: "settle_openings")
+        ),
+    },
+    Migration {
+        version: 3211,
+        description: "how far the tables were checked against the logs",
+        sqlite: CHECKED_SQLITE,
+        postgres: CHECKED_POSTGRES,
+    },
+    Migration {
         version: 3220,
         description: "what gateways have signed of the ledger log",
         sqlite: include_str!("store/gateway_witnesses_sqlite.sql"),
@@ -218,6 +236,16 @@ pub const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+const CHECKED_SQLITE: &str = "CREATE TABLE settle_checked (
+         log INTEGER PRIMARY KEY,
+         size INTEGER NOT NULL,
+         seal BLOB NOT NULL
+     ) STRICT, WITHOUT ROWID;";
+const CHECKED_POSTGRES: &str = "CREATE TABLE settle_checked (
+         log BIGINT PRIMARY KEY,
+         size BIGINT NOT NULL,
+         seal BYTEA NOT NULL
+     );";
 const POINTS_INDEXES: &str =
     "CREATE INDEX settle_points_owner ON settle_points (participant, role);
      CREATE INDEX settle_points_since ON settle_points (role, since_ms);";
@@ -274,6 +302,10 @@ mod tests {
             (
                 include_str!("store/tokens_sqlite.sql"),
                 include_str!("store/tokens_postgres.sql"),
+            ),
+            (
+                include_str!("store/openings_sqlite.sql"),
+                include_str!("store/openings_postgres.sql"),
             ),
         ];
         for (sqlite, postgres) in pairs {

@@ -9,6 +9,8 @@ mod audit;
 mod chargers;
 mod check;
 #[cfg(feature = "platform")]
+mod check_books;
+#[cfg(feature = "platform")]
 mod clear;
 mod completions;
 #[cfg(feature = "platform")]
@@ -86,6 +88,9 @@ enum Command {
     Chargers(chargers::Args),
     /// Check a gateway's configuration, and say what it means.
     Check(check::Args),
+    /// Check a platform's books whole: sums, requests, and every row against the logs.
+    #[cfg(feature = "platform")]
+    CheckBooks(check_books::Args),
     /// See and change who may sign in, and make links and API tokens.
     #[cfg(feature = "platform")]
     Accounts(accounts::Args),
@@ -234,6 +239,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Gateway(args) => gateway::run(args),
         Command::Chargers(args) => chargers::run(&args),
         Command::Check(args) => check::run(&args),
+        #[cfg(feature = "platform")]
+        Command::CheckBooks(args) => check_books::run(&args),
         #[cfg(feature = "platform")]
         Command::Accounts(args) => accounts::run(args),
         #[cfg(feature = "platform")]

@@ -380,6 +380,7 @@ impl Core {
             ("charging", super::charging::beat(&self.shared, now).await),
             ("settlement", self.settle(now).await),
             ("requests", end_requests(&self.shared, now).await),
+            ("holds", release_holds(&self.shared, now).await),
             ("the pages' picture", self.picture().await),
         ];
         let failed = done
@@ -481,6 +482,22 @@ async fn end_requests(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
     let mut tx = shared.db.begin().await?;
     release_unbonded(&mut tx, now).await?;
     Ok(tx.commit().await?)
+}
+
+/// Gives back what is held for intervals that ended and were passed over. There are none as long as every interval is
+/// cleared; each clearing releases its own.
+async fn release_holds(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
+    if !settlement::service::has_uncleared_holds(&shared.db, now).await? {
+        return Ok(());
+    }
+    let mut tx = shared.db.begin().await?;
+    let released = settlement::service::release_uncleared(&mut tx, now).await?;
+    tx.commit().await?;
+    tracing::warn!(
+        released,
+        "holds of intervals that were never cleared are given back"
+    );
+    Ok(())
 }
 
 /// Clears what is due, and puts what it means for holds and logs into the same transaction.

@@ -274,6 +274,7 @@ fn the_street_trades_stops_goes_on_and_its_receipts_are_genuine() {
         demo.signal("-INT").success(),
         "Ctrl-C must end it with exit code 0"
     );
+    changed_books_are_refused(&data);
     let demo = Demo::start(&data, &[]);
     let after: Vec<u64> = ["readings", "market", "ledger"]
         .map(|log| demo.log_size(log))
@@ -295,6 +296,51 @@ fn the_street_trades_stops_goes_on_and_its_receipts_are_genuine() {
         checked.status.success(),
         "{}",
         String::from_utf8_lossy(&checked.stdout)
+    );
+}
+
+/// Changes a reading in the books, which no sum shows: nothing starts on them, and the row is named. Then it is set back.
+fn changed_books_are_refused(data: &Path) {
+    let folder = data.to_str().unwrap();
+    let check = || run(&["check-books", "--data-dir", folder]);
+    let sound = check();
+    assert!(
+        sound.status.success(),
+        "{}",
+        String::from_utf8_lossy(&sound.stderr)
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let file = data.join("commonwatt.db");
+    let change = |sql: &'static str| {
+        runtime.block_on(async {
+            let db = runtime::db::Db::open(file.to_str().unwrap()).await.unwrap();
+            let mut tx = db.begin().await.unwrap();
+            tx.execute(
+                "DROP TRIGGER IF EXISTS settle_readings_no_update",
+                runtime::args![],
+            )
+            .await
+            .unwrap();
+            assert!(tx.execute(sql, runtime::args![]).await.unwrap() > 0);
+            tx.commit().await.unwrap();
+            db.close().await;
+        });
+    };
+    change(
+        "UPDATE settle_readings SET exported_wh = exported_wh + 1000 WHERE point = 'home-01.meter'",
+    );
+    let found = check();
+    let refused = run(&["demo", "--port", "0", "--data-dir", folder]);
+    for (out, code) in [(found, 1), (refused, 3)] {
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{said}");
+        assert!(
+            said.contains("the reading of home-01.meter in the interval"),
+            "{said}"
+        );
+    }
+    change(
+        "UPDATE settle_readings SET exported_wh = exported_wh - 1000 WHERE point = 'home-01.meter'",
     );
 }
 
@@ -353,7 +399,10 @@ async fn has_no_gap(file: &Path) -> bool {
 
 async fn books_are_whole(file: &Path) {
     let db = runtime::db::Db::open(file.to_str().unwrap()).await.unwrap();
-    settlement::service::check_books(&db).await.unwrap();
+    let operator = runtime::key_file::open(&file.with_file_name("operator.key")).unwrap();
+    settlement::service::check_books_whole(&db, &operator)
+        .await
+        .unwrap();
     let readings: Vec<(String, i64)> = db
         .fetch_all(
             "SELECT point, sequence FROM settle_readings ORDER BY point, sequence",

@@ -66,6 +66,8 @@ async fn open_sqlite(path: &str) -> Result<Db, DbError> {
     let both = SqliteConnectOptions::new()
         .filename(file)
         .foreign_keys(true)
+        // Else REPLACE deletes a row without its table's triggers, and what is append-only could be changed.
+        .pragma("recursive_triggers", "ON")
         .statement_cache_capacity(STATEMENTS)
         .row_buffer_size(SQLITE_ROWS_AHEAD)
         .busy_timeout(BUSY_TIMEOUT);

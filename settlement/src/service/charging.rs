@@ -4,7 +4,7 @@
 //! and what is not captured goes back there. What a session brings goes to the tax, to the host for the energy
 //! that its meter paid for, and to the owners; where an owner carries a loss, it is on the owner's statement.
 
-use domain::ids::{ParticipantId, PointId};
+use domain::ids::{ParticipantId, PointId, PostingId};
 use domain::money::{Money, MoneyError};
 use domain::posting::{Account, Chart, Posting, Purpose};
 use domain::reading::Reading;
@@ -371,6 +371,35 @@ fn posting(
 ) -> Posting {
     let parts: [&[u8]; 2] = [promise.quote.session.as_bytes(), leg.as_bytes()];
     token_posting(promise.quote.offered_at, purpose, accounts, amount, &parts)
+}
+
+/// The account on which a session's money is held, and the names that postings to it and from it can have until the session
+/// has ended.
+pub(super) async fn session_holds(
+    db: &Db,
+    promise: &Promise,
+) -> Result<(Account, Vec<PostingId>), ServiceError> {
+    let (held, _) = purse(promise)?;
+    let session = promise.quote.session.as_str();
+    let accounts = || (held.clone(), held.clone());
+    let named = |purpose, leg: &str| posting(promise, purpose, accounts(), 0, leg).id;
+    let numbered = |purpose, leg: &str, seq: u64| {
+        let parts: [&[u8]; 3] = [session.as_bytes(), leg.as_bytes(), &seq.to_be_bytes()];
+        token_posting(promise.quote.offered_at, purpose, accounts(), 0, &parts).id
+    };
+    let (_, changes) = charging_changed(db, session).await?;
+    let (_, advances) = station::charging_advanced(&mut &*db, session).await?;
+    let whole = [
+        (Purpose::Hold, "hold"),
+        (Purpose::Charging, "given back"),
+        (Purpose::Charging, "paid"),
+        (Purpose::Release, "release"),
+    ];
+    let whole = whole.map(|(purpose, leg)| named(purpose, leg));
+    let changes = (0..changes).map(|seq| numbered(Purpose::Hold, "hold", seq));
+    let advances = (0..advances).map(|seq| numbered(Purpose::Charging, "advance", seq));
+    let ids = whole.into_iter().chain(changes).chain(advances).collect();
+    Ok((held, ids))
 }
 
 /// Holds the ceiling; `false` where the payer does not have it.

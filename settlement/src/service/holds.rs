@@ -8,12 +8,13 @@ use domain::key_record::PointRole;
 use domain::posting::{Account, Chart, Posting, Purpose};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::{Listed, Tx};
+use runtime::db::{Db, Listed, Tx};
 
 use super::ServiceError;
 use super::error::bytes;
 use super::money::{post, token_posting};
 use super::registry::role_code;
+use crate::store::LOCK;
 
 // A cross join, which SQLite takes in this order: else it goes by role, through all points for each participant.
 static CONNECTED: LazyLock<Listed> = LazyLock::new(|| {
@@ -139,6 +140,47 @@ pub(super) fn release(hold: &Hold, amount: i64) -> Posting {
     );
     let parts: [&[u8]; 1] = [hold.order.as_bytes()];
     token_posting(hold.start, Purpose::Release, accounts, amount, &parts)
+}
+
+/// Most holds of uncleared intervals that are given back at a time.
+pub const RELEASED_HOLDS_MAX: i64 = 1000;
+
+const UNCLEARED: &str =
+    "SELECT h.order_id, h.start_s, h.participant, h.amount, h.is_open FROM settle_holds h
+     JOIN settle_intervals i ON i.start_s = h.start_s
+     WHERE h.is_open = 1 AND i.start_s + i.length_s <= $1
+     AND h.start_s < (SELECT COALESCE(MAX(start_s), 0) FROM settle_clearings)
+     AND NOT EXISTS (SELECT 1 FROM settle_clearings c WHERE c.start_s = h.start_s)
+     ORDER BY h.start_s, h.order_id LIMIT $2";
+
+/// Whether there is anything for [`release_uncleared`].
+///
+/// # Errors
+/// The database failed.
+pub async fn has_uncleared_holds(db: &Db, now: Timestamp) -> Result<bool, ServiceError> {
+    let one: Option<HoldRow> = db
+        .fetch_optional(UNCLEARED, args![now.unix_s(), 1_i64])
+        .await?;
+    Ok(one.is_some())
+}
+
+/// Gives back what is held for intervals that have ended and can no longer be cleared, and says how many holds that was, at
+/// most [`RELEASED_HOLDS_MAX`]. Intervals are cleared in their order, so one that is not cleared while a later one is never
+/// will be; until then a market that stood still may yet come to it.
+///
+/// # Errors
+/// The database failed.
+pub async fn release_uncleared(tx: &mut Tx, now: Timestamp) -> Result<usize, ServiceError> {
+    tx.exclusive(LOCK).await?;
+    let args = args![now.unix_s(), RELEASED_HOLDS_MAX];
+    let rows: Vec<HoldRow> = tx.fetch_all(UNCLEARED, args).await?;
+    let hold = |row| Ok((hold_of(row)?, 0));
+    let holds: Vec<(Hold, i64)> = rows
+        .into_iter()
+        .map(hold)
+        .collect::<Result<_, ServiceError>>()?;
+    close_holds(tx, now, &holds).await?;
+    Ok(holds.len())
 }
 
 /// Gives back what of each hold is not kept, and closes them.

@@ -15,7 +15,7 @@ use domain::time::Interval;
 use domain::trade::Clearing;
 use minicbor::{Decode, Encode};
 use runtime::args;
-use runtime::db::{Listed, Tx};
+use runtime::db::{Db, Listed, Tx};
 
 use super::ServiceError;
 use super::error::decoded;
@@ -167,6 +167,22 @@ pub(super) async fn resume(
         feeder: kept.feeder.map(feeder),
     };
     Ok(Some(Resumed { before, deliveries }))
+}
+
+/// What is kept of an interval's last run: which one, and the deliveries it came to.
+pub(super) async fn kept_of(
+    db: &Db,
+    start_s: i64,
+) -> Result<Option<(Run, Vec<Delivery>)>, ServiceError> {
+    let row: Option<(Vec<u8>,)> = db
+        .fetch_optional(
+            "SELECT content FROM settle_last_run WHERE start_s = $1",
+            args![start_s],
+        )
+        .await?;
+    // What cannot be read is not used either.
+    let kept = row.and_then(|(content,)| decoded::<Kept<'static>>(&content, "").ok());
+    Ok(kept.map(|kept| (kept.run, kept.deliveries.into_owned())))
 }
 
 /// Points whose reading came after the last run.

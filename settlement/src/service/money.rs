@@ -10,8 +10,8 @@ use domain::time::{Interval, Timestamp};
 use runtime::args;
 use runtime::db::{Args, Db, Listed, Source, Tx};
 
-use super::ServiceError;
 use super::error::{bytes, corrupt, number};
+use super::{ServiceError, tokens};
 use crate::statement::Entry;
 use crate::store::LOCK;
 
@@ -228,14 +228,22 @@ async fn check_known(tx: &mut Tx, p: &Posting) -> Result<(), ServiceError> {
 
 /// Whether exactly this posting is in the ledger.
 pub(super) async fn is_posted(source: &mut impl Source, p: &Posting) -> Result<bool, ServiceError> {
+    Ok(posted(source, p.id).await?.as_ref() == Some(p))
+}
+
+/// The posting of this name, if there is one.
+pub(super) async fn posted(
+    source: &mut impl Source,
+    id: PostingId,
+) -> Result<Option<Posting>, ServiceError> {
     let known: Option<PostingRow> = source
         .optional(
             "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
              start_s, length_s, run, reference FROM settle_postings WHERE id = $1",
-            args![p.id.0],
+            args![id.0],
         )
         .await?;
-    Ok(known.map(posting).transpose()?.as_ref() == Some(p))
+    known.map(posting).transpose()
 }
 
 type PostingRow = (
@@ -301,6 +309,23 @@ pub(super) async fn run_postings(
              start_s, length_s, run, reference FROM settle_postings
              WHERE id >= $1 AND id < $2 AND run IS NOT NULL ORDER BY id",
             args![first, last],
+        )
+        .await?;
+    rows.into_iter().map(posting).collect()
+}
+
+/// All postings of tokens that come with a deposit or a withdrawal.
+pub(super) async fn token_moves(db: &Db) -> Result<Vec<Posting>, ServiceError> {
+    let rows: Vec<PostingRow> = db
+        .fetch_all(
+            "SELECT id, asset, debit_chart, debit_owner, credit_chart, credit_owner, amount, purpose,
+             start_s, length_s, run, reference FROM settle_postings WHERE purpose IN ($1, $2, $3, $4)",
+            args![
+                i64::from(Purpose::Deposit.code()),
+                i64::from(Purpose::WithdrawalHold.code()),
+                i64::from(Purpose::Withdrawal.code()),
+                i64::from(Purpose::WithdrawalRelease.code())
+            ],
         )
         .await?;
     rows.into_iter().map(posting).collect()
@@ -395,11 +420,49 @@ pub(super) fn token_posting(
     }
 }
 
-/// Gives a participant tokens against a deposit of this reference, once. Nothing is no deposit.
+/// The reference of the deposit that a home begins with.
+pub(super) const OPENING: &str = "opening";
+
+/// Gives a participant the tokens that it begins with, once, and logs them. Nothing is no deposit. One that is in the
+/// books of an older program without an entry of the ledger log gets its entry now.
 ///
 /// # Errors
-/// Below zero, too long a reference, or another amount under the same reference.
-pub async fn deposit(
+/// Below zero, another amount than before, or the database failed.
+pub async fn opening_deposit(
+    tx: &mut Tx,
+    now: Timestamp,
+    participant: &ParticipantId,
+    amount: Money,
+) -> Result<(), ServiceError> {
+    deposit(tx, now, participant, amount, OPENING).await?;
+    let id = deposit_posting(participant, amount, OPENING).id;
+    let logged: Option<(i64,)> = tx
+        .fetch_optional(
+            "SELECT log_index FROM settle_openings WHERE id = $1 AND log_index >= 0",
+            args![id.0],
+        )
+        .await?;
+    if amount == Money::ZERO || logged.is_some() {
+        return Ok(());
+    }
+    let index = tokens::log_opening(tx, participant, amount, now).await?;
+    tx.execute(
+        "INSERT INTO settle_openings (id, log_index, participant, amount, at_ms)
+         VALUES ($1, $2, $3, $4, $5)",
+        args![
+            id.0,
+            index,
+            participant.as_str(),
+            amount.nano(),
+            now.unix_ms()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Gives a participant tokens against a deposit of this reference, once. Nothing is no deposit.
+pub(super) async fn deposit(
     tx: &mut Tx,
     now: Timestamp,
     participant: &ParticipantId,
@@ -425,7 +488,12 @@ pub async fn deposit(
     }
 }
 
-fn deposit_posting(participant: &ParticipantId, amount: Money, reference: &str) -> Posting {
+/// The posting of a deposit.
+pub(super) fn deposit_posting(
+    participant: &ParticipantId,
+    amount: Money,
+    reference: &str,
+) -> Posting {
     let accounts = (
         Account::common(Chart::Bridge),
         Account::of(Chart::Available, participant),

@@ -7,15 +7,16 @@ use domain::energy::Energy;
 use domain::ids::ParticipantId;
 use domain::money::Price;
 use domain::posting::Run;
+use domain::run_record::RunRules;
 use domain::signed::encode;
 use domain::terms::{Step, Terms};
 use domain::time::{Interval, Timestamp};
 use minicbor::{Decode, Encode};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Source, Tx};
 
 use super::ServiceError;
-use super::error::{decoded, run_of};
+use super::error::{corrupt, decoded, run_of};
 use crate::settle::Settlement;
 use crate::tariff::{Effective, Tariff, Tariffs};
 
@@ -43,6 +44,21 @@ pub(super) struct Rules {
     pub(super) month_from: Option<Timestamp>,
 }
 
+impl Rules {
+    /// As a run's record has them.
+    pub(super) fn written(self) -> RunRules {
+        RunRules {
+            retail: self.tariff.retail,
+            feed_in: self.tariff.feed_in,
+            network_fee: self.tariff.network_fee,
+            terms: self.terms.written(),
+            version: self.version,
+            steps: self.steps,
+            month_from_s: self.month_from.map(Timestamp::unix_s),
+        }
+    }
+}
+
 /// The form in which an interval keeps its rules beside its three prices.
 pub(super) fn to_store(effective: &Effective, terms: Terms) -> Option<Vec<u8>> {
     let stored = Stored {
@@ -54,18 +70,21 @@ pub(super) fn to_store(effective: &Effective, terms: Terms) -> Option<Vec<u8>> {
     (stored != Stored::default()).then(|| encode(&stored))
 }
 
+type RulesRow = (i64, i64, i64, Option<i64>, Option<Vec<u8>>);
+
 /// The rules of a noted interval, and the last run it had.
 pub(super) async fn of_interval(
-    tx: &mut Tx,
+    source: &mut impl Source,
     interval: Interval,
 ) -> Result<(Rules, Option<Run>), ServiceError> {
-    let row: (i64, i64, i64, Option<i64>, Option<Vec<u8>>) = tx
-        .fetch_one(
+    let row: Option<RulesRow> = source
+        .optional(
             "SELECT retail, feed_in, network_fee, done, terms FROM settle_intervals
              WHERE start_s = $1",
             args![interval.start_s()],
         )
         .await?;
+    let row = row.ok_or_else(|| corrupt("an interval is not noted"))?;
     let (retail, feed_in, network_fee, done, terms) = row;
     let stored: Stored = match terms {
         Some(terms) => decoded(&terms, "an interval's terms")?,

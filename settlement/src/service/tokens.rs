@@ -7,7 +7,7 @@
 
 use domain::ids::{ParticipantId, digest_parts};
 use domain::money::Money;
-use domain::posting::{Account, Chart, Purpose};
+use domain::posting::{Account, Chart, Posting, Purpose};
 use domain::signed::encode;
 use domain::time::Timestamp;
 use minicbor::{Decode, Encode};
@@ -16,7 +16,9 @@ use runtime::db::{Db, Source, Tx};
 
 use super::error::{bytes, corrupt};
 use super::logs::append;
-use super::money::{REFERENCE_MAX_BYTES, balance, deposit, deposited, post, token_posting};
+use super::money::{
+    OPENING, REFERENCE_MAX_BYTES, balance, deposit, deposit_posting, deposited, post, token_posting,
+};
 use super::{ServiceError, registry};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind};
@@ -131,6 +133,11 @@ impl TokenState {
 const CONFIRMED: i64 = 1;
 const CANCELLED: i64 = 2;
 const EXPIRED: i64 = 3;
+
+/// Where a withdrawal's tokens go: when it is asked for, when it is confirmed, and when it ends otherwise.
+const ASKED: (Chart, Chart) = (Chart::Available, Chart::Withdrawing);
+const PAID_OUT: (Chart, Chart) = (Chart::Withdrawing, Chart::Bridge);
+const GIVEN_BACK: (Chart, Chart) = (Chart::Withdrawing, Chart::Available);
 
 /// A request and how it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -318,7 +325,7 @@ async fn check_and_hold(
     let participant = &new.participant;
     match new.kind {
         TokenKind::Deposit => {
-            if new.reference == "opening" {
+            if new.reference == OPENING {
                 return refuse("`opening` names the deposit of site.toml: take another reference");
             }
             if deposited(tx, participant, &new.reference).await?.is_some() {
@@ -336,8 +343,7 @@ async fn check_and_hold(
                 ));
             };
             may_leave(tx, participant, new.amount).await?;
-            let accounts = (Chart::Available, Chart::Withdrawing);
-            move_tokens(tx, at, Purpose::WithdrawalHold, accounts, new, id).await?;
+            move_tokens(tx, at, Purpose::WithdrawalHold, ASKED, new, id).await?;
             Ok(Some(paid_to))
         }
         TokenKind::Payout => Ok(None),
@@ -387,18 +393,36 @@ async fn move_tokens(
     tx: &mut Tx,
     at: Moment,
     purpose: Purpose,
-    (from, to): (Chart, Chart),
+    accounts: (Chart, Chart),
     asked: &NewTokenRequest,
     id: [u8; 16],
 ) -> Result<(), ServiceError> {
+    post(
+        tx,
+        at.books,
+        &[withdrawal_posting(purpose, accounts, asked, id)],
+    )
+    .await
+}
+
+fn withdrawal_posting(
+    purpose: Purpose,
+    (from, to): (Chart, Chart),
+    asked: &NewTokenRequest,
+    id: [u8; 16],
+) -> Posting {
     let account = |chart: Chart| match chart {
         Chart::Bridge => Account::common(chart),
         _ => Account::of(chart, &asked.participant),
     };
     let accounts = (account(from), account(to));
-    let amount = asked.amount.nano();
-    let posting = token_posting(Timestamp::EPOCH, purpose, accounts, amount, &[&id]);
-    post(tx, at.books, &[posting]).await
+    token_posting(
+        Timestamp::EPOCH,
+        purpose,
+        accounts,
+        asked.amount.nano(),
+        &[&id],
+    )
 }
 
 /// Confirms another operator's request: tokens are given or paid out, a payout counts after [`PAYOUT_DELAY_S`], at once
@@ -445,8 +469,7 @@ pub async fn confirm_tokens(
                 );
             }
             still_covered(tx, &asked.participant).await?;
-            let accounts = (Chart::Withdrawing, Chart::Bridge);
-            move_tokens(tx, at, Purpose::Withdrawal, accounts, asked, id).await?;
+            move_tokens(tx, at, Purpose::Withdrawal, PAID_OUT, asked, id).await?;
         }
         TokenKind::Payout => {
             let first = payout_at(tx, &asked.participant, at.people)
@@ -515,9 +538,8 @@ async fn end(
     by: &str,
 ) -> Result<(), ServiceError> {
     if request.asked.kind == TokenKind::Withdrawal {
-        let accounts = (Chart::Withdrawing, Chart::Available);
         let (asked, id) = (&request.asked, request.id);
-        move_tokens(tx, at, Purpose::WithdrawalRelease, accounts, asked, id).await?;
+        move_tokens(tx, at, Purpose::WithdrawalRelease, GIVEN_BACK, asked, id).await?;
     }
     step(tx, request, how, by, (at.people, None)).await
 }
@@ -555,8 +577,21 @@ async fn log(
     at: Timestamp,
 ) -> Result<i64, ServiceError> {
     let asked = &request.asked;
+    let content = content(request, step, by, at)?;
+    let salt = registry::salt(tx, Some(&asked.participant), &content).await?;
+    let entry = Entry::new(Kind::Tokens, at, salt, &content);
+    append(tx, Log::Ledger, &[entry]).await
+}
+
+fn content(
+    request: &TokenRequest,
+    step: i64,
+    by: &str,
+    at: Timestamp,
+) -> Result<Vec<u8>, ServiceError> {
+    let asked = &request.asked;
     let code = |code: i64| u8::try_from(code).map_err(|_| corrupt("a code is too large"));
-    let content = encode(&Logged {
+    Ok(encode(&Logged {
         kind: code(asked.kind.code())?,
         participant: asked.participant.as_str(),
         amount_nano: asked.amount.nano(),
@@ -565,10 +600,145 @@ async fn log(
         step: code(step)?,
         by,
         at_ms: at.unix_ms(),
-    });
-    let salt = registry::salt(tx, Some(&asked.participant), &content).await?;
+    }))
+}
+
+/// What the tables say that the ledger log commits to about tokens.
+pub(super) struct LoggedTokens {
+    pub(super) index: i64,
+    pub(super) participant: String,
+    pub(super) reference: String,
+    pub(super) at: Timestamp,
+    pub(super) content: Vec<u8>,
+}
+
+type StepRow = (Vec<u8>, i64, String, i64, i64);
+
+/// All of it: requests, their steps, and opening deposits.
+pub(super) async fn logged(db: &Db) -> Result<Vec<LoggedTokens>, ServiceError> {
+    let steps: Vec<StepRow> = db
+        .fetch_all(
+            "SELECT id, CAST(0 AS BIGINT), by_account, at_ms, log_index FROM settle_token_requests
+             UNION ALL SELECT request, step, by_account, at_ms, log_index FROM settle_token_steps",
+            args![],
+        )
+        .await?;
+    let mut logged = Vec::with_capacity(steps.len());
+    for (id, step, by, at_ms, index) in steps {
+        let at = Timestamp::from_unix_ms(at_ms);
+        let request = find(&mut &*db, bytes(&id, "a request's name")?).await?;
+        let request = request.ok_or_else(|| corrupt("a step of no request"))?;
+        logged.push(LoggedTokens {
+            index,
+            participant: request.asked.participant.to_string(),
+            reference: request.asked.reference.clone(),
+            at,
+            content: content(&request, step, &by, at)?,
+        });
+    }
+    let openings: Vec<(i64, String, i64, i64)> = db
+        .fetch_all(
+            "SELECT log_index, participant, amount, at_ms FROM settle_openings WHERE log_index >= 0",
+            args![],
+        )
+        .await?;
+    for (index, participant, amount, at_ms) in openings {
+        let (whose, at) = (
+            ParticipantId::new(participant)?,
+            Timestamp::from_unix_ms(at_ms),
+        );
+        logged.push(LoggedTokens {
+            index,
+            participant: whose.to_string(),
+            reference: OPENING.to_owned(),
+            at,
+            content: opening_content(&whose, Money::from_nano(amount), at),
+        });
+    }
+    Ok(logged)
+}
+
+/// Who says what homes begin with.
+const SITE: &str = "site.toml";
+
+/// An entry in the ledger log about a deposit that nobody asked for and nobody confirmed: the site's file says it.
+pub(super) async fn log_opening(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    amount: Money,
+    at: Timestamp,
+) -> Result<i64, ServiceError> {
+    let content = opening_content(participant, amount, at);
+    let salt = registry::salt(tx, Some(participant), &content).await?;
     let entry = Entry::new(Kind::Tokens, at, salt, &content);
     append(tx, Log::Ledger, &[entry]).await
+}
+
+fn opening_content(participant: &ParticipantId, amount: Money, at: Timestamp) -> Vec<u8> {
+    encode(&Logged {
+        kind: 1,
+        participant: participant.as_str(),
+        amount_nano: amount.nano(),
+        reference: OPENING,
+        payout: None,
+        step: 1,
+        by: SITE,
+        at_ms: at.unix_ms(),
+    })
+}
+
+type AskedRow = (Vec<u8>, i64, String, i64, String, Option<i64>);
+
+/// What requests and openings say about tokens that came in or went out: their postings.
+pub(super) async fn explained(db: &Db) -> Result<Vec<Posting>, ServiceError> {
+    let requests: Vec<AskedRow> = db
+        .fetch_all(
+            "SELECT r.id, r.kind, r.participant, r.amount, r.reference,
+             (SELECT MIN(s.step) FROM settle_token_steps s WHERE s.request = r.id)
+             FROM settle_token_requests r WHERE r.kind <> $1",
+            args![TokenKind::Payout.code()],
+        )
+        .await?;
+    let mut postings = Vec::new();
+    for (id, kind, participant, amount, reference, step) in requests {
+        let asked = NewTokenRequest {
+            kind: if kind == TokenKind::Deposit.code() {
+                TokenKind::Deposit
+            } else {
+                TokenKind::Withdrawal
+            },
+            participant: ParticipantId::new(participant)?,
+            amount: Money::from_nano(amount),
+            reference,
+            payout: None,
+        };
+        let id = bytes(&id, "a request's name")?;
+        if asked.kind == TokenKind::Deposit {
+            let deposit = || deposit_posting(&asked.participant, asked.amount, &asked.reference);
+            postings.extend((step == Some(CONFIRMED)).then(deposit));
+            continue;
+        }
+        let ended = match step {
+            None => None,
+            Some(CONFIRMED) => Some((Purpose::Withdrawal, PAID_OUT)),
+            Some(_) => Some((Purpose::WithdrawalRelease, GIVEN_BACK)),
+        };
+        let moves = std::iter::once((Purpose::WithdrawalHold, ASKED)).chain(ended);
+        postings.extend(moves.map(|(purpose, to)| withdrawal_posting(purpose, to, &asked, id)));
+    }
+    let openings: Vec<(Vec<u8>, String, i64)> = db
+        .fetch_all(
+            "SELECT DISTINCT id, participant, amount FROM settle_openings",
+            args![],
+        )
+        .await?;
+    for (id, participant, amount) in openings {
+        let participant = ParticipantId::new(participant)?;
+        let posting = deposit_posting(&participant, Money::from_nano(amount), OPENING);
+        // The list of what was there before has deposits of requests too, which have to be explained by these.
+        postings.extend((posting.id.0[..] == id[..]).then_some(posting));
+    }
+    Ok(postings)
 }
 
 const ONE: &str =

@@ -124,7 +124,7 @@ async fn paid_and_split(world: &World, payer: Payer, name: &str) {
         let apart = (moved - milli_hint * 1_000_000).abs();
         assert!(apart < 1_000_000, "{account}: {moved}");
     }
-    books::check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 /// However old and however many, and a damaged one ends nothing; what was captured is none.

@@ -5,8 +5,8 @@ use domain::order::Side;
 use domain::posting::{Asset, Chart, Run};
 use proptest::prelude::*;
 use settlement::service::{
-    Holds, balances_sum_to_zero, check_books, day_money, interval_totals, lines_of, point_states,
-    receipt, recent_lines, runs_due, unproven_since,
+    Holds, balances_sum_to_zero, day_money, interval_totals, lines_of, point_states, receipt,
+    recent_lines, runs_due, unproven_since,
 };
 
 use crate::world::{Outcome, World, interval, price, who};
@@ -77,7 +77,7 @@ async fn whole_interval(mut world: World) {
     world.checkpoint(interval(0).end().plus_s(60)).await;
     receipts_hold(&world, &outcome, 1).await;
     a_day_in_money(&world).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 /// What the two homes have after the interval, worked out by hand.
@@ -94,7 +94,7 @@ async fn paid_by_hand(world: &World) {
         world.balance(Asset::WattHour, Chart::Meter, "home-a").await,
         1200
     );
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 async fn a_day_in_money(world: &World) {
@@ -183,7 +183,7 @@ async fn a_missing_meter_is_substituted_and_corrected_by_the_next_run() {
         (1, false)
     );
     assert_eq!(token(&world, Chart::Statement, "home-a").await, 0);
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 
     world.meter("home-a", 0, 1200, 0).await;
     let second = world.run(&outcome, Run::Initial).await;
@@ -202,7 +202,7 @@ async fn a_missing_meter_is_substituted_and_corrected_by_the_next_run() {
         !trades_again,
         "the trade did not change, so it is not posted again"
     );
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 
     let third = world.run(&outcome, Run::Final).await;
     assert_eq!((third.postings, third.lines, third.again), (0, 0, false));
@@ -285,7 +285,7 @@ async fn the_same_calls_again_have_no_effect_and_a_dropped_transaction_leaves_no
         settlement::service::balances(&world.db).await.unwrap(),
         after
     );
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn an_empty_wallet_stops_buying_and_a_withdrawn_bid_frees_its_hold() {
     }
     tx.commit().await.unwrap();
     assert_eq!(token(&world, Chart::Available, "home-a").await, 500_000_000);
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]
@@ -331,7 +331,7 @@ async fn an_interval_keeps_the_network_fee_of_its_first_bid() {
     let orders = [bid, late, offer];
     let outcome = world.outcome(0, &orders, &[(0, 2, 500), (1, 2, 500)], "0.2");
     world.contract(&outcome).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]
@@ -372,7 +372,7 @@ async fn fees_by_zone_are_charged_once_and_sum_to_the_network_account() {
     );
     assert_eq!(token(&world, Chart::Held, "home-a").await, 0);
     assert_eq!(token(&world, Chart::Held, "home-b").await, 0);
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     world.checkpoint(interval(2).start()).await;
     let (far, buyer) = (outcome.trades[1].id, who("home-b"));
     let kept = receipt(&world.db, &world.community, far, &buyer);
@@ -429,7 +429,7 @@ async fn a_premium_for_green_energy_is_held_paid_and_proven_and_nobody_else_pays
     let sold = token(&world, Chart::Available, "home-c").await;
     assert_eq!(sold, 400 * 200_000);
     assert_eq!(token(&world, Chart::Held, "home-a").await, 0);
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     world.checkpoint(interval(2).start()).await;
     let holds = async |n: usize, home: &str, change: fn(&mut domain::receipt::Receipt)| {
         let trade = outcome.trades[n].id;
@@ -592,13 +592,13 @@ async fn random_interval(flows: &Flows, fills: &Fills, missing: usize, feeder: i
         }
     }
     world.run(&outcome, Run::Provisional).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     world
         .meter(homes[missing], 0, flows[missing].0, flows[missing].1)
         .await;
     world.meter("feeder", 0, feeder, 0).await;
     world.run(&outcome, Run::Initial).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     for asset in [Asset::Token, Asset::WattHour] {
         let all = settlement::service::balances(&world.db).await.unwrap();
         let of_asset = all.iter().filter(|b| b.asset == asset);

@@ -11,8 +11,8 @@ use domain::revocation::Revocation;
 use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
 use settlement::service::{
-    CLAIM_ATTEMPTS_MAX, ReadingOutcome, Refusal, Revoked, ServiceError, acceptance, check_books,
-    gateway_keys, gateway_public_key, introduce, open_claim, open_claims, revoke,
+    CLAIM_ATTEMPTS_MAX, ReadingOutcome, Refusal, Revoked, ServiceError, acceptance, gateway_keys,
+    gateway_public_key, introduce, open_claim, open_claims, revoke,
 };
 
 use crate::world::{START_S, World, interval, sign};
@@ -216,7 +216,7 @@ async fn a_claim_code_lets_one_key_in_once(keys: Keys) {
             (PublicKey::of(&new).id(), None)
         ]
     );
-    check_books(&keys.0.db).await.unwrap();
+    keys.0.check().await;
 }
 
 #[tokio::test]
@@ -448,7 +448,7 @@ async fn a_rotation_loses_nothing(mut keys: Keys) {
     let word = word.await.unwrap().verify(operator, &community.id).unwrap();
     let word = word.message();
     assert_eq!((word.accepted_up_to, &word.missing), (Some(6), &vec![]));
-    check_books(&keys.0.db).await.unwrap();
+    keys.0.check().await;
 }
 
 #[tokio::test]
@@ -546,7 +546,7 @@ async fn a_revoked_key_ends_by_sequence_and_by_time(mut keys: Keys) {
     let word = listed[0].revoked.as_ref().unwrap();
     assert_eq!((word.from_sequence, word.from), (4, at(5)));
     assert!(listed[1].revoked.is_none() && listed[1].replaced.is_none());
-    check_books(&keys.0.db).await.unwrap();
+    keys.0.check().await;
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ impl Life {
             }
             Step::Wait(hours) => self.wait(*hours).await,
         }
-        check_books(&self.world.db).await.unwrap();
+        self.world.check().await;
         for asset in [Asset::Token, Asset::Stake] {
             let mut issued = 0;
             for (home, name) in HOMES.iter().enumerate() {
@@ -367,7 +367,7 @@ async fn a_changed_payout_counts_after_a_delay_and_can_be_cancelled_until_then()
     // It was asked for under the old payout: nobody shall be paid where the request does not say.
     life.confirm(after, 1).await;
     assert_ne!(life.request(after).await.state, TokenState::Confirmed);
-    check_books(&life.world.db).await.unwrap();
+    life.world.check().await;
 }
 
 /// The utility's bill of so many nano-tokens, on a home's statement.
@@ -450,7 +450,7 @@ async fn tokens_that_no_request_explains_are_found_at_the_start() {
     life.confirm(payout, 1).await;
     let withdrawal = asked(&mut life, TokenKind::Withdrawal, 1_000_000_000).await;
     life.confirm(withdrawal, 1).await;
-    check_books(&life.world.db).await.unwrap();
+    life.world.check().await;
     let mut tx = life.world.db.begin().await.unwrap();
     for sql in [
         "DROP TRIGGER settle_token_steps_no_delete",

@@ -7,9 +7,7 @@ use domain::reading::Reading;
 use domain::rejection::Rejection;
 use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::time::Timestamp;
-use settlement::service::{
-    ReadingOutcome, Whose, accept_reading, acceptance, check_books, enrol, history,
-};
+use settlement::service::{ReadingOutcome, Whose, accept_reading, acceptance, enrol, history};
 
 use crate::world::{World, interval, sign, who};
 
@@ -144,7 +142,7 @@ async fn the_same_again_has_no_effect_and_another_is_evidence() {
     let seen = seen.await.unwrap();
     assert_eq!(seen.len(), 1);
     assert_eq!((seen[0].imported.wh(), seen[0].exported.wh()), (10, 0));
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]
@@ -183,7 +181,7 @@ async fn an_acceptance_names_gaps_and_rejections() {
         (Some(6), vec![(3, 3)])
     );
     assert_eq!(heard.rejected, [(5, Rejection::ValueRegression)]);
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]
@@ -370,7 +368,7 @@ async fn lost_disk(mut world: World) {
     let heard = told(&world, "home-a").await;
     assert_eq!((heard.accepted_up_to, heard.missing), (Some(4), vec![]));
     assert_eq!(heard.rejected, [(1, Rejection::IntervalOverlap)]);
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]

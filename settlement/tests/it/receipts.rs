@@ -6,7 +6,7 @@ use domain::posting::Run;
 use domain::receipt::Receipt;
 use domain::signed::{PublicKey, Signed, SigningKey};
 use settlement::prove::{to_text, verify};
-use settlement::service::{ServiceError, check_books, enrol, forget, receipt};
+use settlement::service::{ServiceError, enrol, forget, receipt};
 
 use crate::world::{Outcome, World, interval, who};
 
@@ -219,7 +219,7 @@ async fn who_is_forgotten_cannot_be_opened_and_the_street_goes_on() {
         .await
         .unwrap();
     assert!(verify(&to_text(&other.unwrap()).unwrap(), None).holds());
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use domain::time::Timestamp;
 use proptest::prelude::*;
 use runtime::args;
 use settlement::calendar::LocalMonth;
-use settlement::service::{ServiceError, check_books, statement};
+use settlement::service::{ServiceError, statement};
 use settlement::statement::{Balances, Statement, StatementError};
 
 use crate::world::{Outcome, START_S, World, interval, who};
@@ -199,7 +199,7 @@ async fn random_history(steps: &[Step]) {
             }
         }
     }
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     for home in HOMES {
         adds_up(&world, home).await;
     }

@@ -228,7 +228,7 @@ async fn a_session_of_a_station(mut world: World) {
     );
     assert_eq!(owned(&world).await, left - (400_000_000 - credit.tax_nano));
     assert_eq!(token(&world, Chart::Statement, "station").await, 0);
-    books::check_books(&world.db).await.unwrap();
+    world.check().await;
 }
 
 #[tokio::test]

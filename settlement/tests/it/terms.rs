@@ -101,7 +101,7 @@ async fn whole_life(terms: Terms, told: &[(&str, &str)]) -> World {
     assert_ne!(last.inputs, Some(inputs), "the run is one of the inputs");
     world.checkpoint(interval(0).end().plus_s(864_000)).await;
     receipts_hold(&world, &outcome, told).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     let month = LocalMonth::parse("2026-06", "UTC".parse().unwrap()).unwrap();
     for name in HOMES {
         let made = interval(9).end();
@@ -174,7 +174,7 @@ async fn the_fee_goes_to_the_community_and_the_holdback_comes_back() {
     world.run(&outcome, Run::Initial).await;
     assert_eq!(token(&world, Chart::Holdback, "home-b").await, kept);
     world.run(&outcome, Run::Final).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
     assert_eq!(token(&world, Chart::Holdback, "home-b").await, 0);
     assert_eq!(
         token(&world, Chart::Available, "home-b").await,
@@ -257,5 +257,5 @@ async fn the_tariff_is_looked_up_by_the_interval_and_steps_count_the_month() {
         ("\"retail\": \"0.500000\"", "\"retail\": \"0.400000\""),
     ];
     receipts_hold(&world, &third, &told).await;
-    check_books(&world.db).await.unwrap();
+    world.check().await;
 }

@@ -7,7 +7,7 @@ use domain::time::Timestamp;
 use proptest::prelude::*;
 use runtime::args;
 use settlement::service::{
-    Arrived, ReadingOutcome, accept_readings, check_books, check_signatures, claimed_keys, enrol,
+    Arrived, ReadingOutcome, accept_readings, check_signatures, claimed_keys, enrol,
 };
 
 use crate::world::{START_S, World, cases, interval, sign};
@@ -130,7 +130,7 @@ impl Books {
         ] {
             left.push(self.world.db.fetch_all(sql, args![]).await.unwrap());
         }
-        check_books(&self.world.db).await.unwrap();
+        self.world.check().await;
         left
     }
 }

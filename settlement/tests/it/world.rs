@@ -18,8 +18,8 @@ use runtime::db::Db;
 use runtime::testing::TempPostgres;
 use settlement::deliver::LossBand;
 use settlement::service::{
-    Community, Holds, ReadingOutcome, RunSummary, accept_reading, balances, contract, deposit,
-    enrol, run_interval,
+    Community, Holds, ReadingOutcome, RunSummary, accept_reading, balances, check_books_whole,
+    contract, enrol, opening_deposit, run_interval,
 };
 use settlement::store::MIGRATIONS;
 use settlement::tariff::{Tariff, Tariffs};
@@ -190,7 +190,7 @@ impl World {
         let amount: Money = amount.parse().unwrap();
         let mut tx = self.db.begin().await.unwrap();
         let now = Timestamp::from_unix_s(START_S - 1800);
-        deposit(&mut tx, now, &who(name), amount, "first")
+        opening_deposit(&mut tx, now, &who(name), amount)
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -380,6 +380,13 @@ impl World {
             .await
             .unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// The books hold, whole.
+    pub(crate) async fn check(&self) {
+        check_books_whole(&self.db, &self.community.operator)
+            .await
+            .unwrap();
     }
 
     /// The balance of an account in nano-tokens (or watt-hours).

@@ -406,7 +406,8 @@ async fn a_payment_that_is_refused_at_the_end_leaves_a_debt_and_no_money_held() 
         stopped.debt(),
         "and stays so"
     );
-    books::check_books(&bench.shared().db).await.unwrap();
+    let (db, operator) = (&bench.shared().db, &bench.shared().community.operator);
+    books::check_books_whole(db, operator).await.unwrap();
 }
 
 #[tokio::test]

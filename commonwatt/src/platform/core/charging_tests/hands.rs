@@ -62,5 +62,6 @@ async fn the_months_of_a_station_that_changed_hands_or_has_left_stay_what_they_w
     let bench = bench.restarts_as(site_with(""), interval(6).start()).await;
     assert_eq!(told(&bench).await.sums, both.sums, "it has left site.toml");
     assert_eq!(told(&bench).await.owners, promise().owners);
-    books::check_books(&bench.shared().db).await.unwrap();
+    let (db, operator) = (&bench.shared().db, &bench.shared().community.operator);
+    books::check_books_whole(db, operator).await.unwrap();
 }
