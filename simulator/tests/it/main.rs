@@ -19,3 +19,4 @@ mod sources;
 mod support;
 mod visits;
 mod weather_run;
+mod year;
