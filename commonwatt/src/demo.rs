@@ -186,6 +186,10 @@ pub(crate) fn start_platform(
     tasks.start("witnesses", STOP_LIMIT, |stop| {
         platform::witnesses::run(asking, stop)
     });
+    let looking = Arc::clone(&shared);
+    tasks.start("evidence", STOP_LIMIT, |stop| {
+        platform::found::run(looking, stop)
+    });
     tasks.start("web", STOP_LIMIT, |stop| async move {
         web::serve(listener, Web::new(shared, commands, street, stop)?).await
     });

@@ -11,6 +11,7 @@ pub(crate) mod charging;
 pub(crate) mod control;
 mod core;
 mod door;
+pub(crate) mod found;
 mod ingest;
 mod keys;
 pub(crate) mod lab;

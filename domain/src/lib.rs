@@ -46,6 +46,7 @@ pub mod posting;
 pub mod quality;
 pub mod reading;
 pub mod receipt;
+pub mod record_word;
 pub mod rejection;
 pub mod revocation;
 pub mod run_record;

@@ -60,6 +60,8 @@ pub enum Kind {
     KeyRefusal,
     /// The operator's word that a key counts no longer.
     Revocation,
+    /// The operator's word on which record of a key counted.
+    RecordWord,
 }
 
 impl Kind {
@@ -84,6 +86,7 @@ impl Kind {
             Kind::Introduction => "introduction",
             Kind::KeyRefusal => "key-refusal",
             Kind::Revocation => "revocation",
+            Kind::RecordWord => "record-word",
         }
     }
 

@@ -52,6 +52,12 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/2020_standing.sql"),
         postgres: include_str!("../migrations/postgres/2020_standing.sql"),
     },
+    Migration {
+        version: 2220,
+        description: "market: evidence stays as it was kept",
+        sqlite: include_str!("../migrations/sqlite/2220_evidence.sql"),
+        postgres: include_str!("../migrations/postgres/2220_evidence.sql"),
+    },
 ];
 
 /// Most messages kept as evidence against one sequence; two prove the case, more add nothing.

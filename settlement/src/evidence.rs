@@ -1,21 +1,23 @@
 //! Proof that somebody broke a rule, as a file that stands for itself, and the one judge of such files.
 //!
 //! Everything that a verdict needs is in the file: what was signed, by which key, and for what the registry
-//! says, the operator's signed record. So anybody comes to the same verdict, offline. What cannot be decided
+//! says, the operator's signed record and word. So anybody comes to the same verdict, offline. What cannot be decided
 //! like this (losses on a feeder, readings that are late) is no evidence.
+
+mod nameplate;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::ids::{CommunityId, Digest32};
-use domain::key_record::{Holder, KeyRecord};
 use domain::order::Order;
 use domain::reading::{Obis, Reading};
 use domain::signed::{Message, PublicKey, Signed, SignedError, Verified};
 use serde::{Deserialize, Serialize};
 
-use crate::accept::largest_wh;
 use crate::log::checkpoint::{Checkpoint, is_signed};
 use crate::log::cosignature::cosigned_at;
+use crate::log::entry::Kind;
 use crate::log::note::{Algorithm, Note, VerifierKey};
+use crate::log::proof::LogProof;
 use crate::log::tree::consistency_roots;
 
 /// The format's name; the judge refuses any other.
@@ -50,8 +52,9 @@ pub enum Evidence {
         key: String,
         /// The reading with the lower sequence.
         earlier: String,
-        /// The one with the higher.
-        later: String,
+        /// The one with the higher; none where a register went backwards within the other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        later: Option<String>,
     },
     /// More energy than the point can carry.
     AboveNameplate {
@@ -65,6 +68,29 @@ pub enum Evidence {
         key_record: String,
         /// The signed reading.
         reading: String,
+        /// The operator's signed word that at the end of the reading's interval no other record counted; without it
+        /// nothing is proven.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        word: String,
+        /// The record's place in the ledger log (a C2SP tlog-proof), under a checkpoint that the gateway itself had
+        /// signed by then: it knew of the record, and nobody has dated it back.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        proof: String,
+    },
+    /// A word of the operator on which record of a key counted, and another record that counted instead.
+    FalseRecordWord {
+        /// [`FORMAT`].
+        format: String,
+        /// For which community they were signed.
+        community: String,
+        /// The operator's public key.
+        operator_key: String,
+        /// The operator's signed word.
+        word: String,
+        /// The signed record.
+        key_record: String,
+        /// Its place in the ledger log (a C2SP tlog-proof).
+        proof: String,
     },
     /// Two checkpoints of a log of which neither is the beginning of the other.
     OperatorFork {
@@ -93,6 +119,17 @@ pub enum Evidence {
         /// As of [`Evidence::OperatorFork`].
         beginning: Vec<String>,
     },
+}
+
+/// A key's record with its place in the ledger log, and the operator's word on which record counted.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordShown<'a> {
+    /// The signed record.
+    pub signed: &'a [u8],
+    /// The signed [`RecordWord`].
+    pub word: &'a [u8],
+    /// The tlog-proof of the record.
+    pub proof: &'a str,
 }
 
 /// What the judge says.
@@ -158,6 +195,7 @@ impl Evidence {
             Evidence::Equivocation { format, .. }
             | Evidence::RegisterRollback { format, .. }
             | Evidence::AboveNameplate { format, .. }
+            | Evidence::FalseRecordWord { format, .. }
             | Evidence::OperatorFork { format, .. }
             | Evidence::WitnessFork { format, .. } => format,
         }
@@ -170,6 +208,7 @@ impl Evidence {
             Evidence::Equivocation { .. } => "equivocation",
             Evidence::RegisterRollback { .. } => "register_rollback",
             Evidence::AboveNameplate { .. } => "above_nameplate",
+            Evidence::FalseRecordWord { .. } => "false_record_word",
             Evidence::OperatorFork { .. } => "operator_fork",
             Evidence::WitnessFork { .. } => "witness_fork",
         }
@@ -199,38 +238,74 @@ impl Evidence {
         }
     }
 
-    /// Two readings of one key between which a register went backwards.
+    /// Two readings of one key between which a register went backwards, or one in which it did.
     #[must_use]
     pub fn register_rollback(
         community: &CommunityId,
         key: PublicKey,
         earlier: &[u8],
-        later: &[u8],
+        later: Option<&[u8]>,
     ) -> Self {
         Evidence::RegisterRollback {
             format: FORMAT.to_owned(),
             community: community.to_string(),
             key: STANDARD.encode(key.to_bytes()),
             earlier: STANDARD.encode(earlier),
-            later: STANDARD.encode(later),
+            later: later.map(|later| STANDARD.encode(later)),
         }
     }
 
-    /// A reading of more than the record of its key allows.
+    /// A reading of more than the record of its key allows, with what the operator says of that record.
     #[must_use]
     pub fn above_nameplate(
         community: &CommunityId,
         operator: PublicKey,
-        key_record: &[u8],
         reading: &[u8],
+        record: &RecordShown<'_>,
     ) -> Self {
         Evidence::AboveNameplate {
             format: FORMAT.to_owned(),
             community: community.to_string(),
             operator_key: STANDARD.encode(operator.to_bytes()),
-            key_record: STANDARD.encode(key_record),
+            key_record: STANDARD.encode(record.signed),
             reading: STANDARD.encode(reading),
+            word: STANDARD.encode(record.word),
+            proof: record.proof.to_owned(),
         }
+    }
+
+    /// The operator's word in a case of a reading above the rating, held against a record of the key whose opened entry
+    /// this tlog-proof shows.
+    ///
+    /// # Errors
+    /// This case has no such word, or the proof opens no key's record.
+    pub fn against(&self, proof: &str) -> Result<Self, BadEvidence> {
+        let bad = |why: &str| BadEvidence(why.to_owned());
+        let Evidence::AboveNameplate {
+            format,
+            community,
+            operator_key,
+            word,
+            ..
+        } = self
+        else {
+            return Err(bad("only energy above a rating has a word of the operator"));
+        };
+        let mut shown = LogProof::parse(proof).ok_or_else(|| bad("no tlog-proof"))?;
+        let record = match shown.entry() {
+            Some((entry, Some(opening))) if entry.kind == Kind::Key => opening.content,
+            Some(_) | None => return Err(bad("the proof opens no key's record")),
+        };
+        // The record is in the case itself.
+        shown.extra = None;
+        Ok(Evidence::FalseRecordWord {
+            format: format.clone(),
+            community: community.clone(),
+            operator_key: operator_key.clone(),
+            word: word.clone(),
+            key_record: STANDARD.encode(record),
+            proof: shown.to_text(),
+        })
     }
 
     /// Two checkpoints of a log that contradict each other.
@@ -287,14 +362,29 @@ pub fn judge(evidence: &Evidence) -> Result<Verdict, BadEvidence> {
             earlier,
             later,
             ..
-        } => rollback(community, key, earlier, later),
+        } => rollback(community, key, earlier, later.as_deref()),
         Evidence::AboveNameplate {
             community,
             operator_key,
             key_record,
             reading,
+            word,
+            proof,
             ..
-        } => nameplate(community, operator_key, key_record, reading),
+        } => nameplate::judge(
+            [community, operator_key],
+            key_record,
+            reading,
+            [word, proof],
+        ),
+        Evidence::FalseRecordWord {
+            community,
+            operator_key,
+            word,
+            key_record,
+            proof,
+            ..
+        } => nameplate::judge_word([community, operator_key], word, key_record, proof),
         Evidence::OperatorFork {
             log,
             first,
@@ -370,7 +460,7 @@ fn equivocation(of: &str, key: &str, first: &str, second: &str) -> Finding {
     }
 }
 
-fn rollback(of: &str, key: &str, earlier: &str, later: &str) -> Finding {
+fn rollback(of: &str, key: &str, earlier: &str, later: Option<&str>) -> Finding {
     let (of, key) = (community(of)?, public_key("key", key)?);
     let read = |member: &str, text: &str| {
         let bytes = message(member, text)?;
@@ -378,7 +468,21 @@ fn rollback(of: &str, key: &str, earlier: &str, later: &str) -> Finding {
         let verified = opened::<Reading>(&bytes, key, &of).map_err(why)?;
         Ok::<Reading, Fault>(verified.message().clone())
     };
-    let (earlier, later) = (read("earlier", earlier)?, read("later", later)?);
+    let earlier = read("earlier", earlier)?;
+    let Some(later) = later else {
+        let fell = earlier.registers.iter().find(|r| r.end < r.start);
+        let fell = fell.ok_or_else(|| not("no register went backwards within the reading"))?;
+        let what = format!(
+            "the {} register of {} stood at {} at the beginning of reading {} and at {} at its end",
+            register(fell.obis),
+            earlier.point,
+            fell.start,
+            earlier.sequence,
+            fell.end
+        );
+        return Ok((format!("key {}", key.id()), what));
+    };
+    let later = read("later", later)?;
     if earlier.point != later.point || earlier.sequence >= later.sequence {
         return Err(not(
             "they are not an earlier and a later reading of one point",
@@ -412,39 +516,6 @@ fn register(obis: Obis) -> String {
         Obis::EXPORT => "export".to_owned(),
         other => format!("{other:?}"),
     }
-}
-
-fn nameplate(of: &str, operator: &str, record: &str, reading: &str) -> Finding {
-    let (of, operator) = (community(of)?, public_key("operator_key", operator)?);
-    let record = message("key_record", record)?;
-    let record = opened::<KeyRecord>(&record, operator, &of)
-        .map_err(|e| not(format!("the key record: {e}")))?;
-    let record = record.message();
-    let reading = message("reading", reading)?;
-    let reading = opened::<Reading>(&reading, record.key, &of)
-        .map_err(|e| not(format!("the reading: {e}")))?;
-    let reading = reading.message();
-    if record.valid_from > reading.interval.end() {
-        return Err(not("the record is of a later time than the reading"));
-    }
-    let Holder::Gateway { gateway, points } = &record.holder else {
-        return Err(not("the record is not that of a gateway's key"));
-    };
-    let point = points.iter().find(|p| p.point == reading.point);
-    let point = point.ok_or_else(|| not("the record does not have the reading's point"))?;
-    let most = largest_wh(point.rating_w, reading.interval.length_s());
-    let above = [Obis::IMPORT, Obis::EXPORT]
-        .into_iter()
-        .filter_map(|obis| reading.energy(obis))
-        .find(|energy| energy.wh() > most);
-    let energy = above.ok_or_else(|| not(format!("no register counted more than {most} Wh")))?;
-    // Certain only for who has every record: an honest gateway's rating may have been raised by a later one.
-    Err(not(format!(
-        "by this record of {} the point {} of gateway {gateway} has {} W and cannot carry more than {most} Wh, and \
-         the reading says {energy} in {}; but a later record may have raised the rating, and one record does not \
-         show that there is none",
-        record.valid_from, point.point, point.rating_w, reading.interval
-    )))
 }
 
 fn fork(key: &str, algorithm: Algorithm, notes: [&String; 2], beginning: &[String]) -> Finding {

@@ -12,6 +12,7 @@ mod charger_records;
 mod charging;
 mod contract;
 mod error;
+mod found;
 mod gateway_witnesses;
 mod history;
 mod hold_batch;
@@ -55,8 +56,8 @@ use runtime::db::{Listed, Tx};
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
 pub use books::{BooksError, RECENT_ENTRIES, check_books, check_books_at_start, check_books_whole};
 pub use cases::{
-    Case, SetBack, cases, enrolled_key, keep_case, keep_set_back, reading_cases,
-    reading_cases_count, refusal_cases, set_back,
+    Case, SetBack, cases, enrolled_key, keep_case, keep_set_back, public_cases,
+    reading_cases_count, set_back,
 };
 pub use charger_records::{
     CHARGER_RECORDS_PER_DAY_MAX, Kept, charger_records, keep_charger_record,
@@ -68,6 +69,9 @@ pub use charging::{
 };
 pub use contract::contract;
 pub use error::ServiceError;
+pub use found::{
+    Found, FoundIn, found_in_readings, is_looked_at, keep_found, reading_cases, refusal_cases,
+};
 pub use gateway_witnesses::{
     GatewayCosignature, GatewayWitness, gateway_cosigned, gateway_witnesses,
     keep_gateway_cosignatures,

@@ -234,6 +234,18 @@ pub const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("store/gateway_witnesses_sqlite.sql"),
         postgres: include_str!("store/gateway_witnesses_postgres.sql"),
     },
+    Migration {
+        version: 3221,
+        description: "cases that were found, and where they stand in the ledger log",
+        sqlite: concat!(
+            include_str!("store/cases_sqlite.sql"),
+            append_only!(sqlite: "settle_case_sources", "settle_case_entries")
+        ),
+        postgres: concat!(
+            include_str!("store/cases_postgres.sql"),
+            append_only!(postgres triggers: "settle_case_sources", "settle_case_entries")
+        ),
+    },
 ];
 
 const CHECKED_SQLITE: &str = "CREATE TABLE settle_checked (
@@ -274,6 +286,10 @@ mod tests {
             (
                 include_str!("store/terms_sqlite.sql"),
                 include_str!("store/terms_postgres.sql"),
+            ),
+            (
+                include_str!("store/cases_sqlite.sql"),
+                include_str!("store/cases_postgres.sql"),
             ),
             (
                 include_str!("store/gateway_witnesses_sqlite.sql"),

@@ -123,6 +123,8 @@ fn flat(witnesses: &[Witness]) -> Vec<Value> {
 struct Case {
     /// operator_fork or witness_fork
     kind: String,
+    /// Its place in the ledger log; none where an older program kept it.
+    ledger_index: Option<u64>,
     /// When it was kept.
     #[schema(format = DateTime)]
     kept: String,
@@ -149,10 +151,11 @@ pub(super) async fn evidence(State(web): State<Web>) -> Answer {
     let db = &web.shared.db;
     let case = |case: settlement::service::Case| Case {
         kind: case.kind,
+        ledger_index: case.log_index,
         kept: time(case.at),
         evidence: serde_json::from_str(&case.text).unwrap_or_default(),
     };
-    let operator = settlement::service::cases(db).await?;
+    let operator = settlement::service::public_cases(db).await?;
     Ok(Json(Evidence {
         operator: operator.into_iter().map(case).collect(),
         readings_signed_twice: settlement::service::reading_cases_count(db).await?,

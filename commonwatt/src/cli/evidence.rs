@@ -1,11 +1,10 @@
 //! `commonwatt evidence`: writes out what the books hold against signers and against the operator.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use domain::ids::CommunityId;
-use domain::order::Order;
-use domain::signed::Signed;
 use runtime::db::Db;
 use settlement::evidence::Evidence;
 use settlement::log::checkpoint::Log;
@@ -78,10 +77,10 @@ async fn collect(url: String) -> anyhow::Result<Vec<Evidence>> {
     }
     all.extend(service::reading_cases(&db, &community).await?);
     all.extend(service::refusal_cases(&db, &community).await?);
-    for (first, second) in market_engine::service::equivocations(&db).await? {
-        let signer = Signed::<Order>::from_bytes(first.clone()).claimed_signer()?;
-        if let Some(key) = service::enrolled_key(&db, signer).await? {
-            all.push(Evidence::equivocation(&community, key, &first, &second));
+    let (_, orders) = crate::platform::found::orders(&db, &community, &BTreeSet::new()).await?;
+    for found in orders {
+        if !service::is_looked_at(&db, &found.source).await? {
+            all.extend(found.evidence);
         }
     }
     Ok(all)

@@ -186,7 +186,7 @@ pub(super) async fn remember(shared: &Shared) -> anyhow::Result<()> {
         let why = older(&who, shown.log, seen.size, size);
         shared.watch.raise(format!("since {}: {why}", shown.at));
     }
-    for case in service::cases(&shared.db).await? {
+    for case in service::public_cases(&shared.db).await? {
         let Ok(evidence) = Evidence::read(&case.text) else {
             continue;
         };
@@ -452,7 +452,7 @@ async fn is_kept(shared: &Shared, evidence: &Evidence) -> anyhow::Result<bool> {
     let Some((key, body)) = shown(evidence) else {
         return Ok(false);
     };
-    let cases = service::cases(&shared.db).await?;
+    let cases = service::public_cases(&shared.db).await?;
     let cases = cases.iter().filter_map(|case| {
         let kept = Evidence::read(&case.text).ok()?;
         shown(&kept).filter(|(of, _)| *of == key)
@@ -511,4 +511,4 @@ async fn heard(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

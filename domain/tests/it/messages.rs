@@ -14,6 +14,7 @@ use domain::order::{Order, Side};
 use domain::order_query::OrderQuery;
 use domain::quality::Quality;
 use domain::reading::{ClockStamp, ClockState, MeasurementClass, Obis, Reading, Register};
+use domain::record_word::RecordWord;
 use domain::rejection::Rejection;
 use domain::revocation::Revocation;
 use domain::signed::{MESSAGE_MAX_BYTES, Message, PublicKey, Signed, SignedError, SigningKey};
@@ -266,6 +267,18 @@ pub(crate) fn key_refusal() -> KeyRefusal {
     }
 }
 
+pub(crate) fn record_word() -> RecordWord {
+    RecordWord {
+        key: PublicKey::of(&key(6)).id(),
+        instant: Timestamp::from_unix_s(1_782_000_900),
+        record: Digest32([7; 32]),
+        valid_from: Timestamp::from_unix_ms(1_781_000_000_250),
+        index: 17,
+        size: 18,
+        issued_at: Timestamp::from_unix_ms(1_782_000_901_000),
+    }
+}
+
 pub(crate) fn revocation() -> Revocation {
     Revocation {
         key: PublicKey::of(&key(5)).id(),
@@ -305,6 +318,7 @@ fn every_kind_of_message_round_trips() {
     round_trips(&claim());
     round_trips(&key_refusal());
     round_trips(&revocation());
+    round_trips(&record_word());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use domain::order::{Order, Preference, Side};
 use domain::order_query::OrderQuery;
 use domain::quality::Quality;
 use domain::reading::Reading;
+use domain::record_word::RecordWord;
 use domain::rejection::Rejection;
 use domain::revocation::Revocation;
 use domain::signed::{Kind, Message, PublicKey, Signed, Verified};
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use crate::messages::{
     acceptance, ack, battery_order, cancel, charger_receipt, charger_record, claim, discharge,
     introduction, key, key_record, key_refusal, key_request, order, order_query, reading,
-    revocation, standing_cancel, standing_order, street,
+    record_word, revocation, standing_cancel, standing_order, street,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
@@ -147,6 +148,7 @@ fn good() -> Vec<Value> {
         valid("an introduction", &introduction(3)),
         valid("a refused key", &key_refusal()),
         valid("a revocation", &revocation()),
+        valid("a word on which record of a key counted", &record_word()),
         valid("what a charger's meter has signed", &charger_record()),
         valid(
             "what a charger without a known key has signed, in no transaction",
@@ -350,6 +352,20 @@ fn bad_payloads() -> Vec<Value> {
             },
         ),
         invalid("a revocation without a reason", &unsaid),
+        invalid(
+            "a word on a record behind the part of the log that was looked at",
+            &RecordWord {
+                size: 17,
+                ..record_word()
+            },
+        ),
+        invalid(
+            "a word on a record of a later time",
+            &RecordWord {
+                valid_from: record_word().instant.plus_ms(1),
+                ..record_word()
+            },
+        ),
     ]
 }
 
@@ -405,6 +421,7 @@ fn the_committed_vectors_hold() {
             "introduction" => verifies::<Introduction>(v, introduces),
             "key-refusal" => verifies::<KeyRefusal>(v, fine),
             "revocation" => verifies::<Revocation>(v, fine),
+            "record-word" => verifies::<RecordWord>(v, fine),
             "command" => verifies::<Command>(v, fine),
             "ack" => verifies::<Ack>(v, fine),
             "charger-record" => verifies::<ChargerRecord>(v, fine),

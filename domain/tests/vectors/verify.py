@@ -236,6 +236,7 @@ TABLES = {
     "introduction": table({1: VERSION, 2: public_key, 3: lambda value: need(type(value) is bytes, "not bytes")}),
     "key-refusal": table({1: VERSION, 2: ident, 3: raw(32), 4: one_of(REFUSALS), 5: text(0, 300), 6: I64}),
     "revocation": table({1: VERSION, 2: raw(8), 3: ident, 4: U64, 5: I64, 6: text(1, 200), 7: I64}),
+    "record-word": table({1: VERSION, 2: raw(8), 3: I64, 4: raw(32), 5: I64, 6: U64, 7: U64, 8: I64}),
 }
 
 
@@ -263,6 +264,8 @@ def check_claims(kind, claims, signer, community):
     if kind == "key":
         holders = (4 in claims, 5 in claims, 6 in claims)
         need(holders in ((True, True, False), (False, False, True)), "a key is held by a gateway or a participant")
+    if kind == "record-word":
+        need(claims[6] < claims[7] and claims[5] <= claims[3], "a record that cannot have counted")
     if kind == "key-request":
         ascending([point[0] for point in claims[5]], "points")
     if kind == "introduction":

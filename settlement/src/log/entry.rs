@@ -42,11 +42,13 @@ pub enum Kind {
     Introduction,
     /// A request of an operator for tokens in or out, or what came of it.
     Tokens,
+    /// Evidence that somebody broke a rule.
+    Evidence,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Reading,
         Kind::Order,
         Kind::Trade,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Run,
         Kind::Introduction,
         Kind::Tokens,
+        Kind::Evidence,
     ];
 
     /// What it is called.
@@ -75,6 +78,7 @@ impl Kind {
             Kind::Run => "run",
             Kind::Introduction => "introduction",
             Kind::Tokens => "tokens",
+            Kind::Evidence => "evidence",
         }
     }
 
@@ -91,6 +95,7 @@ impl Kind {
             Kind::Run => 9,
             Kind::Introduction => 10,
             Kind::Tokens => 11,
+            Kind::Evidence => 12,
         }
     }
 }
@@ -175,7 +180,7 @@ mod tests {
         assert_ne!(entry(1).leaf_hash(), entry(2).leaf_hash());
         let leaf = entry(1).leaf();
         assert_eq!(Entry::from_leaf(&leaf), Some(entry(1)));
-        for (at, other) in [(0, 2), (1, 0), (1, 12)] {
+        for (at, other) in [(0, 2), (1, 0), (1, 13)] {
             let mut wrong = leaf;
             wrong[at] = other;
             assert_eq!(Entry::from_leaf(&wrong), None);

@@ -13,6 +13,7 @@ use domain::time::Timestamp;
 use domain::trade::{Clearing, Trade};
 
 use super::{Report, Trusted};
+use crate::evidence::Evidence;
 use crate::log::checkpoint::{Checkpoint, Log};
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::log::proof::{FORMAT, LogProof, Opening, extra};
@@ -126,12 +127,19 @@ fn unsealed(entry: &Entry, opening: &Opening, origin: &str) -> Result<String, St
             )
         }),
         Kind::Tokens => crate::service::told_of_tokens(content),
+        Kind::Evidence => evidence(content),
         Kind::Checkpoint => std::str::from_utf8(content)
             .ok()
             .and_then(|note| note.lines().next())
             .map(|origin| format!("a checkpoint of {origin}")),
     };
     told.ok_or_else(|| format!("it opens to no {}", entry.kind.word()))
+}
+
+/// The kind of a case: whether it proves anything is for `commonwatt judge`.
+fn evidence(content: &[u8]) -> Option<String> {
+    let case = Evidence::read(std::str::from_utf8(content).ok()?).ok()?;
+    Some(format!("evidence of {}", case.kind()))
 }
 
 /// The new key's own signature holds by what it says; that of the key that vouched is for the audit, which has it.

@@ -1,19 +1,22 @@
 //! Proofs of broken rules in the books: what witnesses showed, and what signers did twice.
 
-use domain::ids::{CommunityId, Digest32, KeyId};
+use domain::ids::{Digest32, KeyId, ParticipantId};
 use domain::signed::{PublicKey, SignedError};
 use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::{Db, Tx};
 
 use super::ServiceError;
-use super::error::{bytes, corrupt};
-use crate::evidence::{Evidence, Verdict, judge};
+use super::error::{bytes, corrupt, number};
+use super::logs::append;
+use super::registry;
+use crate::evidence::Evidence;
 use crate::log::checkpoint::Log;
+use crate::log::entry::{Entry, Kind};
 use crate::store::LOCK;
 
 /// Most cases of a kind that are listed, the newest.
-const CASES_MAX: i64 = 1000;
+pub(super) const CASES_MAX: i64 = 1000;
 
 /// A proof that was kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,9 +27,11 @@ pub struct Case {
     pub text: String,
     /// When it was kept.
     pub at: Timestamp,
+    /// Its place in the ledger log; none where an older program kept it.
+    pub log_index: Option<u64>,
 }
 
-/// Keeps a proof; the same one once.
+/// Keeps a proof that has nobody's messages in it, and enters it in the ledger log; the same one once.
 ///
 /// # Errors
 /// The database failed.
@@ -36,19 +41,38 @@ pub async fn keep_case(
     evidence: &Evidence,
 ) -> Result<(), ServiceError> {
     tx.exclusive(LOCK).await?;
+    keep(tx, now, evidence, None).await?;
+    Ok(())
+}
+
+/// The same, sealed with the salt of whose messages are in it; true where it is new.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    now: Timestamp,
+    evidence: &Evidence,
+    owner: Option<&ParticipantId>,
+) -> Result<bool, ServiceError> {
     let text = evidence.to_text();
+    let digest = Digest32::of(text.as_bytes()).0;
+    let new = tx
+        .execute(
+            "INSERT INTO settle_proofs (digest, kind, content, at_ms) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (digest) DO NOTHING",
+            args![digest, evidence.kind(), text.as_str(), now.unix_ms()],
+        )
+        .await?;
+    if new == 0 {
+        return Ok(false);
+    }
+    let salt = registry::salt(tx, owner, text.as_bytes()).await?;
+    let entry = Entry::new(Kind::Evidence, now, salt, text.as_bytes());
+    let index = append(tx, Log::Ledger, &[entry]).await?;
     tx.execute(
-        "INSERT INTO settle_proofs (digest, kind, content, at_ms) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (digest) DO NOTHING",
-        args![
-            Digest32::of(text.as_bytes()).0,
-            evidence.kind(),
-            text,
-            now.unix_ms()
-        ],
+        "INSERT INTO settle_case_entries (digest, log_index) VALUES ($1, $2)",
+        args![digest, index],
     )
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// The proofs that were kept, newest first.
@@ -56,18 +80,44 @@ pub async fn keep_case(
 /// # Errors
 /// The database failed.
 pub async fn cases(db: &Db) -> Result<Vec<Case>, ServiceError> {
-    let rows: Vec<(String, String, i64)> = db
+    let rows: Vec<CaseRow> = db
         .fetch_all(
-            "SELECT kind, content, at_ms FROM settle_proofs ORDER BY at_ms DESC, digest LIMIT $1",
+            "SELECT p.kind, p.content, p.at_ms, e.log_index FROM settle_proofs p
+             LEFT JOIN settle_case_entries e ON e.digest = p.digest
+             ORDER BY p.at_ms DESC, p.digest LIMIT $1",
             args![CASES_MAX],
         )
         .await?;
-    let case = |(kind, text, at_ms)| Case {
+    rows.into_iter().map(case).collect()
+}
+
+/// Those of them that are about the operator or a witness, and have nobody's messages in them.
+///
+/// # Errors
+/// The database failed.
+pub async fn public_cases(db: &Db) -> Result<Vec<Case>, ServiceError> {
+    let rows: Vec<CaseRow> = db
+        .fetch_all(
+            "SELECT p.kind, p.content, p.at_ms, e.log_index FROM settle_proofs p
+             LEFT JOIN settle_case_entries e ON e.digest = p.digest
+             WHERE p.kind IN ('operator_fork', 'witness_fork')
+             ORDER BY p.at_ms DESC, p.digest LIMIT $1",
+            args![CASES_MAX],
+        )
+        .await?;
+    rows.into_iter().map(case).collect()
+}
+
+type CaseRow = (String, String, i64, Option<i64>);
+
+fn case((kind, text, at_ms, log_index): CaseRow) -> Result<Case, ServiceError> {
+    let log_index = log_index.map(|index| number(index, "a log position"));
+    Ok(Case {
         kind,
         text,
         at: Timestamp::from_unix_ms(at_ms),
-    };
-    Ok(rows.into_iter().map(case).collect())
+        log_index: log_index.transpose()?,
+    })
 }
 
 /// A checkpoint of this operator that a witness has shown, and that the books did not reach.
@@ -139,77 +189,6 @@ pub async fn reading_cases_count(db: &Db) -> Result<i64, ServiceError> {
         .await?;
     Ok(count)
 }
-
-/// The pairs of readings under one number, newest first. A household's registers are in them: for the
-/// operator's eyes, and for whoever has to judge.
-///
-/// # Errors
-/// The database failed.
-pub async fn reading_cases(
-    db: &Db,
-    community: &CommunityId,
-) -> Result<Vec<Evidence>, ServiceError> {
-    type Pair = (Vec<u8>, Vec<u8>, Vec<u8>);
-    let rows: Vec<Pair> = db
-        .fetch_all(
-            "SELECT k.public, e.first, e.second FROM settle_evidence e JOIN settle_keys k ON k.kid = e.kid
-             ORDER BY e.at_ms DESC, e.point, e.sequence LIMIT $1",
-            args![CASES_MAX],
-        )
-        .await?;
-    let case = |(public, first, second): Pair| {
-        let key = key_of(&public)?;
-        Ok(Evidence::equivocation(community, key, &first, &second))
-    };
-    rows.into_iter().map(case).collect()
-}
-
-/// What refused readings prove by themselves: a register that went backwards. Newest first; a refusal that
-/// proves nothing to others is left out. Energy above the rating is such a one: no record shows by itself that
-/// no later one has raised the rating.
-///
-/// # Errors
-/// The database failed.
-pub async fn refusal_cases(
-    db: &Db,
-    community: &CommunityId,
-) -> Result<Vec<Evidence>, ServiceError> {
-    type Refused = (String, i64, Vec<u8>, Vec<u8>, Vec<u8>);
-    let rows: Vec<Refused> = db
-        .fetch_all(
-            "SELECT r.point, r.sequence, r.kid, r.bytes, k.public
-             FROM settle_readings r JOIN settle_keys k ON k.kid = r.kid
-             WHERE r.reason = 'value_regression' AND LENGTH(r.bytes) > 0
-             ORDER BY r.received_ms DESC, r.point, r.sequence LIMIT $1",
-            args![CASES_MAX],
-        )
-        .await?;
-    let mut proven = Vec::new();
-    for (point, sequence, kid, refused, public) in rows {
-        let key = key_of(&public)?;
-        let mut cases = Vec::new();
-        let place = || args![point.as_str(), kid.as_slice(), sequence];
-        for before in db.fetch_all::<(Vec<u8>,)>(BEFORE, place()).await? {
-            let case = Evidence::register_rollback(community, key, &before.0, &refused);
-            cases.push(case);
-        }
-        for after in db.fetch_all::<(Vec<u8>,)>(AFTER, place()).await? {
-            let case = Evidence::register_rollback(community, key, &refused, &after.0);
-            cases.push(case);
-        }
-        let holds = |case: &Evidence| matches!(judge(case), Ok(Verdict::Proven { .. }));
-        proven.extend(cases.into_iter().find(holds));
-    }
-    Ok(proven)
-}
-
-/// The accepted reading of a key before a sequence, and the one behind it.
-const BEFORE: &str =
-    "SELECT bytes FROM settle_readings WHERE point = $1 AND kid = $2 AND sequence < $3
-     AND reason IS NULL ORDER BY sequence DESC LIMIT 1";
-const AFTER: &str =
-    "SELECT bytes FROM settle_readings WHERE point = $1 AND kid = $2 AND sequence > $3
-     AND reason IS NULL ORDER BY sequence LIMIT 1";
 
 pub(super) fn key_of(public: &[u8]) -> Result<PublicKey, ServiceError> {
     let weak = |_: SignedError| corrupt("a stored key is no key");

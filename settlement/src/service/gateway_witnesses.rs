@@ -135,3 +135,24 @@ pub async fn gateway_cosigned(
         .await?;
     Ok(row.map(|(note, line)| note + &line))
 }
+
+/// The smallest checkpoint with an entry of the ledger log that a key's signature stands under, its size first; as a note
+/// with that signature below the operator's.
+pub(super) async fn gateway_covering(
+    db: &Db,
+    kid: KeyId,
+    index: i64,
+) -> Result<Option<(u64, String)>, ServiceError> {
+    let row: Option<(i64, String, String)> = db
+        .fetch_optional(
+            "SELECT c.size, p.note, c.line FROM settle_gateway_cosignatures c
+             JOIN settle_checkpoints p ON p.log = $1 AND p.size = c.size
+             WHERE c.kid = $2 AND c.size > $3 ORDER BY c.size LIMIT 1",
+            args![i64::from(Log::Ledger.code()), kid.0, index],
+        )
+        .await?;
+    let covering = |(size, note, line): (i64, String, String)| {
+        Ok((number(size, "a checkpoint's size")?, note + &line))
+    };
+    row.map(covering).transpose()
+}

@@ -86,8 +86,9 @@ pub async fn cosigned_checkpoint(
     Ok(row.map(|(note, line)| note + &line))
 }
 
-/// The size and note of the checkpoint to show, with the signatures of the witnesses: the one that [`shown`] has chosen,
-/// or the newest of all where that one is much older.
+/// The size and note of the checkpoint to show, with the signatures of the witnesses: the one that was chosen (`shown.rs`),
+/// or the newest of all where that one is much older. Of a log that nobody signs for it is the newest that the ledger
+/// log's shown one has taken in, so that a reader finds it there.
 ///
 /// # Errors
 /// The database failed.
@@ -96,17 +97,12 @@ pub async fn published_checkpoint(
     log: Log,
 ) -> Result<Option<(u64, String)>, ServiceError> {
     let code = i64::from(log.code());
-    let cosigned: Option<(i64, String)> = db
-        .fetch_optional(
-            "SELECT size, note FROM settle_checkpoints WHERE log = $1 AND size IN
-             (SELECT size FROM settle_shown_checkpoints WHERE log = $1) AND at_ms >= (SELECT at_ms
-             FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1) - $2",
-            args![code, COSIGNED_AGE_MAX_MS],
-        )
-        .await?;
-    let shown = match cosigned {
-        Some(cosigned) => Some(cosigned),
-        None => newest(db, code).await?,
+    let shown = match chosen(db, log).await? {
+        Some(chosen) => Some(chosen),
+        None => match taken_in(db, log).await? {
+            Some(taken_in) => Some(taken_in),
+            None => newest(db, code).await?,
+        },
     };
     match shown {
         Some((size, note)) => Ok(Some((
@@ -115,6 +111,36 @@ pub async fn published_checkpoint(
         ))),
         None => Ok(None),
     }
+}
+
+/// The signed checkpoint that was chosen to be shown, while it is young enough.
+async fn chosen(db: &Db, log: Log) -> Result<Option<(i64, String)>, ServiceError> {
+    Ok(db
+        .fetch_optional(
+            "SELECT size, note FROM settle_checkpoints WHERE log = $1 AND size IN
+             (SELECT size FROM settle_shown_checkpoints WHERE log = $1) AND at_ms >= (SELECT at_ms
+             FROM settle_checkpoints WHERE log = $1 ORDER BY size DESC LIMIT 1) - $2",
+            args![i64::from(log.code()), COSIGNED_AGE_MAX_MS],
+        )
+        .await?)
+}
+
+/// The newest checkpoint of another log in the ledger log's chosen one.
+async fn taken_in(db: &Db, log: Log) -> Result<Option<(i64, String)>, ServiceError> {
+    let ledger = match log {
+        Log::Ledger => None,
+        Log::Readings | Log::Market => chosen(db, Log::Ledger).await?,
+    };
+    let Some((size, _)) = ledger else {
+        return Ok(None);
+    };
+    Ok(db
+        .fetch_optional(
+            "SELECT size, note FROM settle_checkpoints WHERE log = $1 AND ledger_index < $2
+             ORDER BY size DESC LIMIT 1",
+            args![i64::from(log.code()), size],
+        )
+        .await?)
 }
 
 async fn newest(db: &Db, code: i64) -> Result<Option<(i64, String)>, ServiceError> {

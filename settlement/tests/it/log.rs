@@ -132,6 +132,27 @@ async fn witnesses_are_shown_and_asked_for() {
 }
 
 #[tokio::test]
+async fn logs_that_nobody_signs_for_are_shown_as_the_ledger_has_taken_them_in() {
+    let (mut world, _) = settled(true).await;
+    let shown = async |world: &World| {
+        let shown = published_checkpoint(&world.db, Log::Readings).await;
+        shown.unwrap().unwrap().0
+    };
+    let before = shown(&world).await;
+    cosign_newest(&world, 41).await;
+    world.meter("home-a", 5, 10, 0).await;
+    world.checkpoint(interval(1).start().plus_s(2)).await;
+    let newest = latest_checkpoint(&world.db, Log::Readings).await.unwrap();
+    assert_ne!(
+        newest.unwrap().lines().nth(1),
+        Some(before.to_string().as_str())
+    );
+    assert_eq!(shown(&world).await, before);
+    cosign_newest(&world, 41).await;
+    assert_eq!(shown(&world).await, before + 1);
+}
+
+#[tokio::test]
 async fn every_entry_of_a_receipt_is_a_proof_of_its_own() {
     let (world, receipt) = settled(true).await;
     let trusted = trusted(&world, Vec::new());

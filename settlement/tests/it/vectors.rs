@@ -5,9 +5,14 @@
 use std::process::Command;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use domain::signed::PublicKey;
+use domain::log::note::VerifierKey;
+use domain::signed::{PublicKey, SigningKey};
+use domain::time::Timestamp;
 use serde_json::{Value, json};
-use settlement::log::entry::Kind;
+use settlement::evidence::{Evidence, FORMAT};
+use settlement::log::checkpoint::Checkpoint;
+use settlement::log::entry::{Entry, Kind, PUBLIC};
+use settlement::log::proof::{LogProof, Opening, extra};
 use settlement::prove::{Trusted, proofs, verify_proof};
 
 use crate::forge::proof_of;
@@ -29,6 +34,29 @@ fn flipped(text: &str, byte: usize) -> String {
         .unwrap();
     extra[byte] ^= 1;
     text.replacen(line, &format!("extra {}", STANDARD.encode(extra)), 1)
+}
+
+/// The only entry of a ledger log, opened: a case with this format.
+fn evidence(operator: &SigningKey, format: &str) -> String {
+    let log = VerifierKey::of_log("commonwatt/street/ledger", PublicKey::of(operator));
+    let case = Evidence::operator_fork(&log.unwrap(), "one", "other", &[]);
+    let opening = Opening {
+        salt: PUBLIC,
+        content: case.to_text().replace(FORMAT, format).into_bytes(),
+    };
+    let start = Timestamp::from_unix_s(1_782_000_000);
+    let entry = Entry::new(Kind::Evidence, start, PUBLIC, &opening.content);
+    let head = Checkpoint {
+        size: 1,
+        root: entry.leaf_hash(),
+    };
+    let proof = LogProof {
+        extra: Some(extra(&entry, Some(&opening))),
+        index: 0,
+        path: Vec::new(),
+        note: head.sign("commonwatt/street/ledger", operator),
+    };
+    proof.to_text()
 }
 
 async fn written() -> Value {
@@ -54,6 +82,12 @@ async fn written() -> Value {
         proof.to_text()
     };
     vectors.push(vector("a sealed trade", true, false, &sealed));
+    let operator = &world.community.operator;
+    let case = evidence(operator, FORMAT);
+    vectors.push(vector("evidence", true, false, &case));
+    let case = evidence(operator, "commonwatt-evidence/v9");
+    let name = "evidence of a format of the future";
+    vectors.push(vector(name, false, false, &case));
     let hash = |text: &str| text.lines().nth(3).unwrap().to_owned();
     for (name, text) in [
         (

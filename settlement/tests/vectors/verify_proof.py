@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "c2sp.org/tlog-proof@v1"
 PROOF_MAX_BYTES = 1024 * 1024
-KINDS = {1: "reading", 2: "order", 3: "trade", 4: "clearing", 5: "key", 6: "line", 7: "checkpoint", 8: "revocation", 9: "run", 10: "introduction", 11: "tokens"}
-LOGS = {1: "readings", 2: "market", 3: "market", 4: "market", 5: "ledger", 6: "ledger", 7: "ledger", 8: "ledger", 9: "ledger", 10: "ledger", 11: "ledger"}
+KINDS = {1: "reading", 2: "order", 3: "trade", 4: "clearing", 5: "key", 6: "line", 7: "checkpoint", 8: "revocation", 9: "run", 10: "introduction", 11: "tokens", 12: "evidence"}
+LOGS = {1: "readings", 2: "market", 3: "market", 4: "market", 5: "ledger", 6: "ledger", 7: "ledger", 8: "ledger", 9: "ledger", 10: "ledger", 11: "ledger", 12: "ledger"}
 SIGNED = {"reading", "order", "key", "revocation", "introduction"}
 
 
@@ -187,6 +187,9 @@ def check(text, community, operator):
         return kind, index, tokens(content)
     if kind == "checkpoint":
         checkpoint(content.decode(), community, operator)
+        return kind, index, content.decode()
+    if kind == "evidence":
+        need(json.loads(content).get("format") == "commonwatt-evidence/v1", "another format of evidence")
         return kind, index, content.decode()
     return kind, index, decoded(content)
 

@@ -154,7 +154,8 @@ const fn log_of(kind: Kind) -> Log {
         | Kind::Revocation
         | Kind::Run
         | Kind::Introduction
-        | Kind::Tokens => Log::Ledger,
+        | Kind::Tokens
+        | Kind::Evidence => Log::Ledger,
     }
 }
 

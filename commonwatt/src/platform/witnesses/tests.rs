@@ -12,10 +12,10 @@ use crate::platform::Platform;
 use crate::site::{DataDir, Site};
 use crate::witness::{Witness as Watcher, WitnessFile, serve};
 
-pub(super) const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
+pub(in crate::platform) const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
 
-pub(super) struct Bench {
-    pub(super) shared: Arc<Shared>,
+pub(in crate::platform) struct Bench {
+    pub(in crate::platform) shared: Arc<Shared>,
     url: String,
     dir: tempfile::TempDir,
     _lock: std::fs::File,
@@ -49,7 +49,7 @@ fn site(url: &str) -> Site {
 
 impl Bench {
     /// A platform whose witness listens only where `watched`.
-    pub(super) async fn new(watched: bool) -> Bench {
+    pub(in crate::platform) async fn new(watched: bool) -> Bench {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let dir = tempfile::tempdir().unwrap();

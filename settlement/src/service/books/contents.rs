@@ -201,7 +201,7 @@ impl<'a> Contents<'a> {
     /// tables of several kinds may hold.
     fn nothing_left(&self, part: &Part) -> Result<(), BooksError> {
         let left = part.entries.iter().find(|(index, entry)| match entry.kind {
-            Kind::Checkpoint | Kind::Revocation | Kind::Introduction => false,
+            Kind::Checkpoint | Kind::Revocation | Kind::Introduction | Kind::Evidence => false,
             Kind::Key | Kind::Tokens => !self.named.contains(index),
             Kind::Reading | Kind::Order | Kind::Trade | Kind::Clearing | Kind::Line | Kind::Run => {
                 true

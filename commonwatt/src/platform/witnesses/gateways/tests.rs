@@ -228,3 +228,32 @@ async fn a_state_is_looked_at_when_it_says_something_new() {
     let flood = (0..100).filter(|n| said(json!({ "ledger_head": format!("{n}") })));
     assert!(flood.count() < 100);
 }
+
+#[tokio::test]
+async fn the_file_that_a_gateway_keeps_of_a_fork_is_judged_and_taken_over() {
+    use domain::acceptance::LedgerHead;
+    use meter_gateway::seen::{Heard as Told, Seen};
+
+    let bench = Bench::new(false).await;
+    let shared = &bench.shared;
+    let (note, head) = bench.head().await;
+    let folder = tempfile::tempdir().unwrap();
+    let operator = PublicKey::of(&shared.community.operator);
+    let mut seen = Seen::open(folder.path(), &shared.community.id, operator);
+    for (note, contradicts) in [(bench.another(head.size), false), (note, true)] {
+        let shown = LedgerHead {
+            note,
+            old: 0,
+            path: Vec::new(),
+        };
+        let told = seen.hear(&shown, START);
+        assert_eq!(matches!(told, Told::Contradiction(_)), contradicts);
+    }
+    let file = std::fs::read_to_string(folder.path().join("ledger-fork.json")).unwrap();
+    let verdict = judge(&Evidence::read(&file).unwrap());
+    assert!(matches!(verdict, Ok(Verdict::Proven { .. })), "{verdict:?}");
+    let said = seen.fork().unwrap().to_string();
+    look_at_fork(shared, &gateway(), &said).await.unwrap();
+    assert_eq!(bench.kinds().await, ["operator_fork"]);
+    assert!(shared.watch.alarm().is_some());
+}
