@@ -13,6 +13,7 @@ mod core;
 mod door;
 pub(crate) mod found;
 mod ingest;
+mod key_ring;
 mod keys;
 pub(crate) mod lab;
 mod orders;
@@ -25,8 +26,8 @@ pub(crate) mod witnesses;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context, bail};
 use domain::fees::FeeMatrix;
@@ -50,6 +51,7 @@ pub(crate) use core::{
 pub(crate) use ingest::{
     BROKER_USER, accepted, admit, options as broker_options, run as ingest, told_queue,
 };
+pub(crate) use key_ring::{beside, next_of};
 pub(crate) use orders::{
     AnswerTo, OrderAnswer, OrderMessage, answer_body, read as read_order, read_query,
 };
@@ -80,10 +82,12 @@ pub(crate) struct Shared {
     pub(crate) control: control::Desk,
     /// Offers and sessions of charging.
     pub(crate) charging: charging::Desk,
-    /// The keys of homes and stations: the platform orders for them.
-    participants: Vec<(ParticipantId, SigningKey)>,
-    /// The same by the keys' names, for what comes in.
-    orderers: orders::Orderers,
+    /// The folder of the key files with which the platform orders for homes and stations.
+    key_files: PathBuf,
+    /// Who may order, as the registry says.
+    ring: RwLock<Arc<key_ring::KeyRing>>,
+    /// Whether the registry may say something else by now.
+    keys_are_old: AtomicBool,
     /// The newest number of an order that was signed because an account asked for it.
     account_sequence: AtomicU64,
     /// What autopilots that may only suggest would order for an interval: one for each participant at most.
@@ -198,13 +202,6 @@ pub(crate) async fn open(
         .context(
             "the books do not add up, so nothing was started; restore a backup of the database",
         )?;
-    let mut participants = Vec::with_capacity(site.participants.len());
-    let homes = site.participants.iter().map(|p| &p.id);
-    // The autopilots' homes first, in their order; then the stations that buy by themselves.
-    for id in homes.chain(site.stations.iter().filter_map(|s| s.buyer.as_ref())) {
-        let file = data.join("participants").join(format!("{id}.key"));
-        participants.push((id.clone(), key_file::open(&file)?));
-    }
     let rules = site.market.rules(Rules {
         interval_length_s: site.interval_length_s,
         gate_closure_s: site.gate_closure_s,
@@ -219,7 +216,6 @@ pub(crate) async fn open(
         rules,
         secret: Secret(secret),
     };
-    let orderers = orders::Orderers::of(&site, &participants);
     let live = Live::default();
     let (control, forwards) = control::desk();
     let charging = charging::Desk::open(&data.join("charging-p256.key"))?;
@@ -234,8 +230,9 @@ pub(crate) async fn open(
         runs: data.join("runs"),
         control,
         charging,
-        participants,
-        orderers,
+        key_files: data.join("participants"),
+        ring: RwLock::default(),
+        keys_are_old: AtomicBool::new(true),
         account_sequence: AtomicU64::new(0),
         suggestions: Mutex::default(),
     });
@@ -243,6 +240,7 @@ pub(crate) async fn open(
     let now = shared.clock.now();
     witnesses::remember(&shared).await?;
     enrol_all(&shared, now).await?;
+    shared.renew_keys().await?;
     core::clear(&shared, now).await?;
     charging::load(&shared).await?;
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
@@ -316,15 +314,7 @@ async fn enrol_all(shared: &Shared, now: Timestamp) -> anyhow::Result<()> {
         };
         settlement::service::enrol(&mut tx, &shared.community, now, record).await?;
     }
-    for (id, key) in &shared.participants {
-        let holder = Holder::Participant(id.clone());
-        let record = KeyRecord {
-            key: PublicKey::of(key),
-            holder,
-            valid_from: now,
-        };
-        settlement::service::enrol(&mut tx, &shared.community, now, record).await?;
-    }
+    key_ring::enrol_new(shared, &mut tx, now).await?;
     for participant in &shared.site.participants {
         let amount = participant.deposit;
         settlement::service::opening_deposit(&mut tx, now, &participant.id, amount).await?;

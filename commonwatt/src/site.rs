@@ -160,6 +160,9 @@ struct ParticipantFile {
     max_buy: String,
     min_sell: String,
     deposit: String,
+    /// The key with which it begins to sign for itself; where none is named, the platform keeps a key and signs for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
     /// suggest, within-limits or full.
     #[serde(default = "default_autopilot")]
     autopilot: String,
@@ -260,6 +263,8 @@ pub(crate) struct Participant {
     pub(crate) max_buy: Price,
     pub(crate) min_sell: Price,
     pub(crate) deposit: Money,
+    /// The key with which it begins to sign for itself; the platform keeps none for it then.
+    pub(crate) key: Option<PublicKey>,
     /// How far its autopilot may go.
     pub(crate) autopilot: Level,
     /// Whether it is compared with others, until one of its accounts says something else.
@@ -330,11 +335,9 @@ impl Site {
         )?;
         unique("gateway", self.gateways.iter().map(|g| g.id.as_str()))?;
         unique("point", self.points().map(|p| p.point.as_str()))?;
-        let keys: Vec<_> = self
-            .gateways
-            .iter()
-            .filter_map(|g| g.key.map(public_key_text))
-            .collect();
+        let gateways = self.gateways.iter().filter_map(|g| g.key);
+        let participants = self.participants.iter().filter_map(|p| p.key);
+        let keys: Vec<_> = gateways.chain(participants).map(public_key_text).collect();
         unique("public_key", keys.iter().map(String::as_str))?;
         let connections = self.points().filter(|p| p.role == PointRole::Connection);
         let owners = connections.filter_map(|p| p.participant.as_ref());
@@ -699,6 +702,11 @@ impl ParticipantFile {
             max_buy: self.max_buy.parse().with_context(|| place("max_buy"))?,
             min_sell: self.min_sell.parse().with_context(|| place("min_sell"))?,
             deposit: self.deposit.parse().with_context(|| place("deposit"))?,
+            key: self
+                .public_key
+                .map(|text| parse_public_key(&text))
+                .transpose()
+                .with_context(|| place("public_key"))?,
             autopilot: Level::from_word(&self.autopilot).with_context(|| {
                 let found = &self.autopilot;
                 format!(
@@ -718,6 +726,7 @@ impl ParticipantFile {
             max_buy: participant.max_buy.to_string(),
             min_sell: participant.min_sell.to_string(),
             deposit: participant.deposit.to_string(),
+            public_key: participant.key.map(public_key_text),
             autopilot: participant.autopilot.word().to_owned(),
             compare: participant.compare,
             battery: participant.battery.as_ref().map(BatteryFile::of),

@@ -1,14 +1,15 @@
-//! A one-time code that lets a gateway's new key in, and the operator's word that there is one.
+//! A one-time code that lets a gateway's or a participant's new key in, and the operator's word that there is one.
 //!
 //! The code is never sent and never stored. It is the seed of a key pair: the operator's word holds the
-//! public half, and a gateway shows that it knows the code by signing with the other half.
+//! public half, and whoever claims shows that it knows the code by signing with the other half.
 
 use std::fmt;
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
 
-use crate::ids::{CommunityId, GatewayId, digest_parts};
+use crate::ids::{CommunityId, GatewayId, ParticipantId, digest_parts};
+use crate::key_holder::KeyHolder;
 use crate::signed::{Kind, Message, PublicKey, SigningKey, decode, encode};
 use crate::time::Timestamp;
 
@@ -54,9 +55,13 @@ impl ClaimCode {
 
     /// The key pair that only who knows the code has.
     #[must_use]
-    pub fn key(&self, community: &CommunityId, gateway: &GatewayId) -> SigningKey {
-        let parts = [community.as_str(), gateway.as_str(), &self.0].map(str::as_bytes);
-        SigningKey::from_bytes(&digest_parts("commonwatt/claim-key/v1", &parts))
+    pub fn key(&self, community: &CommunityId, holder: &KeyHolder) -> SigningKey {
+        let what = match holder {
+            KeyHolder::Gateway(_) => "commonwatt/claim-key/v1",
+            KeyHolder::Participant(_) => "commonwatt/participant-claim-key/v1",
+        };
+        let parts = [community.as_str(), holder.name(), &self.0].map(str::as_bytes);
+        SigningKey::from_bytes(&digest_parts(what, &parts))
     }
 
     /// The code in groups, for the one person who types it in.
@@ -107,11 +112,11 @@ impl FromStr for ClaimCode {
     }
 }
 
-/// The operator's word that whoever signs with this key knows a gateway's claim code.
+/// The operator's word that whoever signs with this key knows a gateway's or a participant's claim code.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// The gateway that may claim.
-    pub gateway: GatewayId,
+    /// Who may claim.
+    pub holder: KeyHolder,
     /// The public half of [`ClaimCode::key`].
     pub key: PublicKey,
     /// When this was said.
@@ -126,13 +131,15 @@ struct Wire {
     #[n(1)]
     version: u8,
     #[n(2)]
-    gateway: GatewayId,
+    gateway: Option<GatewayId>,
     #[n(3)]
     key: PublicKey,
     #[n(4)]
     issued_at_ms: i64,
     #[n(5)]
     expires_at_ms: i64,
+    #[n(6)]
+    participant: Option<ParticipantId>,
 }
 
 const VERSION: u8 = 1;
@@ -143,10 +150,11 @@ impl Message for Claim {
     fn to_cbor(&self) -> Vec<u8> {
         encode(&Wire {
             version: VERSION,
-            gateway: self.gateway.clone(),
+            gateway: self.holder.gateway().cloned(),
             key: self.key,
             issued_at_ms: self.issued_at.unix_ms(),
             expires_at_ms: self.expires_at.unix_ms(),
+            participant: self.holder.participant().cloned(),
         })
     }
 
@@ -158,7 +166,7 @@ impl Message for Claim {
             ));
         }
         Ok(Claim {
-            gateway: wire.gateway,
+            holder: KeyHolder::of_claims(wire.gateway, wire.participant)?,
             key: wire.key,
             issued_at: Timestamp::from_unix_ms(wire.issued_at_ms),
             expires_at: Timestamp::from_unix_ms(wire.expires_at_ms),
@@ -201,15 +209,18 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_for_one_gateway_of_one_community() {
+    fn a_code_is_for_one_holder_of_one_community() {
         let code = ClaimCode::from_random([7; 16]);
-        let key = |community: &str, gateway: &str| {
+        let key = |community: &str, holder: KeyHolder| {
             let community = CommunityId::new(community).unwrap();
-            code.key(&community, &GatewayId::new(gateway).unwrap())
-                .to_bytes()
+            code.key(&community, &holder).to_bytes()
         };
-        assert_eq!(key("lane", "gw-1"), key("lane", "gw-1"));
-        assert_ne!(key("lane", "gw-1"), key("lane", "gw-2"));
-        assert_ne!(key("lane", "gw-1"), key("road", "gw-1"));
+        let gateway = |name: &str| KeyHolder::Gateway(GatewayId::new(name).unwrap());
+        let home = |name: &str| KeyHolder::Participant(ParticipantId::new(name).unwrap());
+        let one = key("lane", gateway("gw-1"));
+        assert_eq!(one, key("lane", gateway("gw-1")));
+        assert_ne!(one, key("lane", gateway("gw-2")));
+        assert_ne!(one, key("road", gateway("gw-1")));
+        assert_ne!(one, key("lane", home("gw-1")));
     }
 }

@@ -1,12 +1,13 @@
-//! How a gateway's new key comes in: it asks for itself, and a key that the platform knows already
-//! vouches for it. At enrolment that is the key of a claim code, at rotation the gateway's old key.
+//! How a gateway's or a participant's new key comes in: it asks for itself, and a key that the platform knows already
+//! vouches for it. At enrolment that is the key of a claim code, at rotation the holder's old key.
 
 use std::fmt;
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::ids::{CommunityId, Digest32, GatewayId, KeyId, PointId};
+use crate::ids::{CommunityId, Digest32, GatewayId, KeyId, ParticipantId, PointId};
+use crate::key_holder::KeyHolder;
 use crate::key_record::POINTS_MAX;
 use crate::signed::{Kind, Message, PublicKey, Signed, SignedError, Verified, decode, encode};
 use crate::time::Timestamp;
@@ -20,12 +21,12 @@ pub struct KeyRequest {
     /// The new key.
     pub key: PublicKey,
     /// Whose it is.
-    pub gateway: GatewayId,
+    pub holder: KeyHolder,
     /// The key that will vouch for it.
     pub introducer: KeyId,
-    /// The points it will sign for, and where it takes up each one's chain.
+    /// The points that a gateway's key will sign for, and where it takes up each one's chain; none of a participant's.
     pub points: Vec<PointStart>,
-    /// When it was made, by the gateway's clock.
+    /// When it was made, by the holder's clock.
     pub made_at: Timestamp,
 }
 
@@ -88,7 +89,7 @@ pub struct KeyRefusal {
 /// Why a key was not let in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KeyRefused {
-    /// Neither a claim code of this gateway nor a key that is enrolled.
+    /// Neither a claim code of this holder nor a key that is enrolled.
     ClaimUnknown,
     /// The code has let in a key already.
     ClaimUsed,
@@ -102,7 +103,7 @@ pub enum KeyRefused {
     KeyReplaced,
     /// The new key is known, and was revoked, replaced or somebody else's.
     KeyTaken,
-    /// Meant for another gateway.
+    /// Meant for another holder.
     WrongNetwork,
     /// A signature does not verify.
     BadSignature,
@@ -177,13 +178,15 @@ struct RequestWire {
     #[n(2)]
     key: PublicKey,
     #[n(3)]
-    gateway: GatewayId,
+    gateway: Option<GatewayId>,
     #[n(4)]
     introducer: KeyId,
     #[n(5)]
-    points: Vec<PointStart>,
+    points: Option<Vec<PointStart>>,
     #[n(6)]
     made_at_ms: i64,
+    #[n(7)]
+    participant: Option<ParticipantId>,
 }
 
 impl Message for KeyRequest {
@@ -193,31 +196,39 @@ impl Message for KeyRequest {
         encode(&RequestWire {
             version: VERSION,
             key: self.key,
-            gateway: self.gateway.clone(),
+            gateway: self.holder.gateway().cloned(),
             introducer: self.introducer,
-            points: self.points.clone(),
+            points: self.holder.gateway().map(|_| self.points.clone()),
             made_at_ms: self.made_at.unix_ms(),
+            participant: self.holder.participant().cloned(),
         })
     }
 
     fn from_cbor(bytes: &[u8]) -> Result<Self, minicbor::decode::Error> {
         let wire: RequestWire = decode(bytes)?;
         version(wire.version)?;
-        if wire.points.is_empty() || wire.points.len() > POINTS_MAX {
+        let holder = KeyHolder::of_claims(wire.gateway, wire.participant)?;
+        let fits = match (&holder, &wire.points) {
+            (KeyHolder::Gateway(_), Some(points)) => (1..=POINTS_MAX).contains(&points.len()),
+            (KeyHolder::Participant(_), None) => true,
+            _ => false,
+        };
+        if !fits {
             return Err(minicbor::decode::Error::message(
-                "a key request is for 1 to 1024 points",
+                "a gateway's key request is for 1 to 1024 points, a participant's for none",
             ));
         }
-        if !wire.points.is_sorted_by(|a, b| a.point < b.point) {
+        let points = wire.points.unwrap_or_default();
+        if !points.is_sorted_by(|a, b| a.point < b.point) {
             return Err(minicbor::decode::Error::message(
                 "points ascend by name, each once",
             ));
         }
         Ok(KeyRequest {
             key: wire.key,
-            gateway: wire.gateway,
+            holder,
             introducer: wire.introducer,
-            points: wire.points,
+            points,
             made_at: Timestamp::from_unix_ms(wire.made_at_ms),
         })
     }

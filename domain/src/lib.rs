@@ -22,7 +22,7 @@
 //! Under them: [`energy`] (Wh), [`money`] (price, amount, the only rounding), [`time`] (UTC,
 //! half-open intervals), [`json`] (files whose mistakes have a path), [`ocmf`] (readings that chargers sign), [`fees`] (by zone), [`terms`] (of settlement), [`ids`], [`quality`], and
 //! [`key_record`] (who may sign for what). [`log`] is what a log's reader checks: the tree and its signed roots.
-//! How a key comes and goes: [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
+//! How a key comes and goes, a gateway's or a participant's ([`key_holder`]): [`claim`] → [`introduction`] → [`key_record`] → [`revocation`].
 
 pub mod acceptance;
 pub mod cancel;
@@ -35,6 +35,7 @@ pub mod fees;
 pub mod ids;
 pub mod introduction;
 pub mod json;
+pub mod key_holder;
 pub mod key_record;
 pub mod log;
 pub mod money;

@@ -8,6 +8,9 @@ use crate::money::Price;
 use crate::signed::{Kind, Message, decode, encode};
 use crate::time::Interval;
 
+/// An order is for an interval that starts within this time at most, in seconds: so long the gates are open.
+pub const AHEAD_MAX_S: u32 = 86_400;
+
 /// The side of an order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Side {

@@ -2,7 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::ids::{GatewayId, KeyId};
+use crate::ids::{GatewayId, KeyId, ParticipantId};
+use crate::key_holder::KeyHolder;
 use crate::reading::Reading;
 use crate::signed::{Kind, Message, decode, encode};
 use crate::time::Timestamp;
@@ -10,16 +11,17 @@ use crate::time::Timestamp;
 /// Longest reason in bytes.
 pub const REASON_MAX_BYTES: usize = 200;
 
-/// From where on a gateway's key counts no longer.
+/// From where on a gateway's or a participant's key counts no longer.
 ///
-/// By sequence and by time, as who has stolen a key sets the clock as they like, but finds the sequences
-/// that are in the books already taken.
+/// A participant's ends with this word: nothing that it signs is taken after it, whatever the sequence. A gateway's, by
+/// sequence and by time, as who has stolen a key sets the clock as they like, but
+/// finds the sequences that are in the books already taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Revocation {
     /// The key.
     pub key: KeyId,
     /// Whose it is.
-    pub gateway: GatewayId,
+    pub holder: KeyHolder,
     /// Readings with this sequence or a higher one are refused, for each of the key's points.
     pub from_sequence: u64,
     /// Readings of intervals that end later are refused too.
@@ -46,7 +48,7 @@ struct Wire {
     #[n(2)]
     key: KeyId,
     #[n(3)]
-    gateway: GatewayId,
+    gateway: Option<GatewayId>,
     #[n(4)]
     from_sequence: u64,
     #[n(5)]
@@ -55,6 +57,8 @@ struct Wire {
     reason: String,
     #[n(7)]
     issued_at_ms: i64,
+    #[n(8)]
+    participant: Option<ParticipantId>,
 }
 
 const VERSION: u8 = 1;
@@ -66,11 +70,12 @@ impl Message for Revocation {
         encode(&Wire {
             version: VERSION,
             key: self.key,
-            gateway: self.gateway.clone(),
+            gateway: self.holder.gateway().cloned(),
             from_sequence: self.from_sequence,
             from_ms: self.from.unix_ms(),
             reason: self.reason.clone(),
             issued_at_ms: self.issued_at.unix_ms(),
+            participant: self.holder.participant().cloned(),
         })
     }
 
@@ -88,7 +93,7 @@ impl Message for Revocation {
         }
         Ok(Revocation {
             key: wire.key,
-            gateway: wire.gateway,
+            holder: KeyHolder::of_claims(wire.gateway, wire.participant)?,
             from_sequence: wire.from_sequence,
             from: Timestamp::from_unix_ms(wire.from_ms),
             reason: wire.reason,

@@ -57,7 +57,7 @@ impl Default for Rules {
         Rules {
             interval_length_s: domain::time::DEFAULT_INTERVAL_S,
             gate_closure_s: 300,
-            gate_open_s: 86_400,
+            gate_open_s: domain::order::AHEAD_MAX_S,
             price_floor: Price::ZERO,
             price_cap: Price::from_micro_per_kwh(1_000_000),
             orders_per_participant_max: 16,

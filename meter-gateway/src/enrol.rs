@@ -228,7 +228,7 @@ impl Keys {
             self.set_revoked_key_aside()?;
         }
         let key = self.current()?;
-        let introducer = code.key(&config.community, &config.gateway);
+        let introducer = code.key(&config.community, &config.gateway.clone().into());
         self.introduce(config, spool, &key, &introducer, now)
             .await?;
         Ok(true)
@@ -279,7 +279,7 @@ impl Keys {
         let count = points.len();
         let request = KeyRequest {
             key: PublicKey::of(key),
-            gateway: config.gateway.clone(),
+            holder: config.gateway.clone().into(),
             introducer: PublicKey::of(introducer).id(),
             points,
             made_at: now,

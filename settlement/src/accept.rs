@@ -12,6 +12,8 @@ use domain::time::{Interval, Timestamp};
 
 /// A gateway's clock may be this far ahead of ours.
 pub const CLOCK_TOLERANCE_MS: i64 = 10_000;
+/// The operator's word about keys is taken for so long after it was signed: one that is found later is no order.
+pub const WORD_AGE_MAX_MS: i64 = 3_600_000;
 /// After the true-up run nothing changes any more, so a reading that comes later is refused.
 pub const READING_LATEST_S: i64 = 60 * 86_400;
 /// A reading may be this many per cent of what the point's rating allows: more than the gateway lets pass

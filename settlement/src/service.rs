@@ -29,6 +29,7 @@ mod neighbours;
 mod openings;
 mod overview;
 mod pages;
+mod participant_keys;
 mod proof;
 mod readings;
 mod receipts;
@@ -100,6 +101,7 @@ pub use pages::{
     IntervalData, PAGE_MAX, balances_of, checkpoint_time, data_page, lines_at, lines_page,
     readings_page,
 };
+pub use participant_keys::{ParticipantKey, participant_keys};
 pub use proof::{clearing_record, receipt, run_proof};
 pub use readings::{REFUSED_KEPT, REJECTED_KEPT, ReadingOutcome, accept_reading, accept_readings};
 pub use receipts::{
@@ -107,8 +109,7 @@ pub use receipts::{
     key_record, reading_proof, station_settled,
 };
 pub use registry::{
-    EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, participant_key,
-    registered_points,
+    EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, registered_points,
 };
 pub use signatures::{Arrived, arrived_by_key, check_signatures, claimed_gateways, claimed_keys};
 pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};

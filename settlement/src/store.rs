@@ -211,6 +211,15 @@ pub const MIGRATIONS: &[Migration] = &[
         ),
     },
     Migration {
+        version: 3200,
+        description: "claim codes and revocations of participants",
+        sqlite: concat!(
+            include_str!("store/holders_sqlite.sql"),
+            append_only!(sqlite: "settle_revocations")
+        ),
+        postgres: include_str!("store/holders_postgres.sql"),
+    },
+    Migration {
         version: 3210,
         description: "opening deposits in the ledger log; open holds are found without the others",
         sqlite: concat!(

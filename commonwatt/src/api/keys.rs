@@ -1,12 +1,17 @@
-//! `/api/v1/keys`: which keys the gateways sign with; below it, the operator's claims and revocations.
+//! `/api/v1/keys`: which keys gateways and participants sign with; below it, the operator's claims and revocations, and
+//! what participants introduce.
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use domain::ids::KeyId;
+use domain::time::Timestamp;
 use serde_json::{Value, json};
-use settlement::service::{GatewayKey, OpenClaim, gateway_keys, open_claims};
+use settlement::service::{
+    GatewayKey, OpenClaim, RevokedKey, gateway_keys, open_claims, participant_keys,
+};
 use tokio::sync::oneshot;
 
 use super::answer::{After, Answer, List, Wants};
@@ -31,7 +36,8 @@ pub(super) async fn list(
     let (keys, claims) = (gateway_keys(db).await?, open_claims(db, now).await?);
     let gateways = web.shared.site.gateways.iter().map(|gateway| {
         let own = keys.iter().filter(|key| key.gateway == gateway.id);
-        let claim = claims.iter().find(|claim| claim.gateway == gateway.id);
+        let mut waits = claims.iter();
+        let claim = waits.find(|claim| claim.holder.gateway() == Some(&gateway.id));
         json!({
             "gateway": gateway.id.as_str(),
             "keys": own.map(shown).collect::<Vec<_>>(),
@@ -42,10 +48,58 @@ pub(super) async fn list(
     let (items, next) = after.part(gateways.collect(), name)?;
     let items = match wants {
         Wants::Json => items,
-        Wants::Csv => items.iter().flat_map(flat).collect(),
+        Wants::Csv => items.iter().flat_map(|one| flat(one, "gateway")).collect(),
     };
     List { items, next }.answer(wants, &COLUMNS)
 }
+
+/// Every participant of the site with its keys, newest last, and the claim code that waits for it.
+#[utoipa::path(
+    get, path = "/api/v1/keys/participants", tag = "proof", params(After),
+    responses((status = 200, content((Object = "application/json"), (String = "text/csv"))))
+)]
+pub(super) async fn participants(
+    State(web): State<Web>,
+    wants: Wants,
+    Query(after): Query<After>,
+) -> Answer {
+    let (db, now) = (&web.shared.db, web.shared.clock.now());
+    let (keys, claims) = (participant_keys(db).await?, open_claims(db, now).await?);
+    let participants = web.shared.site.participants.iter().map(|participant| {
+        let own = keys.iter().filter(|key| key.participant == participant.id);
+        let own = own.map(|key| {
+            let times = (key.enrolled, key.replaced);
+            state(key.key.id(), times, key.revoked.as_ref())
+        });
+        let mut waits = claims.iter();
+        let claim = waits.find(|claim| claim.holder.participant() == Some(&participant.id));
+        json!({
+            "participant": participant.id.as_str(),
+            "keys": own.collect::<Vec<_>>(),
+            "claim": claim.map(|claim| waiting(claim, false)),
+        })
+    });
+    let name = |row: &Value| row["participant"].as_str().unwrap_or_default().to_owned();
+    let (items, next) = after.part(participants.collect(), name)?;
+    let items = match wants {
+        Wants::Json => items,
+        Wants::Csv => items
+            .iter()
+            .flat_map(|one| flat(one, "participant"))
+            .collect(),
+    };
+    List { items, next }.answer(wants, &OWN_COLUMNS)
+}
+
+const OWN_COLUMNS: [&str; 7] = [
+    "participant",
+    "key",
+    "state",
+    "enrolled",
+    "replaced",
+    "revoked.from",
+    "revoked.reason",
+];
 
 const COLUMNS: [&str; 8] = [
     "gateway",
@@ -58,29 +112,38 @@ const COLUMNS: [&str; 8] = [
     "revoked.reason",
 ];
 
-/// A row for each key of a gateway.
-fn flat(gateway: &Value) -> Vec<Value> {
-    let keys = gateway["keys"].as_array().into_iter().flatten();
+/// A row for each key of a holder.
+fn flat(holder: &Value, word: &str) -> Vec<Value> {
+    let keys = holder["keys"].as_array().into_iter().flatten();
     let row = |key: &Value| {
         let mut row = key.clone();
-        row["gateway"] = gateway["gateway"].clone();
+        row[word] = holder[word].clone();
         row
     };
     keys.map(row).collect()
 }
 
 fn shown(key: &GatewayKey) -> Value {
-    let revoked = key.revoked.as_ref();
+    let times = (key.enrolled, key.replaced);
+    let mut shown = state(key.kid, times, key.revoked.as_ref());
+    shown["newest_sequence"] = key.newest_sequence.into();
+    shown
+}
+
+fn state(
+    kid: KeyId,
+    (enrolled, replaced): (Timestamp, Option<Timestamp>),
+    revoked: Option<&RevokedKey>,
+) -> Value {
     json!({
-        "key": key.kid.to_string(),
-        "state": match (revoked, key.replaced) {
+        "key": kid.to_string(),
+        "state": match (revoked, replaced) {
             (Some(_), _) => "revoked",
             (None, Some(_)) => "replaced",
             (None, None) => "valid",
         },
-        "enrolled": key.enrolled.to_string(),
-        "replaced": key.replaced.map(|at| at.to_string()),
-        "newest_sequence": key.newest_sequence,
+        "enrolled": enrolled.to_string(),
+        "replaced": replaced.map(|at| at.to_string()),
         "revoked": revoked.map(|word| json!({
             "from_sequence": word.from_sequence,
             "from": word.from.to_string(),
@@ -105,6 +168,16 @@ fn waiting(claim: &OpenClaim, all: bool) -> Value {
 )]
 pub(super) async fn claim(State(web): State<Web>, body: Bytes) -> Response {
     say(&web, KeyWord::Claim(body.to_vec())).await
+}
+
+/// Takes a participant's new key, introduced by its key before or by a claim code's.
+#[utoipa::path(
+    post, path = "/api/v1/keys/introductions", tag = "signed",
+    request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
+    responses((status = 200, body = Object))
+)]
+pub(super) async fn introduce(State(web): State<Web>, body: Bytes) -> Response {
+    say(&web, KeyWord::Introduction(body.to_vec())).await
 }
 
 /// Takes the operator's word that a key counts no longer.

@@ -74,7 +74,8 @@ pub(super) fn run(args: Args) -> Result<(), CliError> {
     }
     // Clap has seen to it that there is one.
     let config = configuration(&args.config.unwrap_or_default())?;
-    let code = claim_code(args.claim)?;
+    let typed = args.claim.or_else(|| std::env::var(CLAIM_VARIABLE).ok());
+    let code = typed.map(claim_code).transpose()?;
     start_logging(false);
     block_on_two(work(config, code))
 }
@@ -85,19 +86,16 @@ fn configuration(path: &Path) -> Result<Config, CliError> {
         .map_err(|error| CliError::BadInput(error.to_string()))
 }
 
-fn claim_code(argument: Option<String>) -> Result<Option<ClaimCode>, CliError> {
-    let typed = match argument.as_deref() {
-        Some("-") => {
-            eprint!("claim code: ");
-            let mut line = String::new();
-            let read = std::io::stdin().lock().read_line(&mut line);
-            read.map_err(|e| CliError::BadInput(format!("no claim code to read: {e}")))?;
-            Some(line)
-        }
-        Some(_) => argument,
-        None => std::env::var(CLAIM_VARIABLE).ok(),
-    };
-    let code = typed.map(|typed| typed.parse::<ClaimCode>()).transpose();
+/// The claim code that was typed, or that `-` reads from the standard input.
+pub(super) fn claim_code(typed: String) -> Result<ClaimCode, CliError> {
+    let mut code = typed;
+    if code == "-" {
+        eprint!("claim code: ");
+        code.clear();
+        let read = std::io::stdin().lock().read_line(&mut code);
+        read.map_err(|e| CliError::BadInput(format!("no claim code to read: {e}")))?;
+    }
+    let code = code.parse::<ClaimCode>();
     code.map_err(|error| CliError::BadInput(error.to_string()))
 }
 

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use domain::ids::CommunityId;
+use domain::time::Timestamp;
 use serde_json::Value;
 
 use super::CliError;
@@ -52,6 +54,16 @@ impl Client {
         }
         let text = self.heard(request.call(), ANSWER_MAX_BYTES)?;
         Ok(serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    /// The community that the platform serves, and what time it is there: a demo's time runs faster.
+    pub(super) fn about(&self) -> Result<(CommunityId, Timestamp), CliError> {
+        let about = self.get("/api/v1/platform")?;
+        let text = |name: &str| about[name].as_str().unwrap_or_default();
+        let strange = |what: &str| anyhow!("the platform at {} names no {what}", self.url);
+        let community = CommunityId::new(text("community")).map_err(|_| strange("community"))?;
+        let now = text("now").parse().map_err(|_| strange("time"))?;
+        Ok((community, now))
     }
 
     /// Gets every row of a list of the API, page by page.

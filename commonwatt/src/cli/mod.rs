@@ -37,6 +37,8 @@ mod operator;
 #[cfg(feature = "platform")]
 mod order;
 #[cfg(feature = "platform")]
+mod participant;
+#[cfg(feature = "platform")]
 mod powerflow;
 mod probe;
 #[cfg(feature = "platform")]
@@ -94,9 +96,12 @@ enum Command {
     /// See and change who may sign in, and make links and API tokens.
     #[cfg(feature = "platform")]
     Accounts(accounts::Args),
-    /// See and change which keys a community's gateways may sign with.
+    /// See and change which keys a community's gateways and participants may sign with.
     #[cfg(feature = "platform")]
     Keys(keys::Args),
+    /// Change the key with which a participant signs orders.
+    #[cfg(feature = "platform")]
+    Participant(participant::Args),
     /// Give tokens for what was paid in, and pay tokens out; another operator confirms.
     #[cfg(feature = "platform")]
     Tokens(tokens::Args),
@@ -246,6 +251,8 @@ pub(crate) fn run() -> ExitCode {
         #[cfg(feature = "platform")]
         Command::Keys(args) => keys::run(&args),
         #[cfg(feature = "platform")]
+        Command::Participant(args) => participant::run(&args),
+        #[cfg(feature = "platform")]
         Command::Tokens(args) => tokens::run(&args),
         #[cfg(feature = "platform")]
         Command::Control(args) => control::run(&args),
@@ -292,6 +299,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Judge(args) => judge::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
+    ended(result)
+}
+
+/// How a command ended, for whoever started it.
+fn ended(result: Result<(), CliError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

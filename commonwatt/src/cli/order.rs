@@ -209,11 +209,7 @@ impl Member {
         let key = runtime::key_file::read(&self.key)
             .map_err(|error| CliError::BadInput(format!("--key: {error}")))?;
         let client = Client::new(&self.url);
-        let about = client.get("/api/v1/platform")?;
-        let text = |name: &str| about[name].as_str().unwrap_or_default();
-        let strange = |what: &str| anyhow!("the platform at {} names no {what}", self.url);
-        let community = CommunityId::new(text("community")).map_err(|_| strange("community"))?;
-        let now = text("now").parse().map_err(|_| strange("time"))?;
+        let (community, now) = client.about()?;
         Ok(Signer {
             client,
             participant: self.participant.clone(),

@@ -228,6 +228,7 @@ fn wishes(number: usize, home: &HomeScenario, members: &Members) -> Participant 
         max_buy: Price::from_micro_per_kwh(280_000 - 17_000 * step),
         min_sell: Price::from_micro_per_kwh(80_000 + 11_000 * ((step * 3) % 5)),
         deposit: DEPOSIT,
+        key: None,
         autopilot: Level::WithinLimits,
         compare: true,
         battery: gateway.map(|gateway| BatteryPlace {

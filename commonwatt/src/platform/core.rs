@@ -47,6 +47,8 @@ pub(crate) const AUTOPILOT_SEQUENCES: u64 = 1 << 40;
 pub(crate) const ACCOUNT_SEQUENCES: u64 = AUTOPILOT_SEQUENCES + (1 << 39);
 /// As many of them a second, so that they rise with the clock.
 const ACCOUNT_SEQUENCES_PER_S: u64 = 128;
+/// Pause between two looks at key files that do not fit.
+const KEYS_PAUSE: Duration = Duration::from_secs(5);
 /// Pause after the database refused to work.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,7 @@ pub(crate) enum Command {
     },
     /// Take in a key that a gateway introduces on its topic.
     Introduce { gateway: GatewayId, bytes: Vec<u8> },
-    /// Take the operator's word about keys and say what came of it.
+    /// Take a word about keys and say what came of it.
     Keys {
         word: KeyWord,
         answer: oneshot::Sender<KeyAnswer>,
@@ -106,6 +108,8 @@ pub(crate) struct Core {
     standing: standing::Asked,
     /// Which batteries were told what they have traded.
     batteries: batteries::Told,
+    /// When the key files that do not fit were last looked at.
+    keys_looked: Option<Instant>,
 }
 
 impl Core {
@@ -125,6 +129,7 @@ impl Core {
             asked: None,
             standing: standing::Asked::default(),
             batteries: batteries::Told::default(),
+            keys_looked: None,
         }
     }
 
@@ -195,14 +200,19 @@ impl Core {
                 }
                 Command::Keys { word, answer } => {
                     let outcome = say(&self.shared, word).await.unwrap_or_else(|error| {
-                        tracing::error!("the operator's word could not be stored: {error:#}");
+                        tracing::error!("a word about keys could not be stored: {error:#}");
                         KeyAnswer::Unavailable
                     });
                     let _ = answer.send(outcome);
                 }
             }
         }
-        let (messages, answers): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+        // Only here nothing comes between: a key may have ended since the message's signature was looked at.
+        let ring = self.shared.keys();
+        let orders = orders.into_iter();
+        let orders = orders
+            .map(|(message, answer): (OrderMessage, _)| (message.unless_ended(&ring), answer));
+        let (messages, answers): (Vec<_>, Vec<_>) = orders.unzip();
         let outcomes = self.answers(&messages).await;
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             match answer {
@@ -356,11 +366,25 @@ impl Core {
         answers
     }
 
+    /// Looks again for key files that somebody may have put right, and for what could not be read before.
+    async fn look_for_keys(&mut self) {
+        let recently = self.keys_looked.is_some_and(|at| at.elapsed() < KEYS_PAUSE);
+        let old = self.shared.keys_are_old.load(Ordering::Relaxed);
+        if !old && (recently || self.shared.keys().unfit() == 0) {
+            return;
+        }
+        self.keys_looked = Some(Instant::now());
+        if let Err(error) = self.shared.renew_keys().await {
+            tracing::error!("the keys could not be read again: {error:#}");
+        }
+    }
+
     /// What time demands: orders, clearing, settlement, and a new picture for the pages. What fails
     /// is tried again at the next beat, and keeps nothing else from being done. `false` where
     /// something failed.
     async fn beat(&mut self) -> bool {
         let now = self.shared.clock.now();
+        self.look_for_keys().await;
         if self.shared.watch.stands_still() {
             return self.picture().await.is_ok();
         }

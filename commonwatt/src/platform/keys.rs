@@ -1,9 +1,12 @@
-//! Keys at the platform's door: what gateways introduce and what the operator says about them, each in a
+//! Keys at the platform's door: what gateways and participants introduce and what the operator says about keys, each in a
 //! transaction of its own.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::claim::Claim;
-use domain::ids::{Digest32, GatewayId};
+use domain::ids::{Digest32, GatewayId, ParticipantId};
 use domain::introduction::{DETAIL_MAX_BYTES, Introduction, KeyRefusal, KeyRefused};
+use domain::key_holder::KeyHolder;
 use domain::revocation::Revocation;
 use domain::signed::Signed;
 use runtime::db::Tx;
@@ -12,17 +15,20 @@ use settlement::service::{Refusal, ServiceError};
 
 use super::Shared;
 use super::core::Told;
+use super::key_ring::members;
 use super::witnesses;
 
-/// The operator's word about keys, as it came.
+/// A word about keys, as it came.
 pub(crate) enum KeyWord {
-    /// There is a claim code for a gateway.
+    /// A participant's new key, introduced.
+    Introduction(Vec<u8>),
+    /// The operator has made a claim code.
     Claim(Vec<u8>),
     /// A key counts no longer.
     Revocation(Vec<u8>),
 }
 
-/// What came of the operator's word.
+/// What came of a word about keys.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum KeyAnswer {
     /// It stands, now or already before.
@@ -50,9 +56,10 @@ pub(super) async fn introduce(
     let known = site.gateways.iter().find(|known| known.id == gateway);
     let points = known.map_or(&[][..], |known| &known.points);
     let signed = Signed::<Introduction>::from_bytes(bytes);
+    let holder = gateway.clone().into();
     let mut tx = db.begin().await?;
     let answer =
-        settlement::service::introduce(&mut tx, community, now, &gateway, points, &signed).await;
+        settlement::service::introduce(&mut tx, community, now, &holder, points, &signed).await;
     let refusal = match answer {
         Ok(Ok(record)) => {
             witnesses::sign_heads(&mut tx, shared, now).await?;
@@ -90,16 +97,62 @@ fn points_refused(detail: String) -> Refusal {
     }
 }
 
-/// Does what the operator says.
+/// Takes in what a participant introduces, and gives the operator's record of it.
+async fn introduce_own(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> anyhow::Result<KeyAnswer> {
+    let (community, now) = (&shared.community, shared.clock.now());
+    let signed = Signed::<Introduction>::from_bytes(bytes);
+    // Whose it says to be: that both keys have signed so is checked with the registry.
+    let asked = signed.claimed().ok();
+    let request = asked.and_then(|asked| asked.verify_request(&community.id).ok());
+    let Some(request) = request else {
+        let why = "this is no introduction of a key, or the new key has not signed its request";
+        return Ok(KeyAnswer::Refused(why.to_owned()));
+    };
+    let (holder, kid) = (request.message().holder.clone(), request.message().key.id());
+    let Some(participant) = holder.participant().filter(|who| is_member(shared, who)) else {
+        let why = format!("site.toml has no participant {}", holder.name());
+        return Ok(KeyAnswer::Refused(why));
+    };
+    match settlement::service::introduce(tx, community, now, &holder, &[], &signed).await? {
+        Ok(record) => {
+            witnesses::sign_heads(tx, shared, now).await?;
+            tracing::info!(%participant, key = %kid, "a key is enrolled");
+            Ok(KeyAnswer::Done(json!({
+                "participant": participant.as_str(),
+                "key": kid.to_string(),
+                "record": STANDARD.encode(record.as_bytes()),
+            })))
+        }
+        Err(Refusal { reason, detail }) => {
+            tracing::warn!(%participant, %reason, "a key was not enrolled: {detail}");
+            Ok(KeyAnswer::Refused(format!("{reason}: {detail}")))
+        }
+    }
+}
+
+fn is_member(shared: &Shared, participant: &ParticipantId) -> bool {
+    members(&shared.site).any(|member| member == participant)
+}
+
+/// Does what a word about keys asks, and reads the keys again.
 pub(super) async fn say(shared: &Shared, word: KeyWord) -> anyhow::Result<KeyAnswer> {
     let mut tx = shared.db.begin().await?;
     let done = match word {
+        KeyWord::Introduction(bytes) => {
+            let answer = introduce_own(&mut tx, shared, bytes).await?;
+            tx.commit().await?;
+            if let KeyAnswer::Done(_) = &answer {
+                shared.renew_keys().await?;
+            }
+            return Ok(answer);
+        }
         KeyWord::Claim(bytes) => claim(&mut tx, shared, bytes).await,
         KeyWord::Revocation(bytes) => revoke(&mut tx, shared, bytes).await,
     };
     match done {
         Ok(answer) => {
             tx.commit().await?;
+            shared.renew_keys().await?;
             Ok(KeyAnswer::Done(answer))
         }
         Err(ServiceError::Refused(why)) => Ok(KeyAnswer::Refused(why)),
@@ -111,20 +164,23 @@ async fn claim(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, Se
     let (community, now) = (&shared.community, shared.clock.now());
     let signed = Signed::<Claim>::from_bytes(bytes);
     let claim = settlement::service::open_claim(tx, community, now, &signed).await?;
-    let gateway = &claim.gateway;
-    if !shared
-        .site
-        .gateways
-        .iter()
-        .any(|known| known.id == *gateway)
-    {
+    let holder = &claim.holder;
+    let (is_known, with) = match holder {
+        KeyHolder::Gateway(gateway) => {
+            let mut gateways = shared.site.gateways.iter();
+            let is_known = gateways.any(|known| known.id == *gateway);
+            (is_known, " with its points and password_sha256")
+        }
+        KeyHolder::Participant(participant) => (is_member(shared, participant), ""),
+    };
+    let (word, name) = (holder.word(), holder.name());
+    if !is_known {
         return Err(ServiceError::Refused(format!(
-            "site.toml has no gateway {gateway}: enter it there with its points and password_sha256, and \
-             start the platform again"
+            "site.toml has no {word} {name}: enter it there{with}, and start the platform again"
         )));
     }
-    tracing::info!(%gateway, expires = %claim.expires_at, "a claim code was made");
-    Ok(json!({ "gateway": gateway.as_str(), "expires": claim.expires_at.to_string() }))
+    tracing::info!(%holder, expires = %claim.expires_at, "a claim code was made");
+    Ok(json!({ (word): name, "expires": claim.expires_at.to_string() }))
 }
 
 async fn revoke(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, ServiceError> {
@@ -135,9 +191,9 @@ async fn revoke(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, S
     let revoked = settlement::service::revoke(tx, community, now, &signed).await?;
     witnesses::sign_heads(tx, shared, now).await?;
     let word = &revoked.revocation;
-    tracing::warn!(gateway = %word.gateway, key = %word.key, reason = word.reason, "a key was revoked");
+    tracing::warn!(holder = %word.holder, key = %word.key, reason = word.reason, "a key was revoked");
     Ok(json!({
-        "gateway": word.gateway.as_str(),
+        (word.holder.word()): word.holder.name(),
         "key": word.key.to_string(),
         "from_sequence": word.from_sequence,
         "from": word.from.to_string(),

@@ -3,15 +3,12 @@
 
 mod take;
 
-use std::collections::BTreeMap;
-
 use domain::cancel::Cancel;
 use domain::ids::{Digest32, GatewayId, KeyId, OrderId, ParticipantId, PointId};
-use domain::key_record::PointRecord;
 use domain::order::Order;
 use domain::order_query::OrderQuery;
 use domain::rejection::Rejection;
-use domain::signed::{Kind, PublicKey, Signed, SigningKey, Verified};
+use domain::signed::{Kind, Signed, Verified};
 use domain::standing_order::{StandingCancel, StandingOrder};
 use domain::time::Interval;
 use market_engine::service::Outcome;
@@ -20,8 +17,8 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::core::AUTOPILOT_SEQUENCES;
+use super::key_ring::{KeyRing, Orderer};
 use super::standing;
-use crate::site::Site;
 pub(super) use take::{take, take_one, together};
 
 /// What came of a message about an order.
@@ -50,15 +47,6 @@ impl From<Outcome> for OrderAnswer {
     }
 }
 
-/// Who may order, by the name of the key.
-pub(super) struct Orderers(BTreeMap<KeyId, Orderer>);
-
-struct Orderer {
-    participant: ParticipantId,
-    key: PublicKey,
-    connection: Option<PointRecord>,
-}
-
 impl Orderer {
     /// The rating of its connection, if that is this point.
     fn rating_of(&self, point: &PointId) -> Result<u32, Unread> {
@@ -71,21 +59,6 @@ impl Orderer {
 
     fn not_its_own(&self) -> Unread {
         (Some(self.participant.clone()), Rejection::WrongNetwork)
-    }
-}
-
-impl Orderers {
-    pub(super) fn of(site: &Site, participants: &[(ParticipantId, SigningKey)]) -> Self {
-        let orderer = |(participant, key): &(ParticipantId, SigningKey)| {
-            let key = PublicKey::of(key);
-            let orderer = Orderer {
-                participant: participant.clone(),
-                key,
-                connection: site.connection_of(participant).cloned(),
-            };
-            (key.id(), orderer)
-        };
-        Orderers(participants.iter().map(orderer).collect())
     }
 }
 
@@ -148,6 +121,29 @@ impl OrderMessage {
         }
     }
 
+    /// The key that has signed it.
+    fn signer(&self) -> Option<KeyId> {
+        match self {
+            OrderMessage::Place { order, .. } => Some(order.signer()),
+            OrderMessage::Cancel(cancel) => Some(cancel.signer()),
+            OrderMessage::Stand { order, .. } => Some(order.signer()),
+            OrderMessage::Unstand(cancel) => Some(cancel.signer()),
+            OrderMessage::Refused { .. } => None,
+        }
+    }
+
+    /// The same message, unless its key has ended since somebody looked at its signature.
+    pub(super) fn unless_ended(self, ring: &KeyRing) -> OrderMessage {
+        match self.signer() {
+            Some(kid) if ring.has_ended(kid) => OrderMessage::Refused {
+                participant: self.participant().cloned(),
+                reason: Rejection::KeyRevoked,
+                bytes: self.bytes().to_vec(),
+            },
+            _ => self,
+        }
+    }
+
     /// Who is known to have signed it.
     pub(super) fn participant(&self) -> Option<&ParticipantId> {
         match self {
@@ -187,30 +183,32 @@ pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
 
 /// Checks who signed a message and for whom, whatever its sequence.
 pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
+    let ring = shared.keys();
     let read = match Signed::<Order>::from_bytes(bytes.clone()).claimed_kind() {
-        Some(Kind::Cancel) => own::<Cancel>(shared, &bytes, |cancel| &cancel.participant)
+        Some(Kind::Cancel) => own::<Cancel>(shared, &ring, &bytes, |cancel| &cancel.participant)
             .map(|(cancel, _)| OrderMessage::Cancel(cancel)),
         Some(Kind::StandingCancel) => {
-            own::<StandingCancel>(shared, &bytes, |cancel| &cancel.participant)
+            own::<StandingCancel>(shared, &ring, &bytes, |cancel| &cancel.participant)
                 .map(|(cancel, _)| OrderMessage::Unstand(cancel))
         }
         Some(Kind::StandingOrder) => {
-            own::<StandingOrder>(shared, &bytes, |order| &order.participant).and_then(
+            own::<StandingOrder>(shared, &ring, &bytes, |order| &order.participant).and_then(
                 |(order, orderer)| {
                     let rating_w = orderer.rating_of(&order.message().point)?;
-                    match standing::may_count(shared, order.message()) {
+                    let may_say = standing::may_say(shared, &order.message().participant);
+                    match may_say && standing::may_count(shared, order.message()) {
                         true => Ok(OrderMessage::Stand { order, rating_w }),
                         false => Err(orderer.not_its_own()),
                     }
                 },
             )
         }
-        _ => {
-            own::<Order>(shared, &bytes, |order| &order.participant).and_then(|(order, orderer)| {
+        _ => own::<Order>(shared, &ring, &bytes, |order| &order.participant).and_then(
+            |(order, orderer)| {
                 let rating_w = orderer.rating_of(&order.message().point)?;
                 Ok(OrderMessage::Place { order, rating_w })
-            })
-        }
+            },
+        ),
     };
     read.unwrap_or_else(|(participant, reason)| OrderMessage::Refused {
         participant,
@@ -223,22 +221,25 @@ pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
 type Unread = (Option<ParticipantId>, Rejection);
 
 /// The message, if a participant has signed it about itself.
-fn own<'s, T: domain::signed::Message>(
-    shared: &'s Shared,
+fn own<'r, T: domain::signed::Message>(
+    shared: &Shared,
+    ring: &'r KeyRing,
     bytes: &[u8],
     participant: fn(&T) -> &ParticipantId,
-) -> Result<(Verified<T>, &'s Orderer), Unread> {
+) -> Result<(Verified<T>, &'r Orderer), Unread> {
     let signed = Signed::<T>::from_bytes(bytes.to_vec());
     let unproven = |error| (None, Rejection::from(&error));
     let claimed = signed.claimed_signer().map_err(unproven)?;
-    let known = shared.orderers.0.get(&claimed);
+    let known = ring.orderer(claimed);
     let orderer = known.ok_or((None, Rejection::UnknownKey))?;
     let verified = signed
         .verify(orderer.key, &shared.site.community)
         .map_err(unproven)?;
+    let refuse = |reason| Err((Some(orderer.participant.clone()), reason));
     match *participant(verified.message()) == orderer.participant {
+        _ if orderer.ended => refuse(Rejection::KeyRevoked),
         true => Ok((verified, orderer)),
-        false => Err((Some(orderer.participant.clone()), Rejection::WrongNetwork)),
+        false => refuse(Rejection::WrongNetwork),
     }
 }
 
@@ -247,7 +248,8 @@ pub(crate) fn read_query(
     shared: &Shared,
     bytes: Vec<u8>,
 ) -> Result<(Verified<OrderQuery>, Option<String>), Rejection> {
-    let read = own::<OrderQuery>(shared, &bytes, |query| &query.participant);
+    let ring = shared.keys();
+    let read = own::<OrderQuery>(shared, &ring, &bytes, |query| &query.participant);
     let (query, orderer) = read.map_err(|(_, reason)| reason)?;
     if !query.message().is_fresh(shared.clock.now()) {
         return Err(Rejection::TooLate);
@@ -294,7 +296,8 @@ const fn sentence(reason: Rejection) -> &'static str {
         Rejection::UnknownKey => "No participant of this community signs with this key.",
         Rejection::WrongNetwork => {
             "The key may not speak for this participant, or the metering point is not its connection, or the \
-             point's gateway has not enrolled yet."
+             point's gateway has not enrolled yet; or it is a standing order, and the platform does not hold the \
+             participant's key, with which it would sign what that orders."
         }
         Rejection::NotDeterministic => "This is no signed message in its one valid encoding.",
         Rejection::Equivocation => {
@@ -328,8 +331,11 @@ const fn sentence(reason: Rejection) -> &'static str {
             "This market's mechanism cannot heed what the order wishes of partners, its own feeder or green energy: \
              send it without."
         }
-        Rejection::KeyRevoked
-        | Rejection::SeqReplay
+        Rejection::KeyRevoked => {
+            "This key of the participant counts no longer, as a newer one took its place or it was revoked: sign with \
+             the participant's key that is in the registry now."
+        }
+        Rejection::SeqReplay
         | Rejection::IntervalOverlap
         | Rejection::ValueRegression
         | Rejection::ChainBreak

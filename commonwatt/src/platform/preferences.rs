@@ -150,6 +150,7 @@ mod tests {
             max_buy: price(1),
             min_sell: price(2),
             deposit: Money::ZERO,
+            key: None,
             autopilot: Level::Full,
             compare: false,
             battery: None,

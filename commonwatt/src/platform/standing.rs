@@ -14,7 +14,7 @@ use domain::ids::{OrderId, ParticipantId, PointId};
 use domain::key_record::PointRole;
 use domain::money::Price;
 use domain::rejection::Rejection;
-use domain::signed::{Message, Signed, SigningKey};
+use domain::signed::{Message, Signed};
 use domain::standing_order::{Standing, StandingOrder};
 use domain::time::{Interval, Timestamp};
 use market_engine::service::Outcome;
@@ -112,9 +112,13 @@ async fn order_for(
     outlook: &[Outlook],
     now: Timestamp,
 ) -> anyhow::Result<()> {
+    let (participant, sequence) = (&stood.order.participant, stood.order.sequence);
+    if !may_say(shared, participant) {
+        tracing::warn!(%participant, sequence, "nobody can sign what this standing order orders");
+        return Ok(());
+    }
     let parts = market::parts(&shared.db, stood).await?;
-    let is_here =
-        |part: &Part| part.standing == stood.order.sequence && part.ordered.interval == open;
+    let is_here = |part: &Part| part.standing == sequence && part.ordered.interval == open;
     if parts.iter().any(is_here) {
         return Ok(());
     }
@@ -142,7 +146,6 @@ async fn order_for(
             _ => None,
         };
         if let Some(reason) = refused {
-            let (participant, sequence) = (&order.participant, stood.order.sequence);
             tracing::warn!(%participant, sequence, %reason, "a standing order's order was refused");
         }
         market::note(&mut tx, stood, order, (placed, why.as_str()), refused).await?;
@@ -312,14 +315,6 @@ fn fee_at(shared: &Shared, interval: Interval) -> Price {
     shared.site.largest_fee(fee)
 }
 
-fn key_of<'s>(shared: &'s Shared, participant: &ParticipantId) -> anyhow::Result<&'s SigningKey> {
-    let mut known = shared.participants.iter();
-    let known = known.find(|(id, _)| id == participant);
-    known
-        .map(|(_, key)| key)
-        .with_context(|| format!("{participant} has no key here"))
-}
-
 /// Whether a standing order names a meter that may count for it: one behind its participant's own connection.
 pub(super) fn may_count(shared: &Shared, order: &StandingOrder) -> bool {
     let Some(counted_at) = &order.counted_at else {
@@ -334,7 +329,7 @@ pub(super) fn may_count(shared: &Shared, order: &StandingOrder) -> bool {
 
 /// Whether the platform keeps this participant's key, and so may say what the participant has asked it to.
 pub(crate) fn may_say(shared: &Shared, participant: &ParticipantId) -> bool {
-    key_of(shared, participant).is_ok()
+    shared.keys().held(participant).is_some()
 }
 
 /// A message of a participant whose wish the platform keeps: signed with its key, as its own orders are. Whoever has
@@ -344,7 +339,9 @@ pub(crate) fn say<T: Message>(
     participant: &ParticipantId,
     message: &T,
 ) -> anyhow::Result<orders::OrderMessage> {
-    let key = key_of(shared, participant)?;
+    let keys = shared.keys();
+    let key = keys.held(participant);
+    let key = key.with_context(|| format!("the platform cannot sign for {participant}"))?;
     let signed = Signed::sign(key, &shared.site.community, message);
     Ok(orders::read_any(shared, signed.as_bytes().to_vec()))
 }
@@ -360,6 +357,11 @@ pub(super) async fn take_out(
     let mut setup = shared.market;
     setup.rules.messages_per_minute_max = u32::MAX;
     let open = market::open_parts(tx, &setup, now, participant, sequence).await?;
+    if !may_say(shared, participant) {
+        let orders = open.len();
+        tracing::warn!(%participant, sequence, orders, "nobody can sign that what it ordered is taken back");
+        return Ok(());
+    }
     let cancel = |part: &Part| {
         let cancel = Cancel {
             participant: participant.clone(),

@@ -49,6 +49,7 @@ pub(crate) enum Kind {
     ForecastOverload,
     CheckpointLate,
     MarketShare,
+    KeysUnfit,
     StorageLow,
     MetersSilent,
     SignatureBurst,
@@ -56,7 +57,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 12] = [
+    pub(crate) const ALL: [Kind; 13] = [
         Kind::LedgerInconsistent,
         Kind::FeederOverloaded,
         Kind::MarketNotCleared,
@@ -65,6 +66,7 @@ impl Kind {
         Kind::ForecastOverload,
         Kind::CheckpointLate,
         Kind::MarketShare,
+        Kind::KeysUnfit,
         Kind::StorageLow,
         Kind::MetersSilent,
         Kind::SignatureBurst,
@@ -79,7 +81,8 @@ impl Kind {
             | Kind::VoltageOutside
             | Kind::ForecastOverload
             | Kind::CheckpointLate
-            | Kind::MarketShare => Priority::Medium,
+            | Kind::MarketShare
+            | Kind::KeysUnfit => Priority::Medium,
             Kind::StorageLow | Kind::MetersSilent | Kind::SignatureBurst | Kind::ClockDrift => {
                 Priority::Low
             }
@@ -97,6 +100,7 @@ impl Kind {
             Kind::ForecastOverload => "forecast_overload",
             Kind::CheckpointLate => "checkpoint_late",
             Kind::MarketShare => "market_share",
+            Kind::KeysUnfit => "keys_unfit",
             Kind::StorageLow => "storage_low",
             Kind::MetersSilent => "meters_silent",
             Kind::SignatureBurst => "signature_burst",
@@ -125,7 +129,7 @@ impl Kind {
             Kind::MarketNotCleared | Kind::LimitNotHeld => 10,
             Kind::CheckpointLate | Kind::VoltageOutside => 15,
             Kind::ForecastOverload => 30,
-            Kind::SignatureBurst | Kind::MarketShare => 60,
+            Kind::SignatureBurst | Kind::MarketShare | Kind::KeysUnfit => 60,
             Kind::MetersSilent | Kind::StorageLow => 240,
             Kind::ClockDrift => 1440,
         }
@@ -160,6 +164,8 @@ pub(crate) struct Seen {
     pub(crate) voltage_mv: Option<i64>,
     /// Set-points whose lease runs and that no device is known to hold.
     pub(crate) not_held: i64,
+    /// Homes for which the platform should sign and cannot.
+    pub(crate) keys_unfit: i64,
     /// Room that is left for the books.
     pub(crate) free_mib: Option<i64>,
 }
@@ -205,6 +211,10 @@ pub(crate) fn standing(seen: &Seen) -> BTreeMap<Kind, i64> {
         ),
         (Kind::CheckpointLate, late.map(|age| age / 60_000)),
         (Kind::MarketShare, seen.share_permille),
+        (
+            Kind::KeysUnfit,
+            (seen.keys_unfit > 0).then_some(seen.keys_unfit),
+        ),
         (
             Kind::MetersSilent,
             (silent > 0 && silent.saturating_mul(SILENT_SHARE) >= points).then_some(silent),
@@ -394,6 +404,7 @@ mod tests {
             share_permille: None,
             voltage_mv: Some(232_000),
             not_held: 0,
+            keys_unfit: 0,
             free_mib: Some(50_000),
         }
     }
@@ -472,6 +483,7 @@ mod tests {
             assert_eq!(found(|s| s.voltage_mv = Some(mv)), expected, "{mv}");
         }
         assert_eq!(found(|s| s.not_held = 2), [(Kind::LimitNotHeld, 2)]);
+        assert_eq!(found(|s| s.keys_unfit = 3), [(Kind::KeysUnfit, 3)]);
         assert_eq!(found(|s| s.free_mib = Some(2048)), []);
         assert_eq!(
             found(|s| s.free_mib = Some(2047)),

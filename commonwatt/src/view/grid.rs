@@ -155,6 +155,7 @@ pub(crate) async fn seen(shared: &Shared, street: &Street) -> anyhow::Result<See
         sums_to_zero: settlement::service::balances_sum_to_zero(db).await?,
         voltage_mv: shared.live.voltage_mv(now.plus_s(-VOLTAGE_FRESH_S)),
         not_held: crate::platform::control::not_held(db, now).await?,
+        keys_unfit: i64::try_from(shared.keys().unfit()).unwrap_or(i64::MAX),
         free_mib: shared.free_mib(),
     })
 }

@@ -152,14 +152,20 @@ impl Demo {
     /// Waits until a home's trades have a receipt that can be had, and downloads it.
     fn receipt(&self, session: &str) -> String {
         wait_for("a receipt among the home's trades", || {
-            let page = self.send("GET", "/trades", session, b"").body;
-            page.split("href=\"")
-                .map(|part| part.split('"').next().unwrap().to_owned())
-                .filter(|link| link.starts_with("/receipts/"))
-                .map(|link| self.send("GET", &link, session, b""))
-                .find(|receipt| receipt.status == 200)
+            self.receipts(session).into_iter().next()
         })
-        .body
+    }
+
+    /// The receipts that a home can have of the trades on its page.
+    pub(crate) fn receipts(&self, session: &str) -> Vec<String> {
+        let page = self.send("GET", "/trades", session, b"").body;
+        page.split("href=\"")
+            .map(|part| part.split('"').next().unwrap().to_owned())
+            .filter(|link| link.starts_with("/receipts/"))
+            .map(|link| self.send("GET", &link, session, b""))
+            .filter(|receipt| receipt.status == 200)
+            .map(|receipt| receipt.body)
+            .collect()
     }
 
     fn log_size(&self, log: &str) -> u64 {

@@ -25,6 +25,7 @@ mod mail;
 mod measured;
 mod mosquitto;
 mod orders;
+mod own_keys;
 mod own_orders;
 mod pages;
 mod passkeys;

@@ -11,7 +11,7 @@ use crate::people::accounts;
 const EVERYBODY: &str = "nhdora";
 
 /// Address, and who of [`EVERYBODY`] finds something there.
-const TABLE: [(&str, &str); 53] = [
+const TABLE: [(&str, &str); 54] = [
     ("/health", EVERYBODY),
     ("/metrics", EVERYBODY),
     ("/api/v1/activations", "o"),
@@ -29,6 +29,7 @@ const TABLE: [(&str, &str); 53] = [
     ("/api/v1/intervals", EVERYBODY),
     ("/api/v1/intervals/2026-06-21T10:15:00Z", EVERYBODY),
     ("/api/v1/keys", EVERYBODY),
+    ("/api/v1/keys/participants", EVERYBODY),
     ("/api/v1/ledger/checkpoint", EVERYBODY),
     ("/api/v1/ledger/keys", EVERYBODY),
     ("/api/v1/ledger/proof?log=ledger&old=1&size=1", EVERYBODY),

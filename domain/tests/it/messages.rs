@@ -225,11 +225,11 @@ pub(crate) fn charger_receipt() -> ChargerReceipt {
 }
 
 pub(crate) fn claim() -> Claim {
-    let gateway = GatewayId::new("gw-03").unwrap();
+    let holder = GatewayId::new("gw-03").unwrap().into();
     let code = ClaimCode::from_random([5; 16]);
     Claim {
-        key: PublicKey::of(&code.key(&street(), &gateway)),
-        gateway,
+        key: PublicKey::of(&code.key(&street(), &holder)),
+        holder,
         issued_at: Timestamp::from_unix_ms(1_782_000_000_000),
         expires_at: Timestamp::from_unix_ms(1_782_086_400_000),
     }
@@ -239,7 +239,7 @@ pub(crate) fn claim() -> Claim {
 pub(crate) fn key_request(introducer: u8) -> KeyRequest {
     KeyRequest {
         key: PublicKey::of(&key(5)),
-        gateway: GatewayId::new("gw-03").unwrap(),
+        holder: GatewayId::new("gw-03").unwrap().into(),
         introducer: PublicKey::of(&key(introducer)).id(),
         points: vec![PointStart {
             point: PointId::new("home-03.meter").unwrap(),
@@ -282,11 +282,47 @@ pub(crate) fn record_word() -> RecordWord {
 pub(crate) fn revocation() -> Revocation {
     Revocation {
         key: PublicKey::of(&key(5)).id(),
-        gateway: GatewayId::new("gw-03").unwrap(),
+        holder: GatewayId::new("gw-03").unwrap().into(),
         from_sequence: 18,
         from: Timestamp::from_unix_ms(1_782_037_000_000),
         reason: "the box was stolen".to_owned(),
         issued_at: Timestamp::from_unix_ms(1_782_040_000_000),
+    }
+}
+
+/// A participant's claim.
+pub(crate) fn own_claim() -> Claim {
+    let holder = order().participant.into();
+    let code = ClaimCode::from_random([5; 16]);
+    Claim {
+        key: PublicKey::of(&code.key(&street(), &holder)),
+        holder,
+        ..claim()
+    }
+}
+
+/// A participant's request: key 5, for which the key of seed `introducer` is to vouch.
+pub(crate) fn own_request(introducer: u8) -> KeyRequest {
+    KeyRequest {
+        holder: order().participant.into(),
+        points: Vec::new(),
+        ..key_request(introducer)
+    }
+}
+
+pub(crate) fn own_introduction(introducer: u8) -> Introduction {
+    Introduction {
+        key: PublicKey::of(&key(5)),
+        request: Signed::sign(&key(5), &street(), &own_request(introducer)),
+    }
+}
+
+pub(crate) fn own_revocation() -> Revocation {
+    Revocation {
+        holder: order().participant.into(),
+        from_sequence: 0,
+        reason: "the phone was stolen".to_owned(),
+        ..revocation()
     }
 }
 
@@ -316,6 +352,9 @@ fn every_kind_of_message_round_trips() {
         assert_eq!(SetPoint::from_word(set_point.word()), Some(set_point));
     }
     round_trips(&claim());
+    round_trips(&own_claim());
+    round_trips(&own_request(3));
+    round_trips(&own_revocation());
     round_trips(&key_refusal());
     round_trips(&revocation());
     round_trips(&record_word());
@@ -490,7 +529,7 @@ fn a_gateway_may_have_1024_points_with_the_longest_names_and_not_one_more() {
     points.sort_by(|a, b| a.point.cmp(&b.point));
     let request = KeyRequest {
         key: PublicKey::of(&key(3)),
-        gateway: GatewayId::new(name(0)).unwrap(),
+        holder: GatewayId::new(name(0)).unwrap().into(),
         introducer: PublicKey::of(&key(4)).id(),
         points,
         made_at: Timestamp::EPOCH,

@@ -25,8 +25,9 @@ use serde_json::{Value, json};
 
 use crate::messages::{
     acceptance, ack, battery_order, cancel, charger_receipt, charger_record, claim, discharge,
-    introduction, key, key_record, key_refusal, key_request, order, order_query, reading,
-    record_word, revocation, standing_cancel, standing_order, street,
+    introduction, key, key_record, key_refusal, key_request, order, order_query, own_claim,
+    own_introduction, own_request, own_revocation, reading, record_word, revocation,
+    standing_cancel, standing_order, street,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/signed.json");
@@ -74,6 +75,31 @@ fn raw_reading(change: impl Fn(&mut Vec<u8>)) -> RawReading {
     let mut payload = reading(17, 250).to_cbor();
     change(&mut payload);
     RawReading(payload)
+}
+
+/// A participant's key request with another payload.
+struct RawRequest(Vec<u8>);
+
+impl Message for RawRequest {
+    const KIND: Kind = Kind::KeyRequest;
+
+    fn to_cbor(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn from_cbor(_: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        Err(minicbor::decode::Error::message("only for writing"))
+    }
+}
+
+/// `change` is told where claim 6 and claim 7 begin.
+fn raw_request(change: impl Fn(&mut Vec<u8>, usize, usize)) -> RawRequest {
+    let mut payload = own_request(3).to_cbor();
+    let last = payload.len() - order().participant.as_str().len() - 2;
+    let before = last - 10;
+    assert_eq!((payload[before], payload[last]), (6, 7));
+    change(&mut payload, before, last);
+    RawRequest(payload)
 }
 
 /// Messages of every kind, as they should be.
@@ -148,6 +174,10 @@ fn good() -> Vec<Value> {
         valid("an introduction", &introduction(3)),
         valid("a refused key", &key_refusal()),
         valid("a revocation", &revocation()),
+        valid("a participant's claim", &own_claim()),
+        valid("a participant's new key's request", &own_request(3)),
+        valid("a participant's introduction", &own_introduction(3)),
+        valid("a revocation of a participant's key", &own_revocation()),
         valid("a word on which record of a key counted", &record_word()),
         valid("what a charger's meter has signed", &charger_record()),
         valid(
@@ -365,6 +395,24 @@ fn bad_payloads() -> Vec<Value> {
                 valid_from: record_word().instant.plus_ms(1),
                 ..record_word()
             },
+        ),
+        invalid(
+            "a participant's introduction of a request that names another introducer",
+            &own_introduction(4),
+        ),
+        invalid(
+            "a key request of nobody",
+            &raw_request(|payload, _, last| {
+                payload[0] -= 1;
+                payload.truncate(last);
+            }),
+        ),
+        invalid(
+            "a participant's key request that lists points",
+            &raw_request(|payload, before, _| {
+                payload[0] += 1;
+                drop(payload.splice(before..before, [0x05, 0x80]));
+            }),
         ),
     ]
 }

@@ -229,13 +229,16 @@ TABLES = {
     "key": table(
         {1: VERSION, 2: public_key, 3: I64, 4: ident, 5: several(POINT, 0, 1024), 6: ident}, optional=(4, 5, 6)
     ),
-    "claim": table({1: VERSION, 2: ident, 3: public_key, 4: I64, 5: I64}),
+    "claim": table({1: VERSION, 2: ident, 3: public_key, 4: I64, 5: I64, 6: ident}, optional=(2, 6)),
     "key-request": table(
-        {1: VERSION, 2: public_key, 3: ident, 4: raw(8), 5: several(row(ident, U64, raw(32)), 1, 1024), 6: I64}
+        {1: VERSION, 2: public_key, 3: ident, 4: raw(8), 5: several(row(ident, U64, raw(32)), 1, 1024), 6: I64, 7: ident},
+        optional=(3, 5, 7),
     ),
     "introduction": table({1: VERSION, 2: public_key, 3: lambda value: need(type(value) is bytes, "not bytes")}),
     "key-refusal": table({1: VERSION, 2: ident, 3: raw(32), 4: one_of(REFUSALS), 5: text(0, 300), 6: I64}),
-    "revocation": table({1: VERSION, 2: raw(8), 3: ident, 4: U64, 5: I64, 6: text(1, 200), 7: I64}),
+    "revocation": table(
+        {1: VERSION, 2: raw(8), 3: ident, 4: U64, 5: I64, 6: text(1, 200), 7: I64, 8: ident}, optional=(3, 8)
+    ),
     "record-word": table({1: VERSION, 2: raw(8), 3: I64, 4: raw(32), 5: I64, 6: U64, 7: U64, 8: I64}),
 }
 
@@ -266,8 +269,14 @@ def check_claims(kind, claims, signer, community):
         need(holders in ((True, True, False), (False, False, True)), "a key is held by a gateway or a participant")
     if kind == "record-word":
         need(claims[6] < claims[7] and claims[5] <= claims[3], "a record that cannot have counted")
+    if kind == "claim":
+        need((2 in claims) != (6 in claims), "a claim is a gateway's or a participant's")
+    if kind == "revocation":
+        need((3 in claims) != (8 in claims), "a revoked key is a gateway's or a participant's")
     if kind == "key-request":
-        ascending([point[0] for point in claims[5]], "points")
+        holders = (3 in claims, 5 in claims, 7 in claims)
+        need(holders in ((True, True, False), (False, False, True)), "a gateway asks with points, a participant without")
+        ascending([point[0] for point in claims.get(5, [])], "points")
     if kind == "introduction":
         request = verify("key-request", claims[3], claims[2], community)
         need(request[2] == claims[2], "the request is for another key")

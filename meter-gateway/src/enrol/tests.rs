@@ -111,7 +111,10 @@ async fn a_claim_is_shown_by_signing_and_the_code_is_nowhere() {
     let bench = Bench::new().await;
     assert!(bench.claim(&code()).await);
     let pending = bench.keys.pending().unwrap().unwrap();
-    let claim_key = code().key(&bench.config.community, &bench.config.gateway);
+    let claim_key = code().key(
+        &bench.config.community,
+        &bench.config.gateway.clone().into(),
+    );
     let introduction = Signed::<Introduction>::from_bytes(pending.message)
         .verify(PublicKey::of(&claim_key), &bench.config.community)
         .unwrap();

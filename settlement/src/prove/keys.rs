@@ -2,7 +2,8 @@
 
 use domain::ids::KeyId;
 use domain::introduction::Introduction;
-use domain::key_record::{Holder, KeyRecord};
+use domain::key_holder::KeyHolder;
+use domain::key_record::KeyRecord;
 use domain::reading::Reading;
 use domain::receipt::{KeyChange, KeyEntry, KeyHistory, Receipt, RevocationEntry, SignedEntry};
 use domain::revocation::Revocation;
@@ -155,11 +156,7 @@ fn changed(
     trust: &Trust,
 ) -> Result<String, String> {
     let (old_kid, new_kid) = (old.key.id(), new.key.id());
-    let same_holder = match (&old.holder, &new.holder) {
-        (Holder::Gateway { gateway: a, .. }, Holder::Gateway { gateway: b, .. }) => a == b,
-        (Holder::Participant(a), Holder::Participant(b)) => a == b,
-        _ => false,
-    };
+    let same_holder = KeyHolder::from(&old.holder) == KeyHolder::from(&new.holder);
     if !same_holder || old_kid == new_kid || old_index >= new_index {
         return Err(format!(
             "key {new_kid} does not follow key {old_kid} of the same holder"
@@ -196,12 +193,11 @@ fn introducer(
     let leaf = Entry::new(Kind::Introduction, request.made_at, PUBLIC, &entry.signed);
     included(&leaf, &entry.place, &trust.ledger).map_err(|why| name(&why))?;
     same("the key that is introduced", &request.key, &new.key)?;
-    let held =
-        matches!(&new.holder, Holder::Gateway { gateway, .. } if *gateway == request.gateway);
+    let held = KeyHolder::from(&new.holder) == request.holder;
     let by = signed.claimed_signer().map_err(|e| name(&e.to_string()))?;
     if !held || by != request.introducer {
         return Err(name(
-            "it is another gateway's, or signed by another key than it names",
+            "it is another holder's, or signed by another key than it names",
         ));
     }
     Ok((by, signed))

@@ -104,7 +104,7 @@ fn unsealed(entry: &Entry, opening: &Opening, origin: &str) -> Result<String, St
             format!("key {} valid from {}", k.key.id(), k.valid_from)
         }),
         Kind::Revocation => claimed(content, |r: Revocation| {
-            format!("key {} of {} revoked", r.key, r.gateway)
+            format!("key {} of {} revoked", r.key, r.holder)
         }),
         Kind::Trade => minicbor::decode(content).ok().map(|t: Trade| {
             let (price, buyer, seller) = (t.price, t.buyer, t.seller);
@@ -153,13 +153,13 @@ fn introduced(content: &[u8], origin: &str) -> Option<String> {
         .ok()?;
     let KeyRequest {
         key,
-        gateway,
+        holder,
         introducer,
         ..
     } = request.message();
     let key = key.id();
     Some(format!(
-        "key {key} of {gateway}, which has signed for itself, on the word of {introducer}"
+        "key {key} of {holder}, which has signed for itself, on the word of {introducer}"
     ))
 }
 

@@ -139,6 +139,11 @@ fn signed_orders(
             .map_err(|f| match f {
                 Fault::Wrong(why) | Fault::Sealed(why) => name(&why),
             })?;
+        if let Some(ended) = registry.ended_before(order.signer(), start) {
+            let why =
+                format!("its key had ended at {ended}, before the gate of its interval opened");
+            return Err(name(&why));
+        }
         let order = order.message();
         if !is_participant(holder, &order.participant) {
             return Err(name("it is signed with another's key"));

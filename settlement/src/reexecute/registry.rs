@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{CommunityId, KeyId, ParticipantId, PointId};
 use domain::introduction::Introduction;
+use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord, PointRole};
 use domain::openings::{Opened, Openings};
+use domain::order::AHEAD_MAX_S;
 use domain::reading::Reading;
 use domain::revocation::Revocation;
 use domain::signed::{Message, PublicKey, Signed, Verified};
 use domain::time::Timestamp;
 
 use super::{Fault, Leaves, wrong};
-use crate::accept::RegisteredPoint;
+use crate::accept::{RegisteredPoint, WORD_AGE_MAX_MS};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
 
@@ -35,9 +37,9 @@ struct Revoked {
 pub struct KeyCount {
     /// All keys.
     pub keys: usize,
-    /// Gateways' keys that were let in on a claim code.
+    /// Keys that were let in on a claim code.
     pub claimed: usize,
-    /// Gateways' keys that the key before vouched for: both signatures hold.
+    /// Keys that the key before vouched for: both signatures hold.
     pub rotated: usize,
     /// Words of the operator that a key counts no longer.
     pub revocations: usize,
@@ -49,6 +51,8 @@ pub struct Registry {
     records: Vec<(u64, KeyRecord)>,
     points: BTreeMap<PointId, Point>,
     revoked: Vec<Revoked>,
+    /// From when on nothing more was taken under a participant's key.
+    ended: BTreeMap<KeyId, Timestamp>,
     count: KeyCount,
 }
 
@@ -68,11 +72,13 @@ impl Registry {
             records: Vec::new(),
             points: BTreeMap::new(),
             revoked: Vec::new(),
+            ended: BTreeMap::new(),
             count: KeyCount::default(),
         };
         registry.read_records(leaves, operator, &openings.keys)?;
         registry.read_introductions(leaves, &openings.introductions)?;
         registry.read_revocations(leaves, operator, openings)?;
+        registry.note_ends();
         let keys: BTreeSet<KeyId> = registry.records.iter().map(|(_, r)| r.key.id()).collect();
         registry.count.keys = keys.len();
         Ok(registry)
@@ -124,11 +130,10 @@ impl Registry {
             if signed.claimed_signer().ok() != Some(request.introducer) {
                 return Err(name("another key has signed it than the one it names"));
             }
-            if !self
-                .records
-                .iter()
-                .any(|(at, r)| r.key == request.key && at < index)
-            {
+            let is_it = |record: &KeyRecord| {
+                record.key == request.key && KeyHolder::from(&record.holder) == request.holder
+            };
+            if !self.records.iter().any(|(at, r)| is_it(r) && at < index) {
                 return Err(name("its key is not in the registry"));
             }
             let old = self
@@ -138,9 +143,8 @@ impl Registry {
             match old {
                 None => self.count.claimed += 1,
                 Some((_, old)) => {
-                    let held = matches!(&old.holder, Holder::Gateway { gateway, .. } if *gateway == request.gateway);
-                    if !held {
-                        return Err(name("the key that vouches is another gateway's"));
+                    if KeyHolder::from(&old.holder) != request.holder {
+                        return Err(name("the key that vouches is another holder's"));
                     }
                     let both = signed.verify(old.key, &self.community);
                     both.map_err(|e| name(&format!("the old key's signature: {e}")))?;
@@ -179,6 +183,35 @@ impl Registry {
         }
         self.count.revocations = self.revoked.len();
         all_opened(leaves, Kind::Revocation, self.revoked.len())
+    }
+
+    /// When participants' keys ended: as another took their place, or as the operator revoked them. A word of the operator
+    /// is taken for a while after it was signed.
+    fn note_ends(&mut self) {
+        let mut newest: BTreeMap<&ParticipantId, KeyId> = BTreeMap::new();
+        for (_, record) in &self.records {
+            let Holder::Participant(participant) = &record.holder else {
+                continue;
+            };
+            let kid = record.key.id();
+            let before = newest.insert(participant, kid);
+            if let Some(before) = before.filter(|before| *before != kid) {
+                self.ended.entry(before).or_insert(record.valid_from);
+            }
+        }
+        for Revoked { word, .. } in &self.revoked {
+            let at = Timestamp::from_unix_ms(word.issued_at.unix_ms() + WORD_AGE_MAX_MS);
+            let ended = self.ended.entry(word.key).or_insert(at);
+            *ended = at.min(*ended);
+        }
+    }
+
+    /// When the key of an order of this interval had ended, if the gate was not open yet then: such an order cannot have
+    /// been taken before.
+    pub(super) fn ended_before(&self, key: KeyId, start: Timestamp) -> Option<Timestamp> {
+        let opened = start.plus_s(-i64::from(AHEAD_MAX_S));
+        let ended = self.ended.get(&key).copied();
+        ended.filter(|ended| opened > *ended)
     }
 
     /// Whether a reading at a place of the readings log was taken in although its key had been revoked for it before.
@@ -220,7 +253,8 @@ impl Registry {
         points.map(|point| &point.registered).collect()
     }
 
-    /// A message that its own key has signed, which the registry knows, with the key's holder at an instant.
+    /// A message that its own key has signed, which the registry knows, with the key's holder at an instant. A reading may be
+    /// older than its key's records, an order may not.
     ///
     /// # Errors
     /// The signature is not that of a registered key.
@@ -231,23 +265,31 @@ impl Registry {
     ) -> Result<(Verified<T>, &Holder), Fault> {
         let signed = Signed::<T>::from_bytes(signed.to_vec());
         let kid = signed.claimed_signer().map_err(|e| wrong(e.to_string()))?;
-        let record = self.record(kid, at);
-        let record = record
-            .ok_or_else(|| wrong(format!("key {kid} signed it, and is not in the registry")))?;
+        let record = self.record(kid, at).or_else(|| {
+            let newest = || self.of_key(kid).next_back();
+            (T::KIND == domain::signed::Kind::Reading).then(newest)?
+        });
+        let record = record.ok_or_else(|| {
+            let known = self.of_key(kid).next().map(|first| first.valid_from);
+            wrong(match known {
+                Some(from) => format!("key {kid} signed it, and counts only from {from} on"),
+                None => format!("key {kid} signed it, and is not in the registry"),
+            })
+        })?;
         let verified = signed.verify(record.key, &self.community);
         let verified = verified.map_err(|e| wrong(format!("key {kid}: {e}")))?;
         Ok((verified, &record.holder))
     }
 
-    /// The record of a key that counts at an instant; its newest where none counted then.
+    /// The record of a key that counts at an instant.
     fn record(&self, kid: KeyId, at: Timestamp) -> Option<&KeyRecord> {
-        let own = || {
-            let records = self.records.iter().map(|(_, record)| record);
-            records.filter(move |record| record.key.id() == kid)
-        };
-        let then = own().filter(|record| record.valid_from <= at);
+        let then = self.of_key(kid).filter(|record| record.valid_from <= at);
         then.max_by_key(|record| record.valid_from)
-            .or_else(|| own().next_back())
+    }
+
+    fn of_key(&self, kid: KeyId) -> impl DoubleEndedIterator<Item = &KeyRecord> {
+        let records = self.records.iter().map(|(_, record)| record);
+        records.filter(move |record| record.key.id() == kid)
     }
 }
 

@@ -1,7 +1,8 @@
-//! A gateway's new key at the door: let in on a claim code, or on the word of the key before it.
+//! A gateway's or a participant's new key at the door: let in on a claim code, or on the word of the key before it.
 
-use domain::ids::{Digest32, GatewayId, KeyId};
+use domain::ids::{Digest32, KeyId};
 use domain::introduction::{Introduction, KeyRefused, KeyRequest};
+use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord, PointRecord};
 use domain::signed::{PublicKey, Signed, SignedError};
 use domain::time::Timestamp;
@@ -10,13 +11,14 @@ use runtime::db::Tx;
 
 use super::error::{corrupt, stored};
 use super::logs::append;
-use super::registry::{self, enrol, enrol_in_place, public_key};
+use super::registry::{self, columns, enrol, enrol_in_place, public_key};
 use super::{Community, ServiceError, keys};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::store::LOCK;
 
-/// Wrong codes that a gateway may try before its claim code is worth nothing.
+/// Wrong codes that a gateway may try before its claim code is worth nothing. Participants' are not counted: their codes
+/// come without a password, so whoever likes could use a code up, and 100 random bits are not found by trying.
 pub const CLAIM_ATTEMPTS_MAX: i64 = 10;
 
 /// Why a key was not let in.
@@ -36,7 +38,7 @@ enum Voucher {
 
 struct ClaimRow {
     public: PublicKey,
-    gateway: String,
+    holder: KeyHolder,
     expires_ms: i64,
     attempts: i64,
     used_ms: Option<i64>,
@@ -50,10 +52,10 @@ impl Voucher {
         }
     }
 
-    fn is_of(&self, gateway: &GatewayId) -> bool {
+    fn is_of(&self, holder: &KeyHolder) -> bool {
         match self {
-            Voucher::Claim(claim) => claim.gateway == gateway.as_str(),
-            Voucher::Key(key) => key.gateway.as_ref() == Some(gateway),
+            Voucher::Claim(claim) => claim.holder == *holder,
+            Voucher::Key(key) => key.is_of(holder),
         }
     }
 }
@@ -71,7 +73,7 @@ fn unreadable(error: &SignedError) -> KeyRefused {
     }
 }
 
-/// Enrols the key that a gateway introduces, for the points that the platform has for this gateway, and
+/// Enrols the key that a holder introduces, a gateway's for the points that the platform has for it, and
 /// returns the operator's record of it; or says why not. The same introduction again gives the record
 /// again, unless the key was revoked since.
 ///
@@ -83,32 +85,35 @@ pub async fn introduce(
     tx: &mut Tx,
     community: &Community,
     now: Timestamp,
-    gateway: &GatewayId,
+    holder: &KeyHolder,
     points: &[PointRecord],
     signed: &Signed<Introduction>,
 ) -> Answer<Signed<KeyRecord>> {
     tx.exclusive(LOCK).await?;
     let digest = Digest32::of(signed.as_bytes());
-    if let Some(kid) = introduced(tx, digest, gateway).await? {
+    if let Some(kid) = introduced(tx, digest, holder).await? {
         if keys::is_revoked(tx, kid).await? {
             let why = format!("the key {kid} was revoked: make a new one");
             return refuse(KeyRefused::KeyTaken, why);
         }
         return Ok(Ok(newest_record(tx, kid).await?));
     }
-    let (voucher, request) = match read(tx, community, gateway, signed).await? {
+    let (voucher, request) = match read(tx, community, holder, signed).await? {
         Ok(read) => read,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Err(refusal) = admissible(tx, now, gateway, points, &voucher, &request).await? {
+    if let Err(refusal) = admissible(tx, now, holder, points, &voucher, &request).await? {
         return Ok(Err(refusal));
     }
     let kid = request.key.id();
     match &voucher {
         Voucher::Claim(_) => {
-            let holder = Holder::Gateway {
-                gateway: gateway.clone(),
-                points: points.to_vec(),
+            let holder = match holder {
+                KeyHolder::Gateway(gateway) => Holder::Gateway {
+                    gateway: gateway.clone(),
+                    points: points.to_vec(),
+                },
+                KeyHolder::Participant(participant) => Holder::Participant(participant.clone()),
             };
             let record = KeyRecord {
                 key: request.key,
@@ -147,18 +152,19 @@ pub async fn introduce(
     Ok(Ok(newest_record(tx, kid).await?))
 }
 
-/// The key that this very introduction has let in for the gateway before.
+/// The key that this very introduction has let in for the holder before.
 async fn introduced(
     tx: &mut Tx,
     digest: Digest32,
-    gateway: &GatewayId,
+    holder: &KeyHolder,
 ) -> Result<Option<KeyId>, ServiceError> {
+    let [gateway, participant] = columns(holder);
     let row: Option<(Vec<u8>,)> = tx
         .fetch_optional(
             "SELECT settle_introductions.kid FROM settle_introductions
              JOIN settle_keys ON settle_keys.kid = settle_introductions.kid
-             WHERE digest = $1 AND gateway = $2",
-            args![digest.0, gateway.as_str()],
+             WHERE digest = $1 AND (gateway = $2 OR participant = $3)",
+            args![digest.0, gateway, participant],
         )
         .await?;
     row.map(|(kid,)| super::error::bytes(&kid, "a key's name").map(KeyId))
@@ -172,11 +178,11 @@ async fn newest_record(tx: &mut Tx, kid: KeyId) -> Result<Signed<KeyRecord>, Ser
     Ok(Signed::from_bytes(signed))
 }
 
-/// Who vouches, and what for: both signatures are checked here, and that all of it is about this gateway.
+/// Who vouches, and what for: both signatures are checked here, and that all of it is about this holder.
 async fn read(
     tx: &mut Tx,
     community: &Community,
-    gateway: &GatewayId,
+    holder: &KeyHolder,
     signed: &Signed<Introduction>,
 ) -> Answer<(Voucher, KeyRequest)> {
     let introducer = match signed.claimed_signer() {
@@ -184,22 +190,23 @@ async fn read(
         Err(error) => return refuse(unreadable(&error), error.to_string()),
     };
     let Some(voucher) = voucher(tx, introducer).await? else {
-        // Whether it was signed with a wrong code nobody can see; whether a gateway made it, yes.
+        // Whether it was signed with a wrong code nobody can see; whether a holder made it, yes.
         let asked = signed.claimed().map_err(|error| Refusal {
             reason: unreadable(&error),
             detail: error.to_string(),
         });
         let asked = asked.and_then(|asked| request_of(&asked, community, introducer));
-        if let Err(refusal) = asked.and_then(|request| is_from(gateway, &request)) {
+        if let Err(refusal) = asked.and_then(|request| is_from(holder, &request)) {
             return Ok(Err(refusal));
         }
         tx.execute(
             "UPDATE settle_claims SET attempts = attempts + 1 WHERE gateway = $1 AND used_ms IS NULL",
-            args![gateway.as_str()],
+            args![columns(holder)[0].clone()],
         )
         .await?;
+        let (word, name) = (holder.word(), holder.name());
         let why = format!(
-            "no claim code of {gateway} fits: make one with `commonwatt keys claim --gateway {gateway}`, \
+            "no claim code of {name} fits, nor a key of it: make one with `commonwatt keys claim --{word} {name}`, \
              and type it as it is printed"
         );
         return refuse(KeyRefused::ClaimUnknown, why);
@@ -212,11 +219,11 @@ async fn read(
         Ok(request) => request,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Err(refusal) = is_from(gateway, &request) {
+    if let Err(refusal) = is_from(holder, &request) {
         return Ok(Err(refusal));
     }
-    if !voucher.is_of(gateway) {
-        let why = format!("the key {introducer} that vouches is not {gateway}'s");
+    if !voucher.is_of(holder) {
+        let why = format!("the key {introducer} that vouches is not {holder}'s");
         return refuse(KeyRefused::WrongNetwork, why);
     }
     Ok(Ok((voucher, request)))
@@ -242,29 +249,37 @@ fn request_of(
     Ok(request.message().clone())
 }
 
-fn is_from(gateway: &GatewayId, request: &KeyRequest) -> Result<(), Refusal> {
-    if request.gateway == *gateway {
+fn is_from(holder: &KeyHolder, request: &KeyRequest) -> Result<(), Refusal> {
+    if request.holder == *holder {
         return Ok(());
     }
-    let meant = &request.gateway;
+    let meant = &request.holder;
     Err(Refusal {
         reason: KeyRefused::WrongNetwork,
-        detail: format!("the introduction is for {meant}, and came as {gateway}"),
+        detail: format!("the introduction is for {meant}, and came as {holder}"),
     })
 }
 
 async fn voucher(tx: &mut Tx, kid: KeyId) -> Result<Option<Voucher>, ServiceError> {
-    type Row = (Vec<u8>, String, i64, i64, Option<i64>);
+    type Row = (
+        Vec<u8>,
+        Option<String>,
+        Option<String>,
+        i64,
+        i64,
+        Option<i64>,
+    );
     let claim: Option<Row> = tx
         .fetch_optional(
-            "SELECT public, gateway, expires_ms, attempts, used_ms FROM settle_claims WHERE kid = $1",
+            "SELECT public, gateway, participant, expires_ms, attempts, used_ms FROM settle_claims
+             WHERE kid = $1",
             args![kid.0],
         )
         .await?;
-    if let Some((public, gateway, expires_ms, attempts, used_ms)) = claim {
+    if let Some((public, gateway, participant, expires_ms, attempts, used_ms)) = claim {
         return Ok(Some(Voucher::Claim(ClaimRow {
             public: public_key(&public)?,
-            gateway,
+            holder: keys::holder_of(gateway, participant)?,
             expires_ms,
             attempts,
             used_ms,
@@ -277,12 +292,13 @@ async fn voucher(tx: &mut Tx, kid: KeyId) -> Result<Option<Voucher>, ServiceErro
 async fn admissible(
     tx: &mut Tx,
     now: Timestamp,
-    gateway: &GatewayId,
+    holder: &KeyHolder,
     points: &[PointRecord],
     voucher: &Voucher,
     request: &KeyRequest,
 ) -> Answer<()> {
-    let again = format!("make a new code with `commonwatt keys claim --gateway {gateway}`");
+    let (word, name) = (holder.word(), holder.name());
+    let again = format!("make a new code with `commonwatt keys claim --{word} {name}`");
     let introducer = request.introducer;
     match voucher {
         Voucher::Claim(claim) if claim.used_ms.is_some() => {
@@ -310,7 +326,7 @@ async fn admissible(
     }
     let known = registry::key(tx, request.key.id()).await?;
     let is_ours = |key: &registry::EnrolledKey| {
-        key.public == request.key && key.gateway.as_ref() == Some(gateway) && key.replaced.is_none()
+        key.public == request.key && key.is_of(holder) && key.replaced.is_none()
     };
     // A claim may let in once more what is in: the gateway has lost the record of it.
     let fits = match (&known, voucher) {
@@ -330,7 +346,7 @@ async fn admissible(
         .find(|start| !points.iter().any(|p| p.point == start.point));
     if let Some(strange) = strange {
         let why = format!(
-            "point {} is not among the points of {gateway} in the platform's site.toml",
+            "point {} is not among the points of {holder} in the platform's site.toml",
             strange.point
         );
         return refuse(KeyRefused::PointsRefused, why);
@@ -338,14 +354,22 @@ async fn admissible(
     Ok(Ok(()))
 }
 
-/// Enrols the new key for what the old one was enrolled for, from the same times on: what parts the two is
-/// the sequence at which each point's chain passes over, not the clock.
+/// Enrols the new key for what the old one was enrolled for. A gateway's from the same times on: what parts the two is
+/// the sequence at which each point's chain passes over, not the clock. A participant's from now on, as orders come at once.
 async fn hand_over(
     tx: &mut Tx,
     community: &Community,
     now: Timestamp,
     request: &KeyRequest,
 ) -> Result<(), ServiceError> {
+    if let KeyHolder::Participant(participant) = &request.holder {
+        let record = KeyRecord {
+            key: request.key,
+            holder: Holder::Participant(participant.clone()),
+            valid_from: now,
+        };
+        return enrol(tx, community, now, record).await.map(drop);
+    }
     for old in registry::records(tx, community, request.introducer).await? {
         let record = KeyRecord {
             key: request.key,

@@ -1,27 +1,28 @@
-//! What the operator says about gateways' keys: claim codes that let new ones in, revocations of old
+//! What the operator says about gateways' and participants' keys: claim codes that let new ones in, revocations of old
 //! ones, and the list of all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use domain::claim::Claim;
-use domain::ids::{GatewayId, KeyId};
+use domain::ids::{GatewayId, KeyId, ParticipantId};
+use domain::key_holder::KeyHolder;
 use domain::revocation::Revocation;
 use domain::signed::{Message, PublicKey, Signed, Verified};
 use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::{Db, Listed, Source, Tx};
 
-use super::error::{bytes, number, stored};
+use super::error::{bytes, corrupt, number, stored};
 use super::logs::append;
+use super::registry::columns;
 use super::{Community, ServiceError, registry};
 use crate::accept::CLOCK_TOLERANCE_MS;
+pub use crate::accept::WORD_AGE_MAX_MS;
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC};
 use crate::store::LOCK;
 
-/// The operator's word is taken for so long after it was signed: one that is found later is no order.
-pub const WORD_AGE_MAX_MS: i64 = 3_600_000;
 /// Longest life of a claim code.
 pub const CLAIM_LIFE_MAX_MS: i64 = 30 * 86_400_000;
 
@@ -57,7 +58,7 @@ pub struct RevokedKey {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenClaim {
     /// By whom.
-    pub gateway: GatewayId,
+    pub holder: KeyHolder,
     /// Until when.
     pub expires: Timestamp,
     /// Wrong codes that were tried meanwhile.
@@ -86,7 +87,7 @@ fn word<T: Message>(
     Ok(verified)
 }
 
-/// Notes a claim code that the operator made; codes of the same gateway that nobody used become worthless.
+/// Notes a claim code that the operator made; codes of the same holder that nobody used become worthless.
 /// The same word again changes nothing.
 ///
 /// # Errors
@@ -105,13 +106,16 @@ pub async fn open_claim(
         let why = "a claim code lives at most 30 days, and longer than not at all".to_owned();
         return Err(ServiceError::Refused(why));
     }
+    let [gateway, participant] = columns(&claim.holder);
     let added = tx
         .execute(
-            "INSERT INTO settle_claims (kid, gateway, public, signed, issued_ms, expires_ms, attempts)
-             VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (kid) DO NOTHING",
+            "INSERT INTO settle_claims
+             (kid, gateway, participant, public, signed, issued_ms, expires_ms, attempts)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 0) ON CONFLICT (kid) DO NOTHING",
             args![
                 claim.key.id().0,
-                claim.gateway.as_str(),
+                gateway.clone(),
+                participant.clone(),
                 claim.key.to_bytes(),
                 signed.as_bytes(),
                 claim.issued_at.unix_ms(),
@@ -122,8 +126,9 @@ pub async fn open_claim(
     if added > 0 {
         tx.execute(
             "UPDATE settle_claims SET expires_ms = $1
-             WHERE gateway = $2 AND kid <> $3 AND used_ms IS NULL AND expires_ms > $1",
-            args![now.unix_ms(), claim.gateway.as_str(), claim.key.id().0],
+             WHERE (gateway = $2 OR participant = $3) AND kid <> $4 AND used_ms IS NULL
+             AND expires_ms > $1",
+            args![now.unix_ms(), gateway, participant, claim.key.id().0],
         )
         .await?;
     }
@@ -135,11 +140,11 @@ pub async fn open_claim(
 pub struct Revoked {
     /// The word that counts now.
     pub revocation: Revocation,
-    /// Readings beyond it that are in the books already, and stay there.
+    /// A gateway's readings beyond it that are in the books already, and stay there.
     pub already_accepted: u64,
 }
 
-/// Takes the operator's revocation of a gateway's key into the books and the ledger log. What is in the
+/// Takes the operator's revocation of a key into the books and the ledger log. What is in the
 /// books stays in the books; what comes later and is covered is refused. The same word again changes
 /// nothing.
 ///
@@ -154,10 +159,11 @@ pub async fn revoke(
     tx.exclusive(LOCK).await?;
     let verified = word(community, now, signed, |word: &Revocation| word.issued_at)?;
     let revocation = verified.message().clone();
-    let (kid, gateway) = (revocation.key, &revocation.gateway);
+    let (kid, holder) = (revocation.key, &revocation.holder);
     let known = registry::key(tx, kid).await?;
-    if known.is_none_or(|key| key.gateway.as_ref() != Some(gateway)) {
-        let why = format!("gateway {gateway} has no key {kid}: see `commonwatt keys list`");
+    if known.is_none_or(|key| !key.is_of(holder)) {
+        let (word, name) = (holder.word(), holder.name());
+        let why = format!("{word} {name} has no key {kid}: see `commonwatt keys list`");
         return Err(ServiceError::Refused(why));
     }
     let from_sequence = stored(revocation.from_sequence)?;
@@ -168,18 +174,20 @@ pub async fn revoke(
             args![verified.digest().0],
         )
         .await?;
+    let [gateway, participant] = columns(holder);
     if before.is_none() {
         let entry = Entry::new(Kind::Revocation, revocation.from, PUBLIC, signed.as_bytes());
         let index = append(tx, Log::Ledger, &[entry]).await?;
         tx.execute(
             "INSERT INTO settle_revocations
-             (kid, log_index, digest, gateway, from_sequence, from_ms, reason, signed, at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             (kid, log_index, digest, gateway, participant, from_sequence, from_ms, reason, signed, at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             args![
                 kid.0,
                 index,
                 verified.digest().0,
-                gateway.as_str(),
+                gateway.clone(),
+                participant,
                 from_sequence,
                 from_ms,
                 revocation.reason.as_str(),
@@ -194,7 +202,7 @@ pub async fn revoke(
             "SELECT COUNT(*) FROM settle_readings
              WHERE point IN (SELECT point FROM settle_points WHERE gateway = $1) AND kid = $2
              AND reason IS NULL AND (sequence >= $3 OR (start_s + length_s) * 1000 > $4)",
-            args![gateway.as_str(), kid.0, from_sequence, from_ms],
+            args![gateway, kid.0, from_sequence, from_ms],
         )
         .await?;
     Ok(Revoked {
@@ -257,6 +265,23 @@ pub async fn gateway_keys(db: &Db) -> Result<Vec<GatewayKey>, ServiceError> {
             args![],
         )
         .await?;
+    let mut words = newest_words(db).await?;
+    let key = |(gateway, kid, enrolled_ms, replaced_ms, newest): Row| {
+        let kid = KeyId(bytes(&kid, "a key's name")?);
+        Ok(GatewayKey {
+            gateway: GatewayId::new(gateway)?,
+            kid,
+            enrolled: Timestamp::from_unix_ms(enrolled_ms),
+            replaced: replaced_ms.map(Timestamp::from_unix_ms),
+            newest_sequence: newest.map(|n| number(n, "a sequence")).transpose()?,
+            revoked: words.remove(&kid),
+        })
+    };
+    rows.into_iter().map(key).collect()
+}
+
+/// The operator's newest word on each key that was revoked.
+pub(super) async fn newest_words(db: &Db) -> Result<BTreeMap<KeyId, RevokedKey>, ServiceError> {
     type Word = (Vec<u8>, i64, i64, String);
     let words: Vec<Word> = db
         .fetch_all(
@@ -264,25 +289,16 @@ pub async fn gateway_keys(db: &Db) -> Result<Vec<GatewayKey>, ServiceError> {
             args![],
         )
         .await?;
-    let key = |(gateway, kid, enrolled_ms, replaced_ms, newest): Row| {
-        let last = words.iter().rfind(|(of, ..)| *of == kid);
-        let revoked = last.map(|(_, from_sequence, from_ms, reason)| {
-            Ok::<_, ServiceError>(RevokedKey {
-                from_sequence: number(*from_sequence, "a sequence")?,
-                from: Timestamp::from_unix_ms(*from_ms),
-                reason: reason.clone(),
-            })
-        });
-        Ok(GatewayKey {
-            gateway: GatewayId::new(gateway)?,
-            kid: KeyId(bytes(&kid, "a key's name")?),
-            enrolled: Timestamp::from_unix_ms(enrolled_ms),
-            replaced: replaced_ms.map(Timestamp::from_unix_ms),
-            newest_sequence: newest.map(|n| number(n, "a sequence")).transpose()?,
-            revoked: revoked.transpose()?,
-        })
+    let word = |(kid, from_sequence, from_ms, reason): Word| {
+        let word = RevokedKey {
+            from_sequence: number(from_sequence, "a sequence")?,
+            from: Timestamp::from_unix_ms(from_ms),
+            reason,
+        };
+        Ok((KeyId(bytes(&kid, "a key's name")?), word))
     };
-    rows.into_iter().map(key).collect()
+    // A later word on the same key takes the earlier one's place here.
+    words.into_iter().map(word).collect()
 }
 
 /// The claim codes that can be used at `now`.
@@ -290,21 +306,35 @@ pub async fn gateway_keys(db: &Db) -> Result<Vec<GatewayKey>, ServiceError> {
 /// # Errors
 /// The database failed.
 pub async fn open_claims(db: &Db, now: Timestamp) -> Result<Vec<OpenClaim>, ServiceError> {
-    let rows: Vec<(String, i64, i64)> = db
+    type Row = (Option<String>, Option<String>, i64, i64);
+    let rows: Vec<Row> = db
         .fetch_all(
-            "SELECT gateway, expires_ms, attempts FROM settle_claims
-             WHERE used_ms IS NULL AND expires_ms > $1 AND attempts < $2 ORDER BY gateway",
+            "SELECT gateway, participant, expires_ms, attempts FROM settle_claims
+             WHERE used_ms IS NULL AND expires_ms > $1 AND attempts < $2
+             ORDER BY gateway, participant",
             args![now.unix_ms(), super::introduce::CLAIM_ATTEMPTS_MAX],
         )
         .await?;
-    let claim = |(gateway, expires_ms, attempts)| {
+    let claim = |(gateway, participant, expires_ms, attempts): Row| {
         Ok(OpenClaim {
-            gateway: GatewayId::new(gateway)?,
+            holder: holder_of(gateway, participant)?,
             expires: Timestamp::from_unix_ms(expires_ms),
             attempts,
         })
     };
     rows.into_iter().map(claim).collect()
+}
+
+/// The holder that two columns name.
+pub(super) fn holder_of(
+    gateway: Option<String>,
+    participant: Option<String>,
+) -> Result<KeyHolder, ServiceError> {
+    match (gateway, participant) {
+        (Some(gateway), None) => Ok(GatewayId::new(gateway)?.into()),
+        (None, Some(participant)) => Ok(ParticipantId::new(participant)?.into()),
+        _ => Err(corrupt("a key's holder is nobody, or two")),
+    }
 }
 
 /// The key that a gateway signs with now, revoked or not; none before the first was enrolled.

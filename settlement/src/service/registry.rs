@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use domain::ids::{Digest32, GatewayId, KeyId, ParticipantId, PointId, digest_parts};
+use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord, POINTS_MAX, PointRecord, PointRole};
 use domain::receipt::Salt;
 use domain::signed::{PublicKey, Signed};
@@ -62,7 +63,7 @@ pub(super) async fn enrol_in_place(
         let last = last
             .ok_or_else(|| corrupt("a key without a record"))?
             .holder;
-        if known.public != record.key || !same_holder(&last, &record.holder) {
+        if known.public != record.key || KeyHolder::from(&last) != KeyHolder::from(&record.holder) {
             return Err(ServiceError::Conflict(format!("the record of key {kid}")));
         }
         if last == record.holder {
@@ -94,14 +95,6 @@ pub(super) async fn enrol_in_place(
     Ok(EnrolOutcome::Enrolled)
 }
 
-fn same_holder(one: &Holder, other: &Holder) -> bool {
-    match (one, other) {
-        (Holder::Gateway { gateway: a, .. }, Holder::Gateway { gateway: b, .. }) => a == b,
-        (Holder::Participant(a), Holder::Participant(b)) => a == b,
-        _ => false,
-    }
-}
-
 /// Enters the points of a record, or makes its participant's secret.
 async fn register(tx: &mut Tx, record: &KeyRecord) -> Result<(), ServiceError> {
     match &record.holder {
@@ -117,16 +110,21 @@ async fn register(tx: &mut Tx, record: &KeyRecord) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// A holder in the columns `gateway` and `participant`.
+pub(super) fn columns(holder: &KeyHolder) -> [Option<String>; 2] {
+    [
+        holder.gateway().map(GatewayId::to_string),
+        holder.participant().map(ParticipantId::to_string),
+    ]
+}
+
 async fn insert_key(
     tx: &mut Tx,
     now: Timestamp,
     record: &KeyRecord,
     replaces_at: Timestamp,
 ) -> Result<(), ServiceError> {
-    let (gateway, participant) = match &record.holder {
-        Holder::Gateway { gateway, .. } => (Some(gateway.to_string()), None),
-        Holder::Participant(participant) => (None, Some(participant.to_string())),
-    };
+    let [gateway, participant] = columns(&KeyHolder::from(&record.holder));
     let from_ms = record.valid_from.unix_ms();
     tx.execute(
         "UPDATE settle_keys SET replaced_ms = $1 WHERE replaced_ms IS NULL
@@ -439,13 +437,28 @@ pub(super) async fn salt(
 pub(super) struct EnrolledKey {
     pub(super) public: PublicKey,
     pub(super) gateway: Option<GatewayId>,
+    pub(super) participant: Option<ParticipantId>,
     pub(super) replaced: Option<Timestamp>,
 }
 
-type KeyRow = (Vec<u8>, Vec<u8>, Option<String>, Option<i64>);
+impl EnrolledKey {
+    /// Whether it is this holder's.
+    pub(super) fn is_of(&self, holder: &KeyHolder) -> bool {
+        (self.gateway.as_ref(), self.participant.as_ref())
+            == (holder.gateway(), holder.participant())
+    }
+}
+
+type KeyRow = (
+    Vec<u8>,
+    Vec<u8>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
 
 static KEYS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT k.kid, k.public, k.gateway, k.replaced_ms
+    let select = "SELECT k.kid, k.public, k.gateway, k.participant, k.replaced_ms
          FROM asked CROSS JOIN settle_keys k WHERE k.kid = asked.kid";
     Listed::over("asked", &["kid"], select)
 });
@@ -461,10 +474,11 @@ pub(super) async fn keys_of(
 }
 
 fn enrolled(row: KeyRow) -> Result<(KeyId, EnrolledKey), ServiceError> {
-    let (kid, public, gateway, replaced_ms) = row;
+    let (kid, public, gateway, participant, replaced_ms) = row;
     let key = EnrolledKey {
         public: public_key(&public)?,
         gateway: gateway.map(GatewayId::new).transpose()?,
+        participant: participant.map(ParticipantId::new).transpose()?,
         replaced: replaced_ms.map(Timestamp::from_unix_ms),
     };
     Ok((KeyId(bytes(&kid, "a key's name")?), key))
@@ -490,23 +504,6 @@ pub(super) fn public_key(stored: &[u8]) -> Result<PublicKey, ServiceError> {
 /// The database failed.
 pub async fn is_known(tx: &mut Tx, public: PublicKey) -> Result<bool, ServiceError> {
     Ok(key(tx, public.id()).await?.is_some())
-}
-
-/// The participant's newest key.
-///
-/// # Errors
-/// The database failed.
-pub async fn participant_key(
-    db: &Db,
-    participant: &ParticipantId,
-) -> Result<Option<PublicKey>, ServiceError> {
-    let row: Option<(Vec<u8>,)> = db
-        .fetch_optional(
-            "SELECT public FROM settle_keys WHERE participant = $1 AND replaced_ms IS NULL",
-            args![participant.as_str()],
-        )
-        .await?;
-    row.map(|(public,)| public_key(&public)).transpose()
 }
 
 /// The gateway that holds a key.

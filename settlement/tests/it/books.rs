@@ -9,7 +9,7 @@ use settlement::log::checkpoint::{Checkpoint, Log};
 use settlement::log::tree::verify_consistency;
 use settlement::service::{
     BooksError, EnrolOutcome, check_books, check_books_at_start, check_books_whole, consistency,
-    enrol, gateway_of_key, has_uncleared_holds, latest_checkpoint, participant_key,
+    enrol, gateway_of_key, has_uncleared_holds, latest_checkpoint, participant_keys,
     registered_points, release_uncleared,
 };
 
@@ -435,8 +435,11 @@ async fn a_key_is_enrolled_once_and_replaced_by_a_newer_one() {
     let new = enrol(&mut tx, &world.community, now, record("home-a", &newer)).await;
     assert_eq!(new.unwrap(), EnrolOutcome::Enrolled);
     tx.commit().await.unwrap();
-    let key = participant_key(&world.db, &who("home-a")).await.unwrap();
-    assert_eq!(key, Some(PublicKey::of(&newer)));
+    let keys = participant_keys(&world.db).await.unwrap();
+    let own = keys.iter().filter(|key| key.participant == who("home-a"));
+    let own: Vec<_> = own.map(|key| (key.key, key.is_valid())).collect();
+    let before = PublicKey::of(&order_key("home-a"));
+    assert_eq!(own, [(before, false), (PublicKey::of(&newer), true)]);
     let gateway = PublicKey::of(&world.gateway_key).id();
     assert_eq!(
         gateway_of_key(&world.db, gateway).await.unwrap(),

@@ -6,11 +6,13 @@ use domain::order::Side;
 use domain::posting::Run;
 use domain::receipt::{KeyChange, Receipt};
 use domain::signed::{PublicKey, Signed, SigningKey};
+use domain::time::Timestamp;
 use settlement::prove::{proofs, to_text, verify};
 use settlement::service::{enrol, receipt};
 
 use crate::keys::{Keys, at, code, key};
-use crate::world::{World, order_key, who};
+use crate::own_keys::{bring, home, introduction};
+use crate::world::{Outcome, World, order_key, who};
 
 const HOMES: [&str; 2] = ["home-a", "home-b"];
 const NONE_SHOWN: &str =
@@ -19,12 +21,13 @@ const NOT_SHOWN: &str = "; that the reading had come before that was said is not
 
 /// A trade of home-a in an interval, settled and under a checkpoint; the order is signed with this key.
 async fn traded(world: &mut World, n: i64, own: &SigningKey) -> TradeId {
-    let trade = settled(world, n, own).await;
+    let outcome = settled(world, n, own).await;
     world.checkpoint(at(n + 1)).await;
-    trade
+    outcome.trades[0].id
 }
 
-async fn settled(world: &mut World, n: i64, own: &SigningKey) -> TradeId {
+/// The same without a checkpoint.
+pub(crate) async fn settled(world: &mut World, n: i64, own: &SigningKey) -> Outcome {
     let bid = world.order("home-a", Side::Bid, n, 1000, "0.2");
     let offer = world.order("home-b", Side::Offer, n, 1000, "0.1");
     world.hold(&bid).await;
@@ -34,7 +37,7 @@ async fn settled(world: &mut World, n: i64, own: &SigningKey) -> TradeId {
     world.contract(&outcome).await;
     world.meter("home-a", n, 950, 0).await;
     world.run(&outcome, Run::Provisional).await;
-    outcome.trades[0].id
+    outcome
 }
 
 /// Where the gateway's new key takes up the chain of home-a.
@@ -60,14 +63,15 @@ fn told(receipt: &Receipt) -> String {
     }
 }
 
-async fn new_participant_key(world: &World, new: &SigningKey) {
+/// Home-a's new key by the operator's word, from then on.
+pub(crate) async fn new_participant_key(world: &World, new: &SigningKey, from: Timestamp) {
     let record = KeyRecord {
         key: PublicKey::of(new),
         holder: Holder::Participant(who("home-a")),
-        valid_from: at(1),
+        valid_from: from,
     };
     let mut tx = world.db.begin().await.unwrap();
-    enrol(&mut tx, &world.community, at(1), record)
+    enrol(&mut tx, &world.community, from, record)
         .await
         .unwrap();
     tx.commit().await.unwrap();
@@ -85,7 +89,7 @@ pub(crate) async fn changed() -> (Keys, [TradeId; 2]) {
     let introduction = keys.introduction(&request, &new, &old);
     keys.bring(&introduction, at(1)).await.unwrap();
     keys.0.gateway_key = new;
-    new_participant_key(&keys.0, &key(12)).await;
+    new_participant_key(&keys.0, &key(12), at(1)).await;
     let second = traded(&mut keys.0, 2, &key(12)).await;
     (keys, [first, second])
 }
@@ -118,6 +122,45 @@ async fn a_rotation_is_shown_with_both_signatures_on_both_sides_of_it() {
     for name in ["gateway-key-before", "gateway-key-before-introduction"] {
         assert!(names.iter().any(|known| known == name), "{names:?}");
     }
+}
+
+/// A participant's own rotation, shown in the receipts of an order before and of one after it; and the audit agrees.
+#[tokio::test]
+async fn a_participants_rotation_is_shown_with_both_signatures() {
+    let mut world = World::on_sqlite(&HOMES).await;
+    world.deposit("home-a", "10").await;
+    let (old, new, home) = (order_key("home-a"), key(12), home("home-a"));
+    let first = traded(&mut world, 0, &old).await;
+    let signed = introduction(&world, &home, &new, &old);
+    bring(&world, &home, &signed, (at(1), true)).await.unwrap();
+    let second = traded(&mut world, 2, &new).await;
+    let id = |key: &SigningKey| PublicKey::of(key).id();
+    let expected = format!(
+        "key {} took the place of {}, and both have signed for that",
+        id(&new),
+        id(&old)
+    );
+    for trade in [first, second] {
+        assert_eq!(told(&receipt_of(&world, trade).await), expected);
+    }
+    let good = receipt_of(&world, second).await;
+    let failing = |change: &dyn Fn(&mut KeyChange)| {
+        let mut receipt = good.clone();
+        let history = receipt.participant_key_history.as_mut().unwrap();
+        change(history.before.as_mut().unwrap());
+        told(&receipt)
+    };
+    // The old key's signature is the last part of the introduction.
+    let why = failing(&|change| {
+        let entry = change.introduction.as_mut().unwrap();
+        *entry.signed.last_mut().unwrap() ^= 1;
+    });
+    assert!(
+        why.starts_with("FAILS key changes: the participant's key"),
+        "{why}"
+    );
+    let word = failing(&|change| change.introduction = None);
+    assert!(word.ends_with("by the operator's word alone"), "{word}");
 }
 
 #[tokio::test]
@@ -248,7 +291,8 @@ async fn a_revoked_key_is_shown_with_what_came_before_the_word() {
 async fn a_reading_without_a_checkpoint_before_the_word_is_not_shown_to_have_come_before() {
     let mut keys = Keys(World::on_sqlite(&HOMES).await);
     keys.0.deposit("home-a", "10").await;
-    let trade = settled(&mut keys.0, 0, &order_key("home-a")).await;
+    let outcome = settled(&mut keys.0, 0, &order_key("home-a")).await;
+    let trade = outcome.trades[0].id;
     let old = keys.0.gateway_key.clone();
     keys.revoke(&old, 1, at(5)).await.unwrap();
     keys.0.checkpoint(at(6)).await;

@@ -4,6 +4,7 @@
 use domain::claim::{Claim, ClaimCode};
 use domain::ids::{Digest32, GatewayId, PointId};
 use domain::introduction::{Introduction, KeyRefused, KeyRequest, PointStart};
+use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord};
 use domain::reading::Reading;
 use domain::rejection::Rejection;
@@ -37,8 +38,12 @@ impl Keys {
         Keys(World::on_sqlite(&["home-a"]).await)
     }
 
+    fn holder(&self) -> KeyHolder {
+        self.0.gateway.clone().into()
+    }
+
     pub(crate) fn claim_key(&self, code: &ClaimCode) -> SigningKey {
-        code.key(&self.0.community.id, &self.0.gateway)
+        code.key(&self.0.community.id, &self.holder())
     }
 
     pub(crate) fn signed_claim(
@@ -48,7 +53,7 @@ impl Keys {
         life_s: i64,
     ) -> Signed<Claim> {
         let claim = Claim {
-            gateway: self.0.gateway.clone(),
+            holder: self.holder(),
             key: PublicKey::of(&self.claim_key(code)),
             issued_at: now,
             expires_at: now.plus_s(life_s),
@@ -75,7 +80,7 @@ impl Keys {
     ) -> KeyRequest {
         KeyRequest {
             key: PublicKey::of(new),
-            gateway: self.0.gateway.clone(),
+            holder: self.holder(),
             introducer: PublicKey::of(by).id(),
             points: vec![PointStart {
                 point: PointId::new("home-a").unwrap(),
@@ -105,15 +110,10 @@ impl Keys {
         signed: &Signed<Introduction>,
         now: Timestamp,
     ) -> Result<KeyRecord, Refusal> {
-        let World {
-            db,
-            community,
-            gateway,
-            ..
-        } = &self.0;
+        let World { db, community, .. } = &self.0;
         let points = self.0.points(&["home-a"]);
         let mut tx = db.begin().await.unwrap();
-        let answer = introduce(&mut tx, community, now, gateway, &points, signed).await;
+        let answer = introduce(&mut tx, community, now, &self.holder(), &points, signed).await;
         tx.commit().await.unwrap();
         let record = answer.unwrap()?;
         let operator = PublicKey::of(&community.operator);
@@ -136,7 +136,7 @@ impl Keys {
     ) -> Result<Revoked, ServiceError> {
         let word = Revocation {
             key: PublicKey::of(of).id(),
-            gateway: self.0.gateway.clone(),
+            holder: self.holder(),
             from_sequence,
             from,
             reason: "the box was stolen".to_owned(),
@@ -308,7 +308,7 @@ async fn an_introduction_needs_both_signatures_and_its_own_gateway_and_points() 
         KeyRefused::BadSignature
     );
     let foreign = KeyRequest {
-        gateway: GatewayId::new("gateway-2").unwrap(),
+        holder: GatewayId::new("gateway-2").unwrap().into(),
         ..good.clone()
     };
     let foreign = keys.introduction(&foreign, &new, &claim);
@@ -354,7 +354,7 @@ async fn what_no_gateway_made_is_no_wrong_code() {
         request: Signed::sign(&key(12), community, &mistyped),
     };
     let elsewhere = KeyRequest {
-        gateway: GatewayId::new("gateway-2").unwrap(),
+        holder: GatewayId::new("gateway-2").unwrap().into(),
         ..mistyped.clone()
     };
     let good = keys.request(&new, &claim, (1, Digest32([0; 32])));

@@ -17,6 +17,7 @@ mod keys;
 mod ledger;
 mod log;
 mod ocpi;
+mod own_keys;
 mod readings;
 mod receipt_vectors;
 mod receipts;

@@ -19,7 +19,9 @@ use settlement::log::entry::{Entry, Kind, PUBLIC};
 use settlement::reexecute::{Executor, Fault, Leaves, Registry, Settled, facts};
 use settlement::service::{forget, introduce, openings};
 
-use crate::world::{World, interval, price, who};
+use crate::key_changes::{new_participant_key, settled};
+use crate::own_keys::{bring, home, introduction};
+use crate::world::{World, interval, order_key, price, who};
 
 const DAY: i64 = 96;
 
@@ -69,7 +71,7 @@ async fn case(world: &World, clearings: BTreeMap<i64, Clearing>) -> Case {
         let key = (u8::try_from(log).unwrap(), u64::try_from(index).unwrap());
         (key, Entry::from_leaf(&leaf).unwrap())
     };
-    let range = (interval(0).start(), interval(DAY + 1).start());
+    let range = (interval(0).start(), interval(DAY + 9).start());
     let (db, operator) = (&world.db, &world.community.operator);
     Case {
         entries: rows.into_iter().map(entry).collect(),
@@ -305,11 +307,81 @@ async fn what_is_not_opened_is_said_and_not_held_against_anybody() {
     assert_eq!(case.sealed(), "1 of 4 reading entries are not opened");
 }
 
+/// An order that the gate was not open for while its key counted cannot have been taken; one that may have come before the
+/// change of keys is no fault.
+#[tokio::test]
+async fn an_order_under_a_key_that_did_not_count_is_found() {
+    let (old, new) = (order_key("home-a"), SigningKey::from_bytes(&[12; 32]));
+    let table = [
+        (&old, DAY + 2, None),
+        (&old, DAY + 3, Some("its key had ended at")),
+        (&new, 2, None),
+        (&new, 1, Some("and counts only from")),
+        (&new, DAY + 3, None),
+    ];
+    for (own, n, expect) in table {
+        let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
+        world.deposit("home-a", "10").await;
+        new_participant_key(&world, &new, interval(2).start()).await;
+        let cleared = settled(&mut world, n, own).await.clearing;
+        world.checkpoint(interval(n + 1).start()).await;
+        let clearings = BTreeMap::from([(cleared.interval.start_s(), cleared)]);
+        let case = case(&world, clearings).await;
+        match expect {
+            Some(expect) => assert!(case.wrong().contains(expect), "{}", case.wrong()),
+            None => assert_eq!(case.audit().map(|runs| runs.len()), Ok(1), "{n}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_participants_rotation_shows_the_signatures_of_both_keys() {
+    let mut world = World::on_sqlite(&["home-a", "home-b"]).await;
+    world.deposit("home-a", "10").await;
+    let (old, new) = (order_key("home-a"), SigningKey::from_bytes(&[12; 32]));
+    let before = settled(&mut world, 0, &old).await.clearing;
+    let (a, b) = (home("home-a"), home("home-b"));
+    let signed = introduction(&world, &a, &new, &old);
+    bring(&world, &a, &signed, (interval(1).start(), true))
+        .await
+        .unwrap();
+    let after = settled(&mut world, 2, &new).await.clearing;
+    world.checkpoint(interval(3).start()).await;
+    let cleared = [before, after].map(|one| (one.interval.start_s(), one));
+    let case = case(&world, BTreeMap::from(cleared)).await;
+    assert_eq!(case.audit().map(|runs| runs.len()), Ok(2));
+    let count = case.registry().unwrap().1.count();
+    assert_eq!((count.rotated, count.claimed), (1, 0));
+    // One that lets a home's key in on a neighbour's word is found, whatever the operator wrote into the log.
+    let strange = [
+        (
+            introduction(&world, &a, &new, &order_key("home-b")),
+            "another holder's",
+        ),
+        (
+            introduction(&world, &b, &new, &order_key("home-b")),
+            "not in the registry",
+        ),
+    ];
+    for (signed, expect) in strange {
+        let mut case = case.clone();
+        let content = signed.as_bytes().to_vec();
+        let index = case.openings.introductions[0].index;
+        case.openings.introductions[0].content.clone_from(&content);
+        let entry = Entry::new(Kind::Introduction, interval(0).start(), PUBLIC, &content);
+        case.entries.insert((Log::Ledger.code(), index), entry);
+        match case.registry().map(drop) {
+            Err(Fault::Wrong(why)) => assert!(why.contains(expect), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// The operator's word that the gateway's key counts no longer, signed.
 fn revocation(world: &World, from_sequence: u64) -> (Revocation, Vec<u8>) {
     let word = Revocation {
         key: PublicKey::of(&world.gateway_key).id(),
-        gateway: world.gateway.clone(),
+        holder: world.gateway.clone().into(),
         from_sequence,
         from: interval(9999).start(),
         reason: "stolen".to_owned(),
@@ -351,7 +423,7 @@ async fn a_rotation_shows_the_signatures_of_both_keys() {
     let (new, id) = (SigningKey::from_bytes(&[9; 32]), &world.community.id);
     let request = KeyRequest {
         key: PublicKey::of(&new),
-        gateway: world.gateway.clone(),
+        holder: world.gateway.clone().into(),
         introducer: PublicKey::of(&world.gateway_key).id(),
         points: vec![PointStart {
             point: PointId::new("home-a").unwrap(),
@@ -367,8 +439,8 @@ async fn a_rotation_shows_the_signatures_of_both_keys() {
     let signed = Signed::sign(&world.gateway_key, id, &introduction);
     let (points, now) = (world.points(&HOMES), interval(0).start());
     let mut tx = world.db.begin().await.unwrap();
-    let (community, gateway) = (&world.community, &world.gateway);
-    let record = introduce(&mut tx, community, now, gateway, &points, &signed).await;
+    let (community, holder) = (&world.community, &request.holder);
+    let record = introduce(&mut tx, community, now, holder, &points, &signed).await;
     assert!(record.unwrap().is_ok());
     tx.commit().await.unwrap();
     world.checkpoint(interval(1).start()).await;

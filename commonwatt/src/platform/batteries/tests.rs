@@ -110,7 +110,7 @@ impl Bench {
     /// What a home says, so many seconds after the gate closes.
     async fn say<T: Message>(&self, s: i64, home: usize, message: &T) {
         let shared = self.shared();
-        let (_, key) = &shared.participants[home - 1];
+        let key = &shared.key_of_home(home - 1);
         let signed = Signed::sign(key, &shared.site.community, message);
         let message = orders::read(shared, signed.as_bytes().to_vec());
         let now = gate_closes(shared, self.open).plus_s(s);

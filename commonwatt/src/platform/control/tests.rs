@@ -97,7 +97,7 @@ impl Bench {
         let community = &self.platform.shared.community;
         let word = Revocation {
             key: PublicKey::of(&key(number)).id(),
-            gateway: gateway(number),
+            holder: gateway(number).into(),
             from_sequence: 1,
             from: START,
             reason: "the box was stolen".into(),

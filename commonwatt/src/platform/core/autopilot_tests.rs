@@ -101,7 +101,7 @@ impl Bench {
     /// The answer to a message that the home signs and sends from outside.
     async fn say<T: domain::signed::Message>(&self, message: &T) -> OrderAnswer {
         let shared = &self.core.shared;
-        let signed = Signed::sign(&shared.participants[0].1, &shared.site.community, message);
+        let signed = Signed::sign(&shared.key_of_home(0), &shared.site.community, message);
         let message = orders::read(shared, signed.as_bytes().to_vec());
         let mut answers = self.core.take_orders(&[message]).await.unwrap();
         answers.pop().unwrap()

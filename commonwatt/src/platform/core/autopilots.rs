@@ -10,7 +10,7 @@ use domain::time::{Interval, Timestamp};
 use super::{AUTOPILOT_LEAD_S, BATCH_MAX, Core, gate_closes, next_to_close};
 use crate::platform::orders::{self, OrderAnswer, OrderMessage};
 use crate::platform::standing::STANDING_SEQUENCES;
-use crate::platform::{Shared, preferences, snapshot, trading};
+use crate::platform::{preferences, snapshot, trading};
 use crate::site::Participant;
 
 /// How long a signed order waits for those of other homes at most: gates close in model time, which may run fast.
@@ -28,9 +28,7 @@ impl Core {
         }
         let ordered =
             market_engine::service::ordered(&self.shared.db, open, STANDING_SEQUENCES).await?;
-        let Shared {
-            site, participants, ..
-        } = &*self.shared;
+        let (site, keys) = (&self.shared.site, self.shared.keys());
         let chosen = preferences::chosen(&self.shared.db).await?;
         let traders = trading::chosen(&self.shared.db).await?;
         let only_price = Preference::default();
@@ -40,7 +38,8 @@ impl Core {
             None => TOGETHER_WALL_MAX,
         };
         let (mut batch, mut failed, mut since) = (Vec::new(), false, Instant::now());
-        for (wishes, (participant, key)) in site.participants.iter().zip(participants) {
+        for wishes in &site.participants {
+            let participant = &wishes.id;
             // Who has placed an order of its own needs none from the autopilot, and who took one back wants
             // none; a standing order is for other energy. An autopilot signs once for an interval: other bytes would be evidence against its home.
             if ordered.contains(participant) {
@@ -48,7 +47,10 @@ impl Core {
             }
             let wishes = preferences::applied(wishes, &chosen);
             let trades = traders.get(participant).unwrap_or(&only_price);
-            match self.proposed((&wishes, trades), key, open, now).await {
+            match self
+                .proposed((&wishes, trades), keys.held(participant), open, now)
+                .await
+            {
                 Ok(message) => batch.extend(message),
                 Err(error) => {
                     tracing::error!(%participant, "its autopilot could not order: {error:#}");
@@ -73,17 +75,18 @@ impl Core {
     async fn proposed(
         &self,
         (wishes, trades): (&Participant, &Preference),
-        key: &SigningKey,
+        key: Option<&SigningKey>,
         open: Interval,
         now: Timestamp,
     ) -> anyhow::Result<Option<OrderMessage>> {
         let Some(mut proposal) = snapshot::proposal(&self.shared, wishes, open, now).await? else {
             return Ok(None);
         };
-        if !proposal.to_be_placed {
+        // For whom the platform cannot sign it suggests only.
+        let Some(key) = key.filter(|_| proposal.to_be_placed) else {
             self.shared.suggest(proposal);
             return Ok(None);
-        }
+        };
         let rules = &self.shared.market.rules;
         proposal.order.preference = trading::said(trades, &proposal.order, rules);
         let signed = Signed::sign(key, &self.shared.site.community, &proposal.order);

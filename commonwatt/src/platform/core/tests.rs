@@ -43,7 +43,7 @@ fn order(platform: &Platform, sequence: u64) -> OrderMessage {
         replaces: None,
         preference: domain::order::Preference::default(),
     };
-    let (_, key) = &shared.participants[0];
+    let key = &shared.key_of_home(0);
     let signed = Signed::sign(key, &shared.site.community, &order);
     orders::read(shared, signed.as_bytes().to_vec())
 }

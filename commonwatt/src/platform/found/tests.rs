@@ -33,7 +33,7 @@ async fn two_orders_under_one_number_are_kept_once_and_logged() {
     let shared = &bench.shared;
     let mut looked = Looked::default();
     assert_eq!(look(shared, &mut looked).await.unwrap(), (0, 0));
-    let (_, key) = &shared.participants[0];
+    let key = &shared.key_of_home(0);
     let kept = order(key, &shared.community.id, 10);
     let mut tx = shared.db.begin().await.unwrap();
     for energy_wh in [11, 12] {

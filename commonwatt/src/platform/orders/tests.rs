@@ -8,7 +8,7 @@ use domain::cancel::Cancel;
 use domain::energy::Energy;
 use domain::money::Price;
 use domain::order::Side;
-use domain::signed::Message;
+use domain::signed::{Message, PublicKey, SigningKey};
 use domain::standing_order::{Deadline, Standing};
 use domain::time::{Interval, Timestamp};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ use runtime::db::{Db, Tx};
 
 use super::*;
 use crate::platform::Platform;
-use crate::site::{DataDir, public_key_text};
+use crate::site::{DataDir, Site, public_key_text};
 
 const START: Timestamp = Timestamp::from_unix_s(1_782_000_000);
 /// The last one's gateway has not enrolled.
@@ -152,7 +152,7 @@ impl Bench {
 
     fn signed<T: Message>(&self, home: usize, message: &T) -> Vec<u8> {
         let shared = &self.platform.shared;
-        let (_, key) = &shared.participants[home];
+        let key = &shared.key_of_home(home);
         let signed = Signed::sign(key, &shared.site.community, message);
         signed.as_bytes().to_vec()
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use domain::energy::Energy;
 use domain::order::{Order, Side};
-use domain::signed::PublicKey;
+use domain::signed::{PublicKey, SigningKey};
 use domain::standing_order::{Battery, Deadline, StandingCancel};
 use market_engine::standing::Why;
 use runtime::args;
@@ -77,7 +77,7 @@ impl Bench {
     /// The answer to a message that a home signs and sends from outside.
     async fn say<T: Message>(&self, now: Timestamp, home: usize, message: &T) -> OrderAnswer {
         let shared = self.shared();
-        let (_, key) = &shared.participants[home - 1];
+        let key = &shared.key_of_home(home - 1);
         let signed = Signed::sign(key, &shared.site.community, message);
         let message = orders::read(shared, signed.as_bytes().to_vec());
         let mut tx = shared.db.begin().await.unwrap();

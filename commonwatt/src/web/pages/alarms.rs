@@ -139,6 +139,7 @@ pub(crate) fn texts(words: &Words, kind: Kind) -> (&'static str, &'static str, &
             "alarms.checkpoint_act",
         ],
         Kind::MarketShare => ["alarms.share", "alarms.share_then", "alarms.share_act"],
+        Kind::KeysUnfit => ["alarms.keys", "alarms.keys_then", "alarms.keys_act"],
         Kind::MetersSilent => ["alarms.silent", "alarms.silent_then", "alarms.silent_act"],
         Kind::SignatureBurst => ["alarms.burst", "alarms.burst_then", "alarms.burst_act"],
         Kind::LimitNotHeld => ["alarms.limit", "alarms.limit_then", "alarms.limit_act"],
@@ -176,7 +177,9 @@ fn degree(words: &Words, kind: Kind, bad: i64) -> Option<String> {
         | Kind::ClockDrift => Some(words.permille(bad)),
         Kind::StorageLow => Some(format!("{bad}\u{a0}MiB")),
         Kind::CheckpointLate => Some(words.lasting(bad)),
-        Kind::MetersSilent | Kind::SignatureBurst | Kind::LimitNotHeld => Some(bad.to_string()),
+        Kind::MetersSilent | Kind::SignatureBurst | Kind::LimitNotHeld | Kind::KeysUnfit => {
+            Some(bad.to_string())
+        }
         Kind::LedgerInconsistent | Kind::MarketNotCleared => None,
     }
 }

@@ -197,8 +197,8 @@ impl<'a> Contents<'a> {
         ))
     }
 
-    /// Every entry has had its row, but for checkpoints, which the check of the roots reads, and words about keys that
-    /// tables of several kinds may hold.
+    /// Every entry has had its row, but for checkpoints, which the check of the roots reads, and for words about keys and
+    /// evidence, which tables of several kinds may hold.
     fn nothing_left(&self, part: &Part) -> Result<(), BooksError> {
         let left = part.entries.iter().find(|(index, entry)| match entry.kind {
             Kind::Checkpoint | Kind::Revocation | Kind::Introduction | Kind::Evidence => false,

@@ -160,6 +160,10 @@ pub(in super::super) async fn withdraw(
         participant: home.clone(),
         sequence,
     };
+    if !may_say(&ask.web.shared, &home) {
+        let wrong = ask.words.t("orders.no_key").to_owned();
+        return page_of(&ask, &home, Some((&Asked::default(), &wrong))).await;
+    }
     let taken_back = async {
         let message = say(&ask.web.shared, &home, &cancel)?;
         let detail = format!("number {sequence}");
