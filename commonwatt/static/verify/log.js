@@ -1,6 +1,6 @@
 // The public logs: signed heads (checkpoints), and that an entry stands under one.
 
-const KINDS = ["reading", "order", "trade", "clearing", "key", "line", "checkpoint", "revocation", "run", "introduction", "tokens"];
+const KINDS = ["reading", "order", "trade", "clearing", "key", "line", "checkpoint", "revocation", "run", "introduction", "tokens", "evidence"];
 const PUBLIC = new Uint8Array(16);
 
 /** A signed note: its text, and the signatures below it. */

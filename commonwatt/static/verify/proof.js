@@ -1,6 +1,6 @@
 // A single entry of a log: a *.tlog-proof (C2SP).
 
-const LOG_OF = ["readings", "market", "market", "market", "ledger", "ledger", "ledger", "ledger", "ledger", "ledger", "ledger"];
+const LOG_OF = ["readings", "market", "market", "market", "ledger", "ledger", "ledger", "ledger", "ledger", "ledger", "ledger", "ledger"];
 
 function readProof(text) {
   const end = text.indexOf("\n\n");
@@ -21,6 +21,14 @@ function isTokens(asked) {
   return read(asked) !== null;
 }
 const words = (value) => { need(typeof value === "string", "no text"); return value; };
+
+/** What a case is of. Whether it proves that is for `commonwatt judge`. */
+function evidenceOf(content) {
+  let read = null;
+  try { read = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content)); } catch { /* no text, or no JSON */ }
+  need(read?.format === "commonwatt-evidence/v1" && typeof read.kind === "string", "it opens to no evidence of a format that this page reads");
+  return `evidence of ${read.kind}`;
+}
 
 const PROOF_STEPS = {
   async "operator key"(proof, trust) {
@@ -49,6 +57,7 @@ const PROOF_STEPS = {
     need(same(await digest("commonwatt/commitment/v1", salt, content), leaf.slice(10)), "salt and content are not what the entry commits to");
     if (kind in TABLES) { envelope(content, kind); return kind; }
     if (kind === "checkpoint") return new TextDecoder("utf-8", { fatal: true }).decode(content).split("\n")[0];
+    if (kind === "evidence") return evidenceOf(content);
     const parts = parseCbor(content);
     need(kind !== "tokens" || isTokens(parts), "it opens to no request for tokens");
     return kind;

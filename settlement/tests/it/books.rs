@@ -132,7 +132,7 @@ const CHANGES: [(&[&str], &str); 12] = [
     (
         &[
             "DROP TRIGGER settle_readings_no_update",
-            "UPDATE settle_readings SET bytes = bytes || X'00'",
+            "UPDATE settle_readings SET bytes = CAST(bytes || X'00' AS BLOB)",
         ],
         "the reading of home-a in the interval that starts at unix second 1782000000 is not what entry 0",
     ),
@@ -151,14 +151,14 @@ const CHANGES: [(&[&str], &str); 12] = [
     (
         &[
             "DROP TRIGGER settle_lines_no_update",
-            "UPDATE settle_lines SET content = content || X'00' WHERE participant = 'home-b'",
+            "UPDATE settle_lines SET content = CAST(content || X'00' AS BLOB) WHERE participant = 'home-b'",
         ],
         "the settlement line of home-b in run 0",
     ),
     (
         &[
             "DROP TRIGGER settle_trades_no_update",
-            "UPDATE settle_trades SET content = content || X'00'",
+            "UPDATE settle_trades SET content = CAST(content || X'00' AS BLOB)",
         ],
         "is not what entry 3 of the market log commits to",
     ),

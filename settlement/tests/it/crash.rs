@@ -303,9 +303,9 @@ fn round(seed: &Seed, number: usize, whole: Duration, kills: &Kills) -> Head {
         let before = written(&file);
         let mut child = start(&file);
         let most_us = u64::try_from(whole.as_micros()).unwrap();
-        // The first quarter is the program's own start.
+        // The first quarter is the program's own start; what a killed one has committed is done sooner by the next.
         sleep(Duration::from_micros(
-            most_us / 4 + random.below(most_us * 3 / 4),
+            most_us / 4 + random.below(most_us / 2),
         ));
         child.kill().unwrap();
         let ended_by_itself = child.wait().unwrap().success();
@@ -331,8 +331,9 @@ fn a_process_that_is_killed_again_and_again_ends_with_the_same_ledger() {
     let expected = on_runtime(head(file.to_str().unwrap()));
     let runs = i64::try_from(expected.runs.len()).unwrap();
     assert_eq!(runs, INTERVALS + 2, "the first interval is corrected");
-    // The second time all files are in memory; what else the machine does may make it slower, never quicker.
-    let whole = seed.whole("again").1;
+    // What else the machine does makes it slower: the shortest of a few times counts.
+    let again = ["once", "twice", "thrice"].map(|name| seed.whole(name).1);
+    let whole = again.into_iter().min().unwrap();
     let kills = Kills::default();
     std::thread::scope(|scope| {
         for lane in 0..LANES {

@@ -125,7 +125,7 @@ fn record(rating_w: u32, valid_from: Timestamp) -> KeyRecord {
 /// A ledger log with two records of the key: the second one raises the rating an hour later.
 fn records() -> [KeyRecord; 2] {
     let start = interval(0).start();
-    [record(1000, start), record(5000, start.plus_s(3600))]
+    [record(1000, start), record(5000, start.plus_s(4500))]
 }
 
 /// The place of one of [`records`] in that log: the third and the fifth of six entries, under a checkpoint with the
@@ -346,7 +346,7 @@ fn ratings() -> Vec<(&'static str, &'static str, Value)> {
             early.interval = interval(-2);
             unsaid(&early)
         }),
-        // By the operator's word this one is above the rating; the record of an hour later shows that the word is a lie.
+        // By the operator's word this one is above the rating; the later record shows that the word is a lie.
         (
             "more than the rating that was raised, by a lie",
             proven,
@@ -686,6 +686,7 @@ async fn kept_and_logged(mut world: World) {
     let id = &world.community.id;
     assert_eq!(refusal_cases(&world.db, id).await.unwrap(), []);
     world.checkpoint(end).await;
+    gateway_signs(&world, end).await;
     let cases = cases(&world.db).await.unwrap();
     assert_eq!(cases.len(), 2);
     assert!(public_cases(&world.db).await.unwrap().is_empty());
