@@ -126,7 +126,7 @@ pub enum Evidence {
 pub struct RecordShown<'a> {
     /// The signed record.
     pub signed: &'a [u8],
-    /// The signed [`RecordWord`].
+    /// The signed [`RecordWord`](domain::record_word::RecordWord).
     pub word: &'a [u8],
     /// The tlog-proof of the record.
     pub proof: &'a str,

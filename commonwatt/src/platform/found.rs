@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use domain::ids::{CommunityId, Digest32};
 use domain::order::Order;
 use domain::signed::Signed;
 use domain::time::Timestamp;
 use runtime::db::Db;
-use settlement::evidence::Evidence;
+use settlement::evidence::{Evidence, Verdict, judge};
 use settlement::service::{self, Found, FoundIn};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +61,7 @@ impl Default for Looked {
 pub(super) async fn look(shared: &Shared, looked: &mut Looked) -> anyhow::Result<(usize, usize)> {
     let Shared { db, community, .. } = shared;
     let now = shared.clock.now();
-    let mut all = service::found_in_readings(db, community, now, looked.since).await?;
+    let (mut all, is_all) = service::found_in_readings(db, community, now, looked.since).await?;
     let (pairs, newer) = orders(db, &community.id, &looked.orders).await?;
     for found in newer {
         if !service::is_looked_at(db, &found.source).await? {
@@ -72,7 +71,9 @@ pub(super) async fn look(shared: &Shared, looked: &mut Looked) -> anyhow::Result
     looked.orders = pairs;
     if all.is_empty() {
         // While there is more than one look takes in, the rest may be as old.
-        looked.since = now.plus_ms(-AGAIN_MS);
+        if is_all {
+            looked.since = now.plus_ms(-AGAIN_MS);
+        }
         return Ok((0, 0));
     }
     let mut tx = db.begin().await?;
@@ -81,7 +82,7 @@ pub(super) async fn look(shared: &Shared, looked: &mut Looked) -> anyhow::Result
     Ok((all.len(), new))
 }
 
-/// Pairs of orders under one number, by their digests, and the cases of those that are not in `known` and whose signer is.
+/// Pairs of orders under one number, by their digests, and the cases of those that are not in `known` and prove something.
 pub(crate) async fn orders(
     db: &Db,
     community: &CommunityId,
@@ -95,14 +96,18 @@ pub(crate) async fn orders(
             continue;
         }
         let signed = Signed::<Order>::from_bytes(first.clone());
-        let kid = signed.claimed_signer()?;
+        let Ok(kid) = signed.claimed_signer() else {
+            continue;
+        };
         let Some(key) = service::enrolled_key(db, kid).await? else {
             continue;
         };
-        let order = signed.verify(key, community).ok();
-        let order =
-            order.with_context(|| format!("order {} does not verify", Digest32::of(&first)))?;
-        let order = order.message();
+        let evidence = Evidence::equivocation(community, key, &first, &second);
+        // A number may come again under a key that took another's place: that is no proof against either.
+        if !matches!(judge(&evidence), Ok(Verdict::Proven { .. })) {
+            continue;
+        }
+        let order = signed.stored()?;
         all.push(Found {
             source: FoundIn {
                 kind: "order",
@@ -110,8 +115,8 @@ pub(crate) async fn orders(
                 whose: order.participant.to_string(),
                 sequence: i64::try_from(order.sequence)?,
             },
-            owner: Some(order.participant.clone()),
-            evidence: Some(Evidence::equivocation(community, key, &first, &second)),
+            owner: Some(order.participant),
+            evidence: Some(evidence),
         });
     }
     Ok((pairs, all))

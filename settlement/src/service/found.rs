@@ -100,7 +100,8 @@ pub async fn keep_found(tx: &mut Tx, now: Timestamp, all: &[Found]) -> Result<us
     Ok(new)
 }
 
-/// What readings that came since `since` prove and was not looked at before, at most 64 of each kind.
+/// What readings that came since `since` prove and was not looked at before, at most 64 of each kind, and whether these
+/// are all: of what waits for its proof as many are looked at.
 ///
 /// # Errors
 /// The database failed, or is damaged.
@@ -109,9 +110,12 @@ pub async fn found_in_readings(
     community: &Community,
     now: Timestamp,
     since: Timestamp,
-) -> Result<Vec<Found>, ServiceError> {
+) -> Result<(Vec<Found>, bool), ServiceError> {
     let mut all = twice(db, &community.id, since, FOUND_MAX).await?;
-    for refused in refused(db, since, FOUND_MAX).await? {
+    let refused = refused(db, since, FOUND_MAX).await?;
+    let is_full = |count: usize| i64::try_from(count).is_ok_and(|count| count >= FOUND_MAX);
+    let is_all = !is_full(all.len()) && !is_full(refused.len());
+    for refused in refused {
         let evidence = match refused.reason.as_str() {
             "value_regression" => fell(db, &community.id, &refused).await?,
             _ => above(db, community, now, &refused).await?,
@@ -125,7 +129,7 @@ pub async fn found_in_readings(
             evidence,
         });
     }
-    Ok(all)
+    Ok((all, is_all))
 }
 
 /// The pairs of readings under one number that are not kept as cases yet, newest first. A household's registers are in

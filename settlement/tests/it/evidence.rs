@@ -621,7 +621,9 @@ async fn gateway_signs(world: &World, at: Timestamp) {
 
 async fn found(world: &World, now: Timestamp) -> Vec<Found> {
     let found = found_in_readings(&world.db, &world.community, now, Timestamp::EPOCH).await;
-    found.unwrap()
+    let (found, is_all) = found.unwrap();
+    assert!(is_all);
+    found
 }
 
 async fn keep(world: &World, now: Timestamp, all: &[Found]) -> usize {

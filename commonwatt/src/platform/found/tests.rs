@@ -27,6 +27,17 @@ fn order(key: &SigningKey, community: &CommunityId, energy_wh: i64) -> Vec<u8> {
     Signed::sign(key, community, &order).as_bytes().to_vec()
 }
 
+/// Lists two orders under one number, as the market does.
+async fn listed(shared: &Shared, kept: &[u8], other: Vec<u8>) {
+    let sql = "INSERT INTO market_evidence (participant, sequence, digest, kept, other, seen_at_ms)
+         VALUES ('ann', 7, $1, $2, $3, $4)";
+    let digest = Digest32::of(&other).0;
+    let row = args![digest, kept, other, START.unix_ms()];
+    let mut tx = shared.db.begin().await.unwrap();
+    tx.execute(sql, row).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 #[tokio::test]
 async fn two_orders_under_one_number_are_kept_once_and_logged() {
     let bench = Bench::new(false).await;
@@ -35,17 +46,9 @@ async fn two_orders_under_one_number_are_kept_once_and_logged() {
     assert_eq!(look(shared, &mut looked).await.unwrap(), (0, 0));
     let key = &shared.key_of_home(0);
     let kept = order(key, &shared.community.id, 10);
-    let mut tx = shared.db.begin().await.unwrap();
     for energy_wh in [11, 12] {
-        let other = order(key, &shared.community.id, energy_wh);
-        let sql =
-            "INSERT INTO market_evidence (participant, sequence, digest, kept, other, seen_at_ms)
-             VALUES ('ann', 7, $1, $2, $3, $4)";
-        let digest = Digest32::of(&other).0;
-        let row = args![digest, kept.as_slice(), other, START.unix_ms()];
-        tx.execute(sql, row).await.unwrap();
+        listed(shared, &kept, order(key, &shared.community.id, energy_wh)).await;
     }
-    tx.commit().await.unwrap();
     let (seen, new) = look(shared, &mut looked).await.unwrap();
     assert!(seen == 2 && new >= 1, "{seen} {new}");
     // Neither by the same look nor after a start.
@@ -60,6 +63,10 @@ async fn two_orders_under_one_number_are_kept_once_and_logged() {
         assert!(case.log_index.is_some());
     }
     assert!(service::public_cases(&shared.db).await.unwrap().is_empty());
+    // Under the key that took another's place the number proves nothing.
+    let next = SigningKey::from_bytes(&[9; 32]);
+    listed(shared, &kept, order(&next, &shared.community.id, 13)).await;
+    assert_eq!(look(shared, &mut looked).await.unwrap(), (0, 0));
     // What was kept cannot be changed.
     for sql in [
         "DELETE FROM market_evidence",
