@@ -55,7 +55,10 @@ use runtime::args;
 use runtime::db::{Listed, Tx};
 
 pub use acceptance::{REFUSAL_HEARD_MS, acceptance, acceptance_with_ledger};
-pub use books::{BooksError, RECENT_ENTRIES, check_books, check_books_at_start, check_books_whole};
+pub use books::{
+    BooksError, Portions, check_books, check_books_at_start, check_books_in_portions,
+    check_books_whole,
+};
 pub use cases::{
     Case, SetBack, cases, enrolled_key, keep_case, keep_set_back, public_cases,
     reading_cases_count, set_back,

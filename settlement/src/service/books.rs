@@ -17,13 +17,31 @@ use runtime::args;
 use runtime::db::{Db, DbError};
 
 use self::contents::Contents;
-pub use self::marks::RECENT_ENTRIES;
+use self::marks::{Marks, Roots};
 use super::{ServiceError, balances, logs};
 use crate::log::checkpoint::Log;
 use crate::log::tree::{Frontier, leaf_hash};
 
 /// Log entries that are read at a time.
 const BATCH: i64 = 4096;
+
+/// How a start goes through the logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Portions {
+    /// Entries of a log after which the start remembers how far it is; at least 1.
+    pub part: i64,
+    /// So many of each log's newest entries are checked at every start, whatever was checked before.
+    pub recent: i64,
+}
+
+impl Default for Portions {
+    fn default() -> Self {
+        Portions {
+            part: 1 << 15,
+            recent: 100_000,
+        }
+    }
+}
 
 /// The invariant that does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -107,16 +125,28 @@ impl From<DbError> for BooksError {
 }
 
 /// Checks the books at a start: [`check_books`], and the contents of the tables as far as no earlier start has checked
-/// them, at least what the newest [`RECENT_ENTRIES`] entries of each log commit to.
+/// them, at least what the newest entries of each log commit to ([`Portions`]). A start that ends on the way, or that finds
+/// something, has kept what it has checked before: the next one goes on from there.
 ///
 /// # Errors
 /// An invariant does not hold, a row is not what was logged, or the books cannot be read or written.
 pub async fn check_books_at_start(db: &Db, operator: &SigningKey) -> Result<(), BooksError> {
-    check_books(db).await?;
-    let from = marks::checked(db, operator).await?;
+    check_books_in_portions(db, operator, Portions::default()).await
+}
+
+/// [`check_books_at_start`] in portions of another size.
+///
+/// # Errors
+/// As there.
+pub async fn check_books_in_portions(
+    db: &Db,
+    operator: &SigningKey,
+    portions: Portions,
+) -> Result<(), BooksError> {
+    let roots = check_sums(db, portions.part).await?;
+    let mut marks = Marks::of(db, operator, portions, roots).await?;
     let mut contents = Contents::of(db, operator).await?;
-    contents.check(&from).await?;
-    marks::keep(db, operator).await
+    contents.check(&mut marks).await
 }
 
 /// Checks the books whole: [`check_books`], and every row of the tables that the logs commit to.
@@ -126,7 +156,7 @@ pub async fn check_books_at_start(db: &Db, operator: &SigningKey) -> Result<(), 
 pub async fn check_books_whole(db: &Db, operator: &SigningKey) -> Result<(), BooksError> {
     check_books(db).await?;
     let mut contents = Contents::of(db, operator).await?;
-    contents.check(&BTreeMap::new()).await?;
+    contents.check(&mut Marks::none()).await?;
     contents.check_counts().await
 }
 
@@ -136,16 +166,23 @@ pub async fn check_books_whole(db: &Db, operator: &SigningKey) -> Result<(), Boo
 /// # Errors
 /// An invariant does not hold, or the books cannot be read.
 pub async fn check_books(db: &Db) -> Result<(), BooksError> {
+    check_sums(db, Portions::default().part).await?;
+    Ok(())
+}
+
+/// [`check_books`], and the roots of each log after every `part` entries and after all of them.
+async fn check_sums(db: &Db, part: i64) -> Result<Roots, BooksError> {
     check_balances(db).await?;
     check_pool(db).await?;
     check_holdback(db).await?;
     check_backing(db).await?;
     explained::check_tokens(db).await?;
     explained::check_held(db).await?;
+    let mut roots = Roots::new();
     for log in Log::ALL {
-        check_log(db, log).await?;
+        check_log(db, log, part, &mut roots).await?;
     }
-    Ok(())
+    Ok(roots)
 }
 
 type Sums = BTreeMap<(i64, i64, String), i128>;
@@ -302,7 +339,7 @@ const BACKING: [(&str, &str, &str); 5] = [
     ),
 ];
 
-async fn check_log(db: &Db, log: Log) -> Result<(), BooksError> {
+async fn check_log(db: &Db, log: Log, part: i64, roots: &mut Roots) -> Result<(), BooksError> {
     let kept = logs::frontier(&mut &*db, log).await?;
     let mut signed = signed_roots(db, log).await?;
     let wrong = |size, of| {
@@ -334,11 +371,15 @@ async fn check_log(db: &Db, log: Log) -> Result<(), BooksError> {
             if expected.is_some_and(|root| root != frontier.root()) {
                 return wrong(frontier.size(), "a signed checkpoint");
             }
+            if (index + 1) % part == 0 {
+                roots.insert((log, index + 1), frontier.root());
+            }
         }
     }
     if frontier != kept {
         return wrong(kept.size(), "the stored state");
     }
+    roots.insert((log, super::error::stored(kept.size())?), kept.root());
     // The empty log may have been signed too; nothing else may be left.
     signed.remove(&0);
     match signed.into_keys().next() {

@@ -5,6 +5,8 @@
 //! paid to is changed the same way, and counts only after a delay, so that who took over an account cannot
 //! empty it before somebody has seen it.
 
+use std::collections::BTreeMap;
+
 use domain::ids::{ParticipantId, digest_parts};
 use domain::money::Money;
 use domain::posting::{Account, Chart, Posting, Purpose};
@@ -623,17 +625,24 @@ pub(super) async fn logged(db: &Db) -> Result<Vec<LoggedTokens>, ServiceError> {
             args![],
         )
         .await?;
+    let every = args!["", true, i64::MAX];
+    let requests: Vec<RequestRow> = db.fetch_all(NEWEST, every).await?;
+    let requests: BTreeMap<[u8; 16], TokenRequest> = requests
+        .into_iter()
+        .map(|row| request(row).map(|request| (request.id, request)))
+        .collect::<Result<_, _>>()?;
     let mut logged = Vec::with_capacity(steps.len());
     for (id, step, by, at_ms, index) in steps {
         let at = Timestamp::from_unix_ms(at_ms);
-        let request = find(&mut &*db, bytes(&id, "a request's name")?).await?;
+        let id: [u8; 16] = bytes(&id, "a request's name")?;
+        let request = requests.get(&id);
         let request = request.ok_or_else(|| corrupt("a step of no request"))?;
         logged.push(LoggedTokens {
             index,
             participant: request.asked.participant.to_string(),
             reference: request.asked.reference.clone(),
             at,
-            content: content(&request, step, &by, at)?,
+            content: content(request, step, &by, at)?,
         });
     }
     let openings: Vec<(i64, String, i64, i64)> = db

@@ -8,9 +8,9 @@ use runtime::args;
 use settlement::log::checkpoint::{Checkpoint, Log};
 use settlement::log::tree::verify_consistency;
 use settlement::service::{
-    BooksError, EnrolOutcome, check_books, check_books_at_start, check_books_whole, consistency,
-    enrol, gateway_of_key, has_uncleared_holds, latest_checkpoint, participant_keys,
-    registered_points, release_uncleared,
+    BooksError, EnrolOutcome, Portions, check_books, check_books_at_start, check_books_in_portions,
+    check_books_whole, consistency, enrol, gateway_of_key, has_uncleared_holds, latest_checkpoint,
+    participant_keys, registered_points, release_uncleared,
 };
 
 use crate::world::{World, interval, order_key, who};
@@ -207,6 +207,96 @@ async fn a_row_that_is_not_what_was_logged_is_named() {
             !said.contains("2 rows"),
             "{statements:?}"
         );
+        let one_by_one = Portions {
+            part: 1,
+            recent: 1000,
+        };
+        let in_portions = check_books_in_portions(&world.db, operator, one_by_one).await;
+        assert_eq!(
+            in_portions.map_err(|error| error.to_string()),
+            at_start.map_err(|error| error.to_string()),
+            "{statements:?}"
+        );
+    }
+}
+
+/// Moves what a reading's row says, as somebody does who gets around the triggers.
+async fn moved(world: &World, n: i64, by_wh: i64) {
+    let mut tx = world.db.begin().await.unwrap();
+    let (before, after) = match world.db.is_sqlite() {
+        true => (
+            "DROP TRIGGER IF EXISTS settle_readings_no_update",
+            "SELECT 1",
+        ),
+        false => (
+            "ALTER TABLE settle_readings DISABLE TRIGGER USER",
+            "ALTER TABLE settle_readings ENABLE TRIGGER USER",
+        ),
+    };
+    tx.execute(before, args![]).await.unwrap();
+    let sql = "UPDATE settle_readings SET imported_wh = imported_wh + $1 WHERE start_s = $2";
+    let args = args![by_wh, interval(n).start_s()];
+    assert_eq!(tx.execute(sql, args).await.unwrap(), 1);
+    tx.execute(after, args![]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn goes_on(mut world: World) {
+    for n in 1..6 {
+        world.meter("home-a", n, 900, 0).await;
+    }
+    let operator = world.community.operator.clone();
+    let start = async |world: &World, operator: &SigningKey, recent: i64| -> Result<(), String> {
+        let portions = Portions { part: 2, recent };
+        let checked = check_books_in_portions(&world.db, operator, portions).await;
+        checked.map_err(|error| error.to_string())
+    };
+    let mark = async |world: &World| -> Option<i64> {
+        let sql = "SELECT size FROM settle_checked WHERE log = $1";
+        let args = args![i64::from(Log::Readings.code())];
+        let row: Option<(i64,)> = world.db.fetch_optional(sql, args).await.unwrap();
+        row.map(|(size,)| size)
+    };
+    let named = |n: i64| format!("starts at unix second {}", interval(n).start_s());
+    moved(&world, 3, 7).await;
+    for _ in 0..2 {
+        let why = start(&world, &operator, 0).await.unwrap_err();
+        assert!(why.contains(&named(3)), "{why}");
+        assert_eq!(mark(&world).await, Some(2), "what held before, and no more");
+    }
+    moved(&world, 3, -7).await;
+    moved(&world, 0, 7).await;
+    start(&world, &operator, 0).await.unwrap();
+    assert_eq!(
+        mark(&world).await,
+        Some(6),
+        "it went on from there, and did not begin anew"
+    );
+    let whole = check_books_whole(&world.db, &operator).await.unwrap_err();
+    assert!(whole.to_string().contains(&named(0)), "{whole}");
+    // The newest are looked at again; another's marks count for nothing.
+    let other = SigningKey::from_bytes(&[9; 32]);
+    for (operator, recent) in [(&operator, 6), (&other, 0)] {
+        let why = start(&world, operator, recent).await.unwrap_err();
+        assert!(why.contains(&named(0)), "{why}");
+        assert_eq!(mark(&world).await, Some(6));
+    }
+    moved(&world, 0, -7).await;
+    world.meter("home-a", 6, 900, 0).await;
+    start(&world, &operator, 0).await.unwrap();
+    assert_eq!(mark(&world).await, Some(7));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_start_that_ends_on_the_way_goes_on_where_it_was_on_sqlite() {
+    goes_on(settled(World::on_sqlite(&["home-a", "home-b"]).await).await).await;
+}
+
+#[tokio::test]
+async fn a_start_that_ends_on_the_way_goes_on_where_it_was_on_postgres() {
+    if let Some(world) = World::on_postgres(&["home-a", "home-b"]).await {
+        goes_on(settled(world).await).await;
     }
 }
 

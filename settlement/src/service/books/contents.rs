@@ -6,6 +6,7 @@
 //! only kind and interval are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use domain::receipt::Salt;
 use domain::signed::SigningKey;
@@ -13,14 +14,12 @@ use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::Db;
 
+use super::marks::Marks;
 use super::{BooksError, market, readings, registry, runs};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
 use crate::service::error::{corrupt, stored};
 use crate::service::{ServiceError, logs};
-
-/// Entries of a part.
-const PART: i64 = 1 << 15;
 
 /// The tables of a community.
 pub(super) struct Contents<'a> {
@@ -28,7 +27,9 @@ pub(super) struct Contents<'a> {
     pub(super) operator: &'a SigningKey,
     /// By participant; empty where it was deleted.
     secrets: BTreeMap<String, Vec<u8>>,
-    /// The entries of the ledger log that rows about keys and tokens name.
+    /// The entries of the ledger log that rows about keys and tokens name, and that none of these has taken yet.
+    unclaimed: BTreeMap<i64, Entry>,
+    /// Those of them that were taken.
     named: BTreeSet<i64>,
     /// How many entries of each kind have had their row.
     counted: BTreeMap<&'static str, i64>,
@@ -61,30 +62,36 @@ impl<'a> Contents<'a> {
     pub(super) async fn of(db: &'a Db, operator: &'a SigningKey) -> Result<Self, BooksError> {
         let sql = "SELECT participant, secret FROM settle_secrets";
         let secrets: Vec<(String, Vec<u8>)> = db.fetch_all(sql, args![]).await?;
+        let ledger = i64::from(Log::Ledger.code());
+        let unclaimed = db.fetch_all(NAMED, args![ledger]).await?;
         Ok(Contents {
             db,
             operator,
             secrets: secrets.into_iter().collect(),
+            unclaimed: entries(unclaimed)?,
             named: BTreeSet::new(),
             counted: BTreeMap::new(),
         })
     }
 
-    /// Goes through what the logs took in from these sizes on, and through everything about keys and tokens.
-    pub(super) async fn check(&mut self, from: &BTreeMap<Log, i64>) -> Result<(), BooksError> {
+    /// Goes through everything about keys and tokens, and through what the logs took in from their marks on: a mark moves
+    /// on when all of a part holds, and stays where it does not.
+    pub(super) async fn check(&mut self, marks: &mut Marks<'_>) -> Result<(), BooksError> {
         registry::check(self).await?;
         for log in Log::ALL {
             let size = stored(logs::frontier(&mut &*self.db, log).await?.size())?;
-            let mut at = from.get(&log).copied().unwrap_or(0);
+            let mut at = marks.first(log, size);
             while at < size {
-                let mut part = self.part(log, at, size).await?;
+                let to = marks.end_of_part(at).min(size);
+                let mut part = self.part(log, at..to, size).await?;
                 match log {
                     Log::Readings => readings::check(self, &mut part).await?,
                     Log::Market => market::check(self, &mut part).await?,
                     Log::Ledger => runs::check(self, &mut part).await?,
                 }
                 self.nothing_left(&part)?;
-                at = part.to;
+                marks.reach(log, to).await?;
+                at = to;
             }
         }
         Ok(())
@@ -105,22 +112,18 @@ impl<'a> Contents<'a> {
         Ok(())
     }
 
-    async fn part(&self, log: Log, from: i64, size: i64) -> Result<Part, BooksError> {
-        let to = size.min(from + PART);
-        let rows: Vec<(i64, Vec<u8>)> = self
+    async fn part(&self, log: Log, range: Range<i64>, size: i64) -> Result<Part, BooksError> {
+        let (from, to) = (range.start, range.end);
+        let rows = self
             .db
             .fetch_all(
                 "SELECT idx, leaf FROM settle_log_entries WHERE log = $1 AND idx >= $2 AND idx < $3",
                 args![i64::from(log.code()), from, to],
             )
             .await?;
-        let entry = |(index, leaf): (i64, Vec<u8>)| {
-            let entry = Entry::from_leaf(&leaf).ok_or_else(|| corrupt("an entry of a log"))?;
-            Ok::<_, ServiceError>((index, entry))
-        };
         Ok(Part {
             log,
-            entries: rows.into_iter().map(entry).collect::<Result<_, _>>()?,
+            entries: entries(rows)?,
             from,
             to,
             size,
@@ -173,28 +176,20 @@ impl<'a> Contents<'a> {
     }
 
     /// Holds a row about a key or tokens against its entry of the ledger log.
-    pub(super) async fn named(
+    pub(super) fn named(
         &mut self,
         row: &Row<'_>,
         what: impl Fn() -> String,
     ) -> Result<(), BooksError> {
-        let leaf: Option<(Vec<u8>,)> = self
-            .db
-            .fetch_optional(
-                "SELECT leaf FROM settle_log_entries WHERE log = $1 AND idx = $2",
-                args![i64::from(Log::Ledger.code()), row.index],
-            )
-            .await?;
-        let entry = leaf.and_then(|(leaf,)| Entry::from_leaf(&leaf));
-        let is_new = self.named.insert(row.index);
-        if is_new && entry.is_some_and(|entry| self.fits(row, entry)) {
-            return Ok(());
-        }
         let index = row.index;
-        found(format!(
-            "{} is not what entry {index} of the ledger log commits to",
-            what()
-        ))
+        self.named.insert(index);
+        match self.unclaimed.remove(&index) {
+            Some(entry) if self.fits(row, entry) => Ok(()),
+            _ => found(format!(
+                "{} is not what entry {index} of the ledger log commits to",
+                what()
+            )),
+        }
     }
 
     /// Every entry has had its row, but for checkpoints, which the check of the roots reads, and for words about keys and
@@ -220,6 +215,14 @@ impl<'a> Contents<'a> {
     }
 }
 
+fn entries(rows: Vec<(i64, Vec<u8>)>) -> Result<BTreeMap<i64, Entry>, ServiceError> {
+    let entry = |(index, leaf): (i64, Vec<u8>)| {
+        let entry = Entry::from_leaf(&leaf).ok_or_else(|| corrupt("an entry of a log"))?;
+        Ok((index, entry))
+    };
+    rows.into_iter().map(entry).collect()
+}
+
 impl Part {
     /// The starts of the intervals that entries of this kind are about.
     pub(super) fn starts(&self, kind: Kind) -> BTreeSet<i64> {
@@ -232,6 +235,13 @@ impl Part {
         (self.from..self.to).contains(&index)
     }
 }
+
+/// The entries that rows about keys and tokens name, in one statement: one for each row would take longer than all else.
+const NAMED: &str = "SELECT e.idx, e.leaf FROM
+     (SELECT log_index FROM settle_key_records UNION SELECT log_index FROM settle_revocations
+      UNION SELECT log_index FROM settle_token_requests UNION SELECT log_index FROM settle_token_steps
+      UNION SELECT log_index FROM settle_openings) AS named
+     JOIN settle_log_entries e ON e.log = $1 AND e.idx = named.log_index";
 
 const COUNTS: [(Kind, &str); 6] = [
     (

@@ -28,7 +28,7 @@ pub(super) async fn check(contents: &mut Contents<'_>) -> Result<(), BooksError>
             content: &told.content,
             whose: Some(whose),
         };
-        contents.named(&row, what).await?;
+        contents.named(&row, what)?;
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ async fn keys(contents: &mut Contents<'_>) -> Result<Points, BooksError> {
             content: &signed,
             whose: None,
         };
-        contents.named(&row, what).await?;
+        contents.named(&row, what)?;
         let own = (record.key.id(), record.valid_from.unix_ms());
         let is_own = own.0.0[..] == kid[..] && own.1 == valid_from_ms;
         if !is_own || public.as_deref() != Some(&record.key.to_bytes()) {
@@ -122,7 +122,7 @@ async fn revocations(contents: &mut Contents<'_>) -> Result<(), BooksError> {
             content: &signed,
             whose: None,
         };
-        contents.named(&row, what).await?;
+        contents.named(&row, what)?;
         let own = (i64::try_from(word.from_sequence), word.from.unix_ms());
         if own != (Ok(from_sequence), from_ms) || word.key.0[..] != kid[..] {
             return found(format!("{} counts otherwise than it was signed", what()));
