@@ -111,11 +111,13 @@ pub enum KeyRefused {
     NotDeterministic,
     /// A point that is not this gateway's.
     PointsRefused,
+    /// The holder's key was changed too often of late.
+    RateLimited,
 }
 
 impl KeyRefused {
     /// All reasons.
-    pub const ALL: [KeyRefused; 11] = [
+    pub const ALL: [KeyRefused; 12] = [
         KeyRefused::ClaimUnknown,
         KeyRefused::ClaimUsed,
         KeyRefused::ClaimExpired,
@@ -127,6 +129,7 @@ impl KeyRefused {
         KeyRefused::BadSignature,
         KeyRefused::NotDeterministic,
         KeyRefused::PointsRefused,
+        KeyRefused::RateLimited,
     ];
 
     /// The name that is told.
@@ -144,6 +147,7 @@ impl KeyRefused {
             KeyRefused::BadSignature => "bad_signature",
             KeyRefused::NotDeterministic => "not_deterministic",
             KeyRefused::PointsRefused => "points_refused",
+            KeyRefused::RateLimited => "rate_limited",
         }
     }
 

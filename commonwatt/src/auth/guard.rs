@@ -29,7 +29,7 @@ pub(crate) async fn limit_writes(State(web): State<Web>, request: Request, next:
 }
 
 /// One request out of somebody's allowance, or the answer that there is none left.
-pub(super) fn allow(accounts: &Accounts, rate: Rate, who: Who) -> Result<(), Box<Response>> {
+fn allow(accounts: &Accounts, rate: Rate, who: Who) -> Result<(), Box<Response>> {
     accounts.allow(rate, who).map_err(|wait_s| {
         let detail = format!("Too many requests: wait {wait_s} s.");
         let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
@@ -120,6 +120,13 @@ pub(crate) fn may_write(
 /// Checks a question that costs much to answer and changes nothing: within the account's allowance.
 pub(crate) fn may_ask(viewer: &Viewer, web: &Web) -> Result<(), Box<Response>> {
     within_allowance(viewer, web)
+}
+
+/// Checks what anybody may send who reaches the platform: within what the address may send of it.
+pub(crate) fn may_send(viewer: &Viewer, web: &Web, rate: Rate) -> Result<(), Box<Response>> {
+    // An address that is no address is everybody's together.
+    let who = viewer.address.parse().map_or(Who::Others, Who::at);
+    allow(&web.accounts, rate, who)
 }
 
 fn within_allowance(viewer: &Viewer, web: &Web) -> Result<(), Box<Response>> {

@@ -22,6 +22,12 @@ pub(crate) const SIGN_INS: Rate = Rate {
     burst: 20,
     per_minute: 10,
 };
+/// Words about keys from one address, each of which is checked in the writer's turn. Many homes may be behind one address.
+pub(crate) const KEY_WORDS: Rate = Rate {
+    name: "words about keys",
+    burst: 60,
+    per_minute: 60,
+};
 /// Writes of one account.
 pub(crate) const ACCOUNT_WRITES: Rate = Rate {
     name: "writes of an account",

@@ -10,11 +10,11 @@ use axum::routing::{get, post};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::guard::{Posted, allow, said_by_our_page};
+use super::guard::{Posted, may_send, said_by_our_page};
 use super::limit::SIGN_INS;
 use super::role::{Role, Roles};
 use super::viewer::{Viewer, session_of};
-use super::{Who, account, mail, session, store};
+use super::{account, mail, session, store};
 use crate::web::layout::Page;
 use crate::web::pages::Ask;
 use crate::web::{Web, broken, problem};
@@ -146,9 +146,7 @@ async fn leave(State(web): State<Web>, posted: Posted<Nothing>) -> Response {
 }
 
 pub(super) fn may_try(web: &Web, viewer: &Viewer) -> Result<(), Box<Response>> {
-    // An address that is no address is everybody's together.
-    let who = viewer.address.parse().map_or(Who::Others, Who::at);
-    allow(&web.accounts, SIGN_INS, who)
+    may_send(viewer, web, SIGN_INS)
 }
 
 pub(super) fn with_cookie(mut response: Response, cookie: &str) -> Response {

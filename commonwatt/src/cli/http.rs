@@ -130,7 +130,7 @@ impl Client {
         Ok(format!("{host}{path}"))
     }
 
-    /// The answer's body; a refusal becomes the sentence in it.
+    /// The answer's body; a refusal becomes the sentence in it. Being told to wait is none: the same may be said again.
     fn heard(
         &self,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
@@ -148,7 +148,8 @@ impl Client {
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         let told = value["detail"].as_str().map(str::to_owned);
         let told = told.unwrap_or_else(|| format!("the platform at {} answers {status}", self.url));
-        if status.is_client_error() {
+        let is_to_wait = status == ureq::http::StatusCode::TOO_MANY_REQUESTS;
+        if status.is_client_error() && !is_to_wait {
             return Err(CliError::CheckFailed(told));
         }
         Err(anyhow!(told).into())
@@ -161,7 +162,44 @@ fn agent() -> anyhow::Result<ureq::Agent> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+
+    /// What comes of a post that a platform answers with this status.
+    fn answered(status: &str) -> CliError {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let body = "{\"detail\":\"Too many requests: wait 7 s.\"}";
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let platform = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"a word") {
+                let mut some = [0; 1024];
+                let read = stream.read(&mut some).unwrap();
+                asked.extend_from_slice(&some[..read]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let error = Client::new(&url).post("/api/v1/keys/introductions", b"a word");
+        platform.join().unwrap();
+        error.unwrap_err()
+    }
+
+    #[test]
+    fn who_is_told_to_wait_was_not_refused() {
+        let wait = answered("429 Too Many Requests");
+        assert!(matches!(wait, CliError::Environment(_)), "{wait}");
+        assert!(wait.to_string().contains("wait 7 s"), "{wait}");
+        let refused = answered("422 Unprocessable Entity");
+        assert!(matches!(refused, CliError::CheckFailed(_)), "{refused}");
+    }
 
     #[test]
     fn an_address_is_one_of_the_web() {

@@ -43,6 +43,34 @@ fn key_changes(folder: &Path, pinned: &Path, receipt: &str) -> String {
 }
 
 #[test]
+fn whoever_floods_the_door_of_keys_is_told_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start_at("1", &folder.path().join("data"), &[]);
+    let post = |path: &str| demo.send("POST", path, "", b"no introduction");
+    let first = post("/api/v1/keys/introductions");
+    assert_eq!(first.status, 422, "{}", first.body);
+    assert!(
+        first.body.contains("this is no introduction of a key"),
+        "{}",
+        first.body
+    );
+    let mut words = ["introductions", "claims", "revocations"].iter().cycle();
+    let told = (0..1000).find_map(|_| {
+        let answer = post(&format!("/api/v1/keys/{}", words.next()?));
+        (answer.status == 429).then_some(answer)
+    });
+    let told = told.expect("a thousand words about keys were listened to");
+    assert!(
+        told.body.contains("Too many requests: wait "),
+        "{}",
+        told.body
+    );
+    assert!(told.header("retry-after").is_some(), "{:?}", told.body);
+    let order = demo.send("POST", "/api/v1/orders", "", b"no order");
+    assert_ne!(order.status, 429, "orders have an allowance of their own");
+}
+
+#[test]
 fn a_home_rotates_its_key_and_the_street_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

@@ -25,7 +25,7 @@ REASONS = """bad_signature unknown_key key_revoked wrong_network not_determinist
 interval_overlap interval_unaligned future too_late value_regression implausible chain_break clock_unsynced gate_closed
 over_limit insufficient_funds too_large rate_limited unknown_order wish_unheeded""".split()
 REFUSALS = """claim_unknown claim_used claim_expired claim_exhausted key_revoked key_replaced key_taken wrong_network
-bad_signature not_deterministic points_refused""".split()
+bad_signature not_deterministic points_refused rate_limited""".split()
 LIMITS = "max_charge_w max_discharge_w max_current_a min_current_a rating_w device_range".split()
 COMMAND_REFUSALS = """bad_signature wrong_gateway seq_replay future expired lease_too_long retained unknown_device
 not_allowed not_supported out_of_range no_lease unavailable""".split()

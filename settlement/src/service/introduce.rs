@@ -1,6 +1,6 @@
 //! A gateway's or a participant's new key at the door: let in on a claim code, or on the word of the key before it.
 
-use domain::ids::{Digest32, KeyId};
+use domain::ids::{Digest32, KeyId, ParticipantId};
 use domain::introduction::{Introduction, KeyRefused, KeyRequest};
 use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord, PointRecord};
@@ -20,6 +20,12 @@ use crate::store::LOCK;
 /// Wrong codes that a gateway may try before its claim code is worth nothing. Participants' are not counted: their codes
 /// come without a password, so whoever likes could use a code up, and 100 random bits are not found by trying.
 pub const CLAIM_ATTEMPTS_MAX: i64 = 10;
+
+/// So often a participant's key hands over to its next one in [`HANDOVERS_SPAN_S`]: each stays in the ledger log and in
+/// the participant's history for ever. What the operator lets in with a claim code is not counted.
+pub const HANDOVERS_MAX: i64 = 8;
+/// The time in which a participant's handovers are counted.
+pub const HANDOVERS_SPAN_S: i64 = 24 * 3600;
 
 /// Why a key was not let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -324,6 +330,14 @@ async fn admissible(
         }
         Voucher::Claim(_) | Voucher::Key(_) => {}
     }
+    if let (Voucher::Key(_), KeyHolder::Participant(participant)) = (voucher, holder)
+        && let Some(until) = handed_over_enough(tx, participant, now).await?
+    {
+        let why = format!(
+            "the key of {name} was changed {HANDOVERS_MAX} times in a day: change it after {until}, or {again}"
+        );
+        return refuse(KeyRefused::RateLimited, why);
+    }
     let known = registry::key(tx, request.key.id()).await?;
     let is_ours = |key: &registry::EnrolledKey| {
         key.public == request.key && key.is_of(holder) && key.replaced.is_none()
@@ -352,6 +366,29 @@ async fn admissible(
         return refuse(KeyRefused::PointsRefused, why);
     }
     Ok(Ok(()))
+}
+
+/// Until when a participant's key hands over no more, where it has as often as it may.
+async fn handed_over_enough(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ServiceError> {
+    let rows: Vec<(i64,)> = tx
+        .fetch_all(
+            "SELECT i.at_ms FROM settle_introductions i JOIN settle_keys k ON k.kid = i.kid
+             JOIN settle_keys before ON before.kid = i.introducer
+             WHERE k.participant = $1 AND i.at_ms > $2 ORDER BY i.at_ms DESC LIMIT $3",
+            args![
+                participant.as_str(),
+                now.plus_s(-HANDOVERS_SPAN_S).unix_ms(),
+                HANDOVERS_MAX
+            ],
+        )
+        .await?;
+    let is_enough = i64::try_from(rows.len()) == Ok(HANDOVERS_MAX);
+    let oldest = rows.last().filter(|_| is_enough);
+    Ok(oldest.map(|(at_ms,)| Timestamp::from_unix_ms(*at_ms).plus_s(HANDOVERS_SPAN_S)))
 }
 
 /// Enrols the new key for what the old one was enrolled for. A gateway's from the same times on: what parts the two is

@@ -11,8 +11,8 @@ use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::Db;
 use settlement::service::{
-    Refusal, ServiceError, check_books, introduce, open_claim, open_claims, participant_keys,
-    revoke,
+    HANDOVERS_MAX, HANDOVERS_SPAN_S, Refusal, ServiceError, check_books, introduce, open_claim,
+    open_claims, participant_keys, revoke,
 };
 use settlement::store::MIGRATIONS;
 
@@ -278,6 +278,56 @@ async fn a_participants_key_lives_as_a_gateways_does_on_sqlite() {
 async fn a_participants_key_lives_as_a_gateways_does_on_postgres() {
     if let Some(world) = World::on_postgres(&["home-a", "home-b"]).await {
         a_participants_key_lives_as_a_gateways_does(world).await;
+    }
+}
+
+/// A home changes its key so often in a day and no more; an operator's code lets in whatever the number.
+async fn a_key_is_changed_so_often_in_a_day(world: World) {
+    let (a, minute) = (home("home-a"), |n: i64| at(2).plus_s(60 * n));
+    let (mut last, mut last_word) = (order_key("home-a"), None);
+    for n in 0..HANDOVERS_MAX {
+        let next = key(u8::try_from(100 + n).unwrap());
+        let signed = introduction(&world, &a, &next, &last);
+        bring(&world, &a, &signed, (minute(n), true)).await.unwrap();
+        (last, last_word) = (next, Some(signed));
+    }
+    let (next, now) = (key(90), minute(HANDOVERS_MAX));
+    let signed = introduction(&world, &a, &next, &last);
+    let refused = bring(&world, &a, &signed, (now, true)).await.unwrap_err();
+    let until = minute(0).plus_s(HANDOVERS_SPAN_S);
+    assert_eq!(refused.reason, KeyRefused::RateLimited);
+    assert!(
+        refused.detail.contains(&format!("after {until}, or make")),
+        "{}",
+        refused.detail
+    );
+    // Saying the last one again is no change, and the neighbour has changed nothing yet.
+    let again = bring(&world, &a, &last_word.unwrap(), (now, true)).await;
+    assert_eq!(again.unwrap().key, PublicKey::of(&last));
+    let b = introduction(&world, &home("home-b"), &key(91), &order_key("home-b"));
+    bring(&world, &home("home-b"), &b, (now, true))
+        .await
+        .unwrap();
+    let just_before = until.plus_ms(-1);
+    let refused = bring(&world, &a, &signed, (just_before, true)).await;
+    assert_eq!(refused.unwrap_err().reason, KeyRefused::RateLimited);
+    let record = bring(&world, &a, &signed, (until, true)).await.unwrap();
+    assert_eq!(record.key, PublicKey::of(&next));
+    let claim = claimed(&world, &a, 1, until).await;
+    let by_code = introduction(&world, &a, &key(92), &claim);
+    bring(&world, &a, &by_code, (until, true)).await.unwrap();
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_key_is_changed_so_often_in_a_day_on_sqlite() {
+    a_key_is_changed_so_often_in_a_day(World::on_sqlite(&["home-a", "home-b"]).await).await;
+}
+
+#[tokio::test]
+async fn a_key_is_changed_so_often_in_a_day_on_postgres() {
+    if let Some(world) = World::on_postgres(&["home-a", "home-b"]).await {
+        a_key_is_changed_so_often_in_a_day(world).await;
     }
 }
 
