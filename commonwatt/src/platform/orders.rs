@@ -77,6 +77,8 @@ pub(crate) enum OrderMessage {
         order: Verified<Order>,
         rating_w: u32,
     },
+    /// A participant's order with a key that has ended since: nothing new is taken, a repetition is answered.
+    Repeat(Verified<Order>),
     /// A participant takes an order back.
     Cancel(Verified<Cancel>),
     /// A participant's standing order through a point of this rating.
@@ -84,6 +86,8 @@ pub(crate) enum OrderMessage {
         order: Verified<StandingOrder>,
         rating_w: u32,
     },
+    /// The same with a key that has ended since.
+    StandRepeat(Verified<StandingOrder>),
     /// A participant takes a standing order back.
     Unstand(Verified<StandingCancel>),
     /// It is nobody's word, or not one about the signer's own orders.
@@ -98,7 +102,7 @@ impl OrderMessage {
     /// Whose order of which interval is placed or cancelled.
     fn about(&self) -> Option<(&ParticipantId, Interval)> {
         match self {
-            OrderMessage::Place { order, .. } => {
+            OrderMessage::Place { order, .. } | OrderMessage::Repeat(order) => {
                 let order = order.message();
                 Some((&order.participant, order.interval))
             }
@@ -113,21 +117,26 @@ impl OrderMessage {
     /// The signed bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            OrderMessage::Place { order, .. } => order.signed().as_bytes(),
+            OrderMessage::Place { order, .. } | OrderMessage::Repeat(order) => {
+                order.signed().as_bytes()
+            }
             OrderMessage::Cancel(cancel) => cancel.signed().as_bytes(),
-            OrderMessage::Stand { order, .. } => order.signed().as_bytes(),
+            OrderMessage::Stand { order, .. } | OrderMessage::StandRepeat(order) => {
+                order.signed().as_bytes()
+            }
             OrderMessage::Unstand(cancel) => cancel.signed().as_bytes(),
             OrderMessage::Refused { bytes, .. } => bytes,
         }
     }
 
-    /// The key that has signed it.
+    /// The key that has signed it, if it was not seen to have ended already.
     fn signer(&self) -> Option<KeyId> {
         match self {
             OrderMessage::Place { order, .. } => Some(order.signer()),
             OrderMessage::Cancel(cancel) => Some(cancel.signer()),
             OrderMessage::Stand { order, .. } => Some(order.signer()),
             OrderMessage::Unstand(cancel) => Some(cancel.signer()),
+            OrderMessage::Repeat(_) | OrderMessage::StandRepeat(_) => None,
             OrderMessage::Refused { .. } => None,
         }
     }
@@ -135,21 +144,37 @@ impl OrderMessage {
     /// The same message, unless its key has ended since somebody looked at its signature.
     pub(super) fn unless_ended(self, ring: &KeyRing) -> OrderMessage {
         match self.signer() {
-            Some(kid) if ring.has_ended(kid) => OrderMessage::Refused {
+            Some(kid) if ring.has_ended(kid) => self.ended(),
+            _ => self,
+        }
+    }
+
+    /// What a message is whose key has ended: of an order it may be a repetition, which whoever heard no answer sends.
+    fn ended(self) -> OrderMessage {
+        match self {
+            OrderMessage::Place { order, .. } => OrderMessage::Repeat(order),
+            OrderMessage::Stand { order, .. } => OrderMessage::StandRepeat(order),
+            OrderMessage::Cancel(_) | OrderMessage::Unstand(_) => OrderMessage::Refused {
                 participant: self.participant().cloned(),
                 reason: Rejection::KeyRevoked,
                 bytes: self.bytes().to_vec(),
             },
-            _ => self,
+            OrderMessage::Repeat(_)
+            | OrderMessage::StandRepeat(_)
+            | OrderMessage::Refused { .. } => self,
         }
     }
 
     /// Who is known to have signed it.
     pub(super) fn participant(&self) -> Option<&ParticipantId> {
         match self {
-            OrderMessage::Place { order, .. } => Some(&order.message().participant),
+            OrderMessage::Place { order, .. } | OrderMessage::Repeat(order) => {
+                Some(&order.message().participant)
+            }
             OrderMessage::Cancel(cancel) => Some(&cancel.message().participant),
-            OrderMessage::Stand { order, .. } => Some(&order.message().participant),
+            OrderMessage::Stand { order, .. } | OrderMessage::StandRepeat(order) => {
+                Some(&order.message().participant)
+            }
             OrderMessage::Unstand(cancel) => Some(&cancel.message().participant),
             OrderMessage::Refused { participant, .. } => participant.as_ref(),
         }
@@ -192,8 +217,11 @@ pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
                 .map(|(cancel, _)| OrderMessage::Unstand(cancel))
         }
         Some(Kind::StandingOrder) => {
-            own::<StandingOrder>(shared, &ring, &bytes, |order| &order.participant).and_then(
+            signed::<StandingOrder>(shared, &ring, &bytes, |order| &order.participant).and_then(
                 |(order, orderer)| {
+                    if orderer.ended {
+                        return Ok(OrderMessage::StandRepeat(order));
+                    }
                     let rating_w = orderer.rating_of(&order.message().point)?;
                     let may_say = standing::may_say(shared, &order.message().participant);
                     match may_say && standing::may_count(shared, order.message()) {
@@ -203,8 +231,11 @@ pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
                 },
             )
         }
-        _ => own::<Order>(shared, &ring, &bytes, |order| &order.participant).and_then(
+        _ => signed::<Order>(shared, &ring, &bytes, |order| &order.participant).and_then(
             |(order, orderer)| {
+                if orderer.ended {
+                    return Ok(OrderMessage::Repeat(order));
+                }
                 let rating_w = orderer.rating_of(&order.message().point)?;
                 Ok(OrderMessage::Place { order, rating_w })
             },
@@ -220,8 +251,22 @@ pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
 /// Why a message was not read, and who has signed it, where that is known.
 type Unread = (Option<ParticipantId>, Rejection);
 
-/// The message, if a participant has signed it about itself.
+/// The message, if a participant has signed it about itself with the key that counts.
 fn own<'r, T: domain::signed::Message>(
+    shared: &Shared,
+    ring: &'r KeyRing,
+    bytes: &[u8],
+    participant: fn(&T) -> &ParticipantId,
+) -> Result<(Verified<T>, &'r Orderer), Unread> {
+    let (verified, orderer) = signed(shared, ring, bytes, participant)?;
+    match orderer.ended {
+        true => Err((Some(orderer.participant.clone()), Rejection::KeyRevoked)),
+        false => Ok((verified, orderer)),
+    }
+}
+
+/// The message, if a participant has signed it about itself with a key that it has or had.
+fn signed<'r, T: domain::signed::Message>(
     shared: &Shared,
     ring: &'r KeyRing,
     bytes: &[u8],
@@ -235,11 +280,9 @@ fn own<'r, T: domain::signed::Message>(
     let verified = signed
         .verify(orderer.key, &shared.site.community)
         .map_err(unproven)?;
-    let refuse = |reason| Err((Some(orderer.participant.clone()), reason));
     match *participant(verified.message()) == orderer.participant {
-        _ if orderer.ended => refuse(Rejection::KeyRevoked),
         true => Ok((verified, orderer)),
-        false => refuse(Rejection::WrongNetwork),
+        false => Err(orderer.not_its_own()),
     }
 }
 

@@ -34,6 +34,9 @@ pub enum Command<'a> {
         /// The rating of its metering point.
         rating_w: u32,
     },
+    /// Say what became of an order whose key has ended since it was taken. One that was not taken is refused: with this
+    /// key nothing new is said, so it is not counted against its participant's messages either.
+    Repeat(&'a Verified<Order>),
     /// Whether the order's tokens are held: the answer to [`Event::HoldAsked`].
     Held(bool),
     /// Give an order back.
@@ -312,6 +315,7 @@ impl Market {
         let waiting = self.pending.take();
         match command {
             Command::Place { order, rating_w } => Ok(vec![self.place(now, order, rating_w)]),
+            Command::Repeat(order) => Ok(vec![self.repeat(order)]),
             Command::Held(held) => Ok(waiting.map_or_else(Vec::new, |p| self.held(p, held))),
             Command::Cancel(cancel) => Ok(vec![self.cancel(now, cancel.message())]),
             Command::Clear => self.clear(now),
@@ -360,6 +364,18 @@ impl Market {
                     replaces,
                 }
             }
+        }
+    }
+
+    fn repeat(&self, verified: &Verified<Order>) -> Event {
+        let (order, signed) = (verified.message(), verified.signed().as_bytes());
+        let known = self.order(&order.participant, order.sequence);
+        match known.filter(|known| known.signed == signed) {
+            Some(known) => Event::Again {
+                order: known.id,
+                stands: known.stands,
+            },
+            None => Event::Refused(Rejection::KeyRevoked),
         }
     }
 

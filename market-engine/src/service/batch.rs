@@ -25,6 +25,8 @@ pub enum Message<'a> {
         /// The rating of its metering point.
         rating_w: u32,
     },
+    /// It places the order with a key that has ended since: said again if it was taken before, and else refused.
+    Repeat(&'a Verified<Order>),
     /// It takes the order out of the book, or keeps it out if it has not come.
     Cancel(&'a Verified<Cancel>),
 }
@@ -33,7 +35,7 @@ impl<'a> Message<'a> {
     /// Whose it is, and of which sequence and interval.
     fn place(self) -> (&'a ParticipantId, u64, Interval) {
         match self {
-            Message::Place { order, .. } => {
+            Message::Place { order, .. } | Message::Repeat(order) => {
                 let order = order.message();
                 (&order.participant, order.sequence, order.interval)
             }
@@ -46,14 +48,14 @@ impl<'a> Message<'a> {
 
     fn order(self) -> OrderId {
         match self {
-            Message::Place { order, .. } => order.message().id(),
+            Message::Place { order, .. } | Message::Repeat(order) => order.message().id(),
             Message::Cancel(cancel) => cancel.message().order(),
         }
     }
 
     fn signed(self) -> &'a [u8] {
         match self {
-            Message::Place { order, .. } => order.signed().as_bytes(),
+            Message::Place { order, .. } | Message::Repeat(order) => order.signed().as_bytes(),
             Message::Cancel(cancel) => cancel.signed().as_bytes(),
         }
     }
@@ -127,10 +129,13 @@ impl<'a> Batch<'a> {
         };
         let command = match message {
             Message::Place { order, rating_w } => Command::Place { order, rating_w },
+            Message::Repeat(order) => Command::Repeat(order),
             Message::Cancel(cancel) => Command::Cancel(cancel),
         };
         let events = self.market.apply(self.now, command)?;
-        self.senders.insert(message.place().0);
+        if !matches!(message, Message::Repeat(_)) {
+            self.senders.insert(message.place().0);
+        }
         if let (Message::Place { order, .. }, [Event::HoldAsked { replaces, .. }]) =
             (message, events.as_slice())
         {

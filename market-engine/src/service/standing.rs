@@ -73,6 +73,28 @@ pub async fn place(
     Ok(Outcome::Accepted(order.id()))
 }
 
+/// Says what became of a standing order whose key has ended since it was taken; one that was not taken is refused.
+///
+/// # Errors
+/// The database fails; never because of the standing order.
+pub async fn repeat(
+    tx: &mut Tx,
+    now: Timestamp,
+    verified: &Verified<StandingOrder>,
+) -> Result<Outcome, MarketError> {
+    let (order, signed) = (verified.message(), verified.signed().as_bytes());
+    tx.exclusive(LOCK).await?;
+    let own = table::own(tx, &order.participant, now, [Some(order.sequence), None]).await?;
+    let known = own
+        .iter()
+        .find(|known| known.order.sequence == order.sequence && known.signed == signed);
+    let again = |known: &Stood| Outcome::Again {
+        order: known.order.id(),
+        stands: known.stands,
+    };
+    Ok(known.map_or(Outcome::Refused(Rejection::KeyRevoked), again))
+}
+
 /// Takes a standing order back, or says why not. What it has ordered where gates are open stays in the book: the
 /// caller takes it out.
 ///

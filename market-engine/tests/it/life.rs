@@ -48,8 +48,10 @@ enum Step {
     },
     Cancel(Cancel),
     Clear,
-    /// The order of an earlier step once more.
+    /// The order of another step once more.
     Again(usize),
+    /// The order of another step once more, after its key has ended.
+    Ended(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +96,7 @@ fn a_step() -> impl Strategy<Value = Step> {
         3 => cancel,
         1 => Just(Step::Clear),
         2 => any::<prop::sample::Index>().prop_map(|index| Step::Again(index.index(1000))),
+        1 => any::<prop::sample::Index>().prop_map(|index| Step::Ended(index.index(1000))),
     ]
 }
 
@@ -117,7 +120,7 @@ fn verified<T: signed::Message>(message: &T) -> Verified<T> {
 fn order_of(history: &[Timed], at: usize) -> Option<(&Order, bool)> {
     match &history[at].step {
         Step::Place { order, held } => Some((order, *held)),
-        Step::Again(index) => match &history[index % history.len()].step {
+        Step::Again(index) | Step::Ended(index) => match &history[index % history.len()].step {
             Step::Place { order, held } => Some((order, *held)),
             _ => None,
         },
@@ -133,6 +136,9 @@ fn live(market: &mut Market, history: &[Timed]) -> Vec<(Timestamp, Vec<Event>)> 
         now = now.plus_s(timed.after_s);
         let mut events = match (&timed.step, order_of(history, at)) {
             (Step::Cancel(cancel), _) => market.apply(now, Command::Cancel(&verified(cancel))),
+            (Step::Ended(_), Some((order, _))) => {
+                market.apply(now, Command::Repeat(&verified(order)))
+            }
             (_, Some((order, _))) => {
                 let order = &verified(order);
                 market.apply(
@@ -310,6 +316,7 @@ impl Stopped {
         let rating_w = RATING_W;
         let messages = said.iter().map(|said| match said {
             Said::Order(order, _) => Message::Place { order, rating_w },
+            Said::Ended(order) => Message::Repeat(order),
             Said::Cancel(cancel) => Message::Cancel(cancel),
         });
         let messages = messages.collect();
@@ -380,6 +387,8 @@ fn clear_all(market: &mut Market, now: Timestamp) -> Vec<(Cleared, String)> {
 /// A message, and whether its order's hold is there.
 enum Said {
     Order(Verified<Order>, bool),
+    /// It was signed with a key that has ended since.
+    Ended(Verified<Order>),
     Cancel(Verified<Cancel>),
 }
 
@@ -387,6 +396,7 @@ enum Said {
 fn said(history: &[Timed], at: usize) -> Option<Said> {
     match (&history[at].step, order_of(history, at)) {
         (Step::Cancel(cancel), _) => Some(Said::Cancel(verified(cancel))),
+        (Step::Ended(_), Some((order, _))) => Some(Said::Ended(verified(order))),
         (_, Some((order, held))) => Some(Said::Order(verified(order), held)),
         _ => None,
     }
@@ -399,6 +409,7 @@ fn answer(market: &mut Market, now: Timestamp, said: &Said) -> Outcome {
             let rating_w = RATING_W;
             (Command::Place { order, rating_w }, *held)
         }
+        Said::Ended(order) => (Command::Repeat(order), false),
         Said::Cancel(cancel) => (Command::Cancel(cancel), false),
     };
     let mut events = market.apply(now, command).unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use domain::cancel::Cancel;
 use domain::claim::{Claim, ClaimCode};
 use domain::energy::Energy;
 use domain::ids::{Digest32, PointId, to_hex};
@@ -15,11 +16,12 @@ use domain::revocation::Revocation;
 use domain::signed::Signed;
 use domain::standing_order::{Deadline, Standing, StandingOrder};
 use domain::time::Interval;
+use runtime::args;
 use runtime::clock::Clock;
 use runtime::db::Db;
 
 use super::*;
-use crate::platform::orders::{self, OrderAnswer};
+use crate::platform::orders::{self, OrderAnswer, OrderMessage};
 use crate::platform::{KeyAnswer, KeyWord, Platform, keys, standing};
 use crate::site::{DataDir, public_key_text};
 
@@ -58,6 +60,25 @@ pub(crate) fn bid(home: &str, sequence: u64) -> Order {
         sequence,
         replaces: None,
         preference: Preference::default(),
+    }
+}
+
+fn standing_order() -> StandingOrder {
+    StandingOrder {
+        participant: id("ann"),
+        point: PointId::new("ann.meter").unwrap(),
+        sequence: 1,
+        replaces: None,
+        wish: Standing::Deadline(Deadline {
+            energy: Energy::from_wh(900),
+            by: START.plus_s(36_000),
+            power_max_w: 4_000,
+            limit: Price::from_micro_per_kwh(180_000),
+            must: false,
+        }),
+        begins_with: Energy::ZERO,
+        capacity: None,
+        counted_at: None,
     }
 }
 
@@ -100,19 +121,28 @@ impl Bench {
     }
 }
 
+fn signed<T: domain::signed::Message>(platform: &Platform, key: &SigningKey, said: &T) -> Vec<u8> {
+    let signed = Signed::sign(key, &platform.shared.site.community, said);
+    signed.as_bytes().to_vec()
+}
+
+/// What comes of a message.
+async fn taken(platform: &Platform, message: &OrderMessage) -> OrderAnswer {
+    let shared = &platform.shared;
+    let mut tx = shared.db.begin().await.unwrap();
+    let answer = orders::take_one(&mut tx, shared, START, message).await;
+    tx.commit().await.unwrap();
+    answer.unwrap()
+}
+
 /// What comes of a signed order: its acceptance, or why not.
 pub(crate) async fn ordered(
     platform: &Platform,
     key: &SigningKey,
     order: &Order,
 ) -> Result<(), Rejection> {
-    let shared = &platform.shared;
-    let signed = Signed::sign(key, &shared.site.community, order);
-    let message = orders::read(shared, signed.as_bytes().to_vec());
-    let mut tx = shared.db.begin().await.unwrap();
-    let answer = orders::take_one(&mut tx, shared, START, &message).await;
-    tx.commit().await.unwrap();
-    match answer.unwrap() {
+    let message = orders::read(&platform.shared, signed(platform, key, order));
+    match taken(platform, &message).await {
         OrderAnswer::Accepted(_) => Ok(()),
         OrderAnswer::Refused(why) => Err(why),
         other => panic!("{other:?}"),
@@ -205,19 +235,14 @@ async fn a_replaced_key_orders_nothing(url: Option<&str>) {
     let platform = bench.open().await;
     let old = platform.shared.key_of_home(0);
     assert_eq!(ordered(&platform, &old, &bid("ann", 1)).await, Ok(()));
-    let message = Signed::sign(&old, &platform.shared.site.community, &bid("ann", 2));
-    let message = orders::read(&platform.shared, message.as_bytes().to_vec());
+    let message = orders::read(&platform.shared, signed(&platform, &old, &bid("ann", 2)));
     replaced_by_word(&platform, &other()).await;
     let ended = Err(Rejection::KeyRevoked);
     assert_eq!(ordered(&platform, &old, &bid("ann", 2)).await, ended);
     // What was checked before the change and waits to be taken is looked at again.
-    assert!(matches!(
-        message.unless_ended(&platform.shared.keys()),
-        orders::OrderMessage::Refused {
-            reason: Rejection::KeyRevoked,
-            ..
-        }
-    ));
+    let message = message.unless_ended(&platform.shared.keys());
+    let refused = OrderAnswer::Refused(Rejection::KeyRevoked);
+    assert_eq!(taken(&platform, &message).await, refused);
     assert_eq!(ordered(&platform, &other(), &bid("ann", 2)).await, Ok(()));
     let said = why(&platform, "ann");
     assert!(said.contains("put the file with that key back"), "{said}");
@@ -228,6 +253,75 @@ async fn a_replaced_key_orders_nothing(url: Option<&str>) {
     assert_eq!(ordered(&platform, &old, &bid("ann", 3)).await, ended);
     assert!(!standing::may_say(&platform.shared, &id("ann")));
     assert_eq!(ordered(&platform, &other(), &bid("ann", 3)).await, Ok(()));
+}
+
+/// Whoever heard no answer sends an order once more, and may have changed its key meanwhile.
+async fn what_was_taken_is_answered_again(url: Option<&str>) {
+    let bench = Bench::new(url);
+    let platform = bench.open().await;
+    let old = platform.shared.key_of_home(0);
+    let (placed, wish) = (bid("ann", 1), standing_order());
+    let first = signed(&platform, &old, &placed);
+    let standing = signed(&platform, &old, &wish);
+    let sent = async |bytes: &[u8]| {
+        let message = orders::read(&platform.shared, bytes.to_vec());
+        taken(&platform, &message).await
+    };
+    let accepted = OrderAnswer::Accepted(placed.id());
+    assert_eq!(sent(&first).await, accepted);
+    assert_eq!(sent(&standing).await, OrderAnswer::Accepted(wish.id()));
+    // One waits to be taken while the key changes.
+    let waits = orders::read(&platform.shared, first.clone());
+    replaced_by_word(&platform, &other()).await;
+    let again = |order, stands| OrderAnswer::Again { order, stands };
+    let waits = waits.unless_ended(&platform.shared.keys());
+    assert_eq!(taken(&platform, &waits).await, again(placed.id(), true));
+    assert_eq!(sent(&first).await, again(placed.id(), true));
+    assert_eq!(sent(&standing).await, again(wish.id(), true));
+    // Nothing new, also under a number that was used, and no cancel.
+    let cancel = Cancel {
+        participant: id("ann"),
+        sequence: 1,
+        interval: placed.interval,
+    };
+    let dearer = Order {
+        limit: Price::from_micro_per_kwh(190_000),
+        ..placed.clone()
+    };
+    let larger = StandingOrder {
+        sequence: 2,
+        ..wish.clone()
+    };
+    let refused = OrderAnswer::Refused(Rejection::KeyRevoked);
+    for bytes in [
+        signed(&platform, &old, &bid("ann", 2)),
+        signed(&platform, &old, &dearer),
+        signed(&platform, &old, &larger),
+        signed(&platform, &old, &cancel),
+    ] {
+        assert_eq!(sent(&bytes).await, refused);
+    }
+    let sql = "SELECT COUNT(*) FROM market_evidence";
+    let (evidence,): (i64,) = platform.shared.db.fetch_one(sql, args![]).await.unwrap();
+    assert_eq!(evidence, 0);
+    // It is out of the book by the next key's word, and that is what is said of it then; also when that is revoked.
+    let cancelled = sent(&signed(&platform, &other(), &cancel)).await;
+    assert_eq!(cancelled, OrderAnswer::Withdrawn(placed.id()));
+    assert_eq!(sent(&first).await, again(placed.id(), false));
+    assert_eq!(revoked(&platform, &other()).await, Ok(()));
+    assert_eq!(sent(&first).await, again(placed.id(), false));
+}
+
+#[tokio::test]
+async fn what_was_taken_is_answered_again_on_sqlite() {
+    what_was_taken_is_answered_again(None).await;
+}
+
+#[tokio::test]
+async fn what_was_taken_is_answered_again_on_postgres() {
+    if let Some(cluster) = runtime::testing::postgres() {
+        what_was_taken_is_answered_again(Some(&cluster.url())).await;
+    }
 }
 
 #[tokio::test]
@@ -395,25 +489,9 @@ async fn a_home_that_signs_for_itself_keeps_its_key() {
     assert_eq!(ordered(&platform, &other(), &bid("ann", 1)).await, Ok(()));
     // What the platform would have to sign for it is refused, with a sentence.
     assert!(!standing::may_say(&platform.shared, &id("ann")));
-    let wish = StandingOrder {
-        participant: id("ann"),
-        point: PointId::new("ann.meter").unwrap(),
-        sequence: 1,
-        replaces: None,
-        wish: Standing::Deadline(Deadline {
-            energy: Energy::from_wh(900),
-            by: START.plus_s(36_000),
-            power_max_w: 4_000,
-            limit: Price::from_micro_per_kwh(180_000),
-            must: false,
-        }),
-        begins_with: Energy::ZERO,
-        capacity: None,
-        counted_at: None,
-    };
-    let signed = Signed::sign(&other(), &platform.shared.site.community, &wish);
-    let message = orders::read(&platform.shared, signed.as_bytes().to_vec());
-    let orders::OrderMessage::Refused { reason, .. } = message else {
+    let signed = signed(&platform, &other(), &standing_order());
+    let message = orders::read(&platform.shared, signed);
+    let OrderMessage::Refused { reason, .. } = message else {
         panic!("a standing order that nobody can carry out is taken");
     };
     let sentence = orders::answer_body(&OrderAnswer::Refused(reason), Digest32([0; 32]));

@@ -33,6 +33,9 @@ pub(in crate::platform) async fn take(
             [OrderMessage::Stand { order, rating_w }] => {
                 outcomes.push(stand(tx, shared, now, order, *rating_w).await?);
             }
+            [OrderMessage::StandRepeat(order)] => {
+                outcomes.push(market::standing::repeat(tx, now, order).await?);
+            }
             [OrderMessage::Unstand(cancel)] => {
                 outcomes.push(unstand(tx, shared, now, cancel).await?);
             }
@@ -68,7 +71,7 @@ pub(in crate::platform) async fn take_one(
 const fn stands_alone(message: &OrderMessage) -> bool {
     matches!(
         message,
-        OrderMessage::Stand { .. } | OrderMessage::Unstand(_)
+        OrderMessage::Stand { .. } | OrderMessage::StandRepeat(_) | OrderMessage::Unstand(_)
     )
 }
 
@@ -123,6 +126,8 @@ async fn at_once(
     for message in &read {
         match message {
             Message::Place { order, .. } => orders.push(order.message()),
+            // What is held for it stays as it is.
+            Message::Repeat(_) => {}
             Message::Cancel(cancel) => cancelled.push(cancel.message().order()),
         }
     }
@@ -147,6 +152,7 @@ const fn word(message: &OrderMessage) -> Option<Message<'_>> {
             order,
             rating_w: *rating_w,
         }),
+        OrderMessage::Repeat(order) => Some(Message::Repeat(order)),
         OrderMessage::Cancel(cancel) => Some(Message::Cancel(cancel)),
         _ => None,
     }

@@ -74,6 +74,8 @@ enum Sent {
     HourCancel(usize, u64),
     /// So many messages back once more.
     Again(usize),
+    /// So many messages back once more, after its key has ended.
+    Ended(usize),
     /// A cancel of the order that was sent so many messages back.
     Back(usize),
     Stranger(usize),
@@ -110,6 +112,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => (home.clone(), 1_u64..8).prop_map(|(home, sequence)| Sent::Hour(home, sequence)),
         1 => (home.clone(), 1_u64..8).prop_map(|(home, sequence)| Sent::HourCancel(home, sequence)),
         3 => (1_usize..9).prop_map(Sent::Again),
+        3 => (1_usize..9).prop_map(Sent::Ended),
         5 => (1_usize..5).prop_map(Sent::Back),
         1 => home.clone().prop_map(Sent::Stranger),
         1 => any::<u8>().prop_map(Sent::Garbage),
@@ -230,7 +233,7 @@ impl Bench {
             Sent::Cancel(home, n, sequence) => self.cancel(home, sequence, self.first.offset(n)),
             Sent::Hour(home, sequence) => self.signed(home, &self.bid(home, sequence)),
             Sent::HourCancel(home, sequence) => self.cancel(home, sequence, self.hour()),
-            Sent::Again(back) if back <= at => self.bytes(all, at - back),
+            Sent::Again(back) | Sent::Ended(back) if back <= at => self.bytes(all, at - back),
             Sent::Back(back) if back <= at => match all[at - back] {
                 Sent::Order {
                     home,
@@ -240,10 +243,19 @@ impl Bench {
                 } => self.cancel(home, sequence, self.first.offset(interval)),
                 _ => vec![1],
             },
-            Sent::Again(_) | Sent::Back(_) => vec![0],
+            Sent::Again(_) | Sent::Ended(_) | Sent::Back(_) => vec![0],
             Sent::Stranger(home) => self.signed((home + 1) % 3, &self.bid(home, 1)),
             Sent::Garbage(byte) => vec![byte; 40],
             Sent::Standing(home, sequence) => self.standing(home, sequence),
+        }
+    }
+
+    /// A message as it is read when it comes.
+    fn read(&self, all: &[Sent], at: usize) -> OrderMessage {
+        let message = read(&self.platform.shared, self.bytes(all, at));
+        match all[at] {
+            Sent::Ended(_) => message.ended(),
+            _ => message,
         }
     }
 
@@ -251,17 +263,13 @@ impl Bench {
     /// hold then; nothing is committed.
     async fn take(
         &self,
-        groups: &[(Timestamp, Vec<Vec<u8>>)],
+        groups: &[(Timestamp, Vec<OrderMessage>)],
         together: bool,
     ) -> (Vec<OrderAnswer>, Vec<String>) {
         let shared = &*self.platform.shared;
         let mut tx = shared.db.begin().await.unwrap();
         let mut answers = Vec::new();
-        for (now, group) in groups {
-            let messages: Vec<OrderMessage> = group
-                .iter()
-                .map(|bytes| read(shared, bytes.clone()))
-                .collect();
+        for (now, messages) in groups {
             let size = if together { messages.len() } else { 1 };
             for some in messages.chunks(size.max(1)) {
                 answers.extend(take(&mut tx, shared, *now, some).await.unwrap());
@@ -278,7 +286,7 @@ impl Bench {
         for (size, after_s) in sizes.iter().cycle() {
             let up_to = all.len().min(at + size);
             now = now.plus_s(*after_s);
-            groups.push((now, (at..up_to).map(|at| self.bytes(all, at)).collect()));
+            groups.push((now, (at..up_to).map(|at| self.read(all, at)).collect()));
             at = up_to;
             if at == all.len() {
                 break;
@@ -390,6 +398,7 @@ fn taken_together_is_taken_one_by_one() {
         "implausible",
         "insufficient_funds",
         "interval_unaligned",
+        "key_revoked",
         "not_deterministic",
         "over_limit",
         "rate_limited",
