@@ -5,16 +5,17 @@
 
 use domain::energy::Energy;
 use domain::ids::{Digest32, PointId, TradeId};
-use domain::key_record::{Holder, KeyRecord, PointRole};
+use domain::key_record::{Holder, KeyRecord, PointRecord, PointRole};
 use domain::money::Price;
 use domain::order::{Order, Side};
-use domain::posting::Run;
+use domain::posting::{Posting, Purpose, Run};
 use domain::quality::Quality;
 use domain::reading::Reading;
 use domain::receipt::{Line, Receipt};
+use domain::run_record::RunRecord;
 use domain::signed::PublicKey;
-use domain::terms::{DeviationPolicy, Position, Step, Terms};
-use domain::trade::Trade;
+use domain::terms::{DeviationPolicy, Position, Step, Terms, Tiers};
+use domain::trade::{Clearing, Trade};
 use serde_json::{Value, json};
 use settlement::legs::{Legs, Part};
 use settlement::prove::{to_text, verify};
@@ -106,9 +107,75 @@ async fn genuine() -> Vec<(String, Receipt)> {
     all
 }
 
-type Change = fn(&World, &mut Receipt);
-/// What is changed, in words, where the verifier must stop, and how it is changed.
-type Forgery = (&'static str, Option<&'static str>, Change);
+/// How a receipt is altered before the cheating operator signs and logs everything anew.
+enum Altered {
+    /// The trade, wherever it stands.
+    Trade(fn(&mut Trade)),
+    /// The same, and what the lines come to then is posted.
+    TradePosted(fn(&mut Trade)),
+    /// What is said of the clearing.
+    Clearing(fn(&mut Clearing)),
+    /// The order, signed by its home.
+    Order(fn(&mut Order)),
+    /// Every line.
+    Lines(fn(&mut Line)),
+    /// The same, and what the lines come to then is posted.
+    LinesPosted(fn(&mut Line)),
+    /// The first run's record.
+    Run(fn(&mut RunRecord)),
+    /// The reading, signed by its gateway and named by the last line.
+    Reading(fn(&mut Reading)),
+    /// The record of the gateway's key, signed by the operator.
+    Gateway(fn(&mut KeyRecord)),
+    /// The first line's postings.
+    Postings(fn(&mut Vec<Posting>)),
+    /// Something of its own.
+    Otherwise(fn(&World, &mut Receipt)),
+}
+
+/// Its name, the step at which the verifier must stop (none where it must not), and what is altered.
+type Forgery = (&'static str, Option<&'static str>, Altered);
+
+/// A table of forgeries: under each step the names, and what is altered.
+macro_rules! forgeries {
+    ($table:ident: $($step:expr => { $($name:literal => $altered:expr;)* })*) => {
+        const $table: &[Forgery] = &[$($(($name, $step, $altered),)*)*];
+    };
+}
+
+impl Altered {
+    fn make(&self, world: &World, r: &mut Receipt) {
+        match self {
+            Altered::Trade(change) => trades(r, change),
+            Altered::TradePosted(change) => {
+                trades(r, change);
+                posted_again(r);
+            }
+            Altered::Clearing(change) => change(&mut r.clearing.content),
+            Altered::Order(change) => {
+                signed_again(&mut r.order.signed, &order_key("home-a"), world, change);
+            }
+            Altered::Lines(change) => lines(r, change),
+            Altered::LinesPosted(change) => {
+                lines(r, change);
+                posted_again(r);
+            }
+            Altered::Run(change) => change(&mut r.runs[0].content),
+            Altered::Reading(change) => {
+                let entry = r.reading.as_mut().unwrap();
+                signed_again(&mut entry.signed, &world.gateway_key, world, change);
+                let named = Digest32::of(&entry.signed);
+                r.lines.last_mut().unwrap().content.delivery.reading = Some(named);
+            }
+            Altered::Gateway(change) => {
+                let key = r.gateway_key.as_mut().unwrap();
+                signed_again(&mut key.signed, &world.community.operator, world, change);
+            }
+            Altered::Postings(change) => change(&mut r.lines[0].content.postings),
+            Altered::Otherwise(change) => change(world, r),
+        }
+    }
+}
 
 /// The same change of the trade wherever it stands.
 fn trades(r: &mut Receipt, change: impl Fn(&mut Trade)) {
@@ -139,520 +206,254 @@ fn posted_again(r: &mut Receipt) {
     }
 }
 
-fn ordered(world: &World, r: &mut Receipt, change: impl Fn(&mut Order)) {
-    signed_again(&mut r.order.signed, &order_key("home-a"), world, change);
+/// So much more from the utility, or less.
+fn from_utility(line: &mut Line, more_wh: i64) {
+    line.utility_wh = Energy::from_wh(line.utility_wh.wh() + more_wh);
 }
 
-/// Another reading in the place of the last line's, which is told to name it.
-fn metered(world: &World, r: &mut Receipt, change: impl Fn(&mut Reading)) {
-    let entry = r.reading.as_mut().unwrap();
-    signed_again(&mut entry.signed, &world.gateway_key, world, change);
-    let named = Digest32::of(&entry.signed);
-    r.lines.last_mut().unwrap().content.delivery.reading = Some(named);
+/// The points of a gateway's key.
+fn points(record: &mut KeyRecord) -> &mut Vec<PointRecord> {
+    match &mut record.holder {
+        Holder::Gateway { points, .. } => points,
+        Holder::Participant(_) => panic!("no gateway's key"),
+    }
 }
 
-fn recorded(world: &World, r: &mut Receipt, change: impl Fn(&mut KeyRecord)) {
-    let key = r.gateway_key.as_mut().unwrap();
-    signed_again(&mut key.signed, &world.community.operator, world, change);
+/// Another trade of the same bid, or of another one, of the same book.
+fn another(r: &Receipt, change: impl Fn(&mut Trade)) -> Trade {
+    let mut other = r.trade.content.clone();
+    change(&mut other);
+    let book = &r.clearing.content.book;
+    other.id = Trade::id_of(other.interval, book, other.bid, other.offer);
+    other
 }
 
-/// A higher price without any reason in the market.
-fn dearer(r: &mut Receipt) {
-    trades(r, |t| t.price = price("0.18"));
+fn step(from_wh: i64, retail: Price) -> Step {
+    Step {
+        from_wh: Energy::from_wh(from_wh),
+        retail,
+    }
+}
+
+fn on_steps(line: &mut Line, steps: Vec<Step>) {
+    line.tiers = Some(Tiers {
+        used_wh: Energy::ZERO,
+        steps,
+    });
+}
+
+/// A premium for green energy, and a price that only it explains.
+fn premium(world: &World, r: &mut Receipt) {
+    Ordered(|o| o.preference.green_premium = price("0.01")).make(world, r);
+    TradePosted(|t| t.price = price("0.155")).make(world, r);
+}
+
+fn overfilled(_: &World, r: &mut Receipt) {
+    let other = another(r, |t| t.offer.0 = [9; 16]);
+    lines(r, |l| {
+        l.trades.push(other.clone());
+        l.delivery.bought = Energy::from_wh(1800);
+        from_utility(l, 900);
+    });
     posted_again(r);
 }
 
-const MARKET: [Forgery; 17] = [
-    ("nothing", None, |_, _| {}),
-    ("a green premium that was offered", None, |w, r| {
-        ordered(w, r, |o| o.preference.green_premium = price("0.01"));
-        trades(r, |t| t.price = price("0.155"));
-        posted_again(r);
-    }),
-    ("a network fee of its own", None, |_, r| {
-        trades(r, |t| t.network_fee = Some(price("0.03")));
-        posted_again(r);
-    }),
-    ("a trade without energy", Some("trade"), |_, r| {
-        trades(r, |t| t.energy = Energy::ZERO);
-    }),
-    ("a trade of another book", Some("trade"), |_, r| {
-        r.clearing.content.book = Digest32([7; 32]);
-    }),
-    ("a network that pays", Some("trade"), |_, r| {
-        trades(r, |t| t.network_fee = Some(price("-0.03")));
-        posted_again(r);
-    }),
-    ("a trade with oneself", Some("trade"), |_, r| {
-        trades(r, |t| t.seller = t.buyer.clone());
-    }),
-    ("a trade of others", Some("trade"), |_, r| {
-        trades(r, |t| t.buyer = who("home-c"));
-    }),
-    ("a price beside the clearing's", Some("clearing"), |_, r| {
-        dearer(r)
-    }),
-    ("a clearing of less", Some("clearing"), |_, r| {
-        r.clearing.content.volume = Energy::from_wh(899);
-    }),
-    ("a clearing without trades", Some("clearing"), |_, r| {
-        r.clearing.content.trades = 0;
-    }),
-    ("another interval's clearing", Some("clearing"), |_, r| {
-        r.clearing.content.interval = interval(5);
-    }),
-    ("a limit that was lower", Some("order signature"), |w, r| {
-        ordered(w, r, |o| o.limit = price("0.149999"));
-    }),
-    ("an order of less", Some("order signature"), |w, r| {
-        ordered(w, r, |o| o.energy = Energy::from_wh(899));
-    }),
-    ("another order", Some("order signature"), |w, r| {
-        ordered(w, r, |o| o.sequence += 40);
-    }),
-    ("an offer for a bid", Some("order signature"), |w, r| {
-        ordered(w, r, |o| o.side = Side::Offer);
-    }),
-    (
-        "an order that its key did not sign",
-        Some("order signature"),
-        |w, r| {
+use Altered::{
+    Clearing as Cleared, Gateway, Lines, LinesPosted, Order as Ordered, Otherwise, Postings,
+    Reading as Metered, Run as Recorded, Trade as Traded, TradePosted,
+};
+
+forgeries! { MARKET:
+    None => {
+        "nothing" => Otherwise(|_, _| {});
+        "a green premium that was offered" => Otherwise(premium);
+        "a network fee of its own" => TradePosted(|t| t.network_fee = Some(price("0.03")));
+    }
+    Some("trade") => {
+        "a trade without energy" => Traded(|t| t.energy = Energy::ZERO);
+        "a trade of another book" => Cleared(|c| c.book = Digest32([7; 32]));
+        "a network that pays" => TradePosted(|t| t.network_fee = Some(price("-0.03")));
+        "a trade with oneself" => Traded(|t| t.seller = t.buyer.clone());
+        "a trade of others" => Traded(|t| t.buyer = who("home-c"));
+    }
+    Some("clearing") => {
+        "a price beside the clearing's" => TradePosted(|t| t.price = price("0.18"));
+        "a clearing of less" => Cleared(|c| c.volume = Energy::from_wh(899));
+        "a clearing without trades" => Cleared(|c| c.trades = 0);
+        "another interval's clearing" => Cleared(|c| c.interval = interval(5));
+    }
+    Some("order signature") => {
+        "a limit that was lower" => Ordered(|o| o.limit = price("0.149999"));
+        "an order of less" => Ordered(|o| o.energy = Energy::from_wh(899));
+        "another order" => Ordered(|o| o.sequence += 40);
+        "an offer for a bid" => Ordered(|o| o.side = Side::Offer);
+        "an order that its key did not sign" => Otherwise(|w, r| {
             signed_again::<Order>(&mut r.order.signed, &order_key("home-b"), w, |_| {});
-        },
-    ),
-];
+        });
+    }
+}
 
-const LINES: [Forgery; 18] = [
-    (
-        "an order for another meter",
-        Some("settlement lines"),
-        |w, r| {
-            ordered(w, r, |o| o.point = PointId::new("home-b").unwrap());
-        },
-    ),
-    (
-        "an order that is overfilled",
-        Some("settlement lines"),
-        |_, r| {
-            let mut other = r.trade.content.clone();
-            other.offer.0 = [9; 16];
-            other.id = Trade::id_of(
-                other.interval,
-                &r.clearing.content.book,
-                other.bid,
-                other.offer,
-            );
-            lines(r, |l| l.trades.push(other.clone()));
-            lines(r, |l| l.delivery.bought = Energy::from_wh(1800));
-            lines(r, |l| {
-                l.utility_wh = Energy::from_wh(l.utility_wh.wh() + 900)
-            });
-            posted_again(r);
-        },
-    ),
-    (
-        "a pool price that nothing asks for",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.prices.pool = price("0.2"));
-            posted_again(r);
-        },
-    ),
-    (
-        "energy that was not counted",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| {
-                l.utility_wh = Energy::from_wh(l.utility_wh.wh() - 100)
-            });
-            posted_again(r);
-        },
-    ),
-    (
-        "energy that was not traded",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.delivery.bought = Energy::from_wh(800));
-            lines(r, |l| {
-                l.utility_wh = Energy::from_wh(l.utility_wh.wh() - 100)
-            });
-            posted_again(r);
-        },
-    ),
-    (
-        "pool and utility against each other",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.pooled_wh = Energy::from_wh(l.pooled_wh.wh() + 100));
-            lines(r, |l| {
-                l.utility_wh = Energy::from_wh(l.utility_wh.wh() - 100)
-            });
-            posted_again(r);
-        },
-    ),
-    (
-        "a trade that is not settled",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.trades.clear());
-            lines(r, |l| l.delivery.bought = Energy::ZERO);
-            lines(r, |l| {
-                l.utility_wh = Energy::from_wh(l.utility_wh.wh() - 900)
-            });
-            posted_again(r);
-        },
-    ),
-    (
-        "a trade that is settled twice",
-        Some("settlement lines"),
-        |_, r| {
-            let trade = r.trade.content.clone();
-            lines(r, |l| l.trades.push(trade.clone()));
-        },
-    ),
-    (
-        "the lines of somebody else",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.participant = who("home-b"));
-        },
-    ),
-    (
-        "the lines of another interval",
-        Some("settlement lines"),
-        |_, r| {
+forgeries! { LINES:
+    Some("settlement lines") => {
+        "an order for another meter" => Ordered(|o| o.point = PointId::new("home-b").unwrap());
+        "an order that is overfilled" => Otherwise(overfilled);
+        "a pool price that nothing asks for" => LinesPosted(|l| l.prices.pool = price("0.2"));
+        "energy that was not counted" => LinesPosted(|l| from_utility(l, -100));
+        "energy that was not traded" => LinesPosted(|l| {
+            l.delivery.bought = Energy::from_wh(800);
+            from_utility(l, -100);
+        });
+        "pool and utility against each other" => LinesPosted(|l| {
+            l.pooled_wh = Energy::from_wh(l.pooled_wh.wh() + 100);
+            from_utility(l, -100);
+        });
+        "a trade that is not settled" => LinesPosted(|l| {
+            l.trades.clear();
+            l.delivery.bought = Energy::ZERO;
+            from_utility(l, -900);
+        });
+        "a trade that is settled twice" => Lines(|l| l.trades.push(l.trades[0].clone()));
+        "the lines of somebody else" => Lines(|l| l.participant = who("home-b"));
+        "the lines of another interval" => Otherwise(|_, r| {
             lines(r, |l| l.interval = interval(3));
-            r.runs
-                .iter_mut()
-                .for_each(|run| run.content.interval = interval(3));
-        },
-    ),
-    (
-        "an estimate that is not marked",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| {
-                l.delivery.reading = None;
-                l.delivery.quality = Quality::MEASURED;
-            });
-        },
-    ),
-    (
-        "plain terms that are written down",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.prices.terms = Some(Terms::default()));
-        },
-    ),
-    (
-        "a fee of more than all",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| {
-                l.prices.terms = Some(Terms {
-                    community_fee_bp: 10_001,
-                    ..Terms::default()
-                });
-            });
-            posted_again(r);
-        },
-    ),
-    ("two prices and a pool", Some("settlement lines"), |_, r| {
-        lines(r, |l| {
-            l.prices.terms = Some(Terms {
-                policy: DeviationPolicy::TwoPrice,
-                ..Terms::default()
-            });
+            r.runs.iter_mut().for_each(|run| run.content.interval = interval(3));
         });
-        posted_again(r);
-    }),
-    (
-        "a position that nobody has with a pool",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| {
-                l.prices.terms = Some(Terms {
-                    position: Position::Long,
-                    ..Terms::default()
-                });
-            });
-            posted_again(r);
-        },
-    ),
-    (
-        "steps that do not rise",
-        Some("settlement lines"),
-        |_, r| {
-            let step = |from, retail| Step {
-                from_wh: Energy::from_wh(from),
-                retail,
-            };
-            lines(r, |l| {
-                let retail = l.prices.retail;
-                let steps = vec![step(0, retail), step(0, retail)];
-                l.tiers = Some(domain::terms::Tiers {
-                    used_wh: Energy::ZERO,
-                    steps,
-                });
-            });
-        },
-    ),
-    (
-        "a first step at another price",
-        Some("settlement lines"),
-        |_, r| {
-            let steps = vec![Step {
-                from_wh: Energy::ZERO,
-                retail: price("0.9"),
-            }];
-            lines(r, |l| {
-                l.tiers = Some(domain::terms::Tiers {
-                    used_wh: Energy::ZERO,
-                    steps: steps.clone(),
-                });
-            });
-        },
-    ),
-    ("no line", Some("settlement lines"), |_, r| {
-        r.lines.clear();
-        r.runs.clear();
-    }),
-];
+        "an estimate that is not marked" => Lines(|l| {
+            l.delivery.reading = None;
+            l.delivery.quality = Quality::MEASURED;
+        });
+        "plain terms that are written down" => Lines(|l| l.prices.terms = Some(Terms::default()));
+        "a fee of more than all" => LinesPosted(|l| {
+            l.prices.terms = Some(Terms { community_fee_bp: 10_001, ..Terms::default() });
+        });
+        "two prices and a pool" => LinesPosted(|l| {
+            l.prices.terms = Some(Terms { policy: DeviationPolicy::TwoPrice, ..Terms::default() });
+        });
+        "a position that nobody has with a pool" => LinesPosted(|l| {
+            l.prices.terms = Some(Terms { position: Position::Long, ..Terms::default() });
+        });
+        "steps that do not rise" => Lines(|l| on_steps(l, vec![step(0, l.prices.retail); 2]));
+        "a first step at another price" => Lines(|l| on_steps(l, vec![step(0, price("0.9"))]));
+        "no line" => Otherwise(|_, r| {
+            r.lines.clear();
+            r.runs.clear();
+        });
+    }
+}
 
-const RUNS: [Forgery; 11] = [
-    ("no record of the run", None, |_, r| r.runs.clear()),
-    ("two records of the run", Some("runs' inputs"), |_, r| {
-        let run = r.runs[0].clone();
-        r.runs.push(run);
-    }),
-    ("a record of another run", Some("runs' inputs"), |_, r| {
-        r.runs[0].content.run = Run::TrueUp;
-    }),
-    (
-        "a record of another interval",
-        Some("runs' inputs"),
-        |_, r| {
-            r.runs[0].content.interval = interval(4);
-        },
-    ),
-    ("a record without lines", Some("runs' inputs"), |_, r| {
-        r.runs[0].content.lines = 0
-    }),
-    (
-        "a record of another tariff",
-        Some("runs' inputs"),
-        |_, r| {
-            r.runs[0].content.rules.version = Some("other".to_owned());
-        },
-    ),
-    ("a record of other prices", Some("runs' inputs"), |_, r| {
-        r.runs[0].content.rules.retail = price("0.3");
-    }),
-    ("a record of other terms", Some("runs' inputs"), |_, r| {
-        r.runs[0].content.rules.terms = Some(Terms {
-            holdback_bp: 1,
-            ..Terms::default()
+forgeries! { RUNS:
+    None => {
+        "no record of the run" => Otherwise(|_, r| r.runs.clear());
+    }
+    Some("runs' inputs") => {
+        "two records of the run" => Otherwise(|_, r| r.runs.push(r.runs[0].clone()));
+        "a record of another run" => Recorded(|run| run.run = Run::TrueUp);
+        "a record of another interval" => Recorded(|run| run.interval = interval(4));
+        "a record without lines" => Recorded(|run| run.lines = 0);
+        "a record of another tariff" => Recorded(|run| run.rules.version = Some("other".to_owned()));
+        "a record of other prices" => Recorded(|run| run.rules.retail = price("0.3"));
+        "a record of other terms" => Recorded(|run| {
+            run.rules.terms = Some(Terms { holdback_bp: 1, ..Terms::default() });
         });
-    }),
-    ("a record of steps", Some("runs' inputs"), |_, r| {
-        let step = Step {
-            from_wh: Energy::ZERO,
-            retail: price("0.32"),
-        };
-        r.runs[0].content.rules.steps = vec![step];
-    }),
-    (
-        "a reading that came after the run",
-        Some("runs' inputs"),
-        |_, r| {
-            r.runs[0].content.readings_size = 1;
-        },
-    ),
-    (
-        "prices below zero for the network",
-        Some("settlement lines"),
-        |_, r| {
-            lines(r, |l| l.prices.network_fee = Price::from_micro_per_kwh(-1));
-            r.runs[0].content.rules.network_fee = Price::from_micro_per_kwh(-1);
+        "a record of steps" => Recorded(|run| run.rules.steps = vec![step(0, price("0.32"))]);
+        "a reading that came after the run" => Recorded(|run| run.readings_size = 1);
+    }
+    Some("settlement lines") => {
+        "prices below zero for the network" => Otherwise(|_, r| {
+            let fee = Price::from_micro_per_kwh(-1);
+            lines(r, |l| l.prices.network_fee = fee);
+            r.runs[0].content.rules.network_fee = fee;
             posted_again(r);
-        },
-    ),
-];
-
-const METER: [Forgery; 10] = [
-    ("a reading of less", Some("meter signature"), |w, r| {
-        metered(w, r, |m| {
-            m.registers[0].end = Energy::from_wh(m.registers[0].end.wh() - 1)
         });
-    }),
-    (
-        "a reading of another quality",
-        Some("meter signature"),
-        |w, r| {
-            metered(w, r, |m| m.quality = m.quality.with(Quality::STALE));
-        },
-    ),
-    (
-        "a reading of another interval",
-        Some("meter signature"),
-        |w, r| {
-            metered(w, r, |m| m.interval = interval(6));
-        },
-    ),
-    (
-        "a reading of another point",
-        Some("meter signature"),
-        |w, r| {
-            metered(w, r, |m| m.point = PointId::new("home-b").unwrap());
-        },
-    ),
-    (
-        "a reading that the line does not name",
-        Some("meter signature"),
-        |w, r| {
-            metered(w, r, |m| m.sequence += 1);
+    }
+}
+
+forgeries! { METER:
+    Some("meter signature") => {
+        "a reading of less" => Metered(|m| {
+            m.registers[0].end = Energy::from_wh(m.registers[0].end.wh() - 1);
+        });
+        "a reading of another quality" => Metered(|m| m.quality = m.quality.with(Quality::STALE));
+        "a reading of another interval" => Metered(|m| m.interval = interval(6));
+        "a reading of another point" => Metered(|m| m.point = PointId::new("home-b").unwrap());
+        "a reading that the line does not name" => Otherwise(|w, r| {
+            Metered(|m| m.sequence += 1).make(w, r);
             lines(r, |l| l.delivery.reading = Some(Digest32([5; 32])));
-        },
-    ),
-    (
-        "a reading that its key did not sign",
-        Some("meter signature"),
-        |w, r| {
-            signed_again::<Reading>(
-                &mut r.reading.as_mut().unwrap().signed,
-                &order_key("x"),
-                w,
-                |_| {},
-            );
-        },
-    ),
-    (
-        "a gateway's key of later",
-        Some("meter signature"),
-        |w, r| {
-            recorded(w, r, |k| k.valid_from = interval(2).start());
-        },
-    ),
-    (
-        "a gateway of other homes",
-        Some("meter signature"),
-        |w, r| {
-            recorded(w, r, |k| {
-                if let Holder::Gateway { points, .. } = &mut k.holder {
-                    points.retain(|p| p.point.as_str() != "home-a");
-                }
-            });
-        },
-    ),
-    (
-        "a gateway of another meter behind the home's",
-        Some("meter signature"),
-        |w, r| {
-            recorded(w, r, |k| {
-                if let Holder::Gateway { points, .. } = &mut k.holder {
-                    points.iter_mut().for_each(|p| p.role = PointRole::Submeter);
-                }
-            });
-        },
-    ),
-    ("a participant's key of later", Some("keys"), |w, r| {
-        let (key, from) = (&mut r.participant_key.signed, interval(1).start());
-        signed_again::<KeyRecord>(key, &w.community.operator, w, |k| k.valid_from = from);
-    }),
-];
+        });
+        "a reading that its key did not sign" => Otherwise(|w, r| {
+            let signed = &mut r.reading.as_mut().unwrap().signed;
+            signed_again::<Reading>(signed, &order_key("x"), w, |_| {});
+        });
+        "a gateway's key of later" => Gateway(|k| k.valid_from = interval(2).start());
+        "a gateway of other homes" => Gateway(|k| points(k).retain(|p| p.point.as_str() != "home-a"));
+        "a gateway of another meter behind the home's" => Gateway(|k| {
+            points(k).iter_mut().for_each(|p| p.role = PointRole::Submeter);
+        });
+    }
+    Some("keys") => {
+        "a participant's key of later" => Otherwise(|w, r| {
+            let (key, from) = (&mut r.participant_key.signed, interval(1).start());
+            signed_again::<KeyRecord>(key, &w.community.operator, w, |k| k.valid_from = from);
+        });
+    }
+}
 
-const MONEY: [Forgery; 9] = [
-    ("a nano-token too much", Some("postings"), |_, r| {
-        r.lines[0].content.postings[0].amount += 1;
-    }),
-    ("a posting too few", Some("postings"), |_, r| {
-        r.lines[0].content.postings.pop();
-    }),
-    ("a posting twice", Some("postings"), |_, r| {
-        let again = r.lines[0].content.postings[0].clone();
-        r.lines[0].content.postings.push(again);
-    }),
-    ("money to somebody else", Some("postings"), |_, r| {
-        r.lines[0].content.postings[0].credit = "300/-".parse().unwrap();
-    }),
-    ("a posting for another purpose", Some("postings"), |_, r| {
-        r.lines[0].content.postings[0].purpose = domain::posting::Purpose::Spread;
-    }),
-    ("a posting of another run", Some("postings"), |_, r| {
-        r.lines[0].content.postings[0].run = None;
-    }),
-    ("a posting for no trade", Some("postings"), |_, r| {
-        r.lines[0]
-            .content
-            .postings
-            .iter_mut()
-            .for_each(|p| p.reference = None);
-    }),
-    ("postings in another order", Some("postings"), |_, r| {
-        r.lines[0].content.postings.reverse();
-    }),
-    (
-        "a posting under another number",
-        Some("postings"),
-        |_, r| {
-            r.lines[0].content.postings[0].id.0[15] ^= 1;
-        },
-    ),
-];
+forgeries! { MONEY:
+    Some("postings") => {
+        "a nano-token too much" => Postings(|p| p[0].amount += 1);
+        "a posting too few" => Postings(|p| p.truncate(p.len() - 1));
+        "a posting twice" => Postings(|p| p.push(p[0].clone()));
+        "money to somebody else" => Postings(|p| p[0].credit = "300/-".parse().unwrap());
+        "a posting for another purpose" => Postings(|p| p[0].purpose = Purpose::Spread);
+        "a posting of another run" => Postings(|p| p[0].run = None);
+        "a posting for no trade" => Postings(|p| p.iter_mut().for_each(|p| p.reference = None));
+        "postings in another order" => Postings(|p| p.reverse());
+        "a posting under another number" => Postings(|p| p[0].id.0[15] ^= 1);
+    }
+}
 
-/// Of a receipt with several runs: what is true of each line, but not of all together.
-const CORRECTED: [Forgery; 6] = [
-    ("corrected: nothing", None, |_, _| {}),
-    (
-        "corrected: all is posted twice",
-        Some("postings"),
-        |_, r| {
+// Of a receipt with several runs: what is true of each line, but not of all together.
+forgeries! { CORRECTED:
+    None => {
+        "corrected: nothing" => Otherwise(|_, _| {});
+    }
+    Some("postings") => {
+        "corrected: all is posted twice" => Otherwise(|_, r| {
             let part = &r.lines[1].content;
             let all = Part::of(part).legs().unwrap();
             r.lines[1].content.postings = all.postings(part.interval, part.run);
-        },
-    ),
-    (
-        "corrected: runs in another order",
-        Some("settlement lines"),
-        |_, r| {
+        });
+    }
+    Some("settlement lines") => {
+        "corrected: runs in another order" => Otherwise(|_, r| {
             r.lines.reverse();
             r.runs.reverse();
-        },
-    ),
-    (
-        "corrected: another reading before",
-        Some("meter signature"),
-        |_, r| {
-            let delivery = &mut r.lines[0].content.delivery;
-            delivery.reading = Some(Digest32([4; 32]));
-        },
-    ),
-    (
-        "corrected: a tariff of later",
-        Some("settlement lines"),
-        |_, r| {
+        });
+    }
+    Some("meter signature") => {
+        "corrected: another reading before" => Otherwise(|_, r| {
+            r.lines[0].content.delivery.reading = Some(Digest32([4; 32]));
+        });
+    }
+    Some("settlement lines") => {
+        "corrected: a tariff of later" => Otherwise(|_, r| {
             r.lines[1].content.prices.retail = price("0.4");
             r.runs[1].content.rules.retail = price("0.4");
             posted_again(r);
-        },
-    ),
-    (
-        "corrected: another trade of later",
-        Some("settlement lines"),
-        |_, r| {
-            let (line, book) = (&mut r.lines[0].content, &r.clearing.content.book);
-            let mut other = line.trades[0].clone();
-            other.bid.0 = [8; 16];
-            other.id = Trade::id_of(other.interval, book, other.bid, other.offer);
-            other.energy = Energy::from_wh(10);
+        });
+        "corrected: another trade of later" => Otherwise(|_, r| {
+            let other = another(r, |t| {
+                t.bid.0 = [8; 16];
+                t.energy = Energy::from_wh(10);
+            });
+            let line = &mut r.lines[0].content;
             line.trades.push(other);
             line.delivery.bought = Energy::from_wh(910);
-            line.utility_wh = Energy::from_wh(line.utility_wh.wh() + 10);
+            from_utility(line, 10);
             posted_again(r);
-        },
-    ),
-];
+        });
+    }
+}
 
 /// Texts that are no receipt, though their values are those of one.
 fn written_wrong(good: &str) -> Vec<Vector> {
@@ -726,17 +527,13 @@ async fn written() -> (Vec<Vector>, World) {
     }
     let (world, good) = settled(true).await;
     let late = late().await;
-    let groups: [(&Receipt, &[Forgery]); 6] = [
-        (&good, &MARKET),
-        (&good, &LINES),
-        (&good, &RUNS),
-        (&good, &METER),
-        (&good, &MONEY),
-        (&late, &CORRECTED),
+    let tables = [
+        (&good, [MARKET, LINES, RUNS, METER, MONEY].as_slice()),
+        (&late, &[CORRECTED]),
     ];
-    for (receipt, forgeries) in groups {
-        for (name, fails, change) in forgeries {
-            let made = forged(&world, receipt, |r| change(&world, r));
+    for (receipt, tables) in tables {
+        for (name, fails, altered) in tables.iter().copied().flatten() {
+            let made = forged(&world, receipt, |r| altered.make(&world, r));
             vectors.push((format!("forged: {name}"), *fails, compact(&made)));
         }
     }
