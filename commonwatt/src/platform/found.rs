@@ -25,8 +25,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) -> anyhow:
     let mut looked = Looked::default();
     loop {
         match look(&shared, &mut looked).await {
-            Ok((0, _)) => {}
-            Ok((_, 0)) => {}
+            Ok((0, _) | (_, 0)) => {}
             Ok((_, new)) => tracing::warn!(
                 new,
                 "evidence against signers was found: `commonwatt evidence` writes it out"

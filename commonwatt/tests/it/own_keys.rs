@@ -1,7 +1,7 @@
 //! A home's key from its rotation to its end, with the program as people run it: the street goes on, receipts of orders
 //! before and after hold, and an audit agrees.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -70,110 +70,142 @@ fn whoever_floods_the_door_of_keys_is_told_to_wait() {
     assert_ne!(order.status, 429, "orders have an allowance of their own");
 }
 
-#[test]
-fn a_home_rotates_its_key_and_the_street_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    let demo = Demo::start_at("300", &data, &[]);
-    let url = format!("http://{}", demo.address);
-    let (session, pinned) = (demo.sign_in(HOME), data.join("operator.pub"));
-    let file = data.join(format!("participants/{HOME}.key"));
-    let beside = |end: &str| data.join(format!("participants/{HOME}.key{end}"));
-    let own = |words: &[&str], key: &Path| {
-        let home = ["--url", &url, "--participant", HOME, "--key", text(key)];
-        run(&[words, &home].concat())
-    };
-    receipt(&demo, &session, |_| true);
-    let old = std::fs::read(&file).unwrap();
-    let rotated = fine(&own(&["participant", "rotate-key"], &file));
-    assert!(rotated.contains("is enrolled and in"), "{rotated}");
-    assert_eq!(std::fs::read(beside(".before")).unwrap(), old);
-    assert!(!beside(".next").exists() && !beside(".introduction").exists());
-    let refused = own(&["order", "list"], &beside(".before"));
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    assert!(
-        said(&refused).contains("counts no longer"),
-        "{}",
-        said(&refused)
-    );
-    fine(&own(&["order", "list"], &file));
-    let shows = |place: &'static str| {
-        move |receipt: &Value| receipt["participant_key_history"][place]["introduction"].is_object()
-    };
-    for place in ["after", "before"] {
-        let receipt = receipt(&demo, &session, shows(place));
-        let told = key_changes(folder.path(), &pinned, &receipt);
-        assert!(told.contains("and both have signed for that"), "{told}");
+/// A home of a running street, and who keeps its key.
+struct Keeper {
+    demo: Demo,
+    url: String,
+    data: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Keeper {
+    fn start() -> Keeper {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let demo = Demo::start_at("300", &data, &[]);
+        let url = format!("http://{}", demo.address);
+        Keeper {
+            demo,
+            url,
+            data,
+            folder,
+        }
     }
 
-    // The file is lost: the operator makes a code, and whoever keeps the key lets another in.
-    std::fs::remove_file(&file).unwrap();
-    let keys = |words: &[&str]| {
-        let more = ["--url", &url, "--data-dir", text(&data), "--format", "json"];
+    /// The key's file, with so much more behind its name.
+    fn file(&self, end: &str) -> PathBuf {
+        self.data.join(format!("participants/{HOME}.key{end}"))
+    }
+
+    /// Runs a command of the home's own, with this key.
+    fn own(&self, words: &[&str], key: &Path) -> Output {
+        let home = [
+            "--url",
+            &self.url,
+            "--participant",
+            HOME,
+            "--key",
+            text(key),
+        ];
+        run(&[words, &home].concat())
+    }
+
+    /// Runs one of the operator's.
+    fn keys(&self, words: &[&str]) -> Output {
+        let more = ["--url", &self.url, "--data-dir", text(&self.data)];
         run(&[&["keys"], words, &more].concat())
-    };
-    let made = keys(&["claim", "--participant", HOME]);
-    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-    let enrol = [
-        "participant",
-        "enrol",
-        "--claim",
-        made["code"].as_str().unwrap(),
-    ];
-    let again = fine(&own(&enrol, &file));
-    assert!(again.contains("is enrolled and in"), "{again}");
-    fine(&own(&["order", "list"], &file));
-    let used = own(&enrol, &folder.path().join("another.key"));
-    assert_eq!(used.status.code(), Some(1), "{}", said(&used));
-    assert!(said(&used).contains("claim_used"), "{}", said(&used));
+    }
 
-    let (url, data_dir) = (url.as_str(), text(&data));
-    let revoke = [
-        "keys",
-        "revoke",
-        "--participant",
-        HOME,
-        "--reason",
-        "a test",
-    ];
-    fine(&run(&[
-        &revoke[..],
-        &["--url", url, "--data-dir", data_dir],
-    ]
-    .concat()));
-    let refused = own(&["order", "list"], &file);
-    assert!(
-        said(&refused).contains("counts no longer"),
-        "{}",
-        said(&refused)
-    );
-    let listed: Value = serde_json::from_slice(&keys(&["list"]).stdout).unwrap();
-    let mut homes = listed["participants"].as_array().unwrap().iter();
-    let home = homes.find(|home| home["participant"] == HOME).unwrap();
-    let keys = home["keys"].as_array().unwrap().iter();
-    let states: Vec<&str> = keys.map(|key| key["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["revoked"; 3]);
+    fn keys_as_json(&self, words: &[&str]) -> Value {
+        let told = self.keys(&[words, &["--format", "json"]].concat());
+        serde_json::from_slice(&told.stdout).unwrap()
+    }
 
-    let size = || {
-        let note = demo.get("/log/ledger/checkpoint").1;
-        note.lines().nth(1)?.parse::<u64>().ok()
-    };
-    // The checkpoint that anybody is given may be from before the words.
-    let before = size().unwrap();
-    wait_for("a longer log", || size().filter(|now| *now > before));
-    let mirror = folder.path().join("mirror");
-    let audit = ["audit", "--key", text(&pinned)];
-    fine(&run(&[
-        &audit[..],
-        &["--log", url, "--mirror", text(&mirror)],
-    ]
-    .concat()));
-    drop(demo);
-    let openings = ["--log", text(&mirror), "--openings", data_dir];
-    let told = fine(&run(&[&audit[..], &openings].concat()));
-    assert!(
-        told.contains("1 rotated with both keys' signatures"),
-        "{told}"
-    );
-    assert!(told.contains("3 revocations"), "{told}");
+    /// Its orders, which the platform does not show to a key that counts no longer.
+    fn orders_are_refused(&self, key: &Path) {
+        let refused = self.own(&["order", "list"], key);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        let why = said(&refused);
+        assert!(why.contains("counts no longer"), "{why}");
+    }
+
+    fn rotates(&self) {
+        let (session, pinned) = (self.demo.sign_in(HOME), self.data.join("operator.pub"));
+        receipt(&self.demo, &session, |_| true);
+        let file = self.file("");
+        let old = std::fs::read(&file).unwrap();
+        let rotated = fine(&self.own(&["participant", "rotate-key"], &file));
+        assert!(rotated.contains("is enrolled and in"), "{rotated}");
+        assert_eq!(std::fs::read(self.file(".before")).unwrap(), old);
+        assert!(!self.file(".next").exists() && !self.file(".introduction").exists());
+        self.orders_are_refused(&self.file(".before"));
+        fine(&self.own(&["order", "list"], &file));
+        for place in ["after", "before"] {
+            let shows = |receipt: &Value| {
+                receipt["participant_key_history"][place]["introduction"].is_object()
+            };
+            let receipt = receipt(&self.demo, &session, shows);
+            let told = key_changes(self.folder.path(), &pinned, &receipt);
+            assert!(told.contains("and both have signed for that"), "{told}");
+        }
+    }
+
+    /// The file is lost: the operator makes a code, and whoever keeps the key lets another in.
+    fn loses_its_file(&self) {
+        let file = self.file("");
+        std::fs::remove_file(&file).unwrap();
+        let made = self.keys_as_json(&["claim", "--participant", HOME]);
+        let code = made["code"].as_str().unwrap();
+        let enrol = ["participant", "enrol", "--claim", code];
+        let again = fine(&self.own(&enrol, &file));
+        assert!(again.contains("is enrolled and in"), "{again}");
+        fine(&self.own(&["order", "list"], &file));
+        let used = self.own(&enrol, &self.folder.path().join("another.key"));
+        assert_eq!(used.status.code(), Some(1), "{}", said(&used));
+        assert!(said(&used).contains("claim_used"), "{}", said(&used));
+    }
+
+    fn is_revoked(&self) {
+        let revoke = ["revoke", "--participant", HOME, "--reason", "a test"];
+        fine(&self.keys(&revoke));
+        self.orders_are_refused(&self.file(""));
+        let listed = self.keys_as_json(&["list"]);
+        let mut homes = listed["participants"].as_array().unwrap().iter();
+        let home = homes.find(|home| home["participant"] == HOME).unwrap();
+        let keys = home["keys"].as_array().unwrap().iter();
+        let states: Vec<&str> = keys.map(|key| key["state"].as_str().unwrap()).collect();
+        assert_eq!(states, ["revoked"; 3]);
+    }
+
+    /// The street ends; an audit has seen its keys change.
+    fn ends_in_an_audit(self) {
+        let size = || {
+            let note = self.demo.get("/log/ledger/checkpoint").1;
+            note.lines().nth(1)?.parse::<u64>().ok()
+        };
+        // The checkpoint that anybody is given may be from before the words.
+        let before = size().unwrap();
+        wait_for("a longer log", || size().filter(|now| *now > before));
+        let mirror = self.folder.path().join("mirror");
+        let pinned = self.data.join("operator.pub");
+        let audit = |words: &[&str]| run(&[&["audit", "--key", text(&pinned)], words].concat());
+        fine(&audit(&["--log", &self.url, "--mirror", text(&mirror)]));
+        drop(self.demo);
+        let openings = ["--log", text(&mirror), "--openings", text(&self.data)];
+        let told = fine(&audit(&openings));
+        assert!(
+            told.contains("1 rotated with both keys' signatures"),
+            "{told}"
+        );
+        assert!(told.contains("3 revocations"), "{told}");
+    }
+}
+
+#[test]
+fn a_home_rotates_its_key_and_the_street_goes_on() {
+    let keeper = Keeper::start();
+    keeper.rotates();
+    keeper.loses_its_file();
+    keeper.is_revoked();
+    keeper.ends_in_an_audit();
 }

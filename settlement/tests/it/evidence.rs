@@ -265,88 +265,106 @@ fn all_cases() -> Vec<(&'static str, &'static str, Value)> {
     cases
 }
 
-/// Readings of one interval in the first hour against [`records`], and words on which of these counted.
-fn ratings() -> Vec<(&'static str, &'static str, Value)> {
-    let (proven, not, bad) = ("proven", "not_proven", "bad");
+/// A case against a rating in which one member is another's.
+fn altered_ratings() -> Vec<(&'static str, &'static str, Value)> {
+    let (not, bad) = ("not_proven", "bad");
     let above = reading(3, 0, 327);
     let end = above.interval.end();
-    let case = || nameplate(&above);
-    let later = reading(6, 0, 900);
-    let lie = word(0, later.interval.end());
     let mut elsewhere = word(0, end);
     elsewhere.index = 3;
-    let early = RecordWord {
-        size: 4,
-        ..lie.clone()
-    };
-    vec![
-        ("more than the rating that counted", proven, case()),
+    let other_record = word(1, reading(6, 0, 900).interval.end());
+    let altered = [
         (
-            "what the rating just allows",
+            "a word on another instant",
             not,
-            nameplate(&reading(3, 0, 326)),
+            "word",
+            sign(1, &word(0, end.plus_s(1))),
         ),
+        (
+            "a word on another record",
+            not,
+            "word",
+            sign(1, &other_record),
+        ),
+        ("a word on another place", not, "word", sign(1, &elsewhere)),
+        (
+            "a word that the gateway has signed",
+            not,
+            "word",
+            sign(2, &word(0, end)),
+        ),
+        ("a word that is none", not, "word", "AAAA".to_owned()),
+        ("a place that is none", bad, "proof", "hello".to_owned()),
+        (
+            "the place of another record",
+            not,
+            "proof",
+            placed(1, 2, interval(1).start()),
+        ),
+        (
+            "a record that the gateway has signed for afterwards",
+            not,
+            "proof",
+            placed(0, 2, end.plus_s(1)),
+        ),
+        (
+            "a record that another gateway has signed for",
+            not,
+            "proof",
+            placed(0, 3, interval(1).start()),
+        ),
+        (
+            "a reading of another gateway",
+            not,
+            "reading",
+            sign(3, &above),
+        ),
+    ];
+    let altered = altered.into_iter().map(|(name, verdict, member, text)| {
+        (name, verdict, with(nameplate(&above), member, text))
+    });
+    altered.collect()
+}
+
+/// Readings of one interval in the first hour against [`records`], and words on which of these counted.
+fn ratings() -> Vec<(&'static str, &'static str, Value)> {
+    let (proven, not) = ("proven", "not_proven");
+    let above = reading(3, 0, 327);
+    let allowed = nameplate(&reading(3, 0, 326));
+    let mut ratings = vec![
+        (
+            "more than the rating that counted",
+            proven,
+            nameplate(&above),
+        ),
+        ("what the rating just allows", not, allowed),
         (
             "more than the rating, without the operator's word",
             not,
             unsaid(&above),
         ),
-        (
-            "a word on another instant",
-            not,
-            with(case(), "word", sign(1, &word(0, end.plus_s(1)))),
-        ),
-        (
-            "a word on another record",
-            not,
-            with(case(), "word", sign(1, &word(1, later.interval.end()))),
-        ),
-        (
-            "a word on another place",
-            not,
-            with(case(), "word", sign(1, &elsewhere)),
-        ),
-        (
-            "a word that the gateway has signed",
-            not,
-            with(case(), "word", sign(2, &word(0, end))),
-        ),
-        (
-            "a word that is none",
-            not,
-            with(case(), "word", "AAAA".to_owned()),
-        ),
-        (
-            "a place that is none",
-            bad,
-            with(case(), "proof", "hello".to_owned()),
-        ),
-        (
-            "the place of another record",
-            not,
-            with(case(), "proof", placed(1, 2, interval(1).start())),
-        ),
-        (
-            "a record that the gateway has signed for afterwards",
-            not,
-            with(case(), "proof", placed(0, 2, end.plus_s(1))),
-        ),
-        (
-            "a record that another gateway has signed for",
-            not,
-            with(case(), "proof", placed(0, 3, interval(1).start())),
-        ),
-        (
-            "a reading of another gateway",
-            not,
-            with(case(), "reading", sign(3, &above)),
-        ),
-        ("a reading under a later record", not, {
-            let mut early = reading(1, 0, 900);
-            early.interval = interval(-2);
-            unsaid(&early)
-        }),
-        // By the operator's word this one is above the rating; the later record shows that the word is a lie.
+    ];
+    ratings.extend(altered_ratings());
+    ratings.push(("a reading under a later record", not, {
+        let mut early = reading(1, 0, 900);
+        early.interval = interval(-2);
+        unsaid(&early)
+    }));
+    ratings.extend(lies());
+    ratings
+}
+
+/// By the operator's word a reading is above the rating; the later record shows that the word is a lie.
+fn lies() -> Vec<(&'static str, &'static str, Value)> {
+    let (proven, not) = ("proven", "not_proven");
+    let later = reading(6, 0, 900);
+    let lie = word(0, later.interval.end());
+    let early = RecordWord {
+        size: 4,
+        ..lie.clone()
+    };
+    let of_another_time = word(0, reading(3, 0, 327).interval.end());
+    vec![
         (
             "more than the rating that was raised, by a lie",
             proven,
@@ -357,7 +375,7 @@ fn ratings() -> Vec<(&'static str, &'static str, Value)> {
         (
             "a word and a record of a later time",
             not,
-            false_word(&word(0, end), 1),
+            false_word(&of_another_time, 1),
         ),
         (
             "a word from before the record was there",

@@ -187,33 +187,41 @@ async fn nobody_introduces_a_key_for_another_holder() {
     assert_eq!(got.unwrap_err().reason, KeyRefused::WrongNetwork);
 }
 
-async fn a_participants_key_lives_as_a_gateways_does(world: World) {
-    let (a, old, new) = (home("home-a"), order_key("home-a"), key(11));
-    let public = PublicKey::of;
-    // With both keys; said again it gives the record again.
-    let signed = introduction(&world, &a, &new, &old);
-    let record = bring(&world, &a, &signed, (at(2), true)).await.unwrap();
+/// Why a new key of home-a is not let in on another's word.
+async fn refusal(world: &World, new: &SigningKey, by: &SigningKey, now: Timestamp) -> KeyRefused {
+    let signed = introduction(world, &home("home-a"), new, by);
+    let answer = bring(world, &home("home-a"), &signed, (now, true)).await;
+    answer.unwrap_err().reason
+}
+
+/// With both keys; said again it gives the record again. The key before vouches for nobody any more, and does not come back.
+async fn handed_over(world: &World, old: &SigningKey, new: &SigningKey) -> Signed<Introduction> {
+    let (a, public) = (home("home-a"), PublicKey::of);
+    let signed = introduction(world, &a, new, old);
+    let record = bring(world, &a, &signed, (at(2), true)).await.unwrap();
     assert_eq!(record.holder, Holder::Participant(who("home-a")));
-    assert_eq!((record.key, record.valid_from), (public(&new), at(2)));
-    let again = bring(&world, &a, &signed, (at(3), true)).await;
+    assert_eq!((record.key, record.valid_from), (public(new), at(2)));
+    let again = bring(world, &a, &signed, (at(3), true)).await;
     assert_eq!(again, Ok(record));
     assert_eq!(
-        states(&world, "home-a").await,
-        [(public(&old), false), (public(&new), true)]
+        states(world, "home-a").await,
+        [(public(old), false), (public(new), true)]
     );
     assert_eq!(
-        states(&world, "home-b").await,
+        states(world, "home-b").await,
         [(public(&order_key("home-b")), true)]
     );
-    // The key before vouches for nobody any more, and does not come back.
-    let second = introduction(&world, &a, &key(12), &old);
-    let refused = bring(&world, &a, &second, (at(3), true)).await.unwrap_err();
-    assert_eq!(refused.reason, KeyRefused::KeyReplaced);
-    let back = introduction(&world, &a, &old, &new);
-    let refused = bring(&world, &a, &back, (at(3), true)).await.unwrap_err();
-    assert_eq!(refused.reason, KeyRefused::KeyTaken);
-    // Revoked: it vouches for nobody, and the introduction that let it in gives no record.
-    let stranger = revoked(&world, &a, &order_key("home-b")).await.unwrap_err();
+    let replaced = refusal(world, &key(12), old, at(3)).await;
+    assert_eq!(replaced, KeyRefused::KeyReplaced);
+    let back = refusal(world, old, new, at(3)).await;
+    assert_eq!(back, KeyRefused::KeyTaken);
+    signed
+}
+
+/// It vouches for nobody, and the introduction that let it in gives no record.
+async fn ended(world: &World, key_of_a: &SigningKey, let_in: &Signed<Introduction>) {
+    let a = home("home-a");
+    let stranger = revoked(world, &a, &order_key("home-b")).await.unwrap_err();
     assert!(
         stranger
             .to_string()
@@ -222,48 +230,48 @@ async fn a_participants_key_lives_as_a_gateways_does(world: World) {
     );
     let other = KeyHolder::Gateway(GatewayId::new("home-a").unwrap());
     assert!(
-        revoked(&world, &other, &new).await.is_err(),
+        revoked(world, &other, key_of_a).await.is_err(),
         "not a gateway's"
     );
-    revoked(&world, &a, &new).await.unwrap();
-    revoked(&world, &a, &new).await.unwrap();
-    assert!(
-        states(&world, "home-a")
-            .await
-            .iter()
-            .all(|(_, valid)| !valid)
-    );
-    let third = introduction(&world, &a, &key(12), &new);
-    let refused = bring(&world, &a, &third, (at(5), true)).await.unwrap_err();
-    assert_eq!(refused.reason, KeyRefused::KeyRevoked);
-    let refused = bring(&world, &a, &signed, (at(5), true)).await.unwrap_err();
-    assert_eq!(refused.reason, KeyRefused::KeyTaken);
-    // Wrong codes use nothing up: whoever likes may bring them.
-    let claim = claimed(&world, &a, 1, at(5)).await;
+    revoked(world, &a, key_of_a).await.unwrap();
+    revoked(world, &a, key_of_a).await.unwrap();
+    let states = states(world, "home-a").await;
+    assert!(states.iter().all(|(_, valid)| !valid));
+    let next = refusal(world, &key(12), key_of_a, at(5)).await;
+    assert_eq!(next, KeyRefused::KeyRevoked);
+    let again = bring(world, &a, let_in, (at(5), true)).await.unwrap_err();
+    assert_eq!(again.reason, KeyRefused::KeyTaken);
+}
+
+/// Wrong codes use nothing up: whoever likes may bring them. A newer code ends the one before; a code is good once.
+async fn let_in_by_code(world: &World) {
+    let a = home("home-a");
+    let claim = claimed(world, &a, 1, at(5)).await;
     for n in 20..35 {
         let wrong = code(n).key(&world.community.id, &a);
-        let wrong = introduction(&world, &a, &key(12), &wrong);
-        let refused = bring(&world, &a, &wrong, (at(5), true)).await.unwrap_err();
-        assert_eq!(refused.reason, KeyRefused::ClaimUnknown);
+        let wrong = refusal(world, &key(12), &wrong, at(5)).await;
+        assert_eq!(wrong, KeyRefused::ClaimUnknown);
     }
     let open = open_claims(&world.db, at(5)).await.unwrap();
     assert_eq!((open.len(), &open[0].holder), (1, &a));
-    // A newer code ends the one before; a code is good once.
-    let newer = claimed(&world, &a, 2, at(5)).await;
-    let late = introduction(&world, &a, &key(12), &claim);
-    let refused = bring(&world, &a, &late, (at(5), true)).await.unwrap_err();
-    assert_eq!(refused.reason, KeyRefused::ClaimExpired);
-    let fits = introduction(&world, &a, &key(12), &newer);
-    let record = bring(&world, &a, &fits, (at(5), true)).await.unwrap();
-    assert_eq!((record.key, record.valid_from), (public(&key(12)), at(5)));
-    let twice = introduction(&world, &a, &key(13), &newer);
-    let refused = bring(&world, &a, &twice, (at(5), true)).await.unwrap_err();
-    assert_eq!(refused.reason, KeyRefused::ClaimUsed);
-    let states: Vec<bool> = states(&world, "home-a")
-        .await
-        .iter()
-        .map(|one| one.1)
-        .collect();
+    let newer = claimed(world, &a, 2, at(5)).await;
+    let late = refusal(world, &key(12), &claim, at(5)).await;
+    assert_eq!(late, KeyRefused::ClaimExpired);
+    let fits = introduction(world, &a, &key(12), &newer);
+    let record = bring(world, &a, &fits, (at(5), true)).await.unwrap();
+    let enrolled = (PublicKey::of(&key(12)), at(5));
+    assert_eq!((record.key, record.valid_from), enrolled);
+    let twice = refusal(world, &key(13), &newer, at(5)).await;
+    assert_eq!(twice, KeyRefused::ClaimUsed);
+}
+
+async fn a_participants_key_lives_as_a_gateways_does(world: World) {
+    let (old, new) = (order_key("home-a"), key(11));
+    let signed = handed_over(&world, &old, &new).await;
+    ended(&world, &new, &signed).await;
+    let_in_by_code(&world).await;
+    let states = states(&world, "home-a").await;
+    let states: Vec<bool> = states.iter().map(|one| one.1).collect();
     assert_eq!(states, [false, false, true]);
     check_books(&world.db).await.unwrap();
 }
