@@ -32,7 +32,7 @@ use runtime::db::Db;
 pub(crate) use guard::{
     Posted, limit_writes, may_ask, may_send, may_write, nothing_here, said_by_our_page,
 };
-pub(crate) use limit::{ACCOUNT_WRITES, KEY_WORDS, WRITES_PER_MINUTE, Who};
+pub(crate) use limit::{ACCOUNT_WRITES, INTRODUCTIONS, WRITES_PER_MINUTE, Who};
 pub(crate) use mail::Mailer;
 pub(crate) use role::{Role, Roles};
 pub(crate) use sign_in::routes;

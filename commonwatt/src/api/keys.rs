@@ -15,7 +15,7 @@ use settlement::service::{
 use tokio::sync::oneshot;
 
 use super::answer::{After, Answer, List, Wants};
-use crate::auth::{KEY_WORDS, Role, Viewer, may_send};
+use crate::auth::{INTRODUCTIONS, Role, Viewer, may_send};
 use crate::platform::{Command, KeyAnswer, KeyWord};
 use crate::web::{Web, problem};
 
@@ -166,8 +166,8 @@ fn waiting(claim: &OpenClaim, all: bool) -> Value {
     request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
     responses((status = 200, body = Object))
 )]
-pub(super) async fn claim(State(web): State<Web>, viewer: Viewer, body: Bytes) -> Response {
-    say(&web, &viewer, KeyWord::Claim(body.to_vec())).await
+pub(super) async fn claim(State(web): State<Web>, body: Bytes) -> Response {
+    say(&web, KeyWord::Claim(body.to_vec())).await
 }
 
 /// Takes a participant's new key, introduced by its key before or by a claim code's.
@@ -177,7 +177,10 @@ pub(super) async fn claim(State(web): State<Web>, viewer: Viewer, body: Bytes) -
     responses((status = 200, body = Object))
 )]
 pub(super) async fn introduce(State(web): State<Web>, viewer: Viewer, body: Bytes) -> Response {
-    say(&web, &viewer, KeyWord::Introduction(body.to_vec())).await
+    if let Err(refused) = may_send(&viewer, &web, INTRODUCTIONS) {
+        return *refused;
+    }
+    say(&web, KeyWord::Introduction(body.to_vec())).await
 }
 
 /// Takes the operator's word that a key counts no longer.
@@ -186,14 +189,11 @@ pub(super) async fn introduce(State(web): State<Web>, viewer: Viewer, body: Byte
     request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
     responses((status = 200, body = Object))
 )]
-pub(super) async fn revoke(State(web): State<Web>, viewer: Viewer, body: Bytes) -> Response {
-    say(&web, &viewer, KeyWord::Revocation(body.to_vec())).await
+pub(super) async fn revoke(State(web): State<Web>, body: Bytes) -> Response {
+    say(&web, KeyWord::Revocation(body.to_vec())).await
 }
 
-async fn say(web: &Web, viewer: &Viewer, word: KeyWord) -> Response {
-    if let Err(refused) = may_send(viewer, web, KEY_WORDS) {
-        return *refused;
-    }
+async fn say(web: &Web, word: KeyWord) -> Response {
     let (answer, outcome) = oneshot::channel();
     if web
         .commands

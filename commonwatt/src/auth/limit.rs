@@ -22,9 +22,10 @@ pub(crate) const SIGN_INS: Rate = Rate {
     burst: 20,
     per_minute: 10,
 };
-/// Words about keys from one address, each of which is checked in the writer's turn. Many homes may be behind one address.
-pub(crate) const KEY_WORDS: Rate = Rate {
-    name: "words about keys",
+/// Introductions of keys from one address, each of which is checked in the writer's turn. Many homes may be behind one
+/// address. The operator's words on keys do not come here, so that nobody can keep a key from being revoked.
+pub(crate) const INTRODUCTIONS: Rate = Rate {
+    name: "introductions of keys",
     burst: 60,
     per_minute: 60,
 };

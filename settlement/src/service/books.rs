@@ -9,6 +9,7 @@ mod registry;
 mod runs;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use domain::ids::Digest32;
 use domain::posting::{Account, Asset, Chart, Run};
@@ -28,16 +29,16 @@ const BATCH: i64 = 4096;
 /// How a start goes through the logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Portions {
-    /// Entries of a log after which the start remembers how far it is; at least 1.
-    pub part: i64,
+    /// Entries of a log after which the start remembers how far it is.
+    pub part: NonZeroU32,
     /// So many of each log's newest entries are checked at every start, whatever was checked before.
-    pub recent: i64,
+    pub recent: u32,
 }
 
 impl Default for Portions {
     fn default() -> Self {
         Portions {
-            part: 1 << 15,
+            part: const { NonZeroU32::new(1 << 15).unwrap() },
             recent: 100_000,
         }
     }
@@ -171,7 +172,7 @@ pub async fn check_books(db: &Db) -> Result<(), BooksError> {
 }
 
 /// [`check_books`], and the roots of each log after every `part` entries and after all of them.
-async fn check_sums(db: &Db, part: i64) -> Result<Roots, BooksError> {
+async fn check_sums(db: &Db, part: NonZeroU32) -> Result<Roots, BooksError> {
     check_balances(db).await?;
     check_pool(db).await?;
     check_holdback(db).await?;
@@ -339,7 +340,12 @@ const BACKING: [(&str, &str, &str); 5] = [
     ),
 ];
 
-async fn check_log(db: &Db, log: Log, part: i64, roots: &mut Roots) -> Result<(), BooksError> {
+async fn check_log(
+    db: &Db,
+    log: Log,
+    part: NonZeroU32,
+    roots: &mut Roots,
+) -> Result<(), BooksError> {
     let kept = logs::frontier(&mut &*db, log).await?;
     let mut signed = signed_roots(db, log).await?;
     let wrong = |size, of| {
@@ -371,7 +377,7 @@ async fn check_log(db: &Db, log: Log, part: i64, roots: &mut Roots) -> Result<()
             if expected.is_some_and(|root| root != frontier.root()) {
                 return wrong(frontier.size(), "a signed checkpoint");
             }
-            if (index + 1) % part == 0 {
+            if (index + 1) % i64::from(part.get()) == 0 {
                 roots.insert((log, index + 1), frontier.root());
             }
         }

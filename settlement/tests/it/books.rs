@@ -1,5 +1,7 @@
 //! The books against those who would change them: the database refuses, or the check at start finds it.
 
+use std::num::NonZeroU32;
+
 use domain::key_record::{Holder, KeyRecord};
 use domain::order::Side;
 use domain::posting::{Asset, Chart, Run};
@@ -208,7 +210,7 @@ async fn a_row_that_is_not_what_was_logged_is_named() {
             "{statements:?}"
         );
         let one_by_one = Portions {
-            part: 1,
+            part: NonZeroU32::MIN,
             recent: 1000,
         };
         let in_portions = check_books_in_portions(&world.db, operator, one_by_one).await;
@@ -246,8 +248,9 @@ async fn goes_on(mut world: World) {
         world.meter("home-a", n, 900, 0).await;
     }
     let operator = world.community.operator.clone();
-    let start = async |world: &World, operator: &SigningKey, recent: i64| -> Result<(), String> {
-        let portions = Portions { part: 2, recent };
+    let start = async |world: &World, operator: &SigningKey, recent: u32| -> Result<(), String> {
+        let part = NonZeroU32::new(2).unwrap();
+        let portions = Portions { part, recent };
         let checked = check_books_in_portions(&world.db, operator, portions).await;
         checked.map_err(|error| error.to_string())
     };

@@ -90,12 +90,13 @@ impl<'a> Marks<'a> {
     /// The first entry to be checked of a log of `size` entries.
     pub(super) fn first(&self, log: Log, size: i64) -> i64 {
         let checked = self.reached.get(&log).copied().unwrap_or(0);
-        checked.min(size - self.portions.recent).max(0)
+        checked.min(size - i64::from(self.portions.recent)).max(0)
     }
 
     /// Behind the last entry of the part that `at` is in.
     pub(super) fn end_of_part(&self, at: i64) -> i64 {
-        (at / self.portions.part + 1) * self.portions.part
+        let part = i64::from(self.portions.part.get());
+        (at / part + 1) * part
     }
 
     /// Remembers that a log holds up to the entry before `to`. What was checked to there before stays as it is.
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_start_checks_what_is_new_and_the_newest_again() {
-        let recent = Portions::default().recent;
+        let recent = i64::from(Portions::default().recent);
         let first = |checked, size| {
             let mut marks = Marks::none();
             marks.reached.insert(Log::Market, checked);
