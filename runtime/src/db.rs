@@ -12,8 +12,10 @@
 
 mod error;
 mod open;
+mod packed;
 mod rows;
 mod source;
+mod together;
 mod value;
 
 #[cfg(feature = "postgres")]
@@ -25,6 +27,7 @@ use sqlx::{FromRow, Sqlite, Transaction};
 use std::sync::Arc;
 
 pub use error::DbError;
+pub use packed::{Packed, PackedColumn};
 pub use rows::Listed;
 pub use source::Source;
 pub use value::{Args, Value};
@@ -319,6 +322,24 @@ impl Tx {
             .map_err(|source| DbError::Query { sql, source })
         });
         executing
+    }
+
+    /// Runs one statement after another. SQLite is given all at once; they name their values by `?` there, each its own.
+    fn execute_together(
+        &mut self,
+        statements: Vec<(&'static str, Args)>,
+    ) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(async move {
+            match &mut self.inner {
+                TxInner::Sqlite(tx) if statements.len() > 1 => together::run(tx, statements).await,
+                _ => {
+                    for (sql, args) in statements {
+                        self.execute(sql, args).await?;
+                    }
+                    Ok(())
+                }
+            }
+        })
     }
 
     /// All rows, as this transaction sees them (also of an `… RETURNING` statement).

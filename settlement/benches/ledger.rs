@@ -2,7 +2,8 @@
 //! same rows in one commit as well (no balances, no checks, the same table, log and fsync), signed readings beside the
 //! bare check of as many signatures on one thread and on all, a whole interval, one corrected meter, receipts, leaves.
 //!
-//! `cargo bench -p settlement --bench ledger [-- PARTICIPANTS]`; with `-- month` how long it takes to check a month's books. Wall time, medians where there are rounds; the disk counts.
+//! `cargo bench -p settlement --bench ledger [-- PARTICIPANTS]`; with `-- month` how long it takes to check a month's
+//! books, with `-- readings` the readings alone. Wall time, medians where there are rounds; the disk counts.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,6 +45,10 @@ use settlement::service::{
 use settlement::settle::{Inputs, Options, settle};
 use settlement::store::MIGRATIONS;
 use settlement::tariff::Tariff;
+
+/// The one that the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PARTICIPANTS: usize = 10_000;
 /// Rows of a bare statement; more of them gain nothing.
@@ -685,6 +690,10 @@ fn leaves() {
     );
 }
 
+fn asked_for(part: &str) -> bool {
+    std::env::args().any(|word| word == part)
+}
+
 fn main() {
     let asked = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let homes = asked.unwrap_or(PARTICIPANTS);
@@ -693,7 +702,14 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    if std::env::args().any(|word| word == "month") {
+    if asked_for("readings") {
+        return runtime.block_on(async {
+            let street = Street::enrolled(folder.path(), homes).await;
+            let readings = street.readings();
+            street.ingest(&readings, homes).await;
+        });
+    }
+    if asked_for("month") {
         return runtime.block_on(a_month(folder.path()));
     }
     runtime.block_on(async {

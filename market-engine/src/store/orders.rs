@@ -51,7 +51,7 @@ macro_rules! placed_sql {
 static IN_INTERVAL: LazyLock<Listed> = LazyLock::new(|| {
     let select =
         placed_sql!("o.participant = asked.participant AND o.interval_start_s = asked.start_s");
-    Listed::over("asked", &["participant", "start_s"], select)
+    Listed::over("asked", &["participant", "start_s"], select).row_by_row()
 });
 
 static NUMBERED: LazyLock<Listed> = LazyLock::new(|| {

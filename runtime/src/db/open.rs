@@ -18,7 +18,8 @@ use super::{Db, DbError, Migration, Pools};
 
 /// Connections that read a SQLite file beside its one writer.
 const SQLITE_READERS: u32 = 4;
-/// Prepared statements that a connection keeps: each statement over a list of rows counts once for every size.
+/// Prepared statements that a connection keeps: each statement over a list of rows counts once for every size,
+/// and what runs together once for every sequence.
 const STATEMENTS: usize = 512;
 /// Rows that a SQLite connection reads ahead of who asked for them: while there is room, its thread does not wait.
 const SQLITE_ROWS_AHEAD: usize = 4096;

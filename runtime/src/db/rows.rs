@@ -3,11 +3,18 @@
 //! A list is cut into pieces of the largest size; the rest is filled up with rows of nothing to the next size, so that
 //! it takes one statement too, and each text comes in few sizes only.
 
+use std::sync::OnceLock;
+
+use super::packed::{Packed, packing, unpacked};
 use super::{Args, DbError, Row, Source, Tx, Value};
 
 /// Rows of one statement. On SQLite one of 256 rows is a quarter cheaper a row than one of 64, larger ones gain little; a
 /// dozen columns of them stay far below what both databases can bind.
 const ROWS: [usize; 5] = [1, 4, 16, 64, 256];
+
+/// Most values of the statements that SQLite is given at once: it keeps what it is given prepared, once for each different
+/// sequence, and a statement of as many values takes some 100 KiB.
+const TOGETHER_MAX_VALUES: usize = 1024;
 
 /// A statement with a list of rows in it and no other values, once for each number of rows.
 #[derive(Debug)]
@@ -16,6 +23,10 @@ pub struct Listed {
     sqlite: [String; ROWS.len()],
     /// With `$1`, `$2`, ….
     postgres: [String; ROWS.len()],
+    /// How a read begins, how many columns its list has, and its `SELECT`.
+    read: Option<(String, usize, String)>,
+    /// A read that answers with one text, for SQLite.
+    packed: OnceLock<[String; ROWS.len()]>,
 }
 
 impl Listed {
@@ -31,9 +42,9 @@ impl Listed {
     }
 
     /// The list under a name as a table to read from: `WITH name (columns) AS (VALUES …)`, and `behind` after it, which
-    /// compares what it takes from the list by `=` or `IN`, so that rows of nothing find nothing. A read begins with the
-    /// list and says `CROSS JOIN` or `LEFT JOIN`, whose order SQLite keeps: else it takes a long list for the larger table,
-    /// and goes through all of the other.
+    /// compares what it takes from the list by `=` or `IN`, so that rows of nothing find nothing; with a `LEFT JOIN` it
+    /// leaves them out by a `WHERE` of its own. A read begins with the list and says `CROSS JOIN` or `LEFT JOIN`, whose
+    /// order SQLite keeps: else it takes a long list for the larger table, and goes through all of the other.
     #[must_use]
     pub fn over(name: &str, columns: &[&str], behind: &str) -> Self {
         debug_assert!(
@@ -43,22 +54,37 @@ impl Listed {
             "without an order SQLite may go through the whole table: {behind}"
         );
         let before = format!("WITH {name} ({}) AS (VALUES", columns.join(", "));
-        Listed::of(&before, columns.len(), &format!(") {behind}"))
+        let listed = Listed::of(&before, columns.len(), &format!(") {behind}"));
+        let is_read = behind.starts_with("SELECT ");
+        Listed {
+            read: is_read.then(|| (before, columns.len(), behind.to_owned())),
+            ..listed
+        }
     }
 
     fn of(before: &str, columns: usize, behind: &str) -> Self {
-        let text = |rows: usize, place: &dyn Fn(usize) -> String| {
-            let row = |row: usize| {
-                let places: Vec<String> = (1..=columns).map(|c| place(row * columns + c)).collect();
-                format!("({})", places.join(", "))
-            };
-            let values: Vec<String> = (0..rows).map(row).collect();
-            format!("{before} {} {behind}", values.join(", "))
-        };
         Listed {
-            sqlite: ROWS.map(|rows| text(rows, &|_| "?".to_owned())),
-            postgres: ROWS.map(|rows| text(rows, &|place| format!("${place}"))),
+            sqlite: texts(before, columns, behind, &|_| "?".to_owned()),
+            postgres: texts(before, columns, behind, &|place| format!("${place}")),
+            read: None,
+            packed: OnceLock::new(),
         }
+    }
+
+    /// The texts that answer with one text, where it is a read.
+    fn packed<R: Packed>(&self) -> Option<&[String; ROWS.len()]> {
+        let (before, columns, select) = self.read.as_ref()?;
+        Some(self.packed.get_or_init(|| {
+            let behind = format!("){}", packing::<R>(select));
+            texts(before, *columns, &behind, &|_| "?".to_owned())
+        }))
+    }
+
+    /// For a read that answers many rows, or large ones, for one that is asked: on SQLite too each comes for itself, where
+    /// else one text would hold them all.
+    #[must_use]
+    pub fn row_by_row(self) -> Self {
+        Listed { read: None, ..self }
     }
 
     /// Runs it for all rows, each with its columns' values, and says how many rows of the table that changed.
@@ -94,20 +120,52 @@ impl Listed {
         Ok(done)
     }
 
-    /// Runs it for all rows, and returns what it answers.
+    /// Runs it for all rows, and returns what it answers, in no order. Whoever reads with this list reads rows of the same type.
     ///
     /// # Errors
     /// [`DbError::Query`] names the statement.
-    pub async fn fetch<R: Row>(
+    pub async fn fetch<R: Row + Packed>(
         &'static self,
         source: &mut impl Source,
         rows: Vec<Args>,
     ) -> Result<Vec<R>, DbError> {
         let mut answered = Vec::with_capacity(rows.len());
+        if let Some(texts) = self.packed::<R>().filter(|_| source.is_sqlite()) {
+            for (text, values) in cut(texts, rows) {
+                let packed: Option<(Option<String>,)> = source.optional(text, values).await?;
+                if let Some((Some(packed),)) = packed {
+                    answered.extend(unpacked::<R>(text, &packed)?);
+                }
+            }
+            return Ok(answered);
+        }
         for (text, values) in self.statements(source.is_sqlite(), rows) {
             answered.extend(source.all(text, values).await?);
         }
         Ok(answered)
+    }
+
+    /// Runs several for all rows of each, in this order. On SQLite few walks to its thread and back are enough for all.
+    ///
+    /// # Errors
+    /// [`DbError::Query`] names the statement that failed; what was before it has been run.
+    pub async fn together(
+        tx: &mut Tx,
+        lists: Vec<(&'static Listed, Vec<Args>)>,
+    ) -> Result<(), DbError> {
+        let sqlite = tx.is_sqlite();
+        let statements =
+            |(listed, rows): (&'static Listed, Vec<Args>)| listed.statements(sqlite, rows);
+        let (mut some, mut values) = (Vec::new(), 0);
+        for (text, args) in lists.into_iter().flat_map(statements) {
+            values += args.len();
+            if values > TOGETHER_MAX_VALUES && !some.is_empty() {
+                tx.execute_together(std::mem::take(&mut some)).await?;
+                values = args.len();
+            }
+            some.push((text, args));
+        }
+        tx.execute_together(some).await
     }
 
     fn statements(
@@ -116,24 +174,49 @@ impl Listed {
         rows: Vec<Args>,
     ) -> impl Iterator<Item = (&'static str, Args)> {
         let texts = if sqlite { &self.sqlite } else { &self.postgres };
-        let mut rows = rows.into_iter();
-        std::iter::from_fn(move || {
-            let nothing: Args = rows
-                .as_slice()
-                .first()?
-                .iter()
-                .map(Value::nothing)
-                .collect();
-            let taken = rows.len().min(ROWS[ROWS.len() - 1]);
-            let (size, text) = ROWS
-                .into_iter()
-                .zip(texts)
-                .find(|(size, _)| *size >= taken)?;
-            let mut values: Args = rows.by_ref().take(taken).flatten().collect();
-            values.extend(std::iter::repeat_n(nothing, size - taken).flatten());
-            Some((text.as_str(), values))
-        })
+        cut(texts, rows)
     }
+}
+
+/// The text for each number of rows.
+fn texts(
+    before: &str,
+    columns: usize,
+    behind: &str,
+    place: &dyn Fn(usize) -> String,
+) -> [String; ROWS.len()] {
+    let row = |row: usize| {
+        let places: Vec<String> = (1..=columns).map(|c| place(row * columns + c)).collect();
+        format!("({})", places.join(", "))
+    };
+    ROWS.map(|rows| {
+        let values: Vec<String> = (0..rows).map(row).collect();
+        format!("{before} {} {behind}", values.join(", "))
+    })
+}
+
+/// The rows in as few of these statements as there can be.
+fn cut(
+    texts: &'static [String; ROWS.len()],
+    rows: Vec<Args>,
+) -> impl Iterator<Item = (&'static str, Args)> {
+    let mut rows = rows.into_iter();
+    std::iter::from_fn(move || {
+        let nothing: Args = rows
+            .as_slice()
+            .first()?
+            .iter()
+            .map(Value::nothing)
+            .collect();
+        let taken = rows.len().min(ROWS[ROWS.len() - 1]);
+        let (size, text) = ROWS
+            .into_iter()
+            .zip(texts)
+            .find(|(size, _)| *size >= taken)?;
+        let mut values: Args = rows.by_ref().take(taken).flatten().collect();
+        values.extend(std::iter::repeat_n(nothing, size - taken).flatten());
+        Some((text.as_str(), values))
+    })
 }
 
 #[cfg(test)]

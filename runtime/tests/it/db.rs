@@ -1,7 +1,9 @@
 //! The same checks against SQLite and, where it is installed, PostgreSQL.
 
+use std::sync::LazyLock;
+
 use runtime::args;
-use runtime::db::{Db, DbError, Migration};
+use runtime::db::{Args, Db, DbError, Listed, Migration};
 
 const GATEWAY: Migration = Migration {
     version: 1001,
@@ -21,6 +23,15 @@ const INSERT: &str = "INSERT INTO reading (id, point, bytes, wh) VALUES ($1, $2,
 const SELECT: &str = "SELECT id, point, bytes, wh FROM reading ORDER BY id";
 type Reading = (i64, String, Vec<u8>, Option<i64>);
 
+static READINGS: LazyLock<Listed> =
+    LazyLock::new(|| Listed::insert("reading", &["id", "point", "bytes", "wh"], ""));
+static COUNTERS: LazyLock<Listed> = LazyLock::new(|| Listed::insert("counter", &["id", "n"], ""));
+static ASKED: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT asked.id, r.point, r.bytes, r.wh
+         FROM asked LEFT JOIN reading r ON r.id = asked.id WHERE asked.id IS NOT NULL";
+    Listed::over("asked", &["id"], select)
+});
+
 async fn sqlite() -> (tempfile::TempDir, Db) {
     let folder = tempfile::tempdir().unwrap();
     let db = Db::open(folder.path().join("test.db").to_str().unwrap())
@@ -36,6 +47,91 @@ async fn check(db: &Db) {
     a_dropped_transaction_leaves_nothing(db).await;
     a_duplicate_is_a_unique_violation(db).await;
     concurrent_writers_all_succeed(db).await;
+    lists_come_back_as_written(db).await;
+    what_is_written_together_says_what_failed(db).await;
+}
+
+/// A list's rows as they are read: of what was asked for, all, with anything that a text or bytes can hold.
+async fn lists_come_back_as_written(db: &Db) {
+    let texts = [
+        "a,b;c",
+        "it's \"so\"",
+        "NULL",
+        "X'00'",
+        "",
+        "größer ⚡",
+        "line\nbreak",
+    ];
+    let blobs = [vec![], vec![0, 255, 44, 59], b"NULL".to_vec()];
+    let numbers = [None, Some(0), Some(-1), Some(i64::MIN), Some(i64::MAX)];
+    let row = |n: usize| {
+        let id = i64::try_from(n).unwrap() + 100;
+        let text = format!("{}{n}", texts[n % texts.len()]);
+        (
+            id,
+            text,
+            blobs[n % blobs.len()].clone(),
+            numbers[n % numbers.len()],
+        )
+    };
+    let rows: Vec<Reading> = (0..300).map(row).collect();
+    let values = |(id, point, bytes, wh): &Reading| args![*id, point, bytes.clone(), *wh];
+    let mut tx = db.begin().await.unwrap();
+    READINGS
+        .all(&mut tx, rows.iter().map(values).collect())
+        .await
+        .unwrap();
+    type Found = (i64, Option<String>, Option<Vec<u8>>, Option<i64>);
+    let asked = || (99..401).map(|id: i64| args![id]).collect::<Vec<Args>>();
+    let mut found: Vec<Found> = ASKED.fetch(&mut tx, asked()).await.unwrap();
+    found.sort();
+    let known = rows
+        .into_iter()
+        .map(|(id, point, bytes, wh)| (id, Some(point), Some(bytes), wh));
+    let nothing = |id| (id, None, None, None);
+    let expected: Vec<Found> = [nothing(99)]
+        .into_iter()
+        .chain(known)
+        .chain([nothing(400)])
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(ASKED.fetch::<Found>(&mut tx, Vec::new()).await.unwrap(), []);
+}
+
+async fn what_is_written_together_says_what_failed(db: &Db) {
+    let reading = |id: i64| args![id, format!("point {id}"), vec![1_u8], Option::<i64>::None];
+    let readings = |ids: std::ops::Range<i64>| ids.map(reading).collect::<Vec<Args>>();
+    let counters = |ids: std::ops::Range<i64>| ids.map(|id| args![id, id]).collect::<Vec<Args>>();
+    let mut tx = db.begin().await.unwrap();
+    let lists: Vec<(&'static Listed, Vec<Args>)> = vec![
+        (&READINGS, readings(1_000..1_600)),
+        (&COUNTERS, counters(1_000..1_003)),
+        (&READINGS, Vec::new()),
+        (&COUNTERS, counters(2_000..4_000)),
+        (&READINGS, readings(1_600..1_601)),
+    ];
+    Listed::together(&mut tx, lists).await.unwrap();
+    let (readings_kept, counters_kept): (i64, i64) = tx
+        .fetch_one(
+            "SELECT (SELECT COUNT(*) FROM reading WHERE id >= 1000), (SELECT COUNT(*) FROM counter WHERE id >= 1000)",
+            args![],
+        )
+        .await
+        .unwrap();
+    assert_eq!((readings_kept, counters_kept), (601, 2_003));
+    let three = |id| -> Vec<(&'static Listed, Vec<Args>)> {
+        vec![
+            (&READINGS, readings(id..id + 1)),
+            (&COUNTERS, counters(id - 1_000..id - 999)),
+            (&READINGS, readings(id + 1..id + 2)),
+        ]
+    };
+    let refused = Listed::together(&mut tx, three(2_000)).await.unwrap_err();
+    assert!(refused.is_unique_violation(), "{refused}");
+    assert!(
+        refused.to_string().contains("INSERT INTO counter"),
+        "{refused}"
+    );
 }
 
 async fn two_migration_sets_share_a_database(db: &Db) {

@@ -19,15 +19,16 @@ use super::charging::charging_came_late;
 use super::error::{bytes, corrupt, stored};
 use super::keys::{RevokedFrom, revocations_of};
 use super::last_run::note_late;
-use super::logs::append;
+use super::logs::{appended, frontier};
 use super::neighbours::{Around, Chain, Near, look_elsewhere, place};
-use super::readings::count_readings;
+use super::readings::{COUNTED, counted};
 use super::registry::{self, EnrolledKey};
 use super::signatures::{Arrived, check_signatures, claimed, public};
 use super::{Community, ServiceError, note_interval};
 use crate::accept::{Accepted, PointState, RegisteredPoint};
 use crate::log::checkpoint::Log;
 use crate::log::entry::{Entry, Kind, PUBLIC, salt_of};
+use crate::log::tree::Frontier;
 
 /// Readings at work in a transaction.
 pub(super) struct Batch<'a> {
@@ -86,7 +87,8 @@ impl<'a> Batch<'a> {
         let (points, secrets) = points_and_secrets(tx, &named).await?;
         let at = messages().map(|(kid, reading)| (kid, reading.interval.end()));
         let records = registry::records_at(tx, community, &at.collect()).await?;
-        let revocations = revocations_of(tx, &kids).await?;
+        let revoked = keys.iter().filter(|(_, key)| key.is_revoked);
+        let revocations = revocations_of(tx, &revoked.map(|(kid, _)| *kid).collect()).await?;
         Ok(Batch {
             tx,
             community,
@@ -209,7 +211,12 @@ impl<'a> Batch<'a> {
     /// Writes what is pending, so that statements see it.
     pub(super) async fn write(&mut self) -> Result<(), ServiceError> {
         let pending = std::mem::take(&mut self.pending);
-        let mut index = append(self.tx, Log::Readings, &pending.entries).await?;
+        let mut frontier = match pending.entries.as_slice() {
+            [] => Frontier::default(),
+            _ => frontier(self.tx, Log::Readings).await?,
+        };
+        let mut index = stored(frontier.size())?;
+        let mut writes = appended(&mut frontier, Log::Readings, &pending.entries)?;
         let mut rows = Vec::with_capacity(pending.readings.len());
         for (mut row, is_logged) in pending.readings {
             let place = is_logged.then_some(index);
@@ -217,21 +224,27 @@ impl<'a> Batch<'a> {
             row.push(place.into());
             rows.push(row);
         }
-        READINGS.all(self.tx, rows).await?;
+        writes.push((&READINGS, rows));
         let row = |((point, kid), (first, up_to)): (Chain, (i64, i64))| {
             args![point.as_str(), kid.0, first, up_to]
         };
         let rows = pending.progress.into_iter().map(row).collect();
-        PROGRESS.all(self.tx, rows).await?;
+        writes.push((&PROGRESS, rows));
+        let (mut counts, mut settled) = (Vec::new(), Vec::new());
         for (interval, points) in pending.intervals.into_values() {
             let noted = note_interval(self.tx, self.community, interval).await?;
             if !points.is_empty() {
                 let readings = noted.readings + stored(points.len() as u64)?;
-                count_readings(self.tx, interval, readings).await?;
+                counts.push(counted(interval, readings));
             }
             if noted.is_settled {
-                note_late(self.tx, interval, points).await?;
+                settled.push((interval, points));
             }
+        }
+        writes.push((&COUNTED, counts));
+        Listed::together(self.tx, writes).await?;
+        for (interval, points) in settled {
+            note_late(self.tx, interval, points).await?;
         }
         for (point, ends) in pending.late {
             charging_came_late(self.tx, &point, ends).await?;

@@ -1,13 +1,13 @@
 //! The logs in the database: appending, proofs, and signing checkpoints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use domain::ids::Digest32;
 use domain::receipt::Place;
 use domain::time::Timestamp;
 use runtime::args;
-use runtime::db::{Db, Listed, Source, Tx};
+use runtime::db::{Args, Db, Listed, Source, Tx};
 
 use super::error::{bytes, corrupt, number, stored};
 use super::{Community, ServiceError};
@@ -21,13 +21,34 @@ static ENTRIES: LazyLock<Listed> =
     LazyLock::new(|| Listed::insert("settle_log_entries", &["log", "idx", "leaf"], ""));
 static NODES: LazyLock<Listed> =
     LazyLock::new(|| Listed::insert("settle_log_nodes", &["log", "level", "idx", "hash"], ""));
+static LOGS: LazyLock<Listed> = LazyLock::new(|| {
+    let behind = "ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks";
+    Listed::insert("settle_logs", &["log", "size", "peaks"], behind)
+});
+static CHECKPOINTS: LazyLock<Listed> = LazyLock::new(|| {
+    let columns = ["log", "size", "note", "at_ms", "ledger_index"];
+    Listed::insert("settle_checkpoints", &columns, "")
+});
+
+/// What is to be written: rows for each list, in this order.
+pub(super) type Writes = Vec<(&'static Listed, Vec<Args>)>;
 
 /// Appends entries and returns the position of the first.
 pub(super) async fn append(tx: &mut Tx, log: Log, entries: &[Entry]) -> Result<i64, ServiceError> {
     let mut frontier = frontier(tx, log).await?;
     let first = stored(frontier.size())?;
+    Listed::together(tx, appended(&mut frontier, log, entries)?).await?;
+    Ok(first)
+}
+
+/// What appending entries to a log of this state writes, whose state it moves on.
+pub(super) fn appended(
+    frontier: &mut Frontier,
+    log: Log,
+    entries: &[Entry],
+) -> Result<Writes, ServiceError> {
     if entries.is_empty() {
-        return Ok(first);
+        return Ok(Vec::new());
     }
     let code = i64::from(log.code());
     let (mut leaves, mut nodes) = (Vec::with_capacity(entries.len()), Vec::new());
@@ -39,16 +60,13 @@ pub(super) async fn append(tx: &mut Tx, log: Log, entries: &[Entry]) -> Result<i
             nodes.push(args![code, level, stored(node.index)?, hash.0]);
         }
     }
-    ENTRIES.all(tx, leaves).await?;
-    NODES.all(tx, nodes).await?;
     let peaks: Vec<u8> = frontier.peaks().iter().flat_map(|peak| peak.0).collect();
-    tx.execute(
-        "INSERT INTO settle_logs (log, size, peaks) VALUES ($1, $2, $3)
-         ON CONFLICT (log) DO UPDATE SET size = excluded.size, peaks = excluded.peaks",
-        args![code, stored(frontier.size())?, peaks],
-    )
-    .await?;
-    Ok(first)
+    let log = args![code, stored(frontier.size())?, peaks];
+    Ok(vec![
+        (&ENTRIES, leaves),
+        (&NODES, nodes),
+        (&LOGS, vec![log]),
+    ])
 }
 
 /// The state of a log that the next append goes on from.
@@ -59,9 +77,10 @@ pub(super) async fn frontier(source: &mut impl Source, log: Log) -> Result<Front
             args![i64::from(log.code())],
         )
         .await?;
-    let Some((size, peaks)) = row else {
-        return Ok(Frontier::default());
-    };
+    row.map_or_else(|| Ok(Frontier::default()), kept_frontier)
+}
+
+fn kept_frontier((size, peaks): (i64, Vec<u8>)) -> Result<Frontier, ServiceError> {
     let peaks: Vec<Digest32> = peaks
         .chunks(32)
         .map(|chunk| bytes(chunk, "a log's peak").map(Digest32))
@@ -81,72 +100,94 @@ pub async fn checkpoint(
     now: Timestamp,
 ) -> Result<(), ServiceError> {
     tx.exclusive(LOCK).await?;
-    let mut grown = grown(tx).await?;
-    for log in Log::ALL {
-        if !grown.contains(&log) {
+    let mut heads = heads(tx).await?;
+    let mut ledger = heads.remove(&Log::Ledger.code()).unwrap_or_default();
+    let ledger_size = stored(ledger.frontier.size())?;
+    let (mut signed, mut entries) = (Vec::new(), Vec::new());
+    for log in [Log::Readings, Log::Market] {
+        let head = heads.remove(&log.code()).unwrap_or_default();
+        if !head.has_grown() {
             continue;
         }
-        // Their checkpoints are entries of the ledger's log, which grows by them.
-        grown.insert(Log::Ledger);
-        let frontier = frontier(tx, log).await?;
-        let size = stored(frontier.size())?;
-        let signed = Checkpoint {
-            size: frontier.size(),
-            root: frontier.root(),
-        };
-        let note = signed.sign(&log.origin(&community.id), &community.operator);
-        let ledger_index = match log {
-            Log::Ledger => None,
-            Log::Readings | Log::Market => {
-                let content = note.as_bytes();
-                let entry = Entry::new(Kind::Checkpoint, Timestamp::EPOCH, PUBLIC, content);
-                Some(append(tx, Log::Ledger, &[entry]).await?)
-            }
-        };
-        tx.execute(
-            "INSERT INTO settle_checkpoints (log, size, note, at_ms, ledger_index)
-             VALUES ($1, $2, $3, $4, $5)",
-            args![
-                i64::from(log.code()),
-                size,
-                note,
-                now.unix_ms(),
-                ledger_index
-            ],
-        )
-        .await?;
+        let (size, note) = sign(community, log, &head.frontier)?;
+        // Its checkpoint is an entry of the ledger's log, which grows by it.
+        let index = ledger_size + stored(entries.len() as u64)?;
+        let content = note.as_bytes();
+        entries.push(Entry::new(
+            Kind::Checkpoint,
+            Timestamp::EPOCH,
+            PUBLIC,
+            content,
+        ));
+        signed.push(args![
+            i64::from(log.code()),
+            size,
+            note,
+            now.unix_ms(),
+            Some(index)
+        ]);
     }
-    Ok(())
+    let mut writes = appended(&mut ledger.frontier, Log::Ledger, &entries)?;
+    if ledger.has_grown() {
+        let (size, note) = sign(community, Log::Ledger, &ledger.frontier)?;
+        let code = i64::from(Log::Ledger.code());
+        signed.push(args![code, size, note, now.unix_ms(), Option::<i64>::None]);
+    }
+    writes.push((&CHECKPOINTS, signed));
+    Ok(Listed::together(tx, writes).await?)
 }
 
-/// The logs whose last checkpoint is not of all their entries, or that have none yet.
-async fn grown(tx: &mut Tx) -> Result<BTreeSet<Log>, ServiceError> {
-    let sizes: Vec<(i64, i64, Option<i64>)> = tx
-        .fetch_all(
-            "SELECT l.log, l.size, (SELECT MAX(c.size) FROM settle_checkpoints c WHERE c.log = l.log)
-             FROM settle_logs l",
-            args![],
-        )
-        .await?;
-    let mut grown = BTreeSet::new();
-    for log in Log::ALL {
-        let code = i64::from(log.code());
-        let is_signed = match sizes.iter().find(|(known, ..)| *known == code) {
-            Some((_, size, signed)) => *signed == Some(*size),
-            None => is_signed(tx, code).await?,
-        };
-        if !is_signed {
-            grown.insert(log);
-        }
-    }
-    Ok(grown)
+/// The stored form of a log's size, and the signed note of its checkpoint.
+fn sign(
+    community: &Community,
+    log: Log,
+    frontier: &Frontier,
+) -> Result<(i64, String), ServiceError> {
+    let checkpoint = Checkpoint {
+        size: frontier.size(),
+        root: frontier.root(),
+    };
+    let note = checkpoint.sign(&log.origin(&community.id), &community.operator);
+    Ok((stored(frontier.size())?, note))
 }
 
-/// Whether a log without entries has its first checkpoint.
-async fn is_signed(tx: &mut Tx, code: i64) -> Result<bool, ServiceError> {
-    let sql = "SELECT size FROM settle_checkpoints WHERE log = $1 LIMIT 1";
-    let signed: Option<(i64,)> = tx.fetch_optional(sql, args![code]).await?;
-    Ok(signed.is_some())
+/// A log, and of how many entries its newest checkpoint is.
+#[derive(Default)]
+struct Head {
+    frontier: Frontier,
+    signed: Option<u64>,
+}
+
+impl Head {
+    /// Whether its newest checkpoint is not of all its entries, or there is none yet.
+    fn has_grown(&self) -> bool {
+        self.signed != Some(self.frontier.size())
+    }
+}
+
+static HEADS: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT asked.log, l.size, l.peaks,
+         (SELECT MAX(c.size) FROM settle_checkpoints c WHERE c.log = asked.log)
+         FROM asked LEFT JOIN settle_logs l ON l.log = asked.log WHERE asked.log IS NOT NULL";
+    Listed::over("asked", &["log"], select)
+});
+
+type HeadRow = (i64, Option<i64>, Option<Vec<u8>>, Option<i64>);
+
+/// The heads of all logs, by their codes.
+async fn heads(tx: &mut Tx) -> Result<BTreeMap<u8, Head>, ServiceError> {
+    let asked = Log::ALL.map(|log| args![i64::from(log.code())]);
+    let rows: Vec<HeadRow> = HEADS.fetch(tx, asked.into()).await?;
+    let head = |(code, size, peaks, signed): HeadRow| {
+        let kept = size.zip(peaks).map(kept_frontier).transpose()?;
+        let signed = signed.map(|size| number(size, "a log's size"));
+        let head = Head {
+            frontier: kept.unwrap_or_default(),
+            signed: signed.transpose()?,
+        };
+        Ok((number(code, "a log's code")?, head))
+    };
+    rows.into_iter().map(head).collect()
 }
 
 /// The bytes of a tile; `None` where the log's newest checkpoint does not reach so far.

@@ -58,9 +58,12 @@ static NEAR: LazyLock<Listed> = LazyLock::new(|| {
     Listed::over("asked", &["point", "kid", "sequence"], select)
 });
 
+/// How far the chains of a point are known, and whether it has anything [`RARE`].
 static PROGRESS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT p.point, p.kid, p.first, p.up_to
-         FROM asked CROSS JOIN settle_progress p WHERE p.point = asked.point";
+    let select = "SELECT asked.point, p.kid, p.first, p.up_to, CAST(CASE
+         WHEN EXISTS (SELECT 1 FROM settle_handovers h WHERE h.point = asked.point)
+         OR EXISTS (SELECT 1 FROM settle_answers a WHERE a.point = asked.point) THEN 1 ELSE 0 END AS BIGINT)
+         FROM asked LEFT JOIN settle_progress p ON p.point = asked.point WHERE asked.point IS NOT NULL";
     Listed::over("asked", &["point"], select)
 });
 
@@ -85,6 +88,7 @@ type NearRow = (
     Option<String>,
 );
 
+type ProgressRow = (String, Option<Vec<u8>>, Option<i64>, Option<i64>, i64);
 type RareRow = (String, Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<i64>);
 
 impl Around {
@@ -107,12 +111,20 @@ impl Around {
         }
         let points: BTreeSet<&PointId> = places.iter().map(|((point, _), _)| point).collect();
         let args = points.into_iter().map(|point| args![point.as_str()]);
-        let rows: Vec<(String, Vec<u8>, i64, i64)> = PROGRESS.fetch(tx, args.collect()).await?;
-        for (point, kid, first, up_to) in rows {
-            let (point, kid) = chain_of(point, &kid)?;
-            around.moved_on(&(point, kid), (first, up_to));
+        let rows: Vec<ProgressRow> = PROGRESS.fetch(tx, args.collect()).await?;
+        let mut rare = BTreeSet::new();
+        for (point, kid, first, up_to, has_rare) in rows {
+            let point = PointId::new(point)?;
+            if let (Some(kid), Some(first), Some(up_to)) = (kid, first, up_to) {
+                let kid = KeyId(bytes(&kid, "a key's name")?);
+                around.moved_on(&(point.clone(), kid), (first, up_to));
+            }
+            if has_rare == 1 {
+                rare.insert(point);
+            }
         }
-        let rows: Vec<RareRow> = RARE.fetch(tx, places.iter().map(asked).collect()).await?;
+        let places = places.iter().filter(|((point, _), _)| rare.contains(point));
+        let rows: Vec<RareRow> = RARE.fetch(tx, places.map(asked).collect()).await?;
         for (point, kid, first, previous, answered) in rows {
             let chain = chain_of(point, &kid)?;
             if let Some(sequence) = answered {

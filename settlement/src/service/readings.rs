@@ -1,5 +1,7 @@
 //! Readings into the books: verified, checked, kept with their bytes, and logged.
 
+use std::sync::LazyLock;
+
 use domain::ids::{GatewayId, PointId};
 use domain::key_record::{Holder, KeyRecord, PointRole};
 use domain::reading::Reading;
@@ -7,7 +9,7 @@ use domain::rejection::Rejection;
 use domain::signed::{MESSAGE_MAX_BYTES, Verified};
 use domain::time::{Interval, Timestamp};
 use runtime::args;
-use runtime::db::Tx;
+use runtime::db::{Args, Listed, Tx};
 
 use super::answers::answer;
 use super::batch::{Batch, Fate, small_sequence};
@@ -263,29 +265,35 @@ fn names(record: &KeyRecord, point: &PointId) -> bool {
     }
 }
 
-/// Keeps how many readings of settled points came; when all are in, the provisional run need not wait. All are in where
-/// no point is behind as many as came: looking for one is less than counting all.
-pub(super) async fn count_readings(
-    tx: &mut Tx,
-    interval: Interval,
-    readings: i64,
-) -> Result<(), ServiceError> {
-    let due = crate::run::next(interval, None, true).map(|(_, due)| due.unix_s());
-    tx.execute(
-        "UPDATE settle_intervals SET readings = $1, due_s = CASE WHEN done IS NULL AND NOT EXISTS
-         (SELECT 1 FROM settle_points WHERE role <> $3 AND since_ms <= $4 LIMIT 1 OFFSET $6)
-         THEN COALESCE($5, due_s) ELSE due_s END WHERE start_s = $2",
-        args![
-            readings,
-            interval.start_s(),
-            registry::role_code(PointRole::Submeter),
-            interval.end().unix_ms(),
-            due,
-            readings
-        ],
+/// Keeps how many readings of settled points came; when all are in, the provisional run need not wait. How many points
+/// there are is all but submeters and those that came later: SQLite counts a whole table by its pages, and goes through
+/// these alone one by one.
+pub(super) static COUNTED: LazyLock<Listed> = LazyLock::new(|| {
+    let [connection, feeder, submeter] = [
+        PointRole::Connection,
+        PointRole::Feeder,
+        PointRole::Submeter,
+    ]
+    .map(registry::role_code);
+    let update = format!(
+        "UPDATE settle_intervals SET readings = asked.readings, due_s = CASE
+         WHEN settle_intervals.done IS NULL AND asked.readings >= (SELECT COUNT(*) FROM settle_points)
+         - (SELECT COUNT(*) FROM settle_points WHERE role = {submeter})
+         - (SELECT COUNT(*) FROM settle_points WHERE role IN ({connection}, {feeder}) AND since_ms > asked.end_ms)
+         THEN COALESCE(asked.due_s, settle_intervals.due_s) ELSE settle_intervals.due_s END
+         FROM asked WHERE settle_intervals.start_s = asked.start_s"
+    );
+    Listed::over(
+        "asked",
+        &["start_s", "end_ms", "readings", "due_s"],
+        &update,
     )
-    .await?;
-    Ok(())
+});
+
+/// A row of [`COUNTED`].
+pub(super) fn counted(interval: Interval, readings: i64) -> Args {
+    let due = crate::run::next(interval, None, true).map(|(_, due)| due.unix_s());
+    args![interval.start_s(), interval.end().unix_ms(), readings, due]
 }
 
 /// Two messages under one sequence, each with the key's signature, are proof against the key. One such

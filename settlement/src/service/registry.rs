@@ -439,6 +439,8 @@ pub(super) struct EnrolledKey {
     pub(super) gateway: Option<GatewayId>,
     pub(super) participant: Option<ParticipantId>,
     pub(super) replaced: Option<Timestamp>,
+    /// Whether there is a word of the operator against it, from wherever on.
+    pub(super) is_revoked: bool,
 }
 
 impl EnrolledKey {
@@ -455,10 +457,12 @@ type KeyRow = (
     Option<String>,
     Option<String>,
     Option<i64>,
+    i64,
 );
 
 static KEYS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT k.kid, k.public, k.gateway, k.participant, k.replaced_ms
+    let select = "SELECT k.kid, k.public, k.gateway, k.participant, k.replaced_ms, CAST(CASE
+         WHEN EXISTS (SELECT 1 FROM settle_revocations r WHERE r.kid = k.kid) THEN 1 ELSE 0 END AS BIGINT)
          FROM asked CROSS JOIN settle_keys k WHERE k.kid = asked.kid";
     Listed::over("asked", &["kid"], select)
 });
@@ -474,12 +478,13 @@ pub(super) async fn keys_of(
 }
 
 fn enrolled(row: KeyRow) -> Result<(KeyId, EnrolledKey), ServiceError> {
-    let (kid, public, gateway, participant, replaced_ms) = row;
+    let (kid, public, gateway, participant, replaced_ms, is_revoked) = row;
     let key = EnrolledKey {
         public: public_key(&public)?,
         gateway: gateway.map(GatewayId::new).transpose()?,
         participant: participant.map(ParticipantId::new).transpose()?,
         replaced: replaced_ms.map(Timestamp::from_unix_ms),
+        is_revoked: is_revoked == 1,
     };
     Ok((KeyId(bytes(&kid, "a key's name")?), key))
 }
