@@ -30,7 +30,7 @@ use runtime::clock::Clock;
 use runtime::db::Db;
 
 pub(crate) use guard::{
-    Posted, limit_writes, may_ask, may_send, may_write, nothing_here, said_by_our_page,
+    Posted, limit_writes, may_ask, may_send, may_write, nothing_here, said_by_our_page, too_often,
 };
 pub(crate) use limit::{ACCOUNT_WRITES, INTRODUCTIONS, WRITES_PER_MINUTE, Who};
 pub(crate) use mail::Mailer;

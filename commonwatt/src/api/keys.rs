@@ -15,7 +15,8 @@ use settlement::service::{
 use tokio::sync::oneshot;
 
 use super::answer::{After, Answer, List, Wants};
-use crate::auth::{INTRODUCTIONS, Role, Viewer, may_send};
+use super::openapi::Problem;
+use crate::auth::{INTRODUCTIONS, Role, Viewer, may_send, too_often};
 use crate::platform::{Command, KeyAnswer, KeyWord};
 use crate::web::{Web, problem};
 
@@ -174,7 +175,11 @@ pub(super) async fn claim(State(web): State<Web>, body: Bytes) -> Response {
 #[utoipa::path(
     post, path = "/api/v1/keys/introductions", tag = "signed",
     request_body(content = Vec<u8>, content_type = "application/cose", description = "COSE_Sign1"),
-    responses((status = 200, body = Object))
+    responses((status = 200, body = Object), (
+        status = 429, body = Problem, content_type = "application/problem+json",
+        description = "The address sends too many, or the key was changed too often in a day: the same is let in later",
+        headers(("Retry-After" = u32, description = "Seconds to wait before the same is sent again")),
+    ))
 )]
 pub(super) async fn introduce(State(web): State<Web>, viewer: Viewer, body: Bytes) -> Response {
     if let Err(refused) = may_send(&viewer, &web, INTRODUCTIONS) {
@@ -208,6 +213,10 @@ async fn say(web: &Web, word: KeyWord) -> Response {
     match outcome.await {
         Ok(KeyAnswer::Done(answer)) => Json(answer).into_response(),
         Ok(KeyAnswer::Refused(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Ok(KeyAnswer::Later(why, wait)) => {
+            let wait_s = wait.as_millis().div_ceil(1000);
+            too_often(&why, u32::try_from(wait_s).unwrap_or(u32::MAX))
+        }
         Ok(KeyAnswer::Unavailable) | Err(_) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "It could not be stored: say it again.",

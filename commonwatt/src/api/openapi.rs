@@ -37,7 +37,7 @@ const ABOUT: &str = "One API for pages, drivers, operators and scripts. Energy i
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 #[allow(dead_code, reason = "the description of what `web::problem` writes")]
-struct Problem {
+pub(super) struct Problem {
     /// The status in words.
     title: String,
     /// The status as a number.

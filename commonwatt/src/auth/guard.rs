@@ -32,11 +32,16 @@ pub(crate) async fn limit_writes(State(web): State<Web>, request: Request, next:
 fn allow(accounts: &Accounts, rate: Rate, who: Who) -> Result<(), Box<Response>> {
     accounts.allow(rate, who).map_err(|wait_s| {
         let detail = format!("Too many requests: wait {wait_s} s.");
-        let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
-        let wait = HeaderValue::from(wait_s);
-        response.headers_mut().insert(header::RETRY_AFTER, wait);
-        Box::new(response)
+        Box::new(too_often(&detail, wait_s))
     })
+}
+
+/// The answer to what came too often, and is to come again after so many seconds.
+pub(crate) fn too_often(detail: &str, wait_s: u32) -> Response {
+    let mut response = problem(StatusCode::TOO_MANY_REQUESTS, detail);
+    let wait = HeaderValue::from(wait_s);
+    response.headers_mut().insert(header::RETRY_AFTER, wait);
+    response
 }
 
 /// Whether a browser sends this from a page of ours. Programs that are no browsers say nothing of it.

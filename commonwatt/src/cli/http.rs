@@ -19,6 +19,16 @@ const ANSWER_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Most rows of a list that are read.
 const ROWS_MAX: usize = 100_000;
 
+/// The platform takes it later: when, in its own sentence.
+#[derive(thiserror::Error, Debug)]
+#[error("{0}")]
+struct Later(String);
+
+/// Whether an answer was that the same is to be said again later.
+pub(super) fn is_to_wait(error: &CliError) -> bool {
+    matches!(error, CliError::Environment(error) if error.is::<Later>())
+}
+
 /// A platform behind an address.
 pub(super) struct Client {
     url: String,
@@ -148,11 +158,11 @@ impl Client {
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         let told = value["detail"].as_str().map(str::to_owned);
         let told = told.unwrap_or_else(|| format!("the platform at {} answers {status}", self.url));
-        let is_to_wait = status == ureq::http::StatusCode::TOO_MANY_REQUESTS;
-        if status.is_client_error() && !is_to_wait {
-            return Err(CliError::CheckFailed(told));
-        }
-        Err(anyhow!(told).into())
+        Err(match status {
+            ureq::http::StatusCode::TOO_MANY_REQUESTS => anyhow!(Later(told)).into(),
+            status if status.is_client_error() => CliError::CheckFailed(told),
+            _ => anyhow!(told).into(),
+        })
     }
 }
 
@@ -195,10 +205,13 @@ mod tests {
     #[test]
     fn who_is_told_to_wait_was_not_refused() {
         let wait = answered("429 Too Many Requests");
-        assert!(matches!(wait, CliError::Environment(_)), "{wait}");
+        assert!(is_to_wait(&wait), "{wait}");
         assert!(wait.to_string().contains("wait 7 s"), "{wait}");
         let refused = answered("422 Unprocessable Entity");
         assert!(matches!(refused, CliError::CheckFailed(_)), "{refused}");
+        let broken = answered("503 Service Unavailable");
+        assert!(matches!(broken, CliError::Environment(_)), "{broken}");
+        assert!(!is_to_wait(&broken), "{broken}");
     }
 
     #[test]

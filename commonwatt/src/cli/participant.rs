@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gateway::claim_code;
-use super::http::Client;
+use super::http::{Client, is_to_wait};
 use super::{CliError, Format, print_data};
 use crate::platform::{beside, next_of};
 
@@ -62,8 +62,9 @@ struct Own {
 #[command(
     after_help = "Example:\n  commonwatt participant rotate-key --participant home-03 --key data/participants/home-03.key\n\n\
     The next key is made beside the file (home-03.key.next), and takes its place once the platform has enrolled it; the \
-    key before is kept as home-03.key.before. If the platform cannot be reached the same command goes on later; with \
-    --community the next key is made without it. What the key before has signed stays valid, and is verified by it."
+    key before is kept as home-03.key.before. If the platform cannot be reached, or has let in as many keys of the home \
+    as it lets in in a day, the same command goes on later; with --community the next key is made without it. What the key \
+    before has signed stays valid, and is verified by it."
 )]
 struct RotateArgs {
     #[command(flatten)]
@@ -75,7 +76,7 @@ struct RotateArgs {
     after_help = "Example:\n  commonwatt participant enrol --participant home-03 --key home-03.key --claim -\n\n\
     The key is made where the file has none. It takes the place of the participant's key before, whose file is not needed: \
     the operator makes a code where a key is lost or was stolen. If the platform cannot be reached the same command goes \
-    on later, without a code."
+    on later, without a code. A next key that rotate-key has made, and that waits, is the one that the code lets in."
 )]
 struct EnrolArgs {
     #[command(flatten)]
@@ -113,18 +114,37 @@ fn rotate(own: &Own) -> Result<(), CliError> {
 
 fn enrol(args: &EnrolArgs) -> Result<(), CliError> {
     let own = &args.own;
-    if own.waiting()?.is_none() {
-        let Some(typed) = args.claim.clone() else {
-            let why = "--claim: nothing waits to be sent, so it takes the code that `commonwatt keys claim` printed";
-            return Err(CliError::BadInput(why.to_owned()));
+    let waiting = own.waiting()?;
+    let Some(typed) = args.claim.clone() else {
+        if waiting.is_some() {
+            return own.send();
+        }
+        let why = "--claim: nothing waits to be sent, so it takes the code that `commonwatt keys claim` printed";
+        return Err(CliError::BadInput(why.to_owned()));
+    };
+    let code = claim_code(typed)?;
+    let (community, now) = own.about()?;
+    let claim = code.key(&community, &own.holder());
+    // With this code already it is said again as it was: the platform may have heard it, and a code is good once.
+    let claim_key = PublicKey::of(&claim).id();
+    if waiting.as_ref().and_then(Waiting::introducer) != Some(claim_key) {
+        let next = waiting.and_then(|waiting| own.next(&waiting.key));
+        let key = match next {
+            Some(next) => next,
+            None => key_file::open(&own.key).map_err(|e| anyhow!(e))?,
         };
-        let code = claim_code(typed)?;
-        let (community, now) = own.about()?;
-        let key = key_file::open(&own.key).map_err(|e| anyhow!(e))?;
-        let claim = code.key(&community, &own.holder());
         own.introduce(&community, &key, &claim, now)?;
     }
     own.send()
+}
+
+impl Waiting {
+    /// The key that vouches.
+    fn introducer(&self) -> Option<KeyId> {
+        let bytes = STANDARD.decode(&self.introduction).ok()?;
+        let introduction = Signed::<Introduction>::from_bytes(bytes);
+        introduction.claimed_signer().ok()
+    }
 }
 
 impl Own {
@@ -147,6 +167,12 @@ impl Own {
             Some(community) => Ok((community.clone(), Clock::system().now())),
             None => Client::new(&self.url).about(),
         }
+    }
+
+    /// The next key, if it has this name.
+    fn next(&self, key: &str) -> Option<SigningKey> {
+        let next = key_file::read(&next_of(&self.key)).ok()?;
+        (PublicKey::of(&next).id().to_string() == key).then_some(next)
     }
 
     fn waiting(&self) -> Result<Option<Waiting>, CliError> {
@@ -216,8 +242,13 @@ impl Own {
         })
     }
 
-    /// A refused introduction waits no longer; one that was not heard does.
+    /// A refused introduction waits no longer; one that was not heard, or comes too early, does.
     fn unsent(&self, error: CliError) -> CliError {
+        if is_to_wait(&error) {
+            let waits =
+                "the new key waits, and nothing else has changed: run the same command again then";
+            return anyhow!("{error}; {waits}").into();
+        }
         let CliError::CheckFailed(why) = error else {
             eprintln!(
                 "The new key waits: run the same command again when the platform can be reached."
@@ -253,18 +284,18 @@ impl Own {
 
     /// Puts a next key in the place of the one before, which is kept beside it.
     fn promote(&self, key: &str) -> Result<(), CliError> {
-        let next = next_of(&self.key);
-        let is_next = |kid: KeyId| kid.to_string() == key;
-        let found = key_file::read(&next).ok();
+        let is_next = self.next(key).is_some();
         let done = (|| {
-            if found.is_some_and(|found| is_next(PublicKey::of(&found).id())) {
-                // A hard link, so that at no time there is no key here.
+            if is_next {
+                // A hard link, so that at no time there is no key here. It is gone where a code took a lost key's place.
                 let before = beside(&self.key, ".before");
                 if before.exists() {
                     fs::remove_file(&before)?;
                 }
-                fs::hard_link(&self.key, before)?;
-                fs::rename(&next, &self.key)?;
+                if self.key.exists() {
+                    fs::hard_link(&self.key, before)?;
+                }
+                fs::rename(next_of(&self.key), &self.key)?;
             }
             fs::remove_file(self.introduction())?;
             let folder = self.key.parent().filter(|dir| !dir.as_os_str().is_empty());

@@ -1,6 +1,8 @@
 //! Keys at the platform's door: what gateways and participants introduce and what the operator says about keys, each in a
 //! transaction of its own.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::claim::Claim;
@@ -35,6 +37,8 @@ pub(crate) enum KeyAnswer {
     Done(Value),
     /// It does not, and why.
     Refused(String),
+    /// Not yet: why, and how long to wait before the same is said again.
+    Later(String, Duration),
     /// The database did not answer: try again.
     Unavailable,
 }
@@ -76,7 +80,9 @@ pub(super) async fn introduce(
         Err(error @ ServiceError::Conflict(_)) => points_refused(error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let Refusal { reason, mut detail } = refusal;
+    let Refusal {
+        reason, mut detail, ..
+    } = refusal;
     tracing::warn!(%gateway, %reason, "a key was not enrolled: {detail}");
     detail.truncate(detail.floor_char_boundary(DETAIL_MAX_BYTES));
     let word = KeyRefusal {
@@ -91,10 +97,7 @@ pub(super) async fn introduce(
 }
 
 fn points_refused(detail: String) -> Refusal {
-    Refusal {
-        reason: KeyRefused::PointsRefused,
-        detail,
-    }
+    Refusal::new(KeyRefused::PointsRefused, detail)
 }
 
 /// Takes in what a participant introduces, and gives the operator's record of it.
@@ -123,9 +126,14 @@ async fn introduce_own(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> anyhow::
                 "record": STANDARD.encode(record.as_bytes()),
             })))
         }
-        Err(Refusal { reason, detail }) => {
+        Err(refusal) => {
+            let Refusal { reason, detail, .. } = &refusal;
             tracing::warn!(%participant, %reason, "a key was not enrolled: {detail}");
-            Ok(KeyAnswer::Refused(format!("{reason}: {detail}")))
+            let why = format!("{reason}: {detail}");
+            Ok(match refusal.again_at {
+                Some(at) => KeyAnswer::Later(why, shared.clock.wall(at.ms_since(now))),
+                None => KeyAnswer::Refused(why),
+            })
         }
     }
 }

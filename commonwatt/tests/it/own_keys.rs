@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::time::Timestamp;
 use serde_json::Value;
 
 use crate::demo::{Demo, program, wait_for};
@@ -206,6 +209,83 @@ impl Keeper {
         );
         assert!(told.contains("3 revocations"), "{told}");
     }
+
+    /// A rotation that comes too early waits, and the key before goes on.
+    fn rotates_no_more(&self) {
+        let file = self.file("");
+        let old = std::fs::read(&file).unwrap();
+        let early = self.own(&["participant", "rotate-key"], &file);
+        let told = said(&early);
+        assert_eq!(early.status.code(), Some(3), "{told}");
+        assert!(told.contains("change it after 20"), "{told}");
+        assert!(told.contains("run the same command again then"), "{told}");
+        assert_eq!(std::fs::read(&file).unwrap(), old);
+        assert!(self.file(".next").exists() && self.file(".introduction").exists());
+        assert!(!self.file(".refused").exists());
+        fine(&self.own(&["order", "list"], &file));
+        let waiting = std::fs::read_to_string(self.file(".introduction")).unwrap();
+        let waiting: Value = serde_json::from_str(&waiting).unwrap();
+        let bytes = STANDARD.decode(waiting["introduction"].as_str().unwrap());
+        let introductions = "/api/v1/keys/introductions";
+        let answer = self.demo.send("POST", introductions, "", &bytes.unwrap());
+        assert_eq!(answer.status, 429, "{}", answer.body);
+        let wait_s: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        // A day of the street, less what has passed.
+        assert!((1..=24 * 3600 / 300).contains(&wait_s), "{wait_s}");
+    }
+
+    /// The next key that waits has taken the key's place.
+    fn next_is_in(&self, next: &[u8], told: &str) {
+        assert!(told.contains("is enrolled and in"), "{told}");
+        assert_eq!(std::fs::read(self.file("")).unwrap(), next);
+        assert!(!self.file(".next").exists() && !self.file(".introduction").exists());
+        fine(&self.own(&["order", "list"], &self.file("")));
+    }
+
+    /// The street stops, and its next start is a day later.
+    fn sleeps_a_day(self) -> Keeper {
+        let Keeper {
+            demo, data, folder, ..
+        } = self;
+        drop(demo);
+        let clock = data.join("clock");
+        let stopped = std::fs::read_to_string(&clock).unwrap();
+        let stopped: Timestamp = stopped.trim().parse().unwrap();
+        let day_s = 24 * 3600;
+        std::fs::write(&clock, format!("{}\n", stopped.plus_s(day_s))).unwrap();
+        let demo = Demo::start_at("300", &data, &[]);
+        Keeper {
+            url: format!("http://{}", demo.address),
+            demo,
+            data,
+            folder,
+        }
+    }
+}
+
+#[test]
+fn a_key_that_was_changed_too_often_is_changed_later_or_with_a_code() {
+    let keeper = Keeper::start();
+    let rotate = ["participant", "rotate-key"];
+    for _ in 0..8 {
+        fine(&keeper.own(&rotate, &keeper.file("")));
+    }
+    keeper.rotates_no_more();
+    let next = std::fs::read(keeper.file(".next")).unwrap();
+    let made = keeper.keys_as_json(&["claim", "--participant", HOME]);
+    let enrol = [
+        "participant",
+        "enrol",
+        "--claim",
+        made["code"].as_str().unwrap(),
+    ];
+    let told = fine(&keeper.own(&enrol, &keeper.file("")));
+    keeper.next_is_in(&next, &told);
+    keeper.rotates_no_more();
+    let next = std::fs::read(keeper.file(".next")).unwrap();
+    let keeper = keeper.sleeps_a_day();
+    let told = fine(&keeper.own(&rotate, &keeper.file("")));
+    keeper.next_is_in(&next, &told);
 }
 
 #[test]

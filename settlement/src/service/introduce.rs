@@ -34,6 +34,20 @@ pub struct Refusal {
     pub reason: KeyRefused,
     /// In a sentence.
     pub detail: String,
+    /// From when on the same introduction is let in, where only time stands in its way.
+    pub again_at: Option<Timestamp>,
+}
+
+impl Refusal {
+    /// A refusal that stays one, whenever the same comes again.
+    #[must_use]
+    pub fn new(reason: KeyRefused, detail: String) -> Self {
+        Refusal {
+            reason,
+            detail,
+            again_at: None,
+        }
+    }
 }
 
 /// What a key is let in on.
@@ -69,7 +83,7 @@ impl Voucher {
 type Answer<T> = Result<Result<T, Refusal>, ServiceError>;
 
 fn refuse<T>(reason: KeyRefused, detail: String) -> Answer<T> {
-    Ok(Err(Refusal { reason, detail }))
+    Ok(Err(Refusal::new(reason, detail)))
 }
 
 fn unreadable(error: &SignedError) -> KeyRefused {
@@ -197,10 +211,9 @@ async fn read(
     };
     let Some(voucher) = voucher(tx, introducer).await? else {
         // Whether it was signed with a wrong code nobody can see; whether a holder made it, yes.
-        let asked = signed.claimed().map_err(|error| Refusal {
-            reason: unreadable(&error),
-            detail: error.to_string(),
-        });
+        let asked = signed
+            .claimed()
+            .map_err(|error| Refusal::new(unreadable(&error), error.to_string()));
         let asked = asked.and_then(|asked| request_of(&asked, community, introducer));
         if let Err(refusal) = asked.and_then(|request| is_from(holder, &request)) {
             return Ok(Err(refusal));
@@ -242,15 +255,13 @@ fn request_of(
     introducer: KeyId,
 ) -> Result<KeyRequest, Refusal> {
     let request = introduction.verify_request(&community.id);
-    let request = request.map_err(|error| Refusal {
-        reason: unreadable(&error),
-        detail: format!("the new key's request: {error}"),
+    let request = request.map_err(|error| {
+        let why = format!("the new key's request: {error}");
+        Refusal::new(unreadable(&error), why)
     })?;
     if request.message().introducer != introducer {
-        return Err(Refusal {
-            reason: KeyRefused::BadSignature,
-            detail: "the request names another key to vouch for it".to_owned(),
-        });
+        let why = "the request names another key to vouch for it".to_owned();
+        return Err(Refusal::new(KeyRefused::BadSignature, why));
     }
     Ok(request.message().clone())
 }
@@ -260,10 +271,8 @@ fn is_from(holder: &KeyHolder, request: &KeyRequest) -> Result<(), Refusal> {
         return Ok(());
     }
     let meant = &request.holder;
-    Err(Refusal {
-        reason: KeyRefused::WrongNetwork,
-        detail: format!("the introduction is for {meant}, and came as {holder}"),
-    })
+    let why = format!("the introduction is for {meant}, and came as {holder}");
+    Err(Refusal::new(KeyRefused::WrongNetwork, why))
 }
 
 async fn voucher(tx: &mut Tx, kid: KeyId) -> Result<Option<Voucher>, ServiceError> {
@@ -336,7 +345,10 @@ async fn admissible(
         let why = format!(
             "the key of {name} was changed {HANDOVERS_MAX} times in a day: change it after {until}, or {again}"
         );
-        return refuse(KeyRefused::RateLimited, why);
+        return Ok(Err(Refusal {
+            again_at: Some(until),
+            ..Refusal::new(KeyRefused::RateLimited, why)
+        }));
     }
     let known = registry::key(tx, request.key.id()).await?;
     let is_ours = |key: &registry::EnrolledKey| {

@@ -303,7 +303,10 @@ async fn a_key_is_changed_so_often_in_a_day(world: World) {
     let signed = introduction(&world, &a, &next, &last);
     let refused = bring(&world, &a, &signed, (now, true)).await.unwrap_err();
     let until = minute(0).plus_s(HANDOVERS_SPAN_S);
-    assert_eq!(refused.reason, KeyRefused::RateLimited);
+    assert_eq!(
+        (refused.reason, refused.again_at),
+        (KeyRefused::RateLimited, Some(until))
+    );
     assert!(
         refused.detail.contains(&format!("after {until}, or make")),
         "{}",

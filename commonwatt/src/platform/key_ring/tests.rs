@@ -357,7 +357,7 @@ fn introduction(platform: &Platform, new: &SigningKey, by: &SigningKey) -> Vec<u
 async fn said(platform: &Platform, word: KeyWord) -> Result<(), String> {
     match keys::say(&platform.shared, word).await.unwrap() {
         KeyAnswer::Done(_) => Ok(()),
-        KeyAnswer::Refused(why) => Err(why),
+        KeyAnswer::Refused(why) | KeyAnswer::Later(why, _) => Err(why),
         KeyAnswer::Unavailable => panic!("the database does not answer"),
     }
 }
