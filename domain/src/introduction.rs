@@ -15,6 +15,12 @@ use crate::time::Timestamp;
 /// Longest explanation of a refusal, in bytes.
 pub const DETAIL_MAX_BYTES: usize = 300;
 
+/// So often a holder's key hands over to its next one in [`HANDOVERS_SPAN_S`]: each stays in the ledger log and in
+/// the holder's history for ever. What the operator lets in with a claim code is not counted.
+pub const HANDOVERS_MAX: usize = 8;
+/// The time in which a holder's handovers are counted.
+pub const HANDOVERS_SPAN_S: i64 = 24 * 3600;
+
 /// A new key's own request, signed with the new key: the proof that somebody has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRequest {

@@ -8,6 +8,7 @@
 //! | `gateway-next.key` | from a rotation's begin until the platform has taken it; used as soon as `introduction.json` names it |
 //! | `introduction.json` | while the platform has not answered: what is sent to it, and no secret |
 //! | `credential.cose` | once the platform has enrolled the key: the operator's signed record of it |
+//! | `rotated.json` | from the first rotation on: when the platform has let in the next keys of the last day |
 //! | `gateway.revoked` | once the platform has said that the key counts no longer: the next claim code gets a new key |
 //!
 //! Whatever step a power cut comes after, the next start finds one key to sign with: renaming
@@ -23,7 +24,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::claim::ClaimCode;
 use domain::ids::{Digest32, KeyId};
-use domain::introduction::{Introduction, KeyRefusal, KeyRefused, KeyRequest, PointStart};
+use domain::introduction::{
+    HANDOVERS_MAX, HANDOVERS_SPAN_S, Introduction, KeyRefusal, KeyRefused, KeyRequest, PointStart,
+};
 use domain::key_record::{Holder, KeyRecord, POINTS_MAX};
 
 use domain::signed::{POINTS_MESSAGE_MAX_BYTES, PublicKey, Signed, SigningKey};
@@ -41,6 +44,7 @@ const KEY: &str = "gateway.key";
 const NEXT_KEY: &str = "gateway-next.key";
 const INTRODUCTION: &str = "introduction.json";
 const CREDENTIAL: &str = "credential.cose";
+const ROTATED: &str = "rotated.json";
 const REVOKED: &str = "gateway.revoked";
 
 /// An introduction that is not answered is sent again after the shorter of these, then ever more rarely.
@@ -77,6 +81,12 @@ pub enum EnrolError {
         "key {0} waits for the platform's answer already: start the gateway, and rotate again when it is enrolled"
     )]
     Waiting(KeyId),
+    /// The platform takes no more rotations in this day.
+    #[error(
+        "the key of this gateway was changed {HANDOVERS_MAX} times in a day, and the platform takes no more: rotate it \
+         after {0}; until then it goes on with the key that it has"
+    )]
+    TooOften(Timestamp),
     /// There is nothing to rotate.
     #[error("there is no key in {} yet: start the gateway once, and let the platform enrol it", .0.display())]
     NoKey(PathBuf),
@@ -106,6 +116,14 @@ pub struct Pending {
 struct PendingFile {
     key: String,
     introduction: String,
+}
+
+/// A next key that the platform has let in, and when that was heard.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotated {
+    key: String,
+    at_ms: i64,
 }
 
 /// The key files of one gateway.
@@ -250,6 +268,12 @@ impl Keys {
         if !self.exist() {
             return Err(EnrolError::NoKey(self.dir.clone()));
         }
+        // The next key signs before the platform has answered: refused, its readings would wait until then.
+        let rotated = self.rotated(now);
+        if let Some(eighth) = rotated.iter().rev().nth(HANDOVERS_MAX - 1) {
+            let until = Timestamp::from_unix_ms(eighth.at_ms).plus_s(HANDOVERS_SPAN_S);
+            return Err(EnrolError::TooOften(until));
+        }
         let old = key_file::read(&self.path(KEY))?;
         // A next key that a power cut left behind has signed nothing, and is as good as a new one.
         let next = key_file::open(&self.path(NEXT_KEY))?;
@@ -304,8 +328,36 @@ impl Keys {
         durable::write(&self.path(INTRODUCTION), &text, 0o600).map_err(self.failed(INTRODUCTION))
     }
 
+    /// The next keys of the last day that the platform has let in, oldest first. They spare a rotation that it would
+    /// refuse and nothing else, so a file that cannot be read is as good as none.
+    fn rotated(&self, now: Timestamp) -> Vec<Rotated> {
+        let text = fs::read_to_string(self.path(ROTATED)).unwrap_or_default();
+        let mut rotated: Vec<Rotated> = serde_json::from_str(&text).unwrap_or_default();
+        rotated.retain(|one| {
+            let age_ms = now.ms_since(Timestamp::from_unix_ms(one.at_ms));
+            (0..HANDOVERS_SPAN_S * 1000).contains(&age_ms)
+        });
+        rotated
+    }
+
+    /// Remembers that the platform has let in the next key.
+    fn note_rotated(&self, now: Timestamp) -> Result<(), EnrolError> {
+        let Some(pending) = self.pending()? else {
+            return Ok(());
+        };
+        let (mut rotated, key) = (self.rotated(now), pending.key.to_string());
+        rotated.retain(|one| one.key != key);
+        let at_ms = now.unix_ms();
+        rotated.push(Rotated { key, at_ms });
+        let text = serde_json::to_string(&rotated).unwrap_or_default() + "\n";
+        durable::write(&self.path(ROTATED), &text, 0o600).map_err(self.failed(ROTATED))
+    }
+
     /// Keeps the operator's record, makes the introduced key the current one, and stops sending.
-    fn enrolled(&self, record: &[u8]) -> Result<(), EnrolError> {
+    fn enrolled(&self, record: &[u8], now: Timestamp) -> Result<(), EnrolError> {
+        if self.is_rotating()? {
+            self.note_rotated(now)?;
+        }
         durable::write(&self.path(CREDENTIAL), record, 0o600).map_err(self.failed(CREDENTIAL))?;
         self.promote()?;
         self.remove(REVOKED)?;
@@ -435,13 +487,18 @@ impl Enrolment {
     ///
     /// # Errors
     /// It cannot be kept; it will be given again.
-    pub fn hear(&mut self, payload: Vec<u8>, trust: &Trust) -> Result<Heard, EnrolError> {
+    pub fn hear(
+        &mut self,
+        payload: Vec<u8>,
+        trust: &Trust,
+        now: Timestamp,
+    ) -> Result<Heard, EnrolError> {
         if credential(payload.clone(), self.key, trust).is_some() {
             // A word that comes again must not undo what was said since: a revocation.
             if self.pending.is_none() {
                 return Ok(Heard::Known);
             }
-            self.keys.enrolled(&payload)?;
+            self.keys.enrolled(&payload, now)?;
             self.pending = None;
             return Ok(Heard::Enrolled);
         }
@@ -459,7 +516,7 @@ impl Enrolment {
         }
         // A code is not tried twice by itself: a wrong one counts against the right one, and what else may
         // be wrong (the points, say) somebody has to set right first.
-        // A rotation is asked for again: it may be the platform that has forgotten something.
+        // A rotation is asked for again: it may be the platform that has forgotten something, or it comes too early.
         if !self.keys.is_rotating()? {
             self.keys.remove(INTRODUCTION)?;
             self.pending = None;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use domain::acceptance::Acceptance;
 use domain::ids::{CommunityId, GatewayId, PointId};
+use domain::introduction::KeyRefused;
 use domain::rejection::Rejection;
 use domain::signed::{PublicKey, Signed, Verified};
 use runtime::clock::Clock;
@@ -493,9 +494,19 @@ impl Publisher {
 
     /// Takes the platform's answer to an introduction.
     fn admitted(&mut self, payload: Vec<u8>) {
-        match self.enrolment.hear(payload, &self.trust) {
+        let now = self.clock.now();
+        match self.enrolment.hear(payload, &self.trust, now) {
             Ok(Heard::Enrolled) => tracing::info!("the platform has enrolled this gateway's key"),
             Ok(Heard::Known) => tracing::debug!("the platform says again that the key is enrolled"),
+            Ok(Heard::Refused {
+                reason: KeyRefused::RateLimited,
+                detail,
+            }) => {
+                tracing::warn!(
+                    "this gateway's next key is introduced again until the platform lets it in: {detail}"
+                );
+                self.status.count_error(KeyRefused::RateLimited.name());
+            }
             Ok(Heard::Refused { reason, detail }) => {
                 tracing::error!(%reason, "the platform did not enrol this gateway's key: {detail}");
                 self.status.count_error(reason.name());

@@ -87,7 +87,7 @@ pub use history::{
 pub use hold_batch::Holds;
 pub use holds::{RELEASED_HOLDS_MAX, has_uncleared_holds, release_uncleared};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
-pub use introduce::{CLAIM_ATTEMPTS_MAX, HANDOVERS_MAX, HANDOVERS_SPAN_S, Refusal, introduce};
+pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce, key_asked};
 pub use keys::{
     CLAIM_LIFE_MAX_MS, GatewayKey, OpenClaim, Revoked, RevokedKey, WORD_AGE_MAX_MS, gateway_key,
     gateway_keys, open_claim, open_claims, revoke,

@@ -1,4 +1,4 @@
-//! How many orders, or chargers' records, a gateway may bring in a minute before anybody looks at their signatures, which take the time.
+//! How many orders, chargers' records, or keys a gateway may bring in a minute before anybody looks at their signatures, which take the time.
 
 use std::collections::BTreeMap;
 

@@ -20,6 +20,7 @@ use super::charging;
 use super::control::{self, Forward};
 use super::core::{Command, Told};
 use super::door::{Door, Knock};
+use super::keys;
 use super::orders::{AnswerTo, OrderAnswer, answer_body, read as read_order};
 use super::witnesses::gateways;
 use crate::site::Site;
@@ -38,6 +39,9 @@ const READINGS_WAITING_MAX: usize = 4 * CHECKED_TOGETHER_MAX;
 
 /// Most chargers' records that a gateway may bring in a minute. It sends what was not answered again.
 const RECORDS_PER_MINUTE_MAX: u32 = 60;
+/// Most introductions of keys that a gateway may bring in a minute: it brings one again four times while nobody answers, and once
+/// more whenever it has found the broker again.
+const INTRODUCTIONS_PER_MINUTE_MAX: u32 = 12;
 /// Most chargers' records that wait to be kept.
 const RECORDS_WAITING_MAX: usize = 256;
 
@@ -201,6 +205,7 @@ async fn move_messages(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut door, mut records_door) = (Door::default(), Door::default());
+    let mut keys_door = Door::default();
     loop {
         tokio::select! {
             biased;
@@ -218,8 +223,12 @@ async fn move_messages(
                 Some(event) => {
                     let event = at_the_door(shared, link, &mut door, event);
                     let event = event.filter(|event| record_may_in(shared, &mut records_door, event));
-                    if let Some(event) = event {
-                        take(shared, &doors, event).await;
+                    let Some(event) = event else { continue };
+                    match key_may_in(shared, &mut keys_door, &event) {
+                        Ok(()) => take(shared, &doors, event).await,
+                        // Where the link is full it is not told, and comes again.
+                        Err(Some(refused)) => drop(tell(shared, link, refused).await),
+                        Err(None) => {}
                     }
                 }
                 None => bail!("the link to the broker has ended by itself"),
@@ -288,6 +297,34 @@ pub(super) fn record_may_in(shared: &Shared, door: &mut Door, event: &MqttEvent)
         tracing::warn!(%gateway, "brings too many chargers' records: the rest of this minute is dropped, and comes again");
     }
     knock == Knock::In
+}
+
+/// Whether a key that a gateway introduces is looked for in the books. What shows by itself that it is refused is
+/// answered here, with what is to be told; more than so many in a minute are dropped, as what was not answered comes again.
+pub(super) fn key_may_in(
+    shared: &Shared,
+    door: &mut Door,
+    event: &MqttEvent,
+) -> Result<(), Option<Told>> {
+    let MqttEvent::Message { topic, payload, .. } = event else {
+        return Ok(());
+    };
+    let Some((gateway, "enrol")) = split_topic(shared, topic) else {
+        return Ok(());
+    };
+    if !shared.site.gateways.iter().any(|g| g.id == gateway) {
+        return Err(None);
+    }
+    match door.knock(shared.clock.now(), &gateway, INTRODUCTIONS_PER_MINUTE_MAX) {
+        Knock::In => {
+            keys::refused_unasked(shared, &gateway, payload).map_or(Ok(()), |told| Err(Some(told)))
+        }
+        Knock::Dropped => Err(None),
+        Knock::TooMany => {
+            tracing::warn!(%gateway, "introduces too many keys: the rest of this minute is dropped");
+            Err(None)
+        }
+    }
 }
 
 pub(super) async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {

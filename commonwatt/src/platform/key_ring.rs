@@ -232,4 +232,4 @@ fn held(folder: &Path, newest: &ParticipantKey) -> Result<SigningKey, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

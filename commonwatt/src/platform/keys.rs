@@ -80,6 +80,26 @@ pub(super) async fn introduce(
         Err(error @ ServiceError::Conflict(_)) => points_refused(error.to_string()),
         Err(error) => return Err(error.into()),
     };
+    Ok(refused(shared, gateway, &signed, refusal))
+}
+
+/// The answer to what a gateway introduces, where the bytes show by themselves that it is refused.
+pub(super) fn refused_unasked(shared: &Shared, gateway: &GatewayId, bytes: &[u8]) -> Option<Told> {
+    let signed = Signed::<Introduction>::from_bytes(bytes.to_vec());
+    let holder = gateway.clone().into();
+    let asked = settlement::service::key_asked(&shared.community, &holder, &signed);
+    let refusal = asked.err()?;
+    Some(refused(shared, gateway.clone(), &signed, refusal))
+}
+
+/// The operator's word to a gateway that a key was not let in.
+fn refused(
+    shared: &Shared,
+    gateway: GatewayId,
+    signed: &Signed<Introduction>,
+    refusal: Refusal,
+) -> Told {
+    let community = &shared.community;
     let Refusal {
         reason, mut detail, ..
     } = refusal;
@@ -90,10 +110,10 @@ pub(super) async fn introduce(
         introduction: Digest32::of(signed.as_bytes()),
         reason,
         detail,
-        issued_at: now,
+        issued_at: shared.clock.now(),
     };
     let signed = Signed::sign(&community.operator, &community.id, &word);
-    Ok(Told::Key(gateway, signed.as_bytes().to_vec()))
+    Told::Key(gateway, signed.as_bytes().to_vec())
 }
 
 fn points_refused(detail: String) -> Refusal {
@@ -208,3 +228,6 @@ async fn revoke(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> Result<Value, S
         "already_accepted": revoked.already_accepted,
     }))
 }
+
+#[cfg(test)]
+mod tests;

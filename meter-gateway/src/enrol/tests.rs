@@ -51,7 +51,11 @@ impl Bench {
     }
 
     async fn rotate(&self) -> Result<PublicKey, EnrolError> {
-        self.keys.rotate(&self.config, &self.spool, now()).await
+        self.rotate_at(now()).await
+    }
+
+    async fn rotate_at(&self, now: Timestamp) -> Result<PublicKey, EnrolError> {
+        self.keys.rotate(&self.config, &self.spool, now).await
     }
 
     async fn claim(&self, code: &ClaimCode) -> bool {
@@ -147,16 +151,19 @@ async fn only_the_operators_word_to_this_gateway_counts() {
     let trust = bench.trust();
     let stranger = SigningKey::from_bytes(&[1; 32]);
     let forged = bench.refusal(&stranger, KeyRefused::ClaimUsed);
-    assert_eq!(running.hear(forged, &trust).unwrap(), Heard::Nothing);
+    assert_eq!(running.hear(forged, &trust, now()).unwrap(), Heard::Nothing);
     let other_key = bench.record(PublicKey::of(&stranger));
-    assert_eq!(running.hear(other_key, &trust).unwrap(), Heard::Nothing);
+    assert_eq!(
+        running.hear(other_key, &trust, now()).unwrap(),
+        Heard::Nothing
+    );
     let other_gateway = Trust {
         gateway: GatewayId::new("gw-2").unwrap(),
         ..trust.clone()
     };
     let record = bench.record(bench.current());
     assert_eq!(
-        running.hear(record.clone(), &other_gateway).unwrap(),
+        running.hear(record.clone(), &other_gateway, now()).unwrap(),
         Heard::Nothing
     );
     let other_street = Trust {
@@ -164,11 +171,14 @@ async fn only_the_operators_word_to_this_gateway_counts() {
         ..trust.clone()
     };
     assert_eq!(
-        running.hear(record.clone(), &other_street).unwrap(),
+        running.hear(record.clone(), &other_street, now()).unwrap(),
         Heard::Nothing
     );
     assert!(running.due().is_some(), "it is still sent");
-    assert_eq!(running.hear(record, &trust).unwrap(), Heard::Enrolled);
+    assert_eq!(
+        running.hear(record, &trust, now()).unwrap(),
+        Heard::Enrolled
+    );
     assert!(running.due().is_none());
     assert!(bench.keys.is_enrolled(bench.current(), &trust));
     assert!(
@@ -184,7 +194,7 @@ async fn a_refused_code_is_not_sent_again_and_a_revoked_key_is_not_enrolled_agai
     let first = bench.current();
     let mut running = bench.running();
     let refusal = bench.refusal(&operator(), KeyRefused::ClaimExpired);
-    let heard = running.hear(refusal, &bench.trust()).unwrap();
+    let heard = running.hear(refusal, &bench.trust(), now()).unwrap();
     assert!(matches!(
         heard,
         Heard::Refused {
@@ -196,17 +206,23 @@ async fn a_refused_code_is_not_sent_again_and_a_revoked_key_is_not_enrolled_agai
     bench.claim(&code()).await;
     assert_eq!(bench.current(), first);
     let mut running = bench.running();
-    running.hear(bench.record(first), &bench.trust()).unwrap();
+    running
+        .hear(bench.record(first), &bench.trust(), now())
+        .unwrap();
     running.note_revoked(first.id()).unwrap();
     // The platform's word comes once more, late: the key stays revoked.
-    let again = running.hear(bench.record(first), &bench.trust()).unwrap();
+    let again = running
+        .hear(bench.record(first), &bench.trust(), now())
+        .unwrap();
     assert_eq!(again, Heard::Known);
     assert!(bench.claim(&code()).await, "a revoked key needs a code");
     let second = bench.current();
     assert_ne!(second, first);
     // So does a refusal of what the key before has signed: this one is not revoked by it.
     let mut running = bench.running();
-    running.hear(bench.record(second), &bench.trust()).unwrap();
+    running
+        .hear(bench.record(second), &bench.trust(), now())
+        .unwrap();
     running.note_revoked(first.id()).unwrap();
     assert!(!bench.claim(&code()).await, "the new key is enrolled");
     assert_eq!(bench.current(), second);
@@ -252,7 +268,7 @@ async fn whatever_step_a_rotation_stops_at_there_is_one_key_to_sign_with() {
     assert_eq!(bench.running().due(), Some(&*message));
     // The answer, when it comes again, ends it.
     assert_eq!(
-        bench.running().hear(record, &trust).unwrap(),
+        bench.running().hear(record, &trust, now()).unwrap(),
         Heard::Enrolled
     );
     assert_eq!(bench.current(), next);
@@ -261,12 +277,39 @@ async fn whatever_step_a_rotation_stops_at_there_is_one_key_to_sign_with() {
     assert_ne!(third, next);
     // A refused rotation is asked for again, and its key stays.
     let refusal = bench.refusal(&operator(), KeyRefused::KeyReplaced);
-    bench.running().hear(refusal, &trust).unwrap();
+    bench.running().hear(refusal, &trust, now()).unwrap();
     assert_eq!(bench.current(), third);
     assert!(bench.running().due().is_some());
     // A claim code ends that, too.
     assert!(bench.claim(&code()).await);
     assert_eq!(bench.current(), third);
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_as_often_as_the_platform_lets_it_in_and_goes_on_until_then() {
+    let bench = Bench::new().await;
+    let (mut last, trust) = (bench.current(), bench.trust());
+    let minute = |n: usize| now().plus_s(60 * i64::try_from(n).unwrap());
+    for n in 0..HANDOVERS_MAX {
+        last = bench.rotate_at(minute(n)).await.unwrap();
+        let mut running = bench.running();
+        // A refusal as too early changes nothing: it is asked for again, and the key before is kept.
+        let early = bench.refusal(&operator(), KeyRefused::RateLimited);
+        running.hear(early, &trust, minute(n)).unwrap();
+        assert!(running.due().is_some() && bench.config.data_dir.join(KEY).exists());
+        let record = bench.record(last);
+        let heard = running.hear(record, &trust, minute(n)).unwrap();
+        assert_eq!(heard, Heard::Enrolled);
+    }
+    let until = minute(0).plus_s(HANDOVERS_SPAN_S);
+    for early in [minute(HANDOVERS_MAX), until.plus_ms(-1)] {
+        let refused = bench.rotate_at(early).await;
+        assert!(matches!(refused, Err(EnrolError::TooOften(at)) if at == until));
+        assert_eq!(bench.current(), last);
+        assert!(bench.running().due().is_none());
+    }
+    let next = bench.rotate_at(until).await.unwrap();
+    assert_eq!(bench.current(), next);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A gateway's or a participant's new key at the door: let in on a claim code, or on the word of the key before it.
 
-use domain::ids::{Digest32, KeyId, ParticipantId};
-use domain::introduction::{Introduction, KeyRefused, KeyRequest};
+use domain::ids::{Digest32, KeyId};
+use domain::introduction::{HANDOVERS_MAX, HANDOVERS_SPAN_S, Introduction, KeyRefused, KeyRequest};
 use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord, PointRecord};
 use domain::signed::{PublicKey, Signed, SignedError};
@@ -20,12 +20,6 @@ use crate::store::LOCK;
 /// Wrong codes that a gateway may try before its claim code is worth nothing. Participants' are not counted: their codes
 /// come without a password, so whoever likes could use a code up, and 100 random bits are not found by trying.
 pub const CLAIM_ATTEMPTS_MAX: i64 = 10;
-
-/// So often a participant's key hands over to its next one in [`HANDOVERS_SPAN_S`]: each stays in the ledger log and in
-/// the participant's history for ever. What the operator lets in with a claim code is not counted.
-pub const HANDOVERS_MAX: i64 = 8;
-/// The time in which a participant's handovers are counted.
-pub const HANDOVERS_SPAN_S: i64 = 24 * 3600;
 
 /// Why a key was not let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -205,19 +199,13 @@ async fn read(
     holder: &KeyHolder,
     signed: &Signed<Introduction>,
 ) -> Answer<(Voucher, KeyRequest)> {
-    let introducer = match signed.claimed_signer() {
-        Ok(kid) => kid,
-        Err(error) => return refuse(unreadable(&error), error.to_string()),
+    let request = match key_asked(community, holder, signed) {
+        Ok(request) => request,
+        Err(refusal) => return Ok(Err(refusal)),
     };
+    let introducer = request.introducer;
     let Some(voucher) = voucher(tx, introducer).await? else {
-        // Whether it was signed with a wrong code nobody can see; whether a holder made it, yes.
-        let asked = signed
-            .claimed()
-            .map_err(|error| Refusal::new(unreadable(&error), error.to_string()));
-        let asked = asked.and_then(|asked| request_of(&asked, community, introducer));
-        if let Err(refusal) = asked.and_then(|request| is_from(holder, &request)) {
-            return Ok(Err(refusal));
-        }
+        // Whether it was signed with a wrong code nobody can see; that a holder made it is known by now.
         tx.execute(
             "UPDATE settle_claims SET attempts = attempts + 1 WHERE gateway = $1 AND used_ms IS NULL",
             args![columns(holder)[0].clone()],
@@ -230,22 +218,32 @@ async fn read(
         );
         return refuse(KeyRefused::ClaimUnknown, why);
     };
-    let introduction = match signed.verify(voucher.public(), &community.id) {
-        Ok(introduction) => introduction,
-        Err(error) => return refuse(unreadable(&error), error.to_string()),
-    };
-    let request = match request_of(introduction.message(), community, introducer) {
-        Ok(request) => request,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    if let Err(refusal) = is_from(holder, &request) {
-        return Ok(Err(refusal));
+    if let Err(error) = signed.verify(voucher.public(), &community.id) {
+        return refuse(unreadable(&error), error.to_string());
     }
     if !voucher.is_of(holder) {
         let why = format!("the key {introducer} that vouches is not {holder}'s");
         return refuse(KeyRefused::WrongNetwork, why);
     }
     Ok(Ok((voucher, request)))
+}
+
+/// What an introduction's bytes show without the books: which key asks for itself, as this holder's. Whether who vouches
+/// has signed and may is not known by it.
+///
+/// # Errors
+/// Why it is refused, whatever is in the books.
+pub fn key_asked(
+    community: &Community,
+    holder: &KeyHolder,
+    signed: &Signed<Introduction>,
+) -> Result<KeyRequest, Refusal> {
+    let refused = |error| Refusal::new(unreadable(&error), error.to_string());
+    let introducer = signed.claimed_signer().map_err(refused)?;
+    let asked = signed.claimed().map_err(refused)?;
+    let request = request_of(&asked, community, introducer)?;
+    is_from(holder, &request)?;
+    Ok(request)
 }
 
 /// The new key's request, if that key has signed it and it names who vouches.
@@ -339,16 +337,10 @@ async fn admissible(
         }
         Voucher::Claim(_) | Voucher::Key(_) => {}
     }
-    if let (Voucher::Key(_), KeyHolder::Participant(participant)) = (voucher, holder)
-        && let Some(until) = handed_over_enough(tx, participant, now).await?
+    if let Voucher::Key(_) = voucher
+        && let Some(until) = handed_over_enough(tx, holder, now).await?
     {
-        let why = format!(
-            "the key of {name} was changed {HANDOVERS_MAX} times in a day: change it after {until}, or {again}"
-        );
-        return Ok(Err(Refusal {
-            again_at: Some(until),
-            ..Refusal::new(KeyRefused::RateLimited, why)
-        }));
+        return Ok(Err(too_often(holder, until, &again)));
     }
     let known = registry::key(tx, request.key.id()).await?;
     let is_ours = |key: &registry::EnrolledKey| {
@@ -380,26 +372,45 @@ async fn admissible(
     Ok(Ok(()))
 }
 
-/// Until when a participant's key hands over no more, where it has as often as it may.
+/// A holder's key has handed over as often as it may until then.
+fn too_often(holder: &KeyHolder, until: Timestamp, again: &str) -> Refusal {
+    let name = holder.name();
+    let changed = format!("the key of {name} was changed {HANDOVERS_MAX} times in a day");
+    let why = match holder {
+        KeyHolder::Participant(_) => format!("{changed}: change it after {until}, or {again}"),
+        // A code would part the two keys by time: what the next one has signed meanwhile would come too early.
+        KeyHolder::Gateway(_) => format!(
+            "{changed}: the next one is let in after {until}, and what it signs until then waits at the gateway"
+        ),
+    };
+    Refusal {
+        again_at: Some(until),
+        ..Refusal::new(KeyRefused::RateLimited, why)
+    }
+}
+
+/// Until when a holder's key hands over no more, where it has as often as it may.
 async fn handed_over_enough(
     tx: &mut Tx,
-    participant: &ParticipantId,
+    holder: &KeyHolder,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ServiceError> {
+    let [gateway, participant] = columns(holder);
     let rows: Vec<(i64,)> = tx
         .fetch_all(
             "SELECT i.at_ms FROM settle_introductions i JOIN settle_keys k ON k.kid = i.kid
              JOIN settle_keys before ON before.kid = i.introducer
-             WHERE k.participant = $1 AND i.at_ms > $2 ORDER BY i.at_ms DESC LIMIT $3",
+             WHERE (k.gateway = $1 OR k.participant = $2) AND i.at_ms > $3
+             ORDER BY i.at_ms DESC LIMIT $4",
             args![
-                participant.as_str(),
+                gateway,
+                participant,
                 now.plus_s(-HANDOVERS_SPAN_S).unix_ms(),
-                HANDOVERS_MAX
+                i64::try_from(HANDOVERS_MAX).unwrap_or(i64::MAX)
             ],
         )
         .await?;
-    let is_enough = i64::try_from(rows.len()) == Ok(HANDOVERS_MAX);
-    let oldest = rows.last().filter(|_| is_enough);
+    let oldest = rows.last().filter(|_| rows.len() == HANDOVERS_MAX);
     Ok(oldest.map(|(at_ms,)| Timestamp::from_unix_ms(*at_ms).plus_s(HANDOVERS_SPAN_S)))
 }
 

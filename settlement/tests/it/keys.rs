@@ -3,7 +3,9 @@
 
 use domain::claim::{Claim, ClaimCode};
 use domain::ids::{Digest32, GatewayId, PointId};
-use domain::introduction::{Introduction, KeyRefused, KeyRequest, PointStart};
+use domain::introduction::{
+    HANDOVERS_MAX, HANDOVERS_SPAN_S, Introduction, KeyRefused, KeyRequest, PointStart,
+};
 use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord};
 use domain::reading::Reading;
@@ -180,6 +182,45 @@ impl Keys {
             reading
         });
         chained.collect()
+    }
+}
+
+/// A gateway changes its key so often in a day and no more; the key before goes on until the next one is in.
+async fn a_gateways_key_is_changed_so_often_in_a_day(mut keys: Keys) {
+    let (minute, start) = (|n: i64| at(0).plus_s(60 * n), (1, Digest32([0; 32])));
+    let mut last = keys.0.gateway_key.clone();
+    let most = u8::try_from(HANDOVERS_MAX).unwrap();
+    for n in 0..most {
+        let next = key(100 + n);
+        let word = keys.introduction(&keys.request(&next, &last, start), &next, &last);
+        keys.bring(&word, minute(n.into())).await.unwrap();
+        last = next;
+    }
+    let next = key(90);
+    let word = keys.introduction(&keys.request(&next, &last, start), &next, &last);
+    let refused = keys.bring(&word, minute(most.into())).await.unwrap_err();
+    let until = minute(0).plus_s(HANDOVERS_SPAN_S);
+    assert_eq!(
+        (refused.reason, refused.again_at),
+        (KeyRefused::RateLimited, Some(until))
+    );
+    assert!(!refused.detail.contains("claim"), "{}", refused.detail);
+    let before = keys.0.read("home-a", 1, 10, 0);
+    assert_eq!(keys.take(&last, &before).await, Ok(vec![]));
+    let record = keys.bring(&word, until).await.unwrap();
+    assert_eq!(record.key, PublicKey::of(&next));
+    keys.0.check().await;
+}
+
+#[tokio::test]
+async fn a_gateways_key_is_changed_so_often_in_a_day_on_sqlite() {
+    a_gateways_key_is_changed_so_often_in_a_day(Keys::on_sqlite().await).await;
+}
+
+#[tokio::test]
+async fn a_gateways_key_is_changed_so_often_in_a_day_on_postgres() {
+    if let Some(world) = World::on_postgres(&["home-a"]).await {
+        a_gateways_key_is_changed_so_often_in_a_day(Keys(world)).await;
     }
 }
 

@@ -2,7 +2,9 @@
 
 use domain::claim::Claim;
 use domain::ids::{Digest32, GatewayId, PointId};
-use domain::introduction::{Introduction, KeyRefused, KeyRequest, PointStart};
+use domain::introduction::{
+    HANDOVERS_MAX, HANDOVERS_SPAN_S, Introduction, KeyRefused, KeyRequest, PointStart,
+};
 use domain::key_holder::KeyHolder;
 use domain::key_record::{Holder, KeyRecord};
 use domain::revocation::Revocation;
@@ -11,8 +13,8 @@ use domain::time::Timestamp;
 use runtime::args;
 use runtime::db::Db;
 use settlement::service::{
-    HANDOVERS_MAX, HANDOVERS_SPAN_S, Refusal, ServiceError, check_books, introduce, open_claim,
-    open_claims, participant_keys, revoke,
+    Refusal, ServiceError, check_books, introduce, open_claim, open_claims, participant_keys,
+    revoke,
 };
 use settlement::store::MIGRATIONS;
 
@@ -293,13 +295,15 @@ async fn a_participants_key_lives_as_a_gateways_does_on_postgres() {
 async fn a_key_is_changed_so_often_in_a_day(world: World) {
     let (a, minute) = (home("home-a"), |n: i64| at(2).plus_s(60 * n));
     let (mut last, mut last_word) = (order_key("home-a"), None);
-    for n in 0..HANDOVERS_MAX {
-        let next = key(u8::try_from(100 + n).unwrap());
+    let most = u8::try_from(HANDOVERS_MAX).unwrap();
+    for n in 0..most {
+        let next = key(100 + n);
         let signed = introduction(&world, &a, &next, &last);
-        bring(&world, &a, &signed, (minute(n), true)).await.unwrap();
+        let now = minute(n.into());
+        bring(&world, &a, &signed, (now, true)).await.unwrap();
         (last, last_word) = (next, Some(signed));
     }
-    let (next, now) = (key(90), minute(HANDOVERS_MAX));
+    let (next, now) = (key(90), minute(most.into()));
     let signed = introduction(&world, &a, &next, &last);
     let refused = bring(&world, &a, &signed, (now, true)).await.unwrap_err();
     let until = minute(0).plus_s(HANDOVERS_SPAN_S);

@@ -1,0 +1,84 @@
+//! What a flood of words about keys costs: the rest of the minute, and never the books.
+
+use domain::ids::PointId;
+use domain::introduction::{KeyRequest, PointStart};
+use domain::signed::{PublicKey, SigningKey};
+use runtime::mqtt::MqttEvent;
+
+use super::*;
+use crate::platform::Platform;
+use crate::platform::door::Door;
+use crate::platform::ingest::key_may_in;
+use crate::platform::key_ring::tests::Bench;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+/// A new key of `holder`, introduced by one that nobody knows.
+fn introduction(platform: &Platform, holder: KeyHolder) -> Vec<u8> {
+    let (community, new, by) = (&platform.shared.community.id, key(50), key(51));
+    let points = holder.gateway().map(|_| PointStart {
+        point: PointId::new("ann.meter").unwrap(),
+        first_sequence: 1,
+        previous: Digest32([0; 32]),
+    });
+    let request = KeyRequest {
+        key: PublicKey::of(&new),
+        holder,
+        introducer: PublicKey::of(&by).id(),
+        points: points.into_iter().collect(),
+        made_at: platform.shared.clock.now(),
+    };
+    let introduction = Introduction {
+        key: PublicKey::of(&new),
+        request: Signed::sign(&new, community, &request),
+    };
+    Signed::sign(&by, community, &introduction)
+        .as_bytes()
+        .to_vec()
+}
+
+fn gateway(name: &str) -> GatewayId {
+    GatewayId::new(name).unwrap()
+}
+
+#[tokio::test]
+async fn a_gateway_that_floods_its_topic_with_keys_keeps_no_other_waiting() {
+    let bench = Bench::new(None);
+    let platform = bench.open().await;
+    let shared = &platform.shared;
+    let mut door = Door::default();
+    let mut knock = |topic: &str, payload: &[u8]| {
+        let message = MqttEvent::Message {
+            topic: format!("cw/v1/lane/{topic}"),
+            payload: payload.to_vec(),
+            retain: false,
+        };
+        key_may_in(shared, &mut door, &message)
+    };
+    let mine = introduction(&platform, gateway("gw-1").into());
+    assert_eq!(knock("gw-1/enrol", &mine), Ok(()));
+    // What shows by itself that it is refused is answered by name, and the books know nothing of it.
+    let theirs = introduction(&platform, gateway("gw-2").into());
+    for (rubbish, reason) in [
+        (&b"no introduction"[..], KeyRefused::NotDeterministic),
+        (&*theirs, KeyRefused::WrongNetwork),
+    ] {
+        let Err(Some(Told::Key(told, answer))) = knock("gw-1/enrol", rubbish) else {
+            panic!("{reason}");
+        };
+        assert_eq!(told, gateway("gw-1"));
+        let operator = PublicKey::of(&shared.community.operator);
+        let answer = Signed::<KeyRefusal>::from_bytes(answer);
+        let answer = answer.verify(operator, &shared.community.id).unwrap();
+        assert_eq!(answer.message().reason, reason);
+        assert_eq!(answer.message().introduction, Digest32::of(rubbish));
+    }
+    let dropped = (0..100).find(|_| knock("gw-1/enrol", b"no introduction") == Err(None));
+    assert!(dropped.is_some(), "a hundred were answered");
+    assert_eq!(knock("gw-1/enrol", &mine), Err(None));
+    assert_eq!(knock("gw-2/enrol", &theirs), Ok(()));
+    assert_eq!(knock("gw-1/reading", b"a reading"), Ok(()));
+    assert_eq!(knock("gw-3/enrol", &mine), Err(None), "the site has none");
+}
