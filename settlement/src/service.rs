@@ -89,8 +89,8 @@ pub use holds::{RELEASED_HOLDS_MAX, has_uncleared_holds, release_uncleared};
 pub use interval::{POSTPONE_S, RUNS_PER_CALL, RunSummary, postpone, run_interval, runs_due};
 pub use introduce::{CLAIM_ATTEMPTS_MAX, Refusal, introduce, key_asked};
 pub use keys::{
-    CLAIM_LIFE_MAX_MS, GatewayKey, OpenClaim, Revoked, RevokedKey, WORD_AGE_MAX_MS, gateway_key,
-    gateway_keys, open_claim, open_claims, revoke,
+    CLAIM_LIFE_MAX_MS, GatewayKey, OpenClaim, Revoked, RevokedKey, WORD_AGE_MAX_MS, claim_said,
+    gateway_key, gateway_keys, open_claim, open_claims, revocation_said, revoke,
 };
 pub use logs::{checkpoint, consistency, latest_checkpoint, tile};
 pub use money::{AccountBalance, REFERENCE_MAX_BYTES, balances, opening_deposit, post};

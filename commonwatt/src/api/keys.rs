@@ -199,6 +199,9 @@ pub(super) async fn revoke(State(web): State<Web>, body: Bytes) -> Response {
 }
 
 async fn say(web: &Web, word: KeyWord) -> Response {
+    if let Some(why) = word.refused_unasked(&web.shared) {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, &why);
+    }
     let (answer, outcome) = oneshot::channel();
     if web
         .commands

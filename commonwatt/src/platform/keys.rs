@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::claim::Claim;
-use domain::ids::{Digest32, GatewayId, ParticipantId};
+use domain::ids::{Digest32, GatewayId, KeyId, ParticipantId};
 use domain::introduction::{DETAIL_MAX_BYTES, Introduction, KeyRefusal, KeyRefused};
 use domain::key_holder::KeyHolder;
 use domain::revocation::Revocation;
@@ -28,6 +28,32 @@ pub(crate) enum KeyWord {
     Claim(Vec<u8>),
     /// A key counts no longer.
     Revocation(Vec<u8>),
+}
+
+impl KeyWord {
+    /// Why it is not taken, where that shows without the books. Anybody may send a word, and whatever comes to the writer
+    /// takes its turn: so this is asked before.
+    pub(crate) fn refused_unasked(&self, shared: &Shared) -> Option<String> {
+        let (community, now) = (&shared.community, shared.clock.now());
+        let said = match self {
+            KeyWord::Introduction(bytes) => {
+                let signed = Signed::from_bytes(bytes.clone());
+                return own_request(shared, &signed).err();
+            }
+            KeyWord::Claim(bytes) => {
+                let signed = Signed::from_bytes(bytes.clone());
+                settlement::service::claim_said(community, now, &signed).map(drop)
+            }
+            KeyWord::Revocation(bytes) => {
+                let signed = Signed::from_bytes(bytes.clone());
+                settlement::service::revocation_said(community, now, &signed).map(drop)
+            }
+        };
+        said.err().map(|error| match error {
+            ServiceError::Refused(why) => why,
+            other => other.to_string(),
+        })
+    }
 }
 
 /// What came of a word about keys.
@@ -124,18 +150,11 @@ fn points_refused(detail: String) -> Refusal {
 async fn introduce_own(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> anyhow::Result<KeyAnswer> {
     let (community, now) = (&shared.community, shared.clock.now());
     let signed = Signed::<Introduction>::from_bytes(bytes);
-    // Whose it says to be: that both keys have signed so is checked with the registry.
-    let asked = signed.claimed().ok();
-    let request = asked.and_then(|asked| asked.verify_request(&community.id).ok());
-    let Some(request) = request else {
-        let why = "this is no introduction of a key, or the new key has not signed its request";
-        return Ok(KeyAnswer::Refused(why.to_owned()));
+    let (participant, kid) = match own_request(shared, &signed) {
+        Ok(asked) => asked,
+        Err(why) => return Ok(KeyAnswer::Refused(why)),
     };
-    let (holder, kid) = (request.message().holder.clone(), request.message().key.id());
-    let Some(participant) = holder.participant().filter(|who| is_member(shared, who)) else {
-        let why = format!("site.toml has no participant {}", holder.name());
-        return Ok(KeyAnswer::Refused(why));
-    };
+    let holder = participant.clone().into();
     match settlement::service::introduce(tx, community, now, &holder, &[], &signed).await? {
         Ok(record) => {
             witnesses::sign_heads(tx, shared, now).await?;
@@ -156,6 +175,23 @@ async fn introduce_own(tx: &mut Tx, shared: &Shared, bytes: Vec<u8>) -> anyhow::
             })
         }
     }
+}
+
+/// Which participant's key a participant's introduction says to bring; or why it is none. That both keys have signed so
+/// is checked with the registry.
+fn own_request(
+    shared: &Shared,
+    signed: &Signed<Introduction>,
+) -> Result<(ParticipantId, KeyId), String> {
+    let asked = signed.claimed().ok();
+    let request = asked.and_then(|asked| asked.verify_request(&shared.community.id).ok());
+    let request = request
+        .ok_or("this is no introduction of a key, or the new key has not signed its request")?;
+    let (holder, kid) = (&request.message().holder, request.message().key.id());
+    let participant = holder.participant().filter(|who| is_member(shared, who));
+    let participant =
+        participant.ok_or_else(|| format!("site.toml has no participant {}", holder.name()))?;
+    Ok((participant.clone(), kid))
 }
 
 fn is_member(shared: &Shared, participant: &ParticipantId) -> bool {

@@ -87,6 +87,30 @@ fn word<T: Message>(
     Ok(verified)
 }
 
+/// The claim, if it is the operator's word of just now. Asks no books.
+///
+/// # Errors
+/// It is not.
+pub fn claim_said(
+    community: &Community,
+    now: Timestamp,
+    signed: &Signed<Claim>,
+) -> Result<Verified<Claim>, ServiceError> {
+    word(community, now, signed, |claim| claim.issued_at)
+}
+
+/// The revocation, if it is the operator's word of just now. Asks no books.
+///
+/// # Errors
+/// It is not.
+pub fn revocation_said(
+    community: &Community,
+    now: Timestamp,
+    signed: &Signed<Revocation>,
+) -> Result<Verified<Revocation>, ServiceError> {
+    word(community, now, signed, |word| word.issued_at)
+}
+
 /// Notes a claim code that the operator made; codes of the same holder that nobody used become worthless.
 /// The same word again changes nothing.
 ///
@@ -99,7 +123,7 @@ pub async fn open_claim(
     signed: &Signed<Claim>,
 ) -> Result<Claim, ServiceError> {
     tx.exclusive(LOCK).await?;
-    let verified = word(community, now, signed, |claim: &Claim| claim.issued_at)?;
+    let verified = claim_said(community, now, signed)?;
     let claim = verified.message();
     let life_ms = claim.expires_at.ms_since(claim.issued_at);
     if !(1..=CLAIM_LIFE_MAX_MS).contains(&life_ms) {
@@ -157,7 +181,7 @@ pub async fn revoke(
     signed: &Signed<Revocation>,
 ) -> Result<Revoked, ServiceError> {
     tx.exclusive(LOCK).await?;
-    let verified = word(community, now, signed, |word: &Revocation| word.issued_at)?;
+    let verified = revocation_said(community, now, signed)?;
     let revocation = verified.message().clone();
     let (kid, holder) = (revocation.key, &revocation.holder);
     let known = registry::key(tx, kid).await?;

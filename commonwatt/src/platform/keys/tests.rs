@@ -2,7 +2,7 @@
 
 use domain::ids::PointId;
 use domain::introduction::{KeyRequest, PointStart};
-use domain::signed::{PublicKey, SigningKey};
+use domain::signed::{Message, PublicKey, SigningKey};
 use runtime::mqtt::MqttEvent;
 
 use super::*;
@@ -81,4 +81,57 @@ async fn a_gateway_that_floods_its_topic_with_keys_keeps_no_other_waiting() {
     assert_eq!(knock("gw-2/enrol", &theirs), Ok(()));
     assert_eq!(knock("gw-1/reading", b"a reading"), Ok(()));
     assert_eq!(knock("gw-3/enrol", &mine), Err(None), "the site has none");
+}
+
+#[tokio::test]
+async fn whose_word_it_is_shows_before_the_writer_hears_of_it() {
+    let bench = Bench::new(None);
+    let platform = bench.open().await;
+    let shared = &platform.shared;
+    let (now, ann) = (shared.clock.now(), ParticipantId::new("ann").unwrap());
+    let revocation = |issued_at| Revocation {
+        key: PublicKey::of(&key(60)).id(),
+        holder: ann.clone().into(),
+        from_sequence: 0,
+        from: issued_at,
+        reason: "lost".to_owned(),
+        issued_at,
+    };
+    let claim = Claim {
+        holder: ann.clone().into(),
+        key: PublicKey::of(&key(60)),
+        issued_at: now,
+        expires_at: now.plus_s(900),
+    };
+    fn bytes<T: Message>(shared: &Shared, by: &SigningKey, word: &T) -> Vec<u8> {
+        let signed = Signed::sign(by, &shared.community.id, word);
+        signed.as_bytes().to_vec()
+    }
+    let operator = &shared.community.operator;
+    let why = |word: KeyWord| word.refused_unasked(shared).unwrap_or_default();
+    // The registry has no such key: that is for the books to say.
+    let fresh = bytes(shared, operator, &revocation(now));
+    assert_eq!(why(KeyWord::Revocation(fresh)), "");
+    assert_eq!(why(KeyWord::Claim(bytes(shared, operator, &claim))), "");
+    let own = introduction(&platform, ann.clone().into());
+    assert_eq!(why(KeyWord::Introduction(own)), "");
+    // Old words are public in the ledger log, so whoever likes has some.
+    let old = bytes(shared, operator, &revocation(now.plus_s(-7200)));
+    let old = why(KeyWord::Revocation(old));
+    assert!(old.contains("say it again"), "{old}");
+    let stranger = key(61);
+    for word in [
+        KeyWord::Revocation(bytes(shared, &stranger, &revocation(now))),
+        KeyWord::Claim(bytes(shared, &stranger, &claim)),
+        KeyWord::Claim(b"rubbish".to_vec()),
+    ] {
+        let why = why(word);
+        assert!(why.contains("not the operator's word"), "{why}");
+    }
+    let nobody = ParticipantId::new("nobody").unwrap();
+    let strange = why(KeyWord::Introduction(introduction(
+        &platform,
+        nobody.into(),
+    )));
+    assert!(strange.contains("no participant nobody"), "{strange}");
 }
