@@ -255,6 +255,12 @@ pub const MIGRATIONS: &[Migration] = &[
             append_only!(postgres triggers: "settle_case_sources", "settle_case_entries")
         ),
     },
+    Migration {
+        version: 3222,
+        description: "a holder's keys and their introductions are found without the others",
+        sqlite: KEYS_INDEXES,
+        postgres: KEYS_INDEXES,
+    },
 ];
 
 const CHECKED_SQLITE: &str = "CREATE TABLE settle_checked (
@@ -267,6 +273,9 @@ const CHECKED_POSTGRES: &str = "CREATE TABLE settle_checked (
          size BIGINT NOT NULL,
          seal BYTEA NOT NULL
      );";
+const KEYS_INDEXES: &str = "CREATE INDEX settle_introductions_kid ON settle_introductions (kid);
+     CREATE INDEX settle_keys_gateway ON settle_keys (gateway);
+     CREATE INDEX settle_keys_participant ON settle_keys (participant);";
 const POINTS_INDEXES: &str =
     "CREATE INDEX settle_points_owner ON settle_points (participant, role);
      CREATE INDEX settle_points_since ON settle_points (role, since_ms);";
