@@ -27,7 +27,7 @@ use crate::market::{Command, Event, Market, first_interval};
 pub use crate::store::orders::Refused;
 use crate::store::{self, StoredOrder};
 pub use crate::store::{OwnOrder, REFUSED_KEPT, UNPROVEN_KEPT};
-pub use batch::{Batch, Message, Placing};
+pub use batch::{Batch, Message, Placing, repeat_cancel};
 
 /// Most clearings that [`recent_clearings`] returns.
 pub const RECENT_MAX: u32 = 3_000;

@@ -81,6 +81,8 @@ pub(crate) enum OrderMessage {
     Repeat(Verified<Order>),
     /// A participant takes an order back.
     Cancel(Verified<Cancel>),
+    /// The same with a key that has ended since.
+    CancelRepeat(Verified<Cancel>),
     /// A participant's standing order through a point of this rating.
     Stand {
         order: Verified<StandingOrder>,
@@ -90,6 +92,8 @@ pub(crate) enum OrderMessage {
     StandRepeat(Verified<StandingOrder>),
     /// A participant takes a standing order back.
     Unstand(Verified<StandingCancel>),
+    /// The same with a key that has ended since.
+    UnstandRepeat(Verified<StandingCancel>),
     /// It is nobody's word, or not one about the signer's own orders.
     Refused {
         participant: Option<ParticipantId>,
@@ -120,11 +124,15 @@ impl OrderMessage {
             OrderMessage::Place { order, .. } | OrderMessage::Repeat(order) => {
                 order.signed().as_bytes()
             }
-            OrderMessage::Cancel(cancel) => cancel.signed().as_bytes(),
+            OrderMessage::Cancel(cancel) | OrderMessage::CancelRepeat(cancel) => {
+                cancel.signed().as_bytes()
+            }
             OrderMessage::Stand { order, .. } | OrderMessage::StandRepeat(order) => {
                 order.signed().as_bytes()
             }
-            OrderMessage::Unstand(cancel) => cancel.signed().as_bytes(),
+            OrderMessage::Unstand(cancel) | OrderMessage::UnstandRepeat(cancel) => {
+                cancel.signed().as_bytes()
+            }
             OrderMessage::Refused { bytes, .. } => bytes,
         }
     }
@@ -136,8 +144,11 @@ impl OrderMessage {
             OrderMessage::Cancel(cancel) => Some(cancel.signer()),
             OrderMessage::Stand { order, .. } => Some(order.signer()),
             OrderMessage::Unstand(cancel) => Some(cancel.signer()),
-            OrderMessage::Repeat(_) | OrderMessage::StandRepeat(_) => None,
-            OrderMessage::Refused { .. } => None,
+            OrderMessage::Repeat(_)
+            | OrderMessage::CancelRepeat(_)
+            | OrderMessage::StandRepeat(_)
+            | OrderMessage::UnstandRepeat(_)
+            | OrderMessage::Refused { .. } => None,
         }
     }
 
@@ -149,18 +160,17 @@ impl OrderMessage {
         }
     }
 
-    /// What a message is whose key has ended: of an order it may be a repetition, which whoever heard no answer sends.
+    /// What a message is whose key has ended: it may be a repetition, which whoever heard no answer sends.
     fn ended(self) -> OrderMessage {
         match self {
             OrderMessage::Place { order, .. } => OrderMessage::Repeat(order),
             OrderMessage::Stand { order, .. } => OrderMessage::StandRepeat(order),
-            OrderMessage::Cancel(_) | OrderMessage::Unstand(_) => OrderMessage::Refused {
-                participant: self.participant().cloned(),
-                reason: Rejection::KeyRevoked,
-                bytes: self.bytes().to_vec(),
-            },
+            OrderMessage::Cancel(cancel) => OrderMessage::CancelRepeat(cancel),
+            OrderMessage::Unstand(cancel) => OrderMessage::UnstandRepeat(cancel),
             OrderMessage::Repeat(_)
+            | OrderMessage::CancelRepeat(_)
             | OrderMessage::StandRepeat(_)
+            | OrderMessage::UnstandRepeat(_)
             | OrderMessage::Refused { .. } => self,
         }
     }
@@ -171,18 +181,23 @@ impl OrderMessage {
             OrderMessage::Place { order, .. } | OrderMessage::Repeat(order) => {
                 Some(&order.message().participant)
             }
-            OrderMessage::Cancel(cancel) => Some(&cancel.message().participant),
+            OrderMessage::Cancel(cancel) | OrderMessage::CancelRepeat(cancel) => {
+                Some(&cancel.message().participant)
+            }
             OrderMessage::Stand { order, .. } | OrderMessage::StandRepeat(order) => {
                 Some(&order.message().participant)
             }
-            OrderMessage::Unstand(cancel) => Some(&cancel.message().participant),
+            OrderMessage::Unstand(cancel) | OrderMessage::UnstandRepeat(cancel) => {
+                Some(&cancel.message().participant)
+            }
             OrderMessage::Refused { participant, .. } => participant.as_ref(),
         }
     }
 }
 
 /// Checks who signed a message that came from outside, and for whom. The autopilots' sequences are not to be
-/// had there: whoever took one would keep the autopilot from ordering in that interval.
+/// had there: whoever took one would keep the autopilot from ordering in that interval. A repetition under a key that
+/// has ended takes none: it is answered what became of those very bytes, or refused.
 pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let message = read_any(shared, bytes);
     let (sequence, participant) = match &message {
@@ -210,11 +225,18 @@ pub(crate) fn read(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
 pub(super) fn read_any(shared: &Shared, bytes: Vec<u8>) -> OrderMessage {
     let ring = shared.keys();
     let read = match Signed::<Order>::from_bytes(bytes.clone()).claimed_kind() {
-        Some(Kind::Cancel) => own::<Cancel>(shared, &ring, &bytes, |cancel| &cancel.participant)
-            .map(|(cancel, _)| OrderMessage::Cancel(cancel)),
+        Some(Kind::Cancel) => signed::<Cancel>(shared, &ring, &bytes, |cancel| &cancel.participant)
+            .map(|(cancel, orderer)| match orderer.ended {
+                true => OrderMessage::CancelRepeat(cancel),
+                false => OrderMessage::Cancel(cancel),
+            }),
         Some(Kind::StandingCancel) => {
-            own::<StandingCancel>(shared, &ring, &bytes, |cancel| &cancel.participant)
-                .map(|(cancel, _)| OrderMessage::Unstand(cancel))
+            signed::<StandingCancel>(shared, &ring, &bytes, |cancel| &cancel.participant).map(
+                |(cancel, orderer)| match orderer.ended {
+                    true => OrderMessage::UnstandRepeat(cancel),
+                    false => OrderMessage::Unstand(cancel),
+                },
+            )
         }
         Some(Kind::StandingOrder) => {
             signed::<StandingOrder>(shared, &ring, &bytes, |order| &order.participant).and_then(

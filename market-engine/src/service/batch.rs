@@ -75,6 +75,25 @@ pub enum Placing<'a> {
     },
 }
 
+/// Says what became of a cancel whose key has ended since it was taken; one that was not taken is refused.
+///
+/// # Errors
+/// The database fails; never because of the cancel.
+pub async fn repeat_cancel(
+    tx: &mut Tx,
+    verified: &Verified<Cancel>,
+) -> Result<Outcome, MarketError> {
+    let (cancel, signed) = (verified.message(), verified.signed().as_bytes());
+    tx.exclusive(LOCK).await?;
+    Ok(match table::was_cancelled(tx, cancel, signed).await? {
+        true => Outcome::Again {
+            order: cancel.order(),
+            stands: false,
+        },
+        false => Outcome::Refused(Rejection::KeyRevoked),
+    })
+}
+
 /// Messages at work in a transaction.
 ///
 /// A sequence is claimed only by an order that is accepted. Another message with a claimed sequence is refused as

@@ -127,6 +127,32 @@ pub async fn cancel(
     Ok(Outcome::Withdrawn(order))
 }
 
+/// Says what became of a standing order's cancel whose key has ended since it was taken; one that was not taken is
+/// refused.
+///
+/// # Errors
+/// The database fails; never because of the cancel.
+pub async fn repeat_cancel(
+    tx: &mut Tx,
+    now: Timestamp,
+    verified: &Verified<StandingCancel>,
+) -> Result<Outcome, MarketError> {
+    let (cancel, signed) = (verified.message(), verified.signed().as_bytes());
+    let (who, sequence) = (&cancel.participant, cancel.sequence);
+    tx.exclusive(LOCK).await?;
+    let refused = Outcome::Refused(Rejection::KeyRevoked);
+    if !table::was_cancelled(tx, who, sequence, signed).await? {
+        return Ok(refused);
+    }
+    let own = table::own(tx, who, now, [Some(sequence), None]).await?;
+    let known = own.iter().find(|known| known.order.sequence == sequence);
+    let again = |known: &Stood| Outcome::Again {
+        order: known.order.id(),
+        stands: known.stands,
+    };
+    Ok(known.map_or(refused, again))
+}
+
 /// Counts a message against its participant's limit, together with its orders.
 async fn count(
     tx: &mut Tx,

@@ -147,6 +147,30 @@ pub(crate) async fn forestalled(
     rows.into_iter().map(one).collect()
 }
 
+/// Whether this very message has taken its order back, or kept it out.
+pub(crate) async fn was_cancelled(
+    tx: &mut Tx,
+    cancel: &Cancel,
+    signed: &[u8],
+) -> Result<bool, MarketError> {
+    // No sequence that does not fit was ever accepted.
+    let Ok(sequence) = i64::try_from(cancel.sequence) else {
+        return Ok(false);
+    };
+    let sql = "SELECT at_ms FROM market_withdrawn WHERE order_id = $1 AND signed = $2 \
+         UNION ALL SELECT at_ms FROM market_forestalled \
+         WHERE participant = $3 AND interval_start_s = $4 AND sequence = $5 AND signed = $2";
+    let values = args![
+        cancel.order().as_bytes(),
+        signed,
+        cancel.participant.as_str(),
+        cancel.interval.start_s(),
+        sequence
+    ];
+    let rows: Vec<(i64,)> = tx.fetch_all(sql, values).await?;
+    Ok(!rows.is_empty())
+}
+
 fn participant(name: String) -> Result<ParticipantId, MarketError> {
     ParticipantId::new(name).map_err(|_| MarketError::Corrupt("a participant"))
 }

@@ -297,6 +297,24 @@ pub(crate) async fn insert_withdrawn(
     Ok(())
 }
 
+/// Whether this very message has taken a standing order back.
+pub(crate) async fn was_cancelled(
+    tx: &mut Tx,
+    participant: &ParticipantId,
+    sequence: u64,
+    signed: &[u8],
+) -> Result<bool, MarketError> {
+    let sql = "SELECT sequence FROM market_standing_withdrawn \
+         WHERE participant = $1 AND sequence = $2 AND signed = $3";
+    // No sequence that does not fit was ever accepted.
+    let Ok(sequence) = i64::try_from(sequence) else {
+        return Ok(false);
+    };
+    let values = args![participant.as_str(), sequence, signed];
+    let row: Option<(i64,)> = tx.fetch_optional(sql, values).await?;
+    Ok(row.is_some())
+}
+
 /// What a chain of standing orders has ordered, oldest interval first.
 pub(crate) async fn parts(
     db: &Db,

@@ -14,7 +14,7 @@ use domain::order::{Order, Preference, Side};
 use domain::rejection::Rejection;
 use domain::revocation::Revocation;
 use domain::signed::Signed;
-use domain::standing_order::{Deadline, Standing, StandingOrder};
+use domain::standing_order::{Deadline, Standing, StandingCancel, StandingOrder};
 use domain::time::Interval;
 use runtime::args;
 use runtime::clock::Clock;
@@ -278,7 +278,7 @@ async fn what_was_taken_is_answered_again(url: Option<&str>) {
     assert_eq!(taken(&platform, &waits).await, again(placed.id(), true));
     assert_eq!(sent(&first).await, again(placed.id(), true));
     assert_eq!(sent(&standing).await, again(wish.id(), true));
-    // Nothing new, also under a number that was used, and no cancel.
+    // Nothing new, also under a number that was used or is the autopilot's, and no cancel.
     let cancel = Cancel {
         participant: id("ann"),
         sequence: 1,
@@ -295,6 +295,7 @@ async fn what_was_taken_is_answered_again(url: Option<&str>) {
     let refused = OrderAnswer::Refused(Rejection::KeyRevoked);
     for bytes in [
         signed(&platform, &old, &bid("ann", 2)),
+        signed(&platform, &old, &bid("ann", 1 << 40)),
         signed(&platform, &old, &dearer),
         signed(&platform, &old, &larger),
         signed(&platform, &old, &cancel),
@@ -310,6 +311,70 @@ async fn what_was_taken_is_answered_again(url: Option<&str>) {
     assert_eq!(sent(&first).await, again(placed.id(), false));
     assert_eq!(revoked(&platform, &other()).await, Ok(()));
     assert_eq!(sent(&first).await, again(placed.id(), false));
+}
+
+/// The same of cancels: of an order, of one that had not come, and of a standing order.
+async fn a_cancel_that_was_taken_is_answered_again(url: Option<&str>) {
+    let bench = Bench::new(url);
+    let platform = bench.open().await;
+    let (old, wish) = (platform.shared.key_of_home(0), standing_order());
+    let sent = async |bytes: &[u8]| {
+        let message = orders::read(&platform.shared, bytes.to_vec());
+        taken(&platform, &message).await
+    };
+    for order in [bid("ann", 1), bid("ann", 2)] {
+        let accepted = OrderAnswer::Accepted(order.id());
+        assert_eq!(sent(&signed(&platform, &old, &order)).await, accepted);
+    }
+    let standing = sent(&signed(&platform, &old, &wish)).await;
+    assert_eq!(standing, OrderAnswer::Accepted(wish.id()));
+    let cancel = |sequence| Cancel {
+        participant: id("ann"),
+        sequence,
+        interval: bid("ann", 1).interval,
+    };
+    let unstand = StandingCancel {
+        participant: id("ann"),
+        sequence: wish.sequence,
+    };
+    let said = [
+        (signed(&platform, &old, &cancel(1)), cancel(1).order()),
+        (signed(&platform, &old, &cancel(7)), cancel(7).order()),
+        (signed(&platform, &old, &unstand), wish.id()),
+    ];
+    for (bytes, order) in &said {
+        assert_eq!(sent(bytes).await, OrderAnswer::Withdrawn(*order));
+    }
+    // One waits to be taken while the key changes.
+    let waits = orders::read(&platform.shared, said[0].0.clone());
+    replaced_by_word(&platform, &other()).await;
+    let again = |order| OrderAnswer::Again {
+        order,
+        stands: false,
+    };
+    let waits = waits.unless_ended(&platform.shared.keys());
+    assert_eq!(taken(&platform, &waits).await, again(said[0].1));
+    for (bytes, order) in &said {
+        assert_eq!(sent(bytes).await, again(*order));
+    }
+    // With that key nothing new is taken back, and nothing is told of what the next key has taken back.
+    let (refused, by_old) = (Rejection::KeyRevoked, signed(&platform, &old, &cancel(2)));
+    assert_eq!(sent(&by_old).await, OrderAnswer::Refused(refused));
+    let by_next = sent(&signed(&platform, &other(), &cancel(2))).await;
+    assert_eq!(by_next, OrderAnswer::Withdrawn(cancel(2).order()));
+    assert_eq!(sent(&by_old).await, OrderAnswer::Refused(refused));
+}
+
+#[tokio::test]
+async fn a_cancel_that_was_taken_is_answered_again_on_sqlite() {
+    a_cancel_that_was_taken_is_answered_again(None).await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_was_taken_is_answered_again_on_postgres() {
+    if let Some(cluster) = runtime::testing::postgres() {
+        a_cancel_that_was_taken_is_answered_again(Some(&cluster.url())).await;
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What becomes of messages about orders, in the writer's transaction: orders and cancels that follow one another are taken
-//! together, market and holds in step; standing orders one by one between them.
+//! together, market and holds in step; standing orders, and cancels whose key has ended, one by one between them.
 
 use std::collections::BTreeSet;
 
@@ -39,6 +39,12 @@ pub(in crate::platform) async fn take(
             [OrderMessage::Unstand(cancel)] => {
                 outcomes.push(unstand(tx, shared, now, cancel).await?);
             }
+            [OrderMessage::UnstandRepeat(cancel)] => {
+                outcomes.push(market::standing::repeat_cancel(tx, now, cancel).await?);
+            }
+            [OrderMessage::CancelRepeat(cancel)] => {
+                outcomes.push(market::repeat_cancel(tx, cancel).await?);
+            }
             run => outcomes.extend(together(tx, shared, &shared.market, now, run).await?),
         }
     }
@@ -67,11 +73,15 @@ pub(in crate::platform) async fn take_one(
     answer.ok_or_else(|| anyhow::anyhow!("a message has no answer"))
 }
 
-/// Whether a message is about a standing order.
+/// Whether a message is taken by itself, with none before or after it.
 const fn stands_alone(message: &OrderMessage) -> bool {
     matches!(
         message,
-        OrderMessage::Stand { .. } | OrderMessage::StandRepeat(_) | OrderMessage::Unstand(_)
+        OrderMessage::Stand { .. }
+            | OrderMessage::StandRepeat(_)
+            | OrderMessage::Unstand(_)
+            | OrderMessage::UnstandRepeat(_)
+            | OrderMessage::CancelRepeat(_)
     )
 }
 
