@@ -241,6 +241,10 @@ impl Keys {
         if !revoked && self.is_enrolled(PublicKey::of(&key), &trust) {
             return Ok(false);
         }
+        if self.is_rotating()? {
+            // The platform may have let it in, and its answer been lost.
+            self.note_rotated(now)?;
+        }
         self.promote()?;
         if revoked {
             self.set_revoked_key_aside()?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::ids::{CommunityId, KeyId, ParticipantId};
+use domain::ids::{CommunityId, ParticipantId};
 use domain::introduction::{Introduction, KeyRequest};
 use domain::key_holder::KeyHolder;
 use domain::key_record::KeyRecord;
@@ -76,7 +76,7 @@ struct RotateArgs {
     after_help = "Example:\n  commonwatt participant enrol --participant home-03 --key home-03.key --claim -\n\n\
     The key is made where the file has none. It takes the place of the participant's key before, whose file is not needed: \
     the operator makes a code where a key is lost or was stolen. If the platform cannot be reached the same command goes \
-    on later, without a code. A next key that rotate-key has made, and that waits, is the one that the code lets in."
+    on later, without a code."
 )]
 struct EnrolArgs {
     #[command(flatten)]
@@ -114,37 +114,18 @@ fn rotate(own: &Own) -> Result<(), CliError> {
 
 fn enrol(args: &EnrolArgs) -> Result<(), CliError> {
     let own = &args.own;
-    let waiting = own.waiting()?;
-    let Some(typed) = args.claim.clone() else {
-        if waiting.is_some() {
-            return own.send();
-        }
-        let why = "--claim: nothing waits to be sent, so it takes the code that `commonwatt keys claim` printed";
-        return Err(CliError::BadInput(why.to_owned()));
-    };
-    let code = claim_code(typed)?;
-    let (community, now) = own.about()?;
-    let claim = code.key(&community, &own.holder());
-    // With this code already it is said again as it was: the platform may have heard it, and a code is good once.
-    let claim_key = PublicKey::of(&claim).id();
-    if waiting.as_ref().and_then(Waiting::introducer) != Some(claim_key) {
-        let next = waiting.and_then(|waiting| own.next(&waiting.key));
-        let key = match next {
-            Some(next) => next,
-            None => key_file::open(&own.key).map_err(|e| anyhow!(e))?,
+    if own.waiting()?.is_none() {
+        let Some(typed) = args.claim.clone() else {
+            let why = "--claim: nothing waits to be sent, so it takes the code that `commonwatt keys claim` printed";
+            return Err(CliError::BadInput(why.to_owned()));
         };
+        let code = claim_code(typed)?;
+        let (community, now) = own.about()?;
+        let key = key_file::open(&own.key).map_err(|e| anyhow!(e))?;
+        let claim = code.key(&community, &own.holder());
         own.introduce(&community, &key, &claim, now)?;
     }
     own.send()
-}
-
-impl Waiting {
-    /// The key that vouches.
-    fn introducer(&self) -> Option<KeyId> {
-        let bytes = STANDARD.decode(&self.introduction).ok()?;
-        let introduction = Signed::<Introduction>::from_bytes(bytes);
-        introduction.claimed_signer().ok()
-    }
 }
 
 impl Own {
@@ -287,14 +268,12 @@ impl Own {
         let is_next = self.next(key).is_some();
         let done = (|| {
             if is_next {
-                // A hard link, so that at no time there is no key here. It is gone where a code took a lost key's place.
+                // A hard link, so that at no time there is no key here.
                 let before = beside(&self.key, ".before");
                 if before.exists() {
                     fs::remove_file(&before)?;
                 }
-                if self.key.exists() {
-                    fs::hard_link(&self.key, before)?;
-                }
+                fs::hard_link(&self.key, before)?;
                 fs::rename(next_of(&self.key), &self.key)?;
             }
             fs::remove_file(self.introduction())?;
