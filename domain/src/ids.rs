@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use compact_str::CompactString;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// Longest text id in bytes.
@@ -40,7 +42,7 @@ macro_rules! text_id {
     ($(#[$doc:meta] $name:ident),* $(,)?) => {$(
         #[$doc]
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub struct $name(String);
+        pub struct $name(CompactString);
 
         impl $name {
             /// An id from text.
@@ -48,10 +50,10 @@ macro_rules! text_id {
             /// # Errors
             /// The text is empty, too long, has characters other than a-z 0-9 - _ . or does not begin
             /// with a-z 0-9.
-            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
-                let text = text.into();
-                check_text(&text)?;
-                Ok($name(text))
+            pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
+                let text = text.as_ref();
+                check_text(text)?;
+                Ok($name(CompactString::new(text)))
             }
 
             /// The id as text.
@@ -109,11 +111,7 @@ text_id! {
 /// Lower-case hex of `bytes`.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let nibbles = bytes.iter().flat_map(|b| [b >> 4, b & 15]);
-    nibbles.map(|n| DIGITS[usize::from(n)]).collect()
+    HEXLOWER.encode(bytes)
 }
 
 /// Exactly `N` bytes from lower-case hex.
@@ -121,27 +119,16 @@ pub fn to_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// Another length, or a character that is not 0-9 a-f.
 pub fn from_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
-    let wrong = || IdError::Hex {
-        text: text.chars().take(ID_MAX_BYTES * 2).collect(),
-        bytes: N,
-    };
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    let digits = text.as_bytes();
-    if digits.len() != N * 2 {
-        return Err(wrong());
+    let mut bytes = [0; N];
+    // Into so much room nothing of another length may be decoded.
+    let fits = text.len() == N * 2;
+    if !fits || HEXLOWER.decode_mut(text.as_bytes(), &mut bytes).is_err() {
+        return Err(IdError::Hex {
+            text: text.chars().take(ID_MAX_BYTES * 2).collect(),
+            bytes: N,
+        });
     }
-    let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])
-            .zip(digit(pair[1]))
-            .map(|(h, l)| h << 4 | l)
-            .ok_or_else(wrong)?;
-    }
-    Ok(out)
+    Ok(bytes)
 }
 
 macro_rules! byte_id {

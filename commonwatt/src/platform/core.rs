@@ -30,8 +30,12 @@ use super::standing::{self, STANDING_SEQUENCES};
 use super::{Shared, batteries, snapshot, witnesses};
 use crate::view;
 
-/// Most readings, and most orders, committed together.
+/// Most commands that are looked at together, and most orders committed together.
 const BATCH_MAX: usize = 256;
+/// Most readings committed together: where they wait because the disk is slow, they share its syncs.
+const READINGS_STORED_MAX: usize = 1024;
+/// Readings in a commit where they could not be stored all together.
+const READINGS_PART: usize = 32;
 /// The beat, in model time, and its bounds in wall time.
 const BEAT_MODEL_MS: i64 = 5_000;
 const BEAT_WALL_MIN: Duration = Duration::from_millis(50);
@@ -79,6 +83,11 @@ pub(crate) enum Command {
         word: KeyWord,
         answer: oneshot::Sender<KeyAnswer>,
     },
+}
+
+/// Whether it is of no use to try another transaction now.
+fn begins_nothing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DbError::Begin { .. }))
 }
 
 /// What a gateway has to be told.
@@ -224,7 +233,7 @@ impl Core {
                 }
             }
         }
-        for some in readings.chunks_mut(BATCH_MAX) {
+        for some in readings.chunks_mut(READINGS_STORED_MAX) {
             if self.take_and_tell(some).await.is_none() {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
@@ -247,9 +256,32 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!("readings could not be stored together: {error:#}");
-                self.take_readings_one_by_one(readings).await
+                match readings.len() > READINGS_PART {
+                    true => self.take_readings_in_parts(readings).await,
+                    false => self.take_readings_one_by_one(readings).await,
+                }
             }
         }
+    }
+
+    /// Takes readings in by parts, so that one that cannot be stored costs few others a commit of their own. Gives whom it
+    /// has told; none where no reading could be stored. Once the database begins no transaction, the rest is not tried.
+    async fn take_readings_in_parts(&self, readings: &mut [Arrived]) -> Option<BTreeSet<Told>> {
+        let mut stored: Option<BTreeSet<Told>> = None;
+        for part in readings.chunks_mut(READINGS_PART) {
+            let told = match self.take_readings(part).await {
+                Ok(told) => {
+                    self.tell_all(told.clone());
+                    Some(told)
+                }
+                Err(error) if begins_nothing(&error) => break,
+                Err(_) => self.take_readings_one_by_one(part).await,
+            };
+            if let Some(told) = told {
+                stored.get_or_insert_default().extend(told);
+            }
+        }
+        stored
     }
 
     /// [`Core::take_readings`] with a commit for each, so that one that cannot be stored holds up no other. Once
@@ -266,7 +298,7 @@ impl Core {
                 }
                 Err(error) => {
                     tracing::error!(%gateway, "a reading could not be stored, it will be sent again: {error:#}");
-                    if let Some(DbError::Begin { .. }) = error.downcast_ref() {
+                    if begins_nothing(&error) {
                         break;
                     }
                 }
@@ -356,7 +388,7 @@ impl Core {
                 Err(error) => {
                     tracing::error!("an order could not be stored: {error:#}");
                     answers.push(OrderAnswer::Unavailable);
-                    if let Some(DbError::Begin { .. }) = error.downcast_ref() {
+                    if begins_nothing(&error) {
                         break;
                     }
                 }

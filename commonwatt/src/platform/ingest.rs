@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use domain::ids::{Digest32, GatewayId, PointId};
 use domain::key_record::PointRole;
 use domain::rejection::Rejection;
+use domain::signed::MESSAGE_MAX_BYTES;
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
 use settlement::service::{Arrived, check_signatures, claimed_keys};
@@ -34,19 +35,19 @@ const PACKET_MAX_BYTES: u32 = 512 * 1024;
 
 /// Most readings whose signatures are checked together.
 const CHECKED_TOGETHER_MAX: usize = 256;
-/// Most readings that were checked and wait for the core, or are being checked.
-const READINGS_WAITING_MAX: usize = 4 * CHECKED_TOGETHER_MAX;
+/// Most readings that are being checked or stored, or wait for the core: twice what it stores together.
+const READINGS_WAITING_MAX: usize = 8 * CHECKED_TOGETHER_MAX;
 
 /// Most chargers' records that a gateway may bring in a minute. It sends what was not answered again.
 const RECORDS_PER_MINUTE_MAX: u32 = 60;
-/// Most introductions of keys that a gateway may bring in a minute: it brings one again four times while nobody answers, and once
-/// more whenever it has found the broker again.
+/// Most introductions of keys that a gateway may bring in a minute. It brings one three times while nobody answers, and once more
+/// whenever it has found the broker again.
 const INTRODUCTIONS_PER_MINUTE_MAX: u32 = 12;
 /// Most chargers' records that wait to be kept.
 const RECORDS_WAITING_MAX: usize = 256;
 
 /// Most answers waiting to be told.
-const TELL_MAX: usize = 1024;
+const TELL_MAX: usize = 2 * READINGS_WAITING_MAX;
 
 /// Lets in who may read and write which topics: gateways their own, the platform all.
 pub(crate) fn admit(
@@ -306,13 +307,19 @@ pub(super) fn key_may_in(
     door: &mut Door,
     event: &MqttEvent,
 ) -> Result<(), Option<Told>> {
-    let MqttEvent::Message { topic, payload, .. } = event else {
+    let MqttEvent::Message {
+        topic,
+        payload,
+        retain: false,
+    } = event
+    else {
         return Ok(());
     };
     let Some((gateway, "enrol")) = split_topic(shared, topic) else {
         return Ok(());
     };
     if !shared.site.gateways.iter().any(|g| g.id == gateway) {
+        tracing::warn!(%gateway, "introduces a key, and site.toml has no such gateway: nobody answers it");
         return Err(None);
     }
     match door.knock(shared.clock.now(), &gateway, INTRODUCTIONS_PER_MINUTE_MAX) {
@@ -343,6 +350,10 @@ pub(super) async fn take(shared: &Shared, doors: &Doors, event: MqttEvent) {
             match kind {
                 // A retained reading would look fresh when it is not: readings are never retained.
                 "reading" if !retain => {
+                    // Of what is too long the rest is not kept while it waits.
+                    let mut payload = payload;
+                    payload.truncate(MESSAGE_MAX_BYTES + 1);
+                    payload.shrink_to_fit();
                     // The queue is bounded: a flood waits here, and then at the broker.
                     let _ = readings.send(Arrived::new(gateway, payload)).await;
                 }

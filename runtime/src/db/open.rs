@@ -6,10 +6,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 #[cfg(feature = "postgres")]
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 #[cfg(feature = "postgres")]
 use sqlx::{ConnectOptions, Connection};
 use sqlx::{SqlSafeStr, error::BoxDynError};
@@ -76,7 +78,9 @@ async fn open_sqlite(path: &str) -> Result<Db, DbError> {
         .clone()
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
+        .synchronous(SqliteSynchronous::Full)
+        // Pages as they were before a statement that can fail: else each large statement makes a file for them.
+        .pragma("temp_store", "MEMORY");
     // The writer opens first (it creates the file and recovers its log) and is kept open, because
     // a read-only connection can do neither.
     let writer = SqlitePoolOptions::new()
@@ -175,6 +179,19 @@ async fn open_postgres(url: &str) -> Result<Db, DbError> {
     })
 }
 
+/// Sorting a large table for a new index would take its size in memory, so what is sorted goes to files meanwhile. There is one
+/// connection to set so.
+async fn migrate_sqlite(migrator: &Migrator, writer: &SqlitePool) -> Result<(), MigrateError> {
+    sqlx::query("PRAGMA temp_store = FILE")
+        .execute(writer)
+        .await?;
+    migrator.run(writer).await?;
+    sqlx::query("PRAGMA temp_store = MEMORY")
+        .execute(writer)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn migrate(db: &Db, migrations: &[Migration]) -> Result<(), DbError> {
     let on_sqlite = matches!(db.pools, Pools::Sqlite { .. });
     let steps = migrations.iter().map(|step| {
@@ -195,7 +212,7 @@ pub(super) async fn migrate(db: &Db, migrations: &[Migration]) -> Result<(), DbE
     // Other crates keep their own versions in the same database.
     migrator.set_ignore_missing(true);
     let done = match &db.pools {
-        Pools::Sqlite { writer, .. } => migrator.run(writer).await,
+        Pools::Sqlite { writer, .. } => migrate_sqlite(&migrator, writer).await,
         #[cfg(feature = "postgres")]
         Pools::Postgres(pool) => migrator.run(pool).await,
     };

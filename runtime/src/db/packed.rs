@@ -5,6 +5,8 @@
 //! sign in it means anything here. The rows come in no order. The text is held more than once while it is read, so reads
 //! that answer much are [`Listed::row_by_row`](super::Listed::row_by_row).
 
+use data_encoding::HEXUPPER;
+
 use super::DbError;
 
 /// A tuple that is packed on SQLite: `i64`, `String`, `Vec<u8>` and their `Option`s.
@@ -41,20 +43,8 @@ impl PackedColumn for Vec<u8> {
     }
 
     fn value(literal: &str) -> Option<Self> {
-        let digits = literal.strip_prefix("X'")?.strip_suffix('\'')?.as_bytes();
-        let (pairs, []) = digits.as_chunks::<2>() else {
-            return None;
-        };
-        let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
-        pairs.iter().map(byte).collect()
-    }
-}
-
-const fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'A'..=b'F' => Some(character - b'A' + 10),
-        _ => None,
+        let digits = literal.strip_prefix("X'")?.strip_suffix('\'')?;
+        HEXUPPER.decode(digits.as_bytes()).ok()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Values bound to a statement: the three column types that both databases share.
 
+use std::sync::Arc;
+
 use sqlx::Arguments;
 #[cfg(feature = "postgres")]
 use sqlx::postgres::PgArguments;
@@ -13,7 +15,7 @@ pub enum Value {
     /// A BIGINT.
     I64(Option<i64>),
     /// A TEXT.
-    Text(Option<String>),
+    Text(Option<Arc<str>>),
     /// A BLOB, or BYTEA on PostgreSQL.
     Blob(Option<Vec<u8>>),
 }
@@ -62,19 +64,19 @@ impl From<bool> for Value {
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Value::Text(Some(value.to_owned()))
+        Value::Text(Some(Arc::from(value)))
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Value::Text(Some(value))
+        Value::Text(Some(Arc::from(value)))
     }
 }
 
 impl From<&String> for Value {
     fn from(value: &String) -> Self {
-        Value::Text(Some(value.clone()))
+        Value::Text(Some(Arc::from(value.as_str())))
     }
 }
 
@@ -110,7 +112,7 @@ impl From<Option<i64>> for Value {
 
 impl From<Option<String>> for Value {
     fn from(value: Option<String>) -> Self {
-        Value::Text(value)
+        Value::Text(value.map(Arc::from))
     }
 }
 
@@ -124,10 +126,12 @@ pub(super) fn sqlite(args: Args, sql: &'static str) -> Result<SqliteArguments, D
     let mut bound = SqliteArguments::default();
     bound.reserve(args.len(), 0);
     for value in args {
+        // An `Option` would be copied.
         match value {
-            Value::I64(v) => bound.add(v),
-            Value::Text(v) => bound.add(v),
-            Value::Blob(v) => bound.add(v),
+            Value::I64(Some(v)) => bound.add(v),
+            Value::Text(Some(v)) => bound.add(v),
+            Value::Blob(Some(v)) => bound.add(v),
+            Value::I64(None) | Value::Text(None) | Value::Blob(None) => bound.add(None::<i64>),
         }
         .map_err(|e| DbError::Query {
             sql,
@@ -143,7 +147,7 @@ pub(super) fn postgres(args: Args, sql: &'static str) -> Result<PgArguments, DbE
     for value in args {
         match value {
             Value::I64(v) => bound.add(v),
-            Value::Text(v) => bound.add(v),
+            Value::Text(v) => bound.add(v.as_deref()),
             Value::Blob(v) => bound.add(v),
         }
         .map_err(|e| DbError::Query {

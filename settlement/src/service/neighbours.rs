@@ -45,9 +45,18 @@ pub(super) struct Around {
     answers: BTreeSet<(PointId, i64)>,
 }
 
-/// Of each chain: the reading itself, the accepted ones beside it, and the next of any kind.
+/// The newest reading of each chain: most that come are behind it, and nothing else is near them.
+static NEWEST: LazyLock<Listed> = LazyLock::new(|| {
+    let select = "SELECT asked.n, r.sequence, r.start_s, r.length_s, r.registers, r.era, r.digest, r.reason
+         FROM asked CROSS JOIN settle_readings r WHERE r.point = asked.point AND r.kid = asked.kid AND r.sequence =
+         (SELECT MAX(n.sequence) FROM settle_readings n WHERE n.point = asked.point AND n.kid = asked.kid)";
+    Listed::over("asked", &["n", "point", "kid"], select)
+});
+
+/// What is near readings that are not behind their chain's newest, or where that was refused: the reading itself, the
+/// accepted ones beside it, and the next of any kind.
 static NEAR: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT r.point, r.kid, r.sequence, r.start_s, r.length_s, r.registers, r.era, r.digest, r.reason
+    let select = "SELECT asked.n, r.sequence, r.start_s, r.length_s, r.registers, r.era, r.digest, r.reason
          FROM asked CROSS JOIN settle_readings r WHERE r.point = asked.point AND r.kid = asked.kid AND r.sequence IN (
          asked.sequence,
          (SELECT b.sequence FROM settle_readings b WHERE b.point = asked.point AND b.kid = asked.kid
@@ -55,16 +64,16 @@ static NEAR: LazyLock<Listed> = LazyLock::new(|| {
          (SELECT a.sequence FROM settle_readings a WHERE a.point = asked.point AND a.kid = asked.kid
           AND a.sequence > asked.sequence AND a.reason IS NULL ORDER BY a.sequence LIMIT 1),
          asked.sequence + 1)";
-    Listed::over("asked", &["point", "kid", "sequence"], select)
+    Listed::over("asked", &["n", "point", "kid", "sequence"], select)
 });
 
 /// How far the chains of a point are known, and whether it has anything [`RARE`].
 static PROGRESS: LazyLock<Listed> = LazyLock::new(|| {
-    let select = "SELECT asked.point, p.kid, p.first, p.up_to, CAST(CASE
+    let select = "SELECT asked.n, p.kid, p.first, p.up_to, CAST(CASE
          WHEN EXISTS (SELECT 1 FROM settle_handovers h WHERE h.point = asked.point)
          OR EXISTS (SELECT 1 FROM settle_answers a WHERE a.point = asked.point) THEN 1 ELSE 0 END AS BIGINT)
          FROM asked LEFT JOIN settle_progress p ON p.point = asked.point WHERE asked.point IS NOT NULL";
-    Listed::over("asked", &["point"], select)
+    Listed::over("asked", &["n", "point"], select)
 });
 
 /// What few readings have: a handover to their key, an answer that is kept.
@@ -76,19 +85,9 @@ static RARE: LazyLock<Listed> = LazyLock::new(|| {
     Listed::over("asked", &["point", "kid", "sequence"], select)
 });
 
-type NearRow = (
-    String,
-    Vec<u8>,
-    i64,
-    i64,
-    i64,
-    Vec<u8>,
-    i64,
-    Vec<u8>,
-    Option<String>,
-);
-
-type ProgressRow = (String, Option<Vec<u8>>, Option<i64>, Option<i64>, i64);
+/// A row's place in the list, and a reading.
+type NearRow = (i64, i64, i64, i64, Vec<u8>, i64, Vec<u8>, Option<String>);
+type ProgressRow = (i64, Option<Vec<u8>>, Option<i64>, Option<i64>, i64);
 type RareRow = (String, Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<i64>);
 
 impl Around {
@@ -102,28 +101,11 @@ impl Around {
         for verified in readings {
             places.insert(place(verified)?);
         }
+        around.read_near(tx, &places).await?;
+        let rare = around.read_progress(tx, &places).await?;
+        let places = places.iter().filter(|((point, _), _)| rare.contains(point));
         let asked =
             |((point, kid), sequence): &(Chain, i64)| args![point.as_str(), kid.0, *sequence];
-        let rows: Vec<NearRow> = NEAR.fetch(tx, places.iter().map(asked).collect()).await?;
-        for row in rows {
-            let (chain, sequence, near) = near_of(row)?;
-            around.keep(chain, sequence, near);
-        }
-        let points: BTreeSet<&PointId> = places.iter().map(|((point, _), _)| point).collect();
-        let args = points.into_iter().map(|point| args![point.as_str()]);
-        let rows: Vec<ProgressRow> = PROGRESS.fetch(tx, args.collect()).await?;
-        let mut rare = BTreeSet::new();
-        for (point, kid, first, up_to, has_rare) in rows {
-            let point = PointId::new(point)?;
-            if let (Some(kid), Some(first), Some(up_to)) = (kid, first, up_to) {
-                let kid = KeyId(bytes(&kid, "a key's name")?);
-                around.moved_on(&(point.clone(), kid), (first, up_to));
-            }
-            if has_rare == 1 {
-                rare.insert(point);
-            }
-        }
-        let places = places.iter().filter(|((point, _), _)| rare.contains(point));
         let rows: Vec<RareRow> = RARE.fetch(tx, places.map(asked).collect()).await?;
         for (point, kid, first, previous, answered) in rows {
             let chain = chain_of(point, &kid)?;
@@ -136,6 +118,69 @@ impl Around {
             }
         }
         Ok(around)
+    }
+
+    /// Reads what is near these places in their own chains.
+    async fn read_near(
+        &mut self,
+        tx: &mut Tx,
+        places: &BTreeSet<(Chain, i64)>,
+    ) -> Result<(), ServiceError> {
+        let mut chains: Vec<(&Chain, i64)> = Vec::with_capacity(places.len());
+        for (chain, sequence) in places {
+            // They are in order, so a chain's first is its lowest.
+            if chains.last().is_none_or(|(last, _)| *last != chain) {
+                chains.push((chain, *sequence));
+            }
+        }
+        let asked = |(n, ((point, kid), _)): (i64, &(&Chain, i64))| args![n, point.as_str(), kid.0];
+        let asked = (0..).zip(&chains).map(asked).collect();
+        let mut tangled = BTreeSet::new();
+        for row in NEWEST.fetch(tx, asked).await? {
+            let (n, sequence, near) = near_of(row)?;
+            let (chain, lowest) = asked_for(&chains, n)?;
+            if near.accepted.is_some() && sequence < *lowest {
+                self.keep((*chain).clone(), sequence, near);
+            } else {
+                tangled.insert(*chain);
+            }
+        }
+        let places: Vec<_> = places.iter().filter(|(c, _)| tangled.contains(c)).collect();
+        let asked = |(n, ((point, kid), sequence)): (i64, &&(Chain, i64))| {
+            args![n, point.as_str(), kid.0, *sequence]
+        };
+        let asked = (0..).zip(&places).map(asked).collect();
+        for row in NEAR.fetch(tx, asked).await? {
+            let (n, sequence, near) = near_of(row)?;
+            let (chain, _) = asked_for(&places, n)?;
+            self.keep(chain.clone(), sequence, near);
+        }
+        Ok(())
+    }
+
+    /// Reads how far the chains of these places' points are known, and returns the points that have anything [`RARE`].
+    async fn read_progress(
+        &mut self,
+        tx: &mut Tx,
+        places: &BTreeSet<(Chain, i64)>,
+    ) -> Result<BTreeSet<PointId>, ServiceError> {
+        let mut points: Vec<&PointId> = places.iter().map(|((point, _), _)| point).collect();
+        points.dedup();
+        let asked = |(n, point): (i64, &&PointId)| args![n, point.as_str()];
+        let asked = (0..).zip(&points).map(asked).collect();
+        let rows: Vec<ProgressRow> = PROGRESS.fetch(tx, asked).await?;
+        let mut rare = BTreeSet::new();
+        for (n, kid, first, up_to, has_rare) in rows {
+            let point = *asked_for(&points, n)?;
+            if let (Some(kid), Some(first), Some(up_to)) = (kid, first, up_to) {
+                let kid = KeyId(bytes(&kid, "a key's name")?);
+                self.moved_on(&(point.clone(), kid), (first, up_to));
+            }
+            if has_rare == 1 {
+                rare.insert(point.clone());
+            }
+        }
+        Ok(rare)
     }
 
     /// Takes in a reading that is in the books now.
@@ -206,29 +251,29 @@ fn chain_of(point: String, kid: &[u8]) -> Result<Chain, ServiceError> {
     Ok((PointId::new(point)?, KeyId(bytes(kid, "a key's name")?)))
 }
 
-fn near_of(row: NearRow) -> Result<(Chain, i64, Near), ServiceError> {
-    let (point, kid, sequence, start_s, length_s, registers, era, digest, reason) = row;
+/// What a row's place in the list says that it is about.
+fn asked_for<T>(asked: &[T], n: i64) -> Result<&T, ServiceError> {
+    let found = usize::try_from(n).ok().and_then(|n| asked.get(n));
+    found.ok_or_else(|| corrupt("an answer to what was not asked"))
+}
+
+fn near_of(row: NearRow) -> Result<(i64, i64, Near), ServiceError> {
+    let (n, sequence, start_s, length_s, registers, era, digest, reason) = row;
     let refused = reason.map(|name| {
         Rejection::from_name(&name).ok_or_else(|| corrupt("a rejection has no known name"))
     });
-    let (refused, digest) = (refused.transpose()?, registry::digest(&digest)?);
-    let row = (
-        sequence,
-        start_s,
-        length_s,
-        registers,
-        era,
-        digest.0.to_vec(),
-    );
+    let refused = refused.transpose()?;
     let near = Near {
-        digest,
+        digest: registry::digest(&digest)?,
         accepted: match refused {
             Some(_) => None,
-            None => Some(accepted(row)?),
+            None => Some(accepted((
+                sequence, start_s, length_s, registers, era, digest,
+            ))?),
         },
         refused,
     };
-    Ok((chain_of(point, &kid)?, sequence, near))
+    Ok((n, sequence, near))
 }
 
 /// Adds what readings under other keys say about this one. The first reading under a new key goes on where an older

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
+use std::sync::LazyLock;
 use std::thread;
 
 use domain::ids::{CommunityId, GatewayId, KeyId};
@@ -16,6 +17,11 @@ use runtime::db::Db;
 
 use super::{ServiceError, registry};
 
+/// On how many threads signatures are checked; asking the system reads files each time.
+static THREADS: LazyLock<usize> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    cores.saturating_sub(1).max(1)
+});
 /// Fewer signatures than this are not worth a second thread.
 const THREAD_MIN: usize = 16;
 
@@ -131,9 +137,7 @@ pub fn check_signatures(
     keys: &BTreeMap<KeyId, PublicKey>,
     community: &CommunityId,
 ) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = cores.saturating_sub(1).max(1);
-    let chunk = readings.len().div_ceil(threads).max(THREAD_MIN);
+    let chunk = readings.len().div_ceil(*THREADS).max(THREAD_MIN);
     let check = |some: &mut [Arrived]| {
         for reading in some {
             reading.check(keys, community);

@@ -218,7 +218,7 @@ fn read(words: &Words, form: &Asked) -> Result<NewTokenRequest, String> {
         // Two decimals at most: 1.000 may be a thousand.
         text => field::decimal(text, 2, 9).map(|cents| Money::from_nano(cents * 10_000_000)),
     };
-    let participant = ParticipantId::new(form.participant.trim().to_owned());
+    let participant = ParticipantId::new(form.participant.trim());
     let wrong = || words.fill("tokens.wrong_amount", &[("text", &form.amount)]);
     Ok(NewTokenRequest {
         kind: kind.ok_or_else(|| words.t("tokens.wrong_kind").to_owned())?,
