@@ -34,8 +34,6 @@ use crate::view;
 const BATCH_MAX: usize = 256;
 /// Most readings committed together: where they wait because the disk is slow, they share its syncs.
 const READINGS_STORED_MAX: usize = 1024;
-/// Readings in a commit where they could not be stored all together.
-const READINGS_PART: usize = 32;
 /// The beat, in model time, and its bounds in wall time.
 const BEAT_MODEL_MS: i64 = 5_000;
 const BEAT_WALL_MIN: Duration = Duration::from_millis(50);
@@ -247,60 +245,35 @@ impl Core {
         }
     }
 
-    /// Takes readings in together, or else one by one. Gives whom it has told; none where no reading could be stored.
+    /// Takes readings in together; where they cannot be stored, each half by itself, so that one that cannot be stored holds up
+    /// no other. Once the database begins no transaction, the rest is not tried. Gives whom it has told; none where no
+    /// reading could be stored.
     async fn take_and_tell(&self, readings: &mut [Arrived]) -> Option<BTreeSet<Told>> {
-        match self.take_readings(readings).await {
-            Ok(told) => {
-                self.tell_all(told.clone());
-                Some(told)
-            }
-            Err(error) => {
-                tracing::error!("readings could not be stored together: {error:#}");
-                match readings.len() > READINGS_PART {
-                    true => self.take_readings_in_parts(readings).await,
-                    false => self.take_readings_one_by_one(readings).await,
-                }
-            }
-        }
-    }
-
-    /// Takes readings in by parts, so that one that cannot be stored costs few others a commit of their own. Gives whom it
-    /// has told; none where no reading could be stored. Once the database begins no transaction, the rest is not tried.
-    async fn take_readings_in_parts(&self, readings: &mut [Arrived]) -> Option<BTreeSet<Told>> {
         let mut stored: Option<BTreeSet<Told>> = None;
-        for part in readings.chunks_mut(READINGS_PART) {
-            let told = match self.take_readings(part).await {
-                Ok(told) => {
-                    self.tell_all(told.clone());
-                    Some(told)
-                }
-                Err(error) if begins_nothing(&error) => break,
-                Err(_) => self.take_readings_one_by_one(part).await,
-            };
-            if let Some(told) = told {
-                stored.get_or_insert_default().extend(told);
-            }
-        }
-        stored
-    }
-
-    /// [`Core::take_readings`] with a commit for each, so that one that cannot be stored holds up no other. Once
-    /// the database begins no transaction, the rest is not tried. Gives whom it has told; none where no reading could
-    /// be stored.
-    async fn take_readings_one_by_one(&self, readings: &mut [Arrived]) -> Option<BTreeSet<Told>> {
-        let mut stored: Option<BTreeSet<Told>> = None;
-        for reading in readings {
-            let gateway = reading.gateway().clone();
-            match self.take_readings(std::slice::from_mut(reading)).await {
+        let mut waiting = vec![readings];
+        while let Some(some) = waiting.pop() {
+            match self.take_readings(some).await {
                 Ok(told) => {
                     stored.get_or_insert_default().extend(told.iter().cloned());
                     self.tell_all(told);
                 }
+                Err(error) if begins_nothing(&error) => {
+                    tracing::error!(
+                        "readings could not be stored, they will be sent again: {error:#}"
+                    );
+                    break;
+                }
+                Err(error) if some.len() > 1 => {
+                    tracing::error!("readings could not be stored together: {error:#}");
+                    let (first, second) = some.split_at_mut(some.len() / 2);
+                    waiting.extend([second, first]);
+                }
                 Err(error) => {
-                    tracing::error!(%gateway, "a reading could not be stored, it will be sent again: {error:#}");
-                    if begins_nothing(&error) {
-                        break;
-                    }
+                    let gateway = some.first().map(Arrived::gateway);
+                    tracing::error!(
+                        ?gateway,
+                        "a reading could not be stored, it will be sent again: {error:#}"
+                    );
                 }
             }
         }
