@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
+use std::pin::pin;
 use std::time::Instant;
 
 use domain::delivery::Delivery;
@@ -34,12 +35,13 @@ use domain::signed::{PublicKey, Signed, SigningKey};
 use domain::terms::Terms;
 use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
+use futures_util::{StreamExt, stream};
 use runtime::args;
 use runtime::db::{Args, Db};
 use settlement::deliver::LossBand;
 use settlement::service::{
-    Arrived, Community, Holds, ReadingOutcome, accept_reading, accept_readings, check_books,
-    check_books_at_start, check_books_whole, check_signatures, checkpoint, claimed_keys, contract,
+    Arrived, Community, Holds, KnownKeys, ReadingOutcome, accept_reading, accept_readings,
+    check_books, check_books_at_start, check_books_whole, check_signatures, checkpoint, contract,
     enrol, opening_deposit, post, receipt, run_interval,
 };
 use settlement::settle::{Inputs, Options, settle};
@@ -56,7 +58,7 @@ const BARE_ROWS: usize = 50;
 const ROUNDS: usize = 5;
 const READING_ROUNDS: i64 = 5;
 /// Readings whose signatures are checked together, and most that are stored together: those of the platform.
-const READINGS_CHECKED: usize = 256;
+const READINGS_CHECKED: usize = 128;
 const READINGS_STORED_MAX: usize = 1024;
 const POINTS_PER_GATEWAY: usize = 50;
 const MONTH_HOMES: usize = 100;
@@ -276,6 +278,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// `verify_strict` and nothing else, of messages of the readings' length under as many keys, on so many threads.
 fn bare_signatures(readings: &[(GatewayId, Vec<u8>)], threads: usize) -> f64 {
     use ed25519_dalek::Signer;
@@ -480,17 +486,25 @@ impl Street {
             .collect();
         let mut from = Instant::now();
         tokio::spawn(async move {
-            for (n, batch) in batches {
-                let arrived = |(gateway, bytes)| Arrived::new(gateway, bytes);
-                let mut batch: Vec<Arrived> = batch.into_iter().map(arrived).collect();
-                let keys = claimed_keys(&db, &batch).await.unwrap();
-                let community = community.clone();
-                let check = move || {
-                    check_signatures(&mut batch, &keys, &community);
-                    batch
-                };
-                let batch = tokio::task::spawn_blocking(check).await.unwrap();
-                send.send((n, batch)).await.unwrap();
+            let begun = stream::unfold(
+                (batches.into_iter(), KnownKeys::default(), db, community),
+                |(mut batches, mut known, db, community)| async move {
+                    let (n, batch) = batches.next()?;
+                    let arrived = |(gateway, bytes)| Arrived::new(gateway, bytes);
+                    let mut batch: Vec<Arrived> = batch.into_iter().map(arrived).collect();
+                    let keys = known.of(&db, &batch).await.unwrap();
+                    let of = community.clone();
+                    let check = tokio::task::spawn_blocking(move || {
+                        check_signatures(&mut batch, &keys, &of);
+                        batch
+                    });
+                    let check = async move { (n, check.await.unwrap()) };
+                    Some((check, (batches, known, db, community)))
+                },
+            );
+            let mut checked = pin!(begun.buffered(cores()));
+            while let Some(batch) = checked.next().await {
+                send.send(batch).await.unwrap();
             }
         });
         let (mut rates, mut stored, mut next) = (Vec::new(), 0, checked.recv().await);
@@ -532,7 +546,7 @@ impl Street {
     /// Readings a second, beside the bare signature checks (on one thread, and on as many as there are cores) and
     /// beside reading the messages as well.
     async fn ingest(&self, readings: &[Vec<(GatewayId, Vec<u8>)>], late: usize) {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = cores();
         let mut rates: [Vec<f64>; 4] = Default::default();
         rates[0] = self.take(readings, late).await;
         for readings in readings {

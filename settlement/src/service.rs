@@ -114,7 +114,7 @@ pub use receipts::{
 pub use registry::{
     EnrolOutcome, enrol, forget, gateway_of_key, gateway_public_key, is_known, registered_points,
 };
-pub use signatures::{Arrived, arrived_by_key, check_signatures, claimed_gateways, claimed_keys};
+pub use signatures::{Arrived, KnownKeys, arrived_by_key, check_signatures, claimed_gateways};
 pub use stake::{RELEASED_MAX, bond_stake, issue_stake, release_unbonded, unbond_stake};
 pub use statement::{settled_import, statement};
 pub use station::{

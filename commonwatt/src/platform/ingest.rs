@@ -1,19 +1,23 @@
 //! The platform's end of MQTT: readings, orders, chargers' records and live values in, signed acceptances and answers out; and who may use
 //! which topic of the embedded broker.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZero;
+use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, bail};
 use domain::ids::{Digest32, GatewayId, PointId};
 use domain::key_record::PointRole;
 use domain::rejection::Rejection;
 use domain::signed::MESSAGE_MAX_BYTES;
+use futures_util::{TryStreamExt, stream};
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
-use settlement::service::{Arrived, check_signatures, claimed_keys};
+use settlement::service::{Arrived, KnownKeys, check_signatures};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -34,9 +38,9 @@ pub(crate) const BROKER_USER: &str = "platform";
 const PACKET_MAX_BYTES: u32 = 512 * 1024;
 
 /// Most readings whose signatures are checked together.
-const CHECKED_TOGETHER_MAX: usize = 256;
+const CHECKED_TOGETHER_MAX: usize = 128;
 /// Most readings that are being checked or stored, or wait for the core: twice what it stores together.
-const READINGS_WAITING_MAX: usize = 8 * CHECKED_TOGETHER_MAX;
+const READINGS_WAITING_MAX: usize = 2048;
 
 /// Most chargers' records that a gateway may bring in a minute. It sends what was not answered again.
 const RECORDS_PER_MINUTE_MAX: u32 = 60;
@@ -147,7 +151,7 @@ pub(crate) async fn run(
     };
     let (link, events) = MqttLink::start(options, shutdown.clone());
     tokio::select! {
-        done = check(&shared, arrived, commands) => done,
+        done = check(Arc::clone(&shared), arrived, commands) => done,
         done = answer_records(&shared, &link, waiting) => done,
         done = gateways::hear(&shared, said) => done,
         done = move_messages(&shared, (&link, events), doors, told, shutdown) => done,
@@ -162,30 +166,32 @@ pub(super) struct Doors {
     pub(super) words: mpsc::Sender<gateways::Word>,
 }
 
-/// Checks the signatures of readings on one thread fewer than there are cores while the core stores those before them, and hands them on in
-/// their order. A reading whose key is enrolled meanwhile is looked at again there.
+/// Checks the signatures of readings, on as many threads as there are cores, while the core stores those before them, and
+/// hands them on in their order. A reading whose key is enrolled meanwhile is looked at again there.
 async fn check(
-    shared: &Shared,
-    mut arrived: mpsc::Receiver<Arrived>,
+    shared: Arc<Shared>,
+    arrived: mpsc::Receiver<Arrived>,
     commands: mpsc::Sender<Command>,
 ) -> anyhow::Result<()> {
     let room = Arc::new(Semaphore::new(READINGS_WAITING_MAX));
-    let mut batch = Vec::new();
-    while arrived.recv_many(&mut batch, CHECKED_TOGETHER_MAX).await > 0 {
-        let mut readings = std::mem::take(&mut batch);
-        let count = u32::try_from(readings.len())?;
-        let room = Arc::clone(&room).acquire_many_owned(count).await?;
-        let keys = claimed_keys(&shared.db, &readings).await;
-        let keys = keys.unwrap_or_else(|error| {
-            tracing::warn!("signatures are checked later, the keys could not be read: {error:#}");
-            BTreeMap::new()
-        });
-        let community = shared.community.id.clone();
-        let readings = tokio::task::spawn_blocking(move || {
-            check_signatures(&mut readings, &keys, &community);
-            readings
-        });
-        let readings = readings.await.context("checking signatures")?;
+    let begin = |(mut arrived, mut known): (mpsc::Receiver<Arrived>, KnownKeys)| {
+        let (shared, room) = (Arc::clone(&shared), Arc::clone(&room));
+        async move {
+            let mut readings = Vec::new();
+            if arrived.recv_many(&mut readings, CHECKED_TOGETHER_MAX).await == 0 {
+                return Ok(None);
+            }
+            let count = u32::try_from(readings.len())?;
+            let room = room.acquire_many_owned(count).await?;
+            let check = begin_check(&shared, &mut known, readings).await;
+            let check = async { Ok((check.await.context("checking signatures")?, room)) };
+            anyhow::Ok(Some((check, (arrived, known))))
+        }
+    };
+    let begun = stream::try_unfold((arrived, KnownKeys::default()), begin);
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut checked = pin!(begun.try_buffered(cores));
+    while let Some((readings, room)) = checked.try_next().await? {
         let room = Some(room);
         if commands
             .send(Command::Readings { readings, room })
@@ -196,6 +202,24 @@ async fn check(
         }
     }
     Ok(())
+}
+
+/// Begins to check signatures, beside the tasks.
+async fn begin_check(
+    shared: &Shared,
+    known: &mut KnownKeys,
+    mut readings: Vec<Arrived>,
+) -> JoinHandle<Vec<Arrived>> {
+    let keys = known.of(&shared.db, &readings).await;
+    let keys = keys.unwrap_or_else(|error| {
+        tracing::warn!("signatures are checked later, the keys could not be read: {error:#}");
+        Arc::default()
+    });
+    let community = shared.community.id.clone();
+    tokio::task::spawn_blocking(move || {
+        check_signatures(&mut readings, &keys, &community);
+        readings
+    })
 }
 
 async fn move_messages(

@@ -1,13 +1,10 @@
-//! Whose signature is on a reading: looked at before the books are, on one thread fewer than there are cores, while others are
-//! being stored.
+//! Whose signature is on a reading: looked at before the books are, while others are being stored.
 //!
 //! A key in the registry never changes, so what was checked under it stays checked. Who may sign for what is asked
 //! later, in the transaction that stores the reading.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZero;
-use std::sync::LazyLock;
-use std::thread;
+use std::sync::Arc;
 
 use domain::ids::{CommunityId, GatewayId, KeyId};
 use domain::reading::Reading;
@@ -17,13 +14,8 @@ use runtime::db::Db;
 
 use super::{ServiceError, registry};
 
-/// On how many threads signatures are checked; asking the system reads files each time.
-static THREADS: LazyLock<usize> = LazyLock::new(|| {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    cores.saturating_sub(1).max(1)
-});
-/// Fewer signatures than this are not worth a second thread.
-const THREAD_MIN: usize = 16;
+/// Most keys that are kept ready, a fifth of a kilobyte each.
+const KNOWN_MAX: usize = 16_384;
 
 /// A signed reading as it arrived from a gateway's topic.
 #[derive(Clone, Debug)]
@@ -71,16 +63,52 @@ impl Arrived {
     }
 }
 
-/// The keys that these readings claim to be signed by, as far as the registry has them.
-///
-/// # Errors
-/// The database failed.
-pub async fn claimed_keys(
-    db: &Db,
-    readings: &[Arrived],
-) -> Result<BTreeMap<KeyId, PublicKey>, ServiceError> {
-    let keys = registry::keys_of(&mut &*db, &claimed(readings)).await?;
-    Ok(public(&keys))
+/// Keys of the registry that readings were signed with before. A key's name never stands for another key, so only what is
+/// not among them is asked for.
+pub struct KnownKeys {
+    keys: Arc<BTreeMap<KeyId, PublicKey>>,
+    max: usize,
+}
+
+impl Default for KnownKeys {
+    fn default() -> Self {
+        KnownKeys::up_to(KNOWN_MAX)
+    }
+}
+
+impl KnownKeys {
+    /// Remembers so many keys at most, beside those of the readings that are asked for.
+    #[must_use]
+    pub fn up_to(max: usize) -> Self {
+        KnownKeys {
+            keys: Arc::default(),
+            max,
+        }
+    }
+
+    /// At least the keys that these readings claim to be signed by, as far as the registry has them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn of(
+        &mut self,
+        db: &Db,
+        readings: &[Arrived],
+    ) -> Result<Arc<BTreeMap<KeyId, PublicKey>>, ServiceError> {
+        let mut missing = claimed(readings);
+        missing.retain(|kid| !self.keys.contains_key(kid));
+        if missing.is_empty() {
+            return Ok(Arc::clone(&self.keys));
+        }
+        if self.keys.len() + missing.len() > self.max {
+            // Those that are still in use are soon among them again.
+            self.keys = Arc::default();
+            missing = claimed(readings);
+        }
+        let found = registry::keys_of(&mut &*db, &missing).await?;
+        Arc::make_mut(&mut self.keys).extend(public(&found));
+        Ok(Arc::clone(&self.keys))
+    }
 }
 
 /// The gateways whose keys these messages name, as far as the registry has them.
@@ -130,25 +158,13 @@ pub(super) fn public(keys: &BTreeMap<KeyId, registry::EnrolledKey>) -> BTreeMap<
     keys.iter().map(|(kid, key)| (*kid, key.public)).collect()
 }
 
-/// Checks each reading's signature under the key that it claims, once. It blocks, on one thread fewer than there
-/// are cores: what stores those before needs a core too, and with none of its own both take longer.
+/// Checks each reading's signature under the key that it claims, once. It blocks.
 pub fn check_signatures(
     readings: &mut [Arrived],
     keys: &BTreeMap<KeyId, PublicKey>,
     community: &CommunityId,
 ) {
-    let chunk = readings.len().div_ceil(*THREADS).max(THREAD_MIN);
-    let check = |some: &mut [Arrived]| {
-        for reading in some {
-            reading.check(keys, community);
-        }
-    };
-    thread::scope(|scope| {
-        let mut chunks = readings.chunks_mut(chunk);
-        let own = chunks.next();
-        for other in chunks {
-            scope.spawn(move || check(other));
-        }
-        own.map(check);
-    });
+    for reading in readings {
+        reading.check(keys, community);
+    }
 }

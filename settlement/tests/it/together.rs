@@ -7,7 +7,7 @@ use domain::time::Timestamp;
 use proptest::prelude::*;
 use runtime::args;
 use settlement::service::{
-    Arrived, ReadingOutcome, accept_readings, check_signatures, claimed_keys, enrol,
+    Arrived, KnownKeys, ReadingOutcome, accept_readings, check_signatures, enrol,
 };
 
 use crate::world::{START_S, World, cases, interval, sign};
@@ -99,12 +99,14 @@ impl Books {
     /// Takes all in batches of this size, with signatures checked before or not.
     async fn take(&self, all: &[Sent], size: usize, checked: bool) -> Vec<ReadingOutcome> {
         let (world, now) = (&self.world, interval(20).end());
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut known) = (Vec::new(), KnownKeys::up_to(size % 3));
         for some in all.chunks(size) {
             let arrived = |sent| Arrived::new(world.gateway.clone(), self.bytes(sent));
             let mut batch: Vec<Arrived> = some.iter().map(arrived).collect();
             if checked {
-                let keys = claimed_keys(&world.db, &batch).await.unwrap();
+                let keys = known.of(&world.db, &batch).await.unwrap();
+                let fresh = KnownKeys::default().of(&world.db, &batch).await.unwrap();
+                assert!(fresh.iter().all(|(kid, key)| keys.get(kid) == Some(key)));
                 check_signatures(&mut batch, &keys, &world.community.id);
             }
             let mut tx = world.db.begin().await.unwrap();
