@@ -130,6 +130,22 @@ pub struct Measured {
     pub class: MeasurementClass,
 }
 
+/// The power that two neighbouring samples both claim.
+#[derive(Clone, Copy)]
+struct Claim {
+    surely_w: i64,
+    from_ms: i64,
+    until_ms: i64,
+}
+
+impl Claim {
+    /// The energy that is claimed since `ms`, in watt-milliseconds.
+    fn wms_since(self, ms: i64) -> i64 {
+        let time_ms = self.until_ms.saturating_sub(self.from_ms.max(ms)).max(0);
+        self.surely_w.saturating_mul(time_ms)
+    }
+}
+
 /// A finished interval whose end has not come yet, as plain numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Held {
@@ -261,7 +277,8 @@ impl State {
             .meter
             .zip(sample.meter)
             .is_some_and(|(a, b)| a.body != b.body);
-        if is_other_meter || !self.follow(sample, limits, &mut done) {
+        let claim = self.take_claim(sample, limits);
+        if is_other_meter || !self.follow((sample, claim), limits, &mut done) {
             self.put_aside(sample, is_other_meter, limits, &mut done);
         }
         if !is_other_meter {
@@ -284,7 +301,7 @@ impl State {
     /// counters are frozen; false for any other.
     fn follow(
         &mut self,
-        sample: &CounterSample,
+        (sample, claim): (&CounterSample, Claim),
         limits: &Limits,
         done: &mut Vec<Measured>,
     ) -> bool {
@@ -292,7 +309,7 @@ impl State {
             return false;
         };
         let lifts = self.newest_lifts();
-        if self.is_frozen(&base, &lifts, sample, limits) {
+        if self.is_frozen(&base, &lifts, (sample, claim), limits) {
             self.frozen_since_ms.get_or_insert(base.at_ms);
             return true;
         }
@@ -326,42 +343,50 @@ impl State {
         fits(base, &mark, mark.at_ms - since_ms, limits).then_some(mark)
     }
 
+    /// What a sample claims, and how much was claimed since the counters that were put aside moved last: also of
+    /// another meter, and where nothing is good yet. Power that no counter of the device counts claims nothing.
+    fn take_claim(&mut self, sample: &CounterSample, limits: &Limits) -> Claim {
+        let shown = Mark::of(sample);
+        let counted_w = match sample.import_w {
+            Some(w) if w > 0 && shown.import_mwh.is_some() => w,
+            Some(w) if w < 0 && shown.export_mwh.is_some() => w.saturating_neg(),
+            _ => 0,
+        };
+        let before = std::mem::replace(&mut self.claimed, (shown.at_ms, counted_w));
+        // The lesser of two neighbours: a glitch of the power alone claims nothing.
+        let surely_w = before.1.min(counted_w).min(i64::from(limits.rating_w));
+        let is_claim = surely_w >= FROZEN_W.max(i64::from(limits.rating_w) / 100);
+        let claim = Claim {
+            surely_w: if is_claim { surely_w } else { 0 },
+            from_ms: before.0,
+            until_ms: shown.at_ms,
+        };
+        self.aside_claimed_wms = match self.aside.last() {
+            Some(aside) if !shown.has_moved_since(aside) => self
+                .aside_claimed_wms
+                .saturating_add(claim.wms_since(aside.at_ms)),
+            _ => 0,
+        };
+        claim
+    }
+
     /// Whether the counters stand still although the device has claimed so much energy that they should
-    /// have moved. Power that no counter of the device counts proves nothing.
+    /// have moved.
     fn is_frozen(
         &mut self,
         base: &Mark,
         lifts: &Lifts,
-        sample: &CounterSample,
+        (sample, claim): (&CounterSample, Claim),
         limits: &Limits,
     ) -> bool {
         let mark = Mark::of(sample)
             .lifted(lifts)
             .without_rounding(base, limits);
-        let counted_w = match sample.import_w {
-            Some(w) if w > 0 && mark.import_mwh.is_some() => w,
-            Some(w) if w < 0 && mark.export_mwh.is_some() => w.saturating_neg(),
-            _ => 0,
-        };
-        let before = std::mem::replace(&mut self.claimed, (mark.at_ms, counted_w));
-        // The lesser of two neighbours: a glitch of the power alone claims nothing.
-        let surely_w = before.1.min(counted_w).min(i64::from(limits.rating_w));
-        let is_claim = surely_w >= FROZEN_W.max(i64::from(limits.rating_w) / 100);
-        let claimed_wms = |since_ms: i64| match is_claim {
-            true => surely_w.saturating_mul(mark.at_ms.saturating_sub(since_ms).max(0)),
-            false => 0,
-        };
-        self.aside_claimed_wms = match self.aside.last() {
-            Some(aside) if !Mark::of(sample).has_moved_since(aside) => self
-                .aside_claimed_wms
-                .saturating_add(claimed_wms(before.0.max(aside.at_ms))),
-            _ => 0,
-        };
         if mark.has_moved_since(base) {
             self.claimed_wms = 0;
             return false;
         }
-        let wms = claimed_wms(before.0.max(base.at_ms));
+        let wms = claim.wms_since(base.at_ms);
         self.claimed_wms = self.claimed_wms.saturating_add(wms);
         Self::should_have_moved(self.claimed_wms, limits)
     }

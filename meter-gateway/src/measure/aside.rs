@@ -30,6 +30,8 @@ impl State {
         if self.aside_meter != meter {
             self.aside_meter = meter;
             self.aside.clear();
+            // What one meter's counters did not count says nothing of another's.
+            self.aside_claimed_wms = 0;
         }
         match self.aside.last() {
             Some(before) if mark.at_ms <= before.at_ms => return,

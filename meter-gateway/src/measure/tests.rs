@@ -215,6 +215,38 @@ fn a_counter_that_stood_through_an_outage_while_power_flowed_is_bridged_once_it_
 }
 
 #[test]
+fn a_first_counter_that_stood_through_an_outage_while_power_flowed_is_believed_once_it_moves() {
+    let stands = [0, 10, 20, 30, 2000, 2010].map(|s| at(s, Some(1000), None));
+    let samples = stands.into_iter().chain(steady(2020, 2720));
+    let (state, done) = run(samples.map(|s| CounterSample {
+        import_w: Some(3600),
+        ..s
+    }));
+    assert_eq!(state.era, 0, "no energy is left out");
+    assert_eq!(done.last().unwrap().registers[0].end.wh(), 3700);
+    assert!(done[0].quality.has(Quality::GAP));
+}
+
+#[test]
+fn another_meter_is_believed_although_the_one_before_stood_while_power_flowed() {
+    let of = |meter: u8| {
+        move |s: CounterSample| CounterSample {
+            import_w: Some(3600),
+            meter: Some(MeterMark {
+                body: [meter; 8],
+                hash: [meter; 8],
+            }),
+            ..s
+        }
+    };
+    // The first one shows something lower in the end and stands there: for too short a time to be believed.
+    let stands = [1000, 1020, 1040, 1060].map(|s| at(s, Some(500), None));
+    let samples = steady(0, 1000).chain(stands).map(of(1));
+    let (state, _) = run(samples.chain(steady(1070, 1200).map(of(2))));
+    assert_eq!((state.era, state.aside.len()), (1, 0));
+}
+
+#[test]
 fn a_counter_that_stands_still_without_power_is_fresh() {
     let idle = (0..1811).step_by(10).map(|s| at(s, Some(500), None));
     let exporting = idle.map(|s| CounterSample {

@@ -86,6 +86,23 @@ struct Seen {
     meter: u32,
 }
 
+/// A counter that stands still.
+#[derive(Clone, Copy)]
+struct Frozen {
+    polls_left: usize,
+    load_w: i64,
+    mwh: i64,
+    /// What it has not counted so far, and how much of that the polls' powers claim.
+    missing_mwms: i128,
+    claimed_mwms: i128,
+}
+
+/// Most that is missing on a standing counter before so much power is claimed that it must be frozen. A counter that
+/// stands through an outage, with little power before or behind it, looks like that of a home that uses nothing, and
+/// its intervals are handed out as such. When it then moves by more than can be at once, nobody can tell what that
+/// was: an era begins, and it should.
+const MISSING_MWH_MAX: i128 = 150_000;
+
 /// The meter and all that is known of it.
 struct World {
     now_ms: i64,
@@ -95,10 +112,22 @@ struct World {
     base_mwh: i64,
     serial: u8,
     meter: u32,
-    frozen: Option<(usize, i64, i64)>,
+    /// The power at the poll before.
+    load_w: i64,
+    frozen: Option<Frozen>,
     glitches: usize,
     well: usize,
     seen: Vec<Seen>,
+}
+
+impl Frozen {
+    /// Whether so little is missing, or so much is claimed, that it is clear what it was once it moves.
+    fn may_stand(&self) -> bool {
+        let mwh = |mwms: i128| mwms / 3_600_000;
+        // Twice what is enough: what the first samples of all claim is counted anew once they are good.
+        let is_known = mwh(self.claimed_mwms) > 2 * i128::from(FROZEN_MWH);
+        is_known || mwh(self.missing_mwms) <= MISSING_MWH_MAX
+    }
 }
 
 impl World {
@@ -124,9 +153,19 @@ impl World {
         if poll.at_edge && to_edge_ms < wait_ms {
             wait_ms = to_edge_ms;
         }
-        let load_w = self.frozen.map_or(poll.load_w, |(_, load_w, _)| load_w);
+        let load_w = self.frozen.map_or(poll.load_w, |frozen| frozen.load_w);
+        let mwms = i128::from(load_w) * 1000 * i128::from(wait_ms);
         self.now_ms += wait_ms;
-        self.sum_mwms += i128::from(load_w) * 1000 * i128::from(wait_ms);
+        self.sum_mwms += mwms;
+        if let Some(frozen) = &mut self.frozen {
+            frozen.missing_mwms += mwms;
+            // As the engine sees it: the lesser of two neighbours, from a hundredth of the rating on.
+            let surely_w = load_w.min(self.load_w);
+            if surely_w >= i64::from(LIMITS.rating_w) / 100 {
+                frozen.claimed_mwms += i128::from(surely_w) * 1000 * i128::from(wait_ms);
+            }
+        }
+        self.load_w = load_w;
         if wait_ms > LIMITS.max_gap_ms {
             self.well = 0;
         }
@@ -155,10 +194,16 @@ impl World {
     /// four in a row, because five are a meter that is like that now.
     fn value(&mut self, shows: &Shows) -> Option<i64> {
         let truth = self.shown_mwh();
-        if let Some((left, load_w, stands)) = self.frozen {
+        if let Some(frozen) = self.frozen.take() {
             self.well = 0;
-            self.frozen = (left > 1).then_some((left - 1, load_w, stands));
-            return Some(stands);
+            if frozen.may_stand() {
+                let polls_left = frozen.polls_left - 1;
+                self.frozen = (polls_left > 0).then_some(Frozen {
+                    polls_left,
+                    ..frozen
+                });
+                return Some(frozen.mwh);
+            }
         }
         let is_small = matches!(shows, Shows::SmallSpike(_));
         let is_run = self.glitches > 0 && self.glitches < 4 && !is_small;
@@ -177,7 +222,13 @@ impl World {
             _ if !may => truth,
             Shows::Truth => truth,
             Shows::Frozen(polls, load_w) => {
-                self.frozen = Some((*polls, *load_w, truth));
+                self.frozen = Some(Frozen {
+                    polls_left: *polls,
+                    load_w: *load_w,
+                    mwh: truth,
+                    missing_mwms: 0,
+                    claimed_mwms: 0,
+                });
                 truth
             }
             Shows::Reset(to_mwh) => {
@@ -244,6 +295,7 @@ fn live(base_mwh: i64, polls: &[Poll]) -> (World, Vec<Measured>) {
         base_mwh,
         serial: 0,
         meter: 0,
+        load_w: 0,
         frozen: None,
         glitches: 0,
         well: 0,
