@@ -2,6 +2,7 @@
 //! signed by the new key and by the one that vouches for it: the key before, or that of a claim code.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -22,6 +23,9 @@ use super::gateway::claim_code;
 use super::http::{Client, is_to_wait};
 use super::{CliError, Format, print_data};
 use crate::platform::{beside, next_of};
+
+/// Most refused keys that are kept beside a participant's key.
+const REFUSED_MAX: u32 = 1000;
 
 /// Change the key with which a participant signs orders.
 #[derive(clap::Args)]
@@ -160,7 +164,7 @@ impl Own {
         let path = self.introduction();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(anyhow!("cannot read {}: {error}", path.display()).into()),
         };
         let waiting = serde_json::from_str(&text);
@@ -238,9 +242,8 @@ impl Own {
         };
         let done = (|| {
             fs::remove_file(self.introduction())?;
-            let next = next_of(&self.key);
-            match next.exists() {
-                true => fs::rename(next, beside(&self.key, ".refused")),
+            match next_of(&self.key).exists() {
+                true => put_next_aside(&self.key),
                 false => Ok(()),
             }
         })();
@@ -284,5 +287,48 @@ impl Own {
         Ok(done.with_context(|| {
             format!("the new key is enrolled, and cannot be put in the place of {shown}")
         })?)
+    }
+}
+
+/// Moves the next key to the first name that no refused key has: nothing that was a key is written over.
+fn put_next_aside(key: &Path) -> io::Result<()> {
+    let next = next_of(key);
+    for number in 1..=REFUSED_MAX {
+        let end = match number {
+            1 => ".refused".to_owned(),
+            _ => format!(".refused-{number}"),
+        };
+        // A hard link fails where the name is taken, also by who comes at the same time; renaming would not.
+        match fs::hard_link(&next, beside(key, &end)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Ok(()) => return fs::remove_file(&next),
+            Err(error) => return Err(error),
+        }
+    }
+    let (next, why) = (next.display(), "refused keys lie beside it already");
+    Err(io::Error::other(format!(
+        "{next} stays: {REFUSED_MAX} {why}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_key_takes_no_other_refused_keys_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("home-03.key");
+        fs::write(&key, "the key that counts").unwrap();
+        for next in ["first", "second", "third"] {
+            fs::write(next_of(&key), next).unwrap();
+            put_next_aside(&key).unwrap();
+            assert!(!next_of(&key).exists());
+        }
+        let read = |end| fs::read_to_string(beside(&key, end)).unwrap();
+        let kept = [".refused", ".refused-2", ".refused-3"].map(read);
+        assert_eq!(kept, ["first", "second", "third"]);
+        assert_eq!(read(""), "the key that counts");
+        assert!(put_next_aside(&key).is_err(), "there is none");
     }
 }
