@@ -23,6 +23,15 @@ pub(super) enum Knock {
 pub(super) struct Door {
     minute_s: i64,
     counts: BTreeMap<GatewayId, u32>,
+    strangers: Strangers,
+}
+
+/// Messages in the names of gateways that the site does not have. Names are made up as quickly as messages, so none is
+/// remembered: all have one line in the log in a minute together.
+#[derive(Default)]
+struct Strangers {
+    said_minute_s: Option<i64>,
+    unsaid: u64,
 }
 
 impl Door {
@@ -40,6 +49,19 @@ impl Door {
             n if n - most == 1 => Knock::TooMany,
             _ => Knock::Dropped,
         }
+    }
+
+    /// A gateway that the site does not have brings a message. Where that is to be said in the log, how many such
+    /// messages came since it was said last, this one not among them; none where this minute has its line.
+    pub(super) fn stranger(&mut self, now: Timestamp) -> Option<u64> {
+        let minute_s = now.unix_s().div_euclid(MINUTE_S);
+        let strangers = &mut self.strangers;
+        if strangers.said_minute_s == Some(minute_s) {
+            strangers.unsaid = strangers.unsaid.saturating_add(1);
+            return None;
+        }
+        strangers.said_minute_s = Some(minute_s);
+        Some(std::mem::take(&mut strangers.unsaid))
     }
 }
 
@@ -61,5 +83,14 @@ mod tests {
         assert_eq!(knock(5, 2), Knock::In);
         assert_eq!(knock(59, 1), Knock::Dropped);
         assert_eq!(knock(60, 1), Knock::In);
+    }
+    #[test]
+    fn strangers_have_one_line_in_a_minute_and_are_counted() {
+        let mut door = Door::default();
+        let mut knock = |s: i64| door.stranger(Timestamp::from_unix_s(s));
+        assert_eq!(knock(0), Some(0));
+        assert!((0..1000).all(|n| knock(n % 60).is_none()));
+        assert_eq!([knock(60), knock(61)], [Some(1000), None]);
+        assert_eq!([knock(600), knock(660)], [Some(1), Some(0)]);
     }
 }

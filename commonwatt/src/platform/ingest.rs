@@ -343,7 +343,10 @@ pub(super) fn key_may_in(
         return Ok(());
     };
     if !shared.site.gateways.iter().any(|g| g.id == gateway) {
-        tracing::warn!(%gateway, "introduces a key, and site.toml has no such gateway: nobody answers it");
+        if let Some(unsaid) = door.stranger(shared.clock.now()) {
+            tracing::warn!(%gateway, unsaid, "introduces a key, and site.toml has no such gateway: nobody answers it, and no other \
+                is named in this minute");
+        }
         return Err(None);
     }
     match door.knock(shared.clock.now(), &gateway, INTRODUCTIONS_PER_MINUTE_MAX) {
