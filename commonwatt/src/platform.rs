@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     ring: RwLock<Arc<key_ring::KeyRing>>,
     /// Whether the registry may say something else by now.
     keys_are_old: AtomicBool,
+    /// What was answered to the operator's newest words about keys.
+    said: keys::Said,
     /// The newest number of an order that was signed because an account asked for it.
     account_sequence: AtomicU64,
     /// What autopilots that may only suggest would order for an interval: one for each participant at most.
@@ -233,6 +235,7 @@ pub(crate) async fn open(
         key_files: data.join("participants"),
         ring: RwLock::default(),
         keys_are_old: AtomicBool::new(true),
+        said: keys::Said::default(),
         account_sequence: AtomicU64::new(0),
         suggestions: Mutex::default(),
     });

@@ -199,8 +199,8 @@ pub(super) async fn revoke(State(web): State<Web>, body: Bytes) -> Response {
 }
 
 async fn say(web: &Web, word: KeyWord) -> Response {
-    if let Some(why) = word.refused_unasked(&web.shared) {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, &why);
+    if let Some(known) = word.answer_unasked(&web.shared) {
+        return answered(known);
     }
     let (answer, outcome) = oneshot::channel();
     if web
@@ -213,14 +213,18 @@ async fn say(web: &Web, word: KeyWord) -> Response {
             "The platform has too much to do: try again.",
         );
     }
-    match outcome.await {
-        Ok(KeyAnswer::Done(answer)) => Json(answer).into_response(),
-        Ok(KeyAnswer::Refused(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
-        Ok(KeyAnswer::Later(why, wait)) => {
+    answered(outcome.await.unwrap_or(KeyAnswer::Unavailable))
+}
+
+fn answered(answer: KeyAnswer) -> Response {
+    match answer {
+        KeyAnswer::Done(answer) => Json(answer).into_response(),
+        KeyAnswer::Refused(why) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        KeyAnswer::Later(why, wait) => {
             let wait_s = wait.as_millis().div_ceil(1000);
             too_often(&why, u32::try_from(wait_s).unwrap_or(u32::MAX))
         }
-        Ok(KeyAnswer::Unavailable) | Err(_) => problem(
+        KeyAnswer::Unavailable => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "It could not be stored: say it again.",
         ),

@@ -1,6 +1,8 @@
 //! Keys at the platform's door: what gateways and participants introduce and what the operator says about keys, each in a
 //! transaction of its own.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -31,9 +33,25 @@ pub(crate) enum KeyWord {
 }
 
 impl KeyWord {
-    /// Why it is not taken, where that shows without the books. Anybody may send a word, and whatever comes to the writer
-    /// takes its turn: so this is asked before.
-    pub(crate) fn refused_unasked(&self, shared: &Shared) -> Option<String> {
+    /// The answer, where it is clear without the books: why the word is not taken, or what was answered to the same one
+    /// before. Anybody may send a word, and whatever comes to the writer takes its turn: so this is asked before.
+    pub(crate) fn answer_unasked(&self, shared: &Shared) -> Option<KeyAnswer> {
+        if let Some(why) = self.refused_unasked(shared) {
+            return Some(KeyAnswer::Refused(why));
+        }
+        shared.said.answer(self.of_operator()?).map(KeyAnswer::Done)
+    }
+
+    /// Its digest, where it can only be the operator's.
+    fn of_operator(&self) -> Option<Digest32> {
+        match self {
+            KeyWord::Introduction(_) => None,
+            KeyWord::Claim(bytes) | KeyWord::Revocation(bytes) => Some(Digest32::of(bytes)),
+        }
+    }
+
+    /// Why it is not taken, where that shows by itself.
+    fn refused_unasked(&self, shared: &Shared) -> Option<String> {
         let (community, now) = (&shared.community, shared.clock.now());
         let said = match self {
             KeyWord::Introduction(bytes) => {
@@ -53,6 +71,31 @@ impl KeyWord {
             ServiceError::Refused(why) => why,
             other => other.to_string(),
         })
+    }
+}
+
+/// Most of the operator's words whose answers are remembered.
+const SAID_MAX: usize = 256;
+
+/// The answers to the operator's newest words that stand. Revocations are public in the ledger log, so anybody may say one
+/// again. One that is forgotten, as others came or the platform was started anew, is taken and answered as if it were the first.
+#[derive(Default)]
+pub(super) struct Said(Mutex<VecDeque<(Digest32, Value)>>);
+
+impl Said {
+    fn keep(&self, word: Digest32, answer: &Value) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|(known, _)| *known != word);
+        if said.len() >= SAID_MAX {
+            said.pop_front();
+        }
+        said.push_back((word, answer.clone()));
+    }
+
+    fn answer(&self, word: Digest32) -> Option<Value> {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut same = said.iter().filter(|(known, _)| *known == word);
+        same.next().map(|(_, answer)| answer.clone())
     }
 }
 
@@ -200,6 +243,7 @@ fn is_member(shared: &Shared, participant: &ParticipantId) -> bool {
 
 /// Does what a word about keys asks, and reads the keys again.
 pub(super) async fn say(shared: &Shared, word: KeyWord) -> anyhow::Result<KeyAnswer> {
+    let of_operator = word.of_operator();
     let mut tx = shared.db.begin().await?;
     let done = match word {
         KeyWord::Introduction(bytes) => {
@@ -217,6 +261,10 @@ pub(super) async fn say(shared: &Shared, word: KeyWord) -> anyhow::Result<KeyAns
         Ok(answer) => {
             tx.commit().await?;
             shared.renew_keys().await?;
+            // Not before the keys are read again: until then the same word has to come here once more.
+            if let Some(word) = of_operator {
+                shared.said.keep(word, &answer);
+            }
             Ok(KeyAnswer::Done(answer))
         }
         Err(ServiceError::Refused(why)) => Ok(KeyAnswer::Refused(why)),

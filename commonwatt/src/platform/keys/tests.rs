@@ -135,3 +135,55 @@ async fn whose_word_it_is_shows_before_the_writer_hears_of_it() {
     )));
     assert!(strange.contains("no participant nobody"), "{strange}");
 }
+
+#[tokio::test]
+async fn a_revocation_that_is_said_again_takes_no_turn_of_the_writers() {
+    let bench = Bench::new(None);
+    let platform = bench.open().await;
+    let shared = &platform.shared;
+    let now = shared.clock.now();
+    let word = |key: &SigningKey| {
+        let revocation = Revocation {
+            key: PublicKey::of(key).id(),
+            holder: ParticipantId::new("ann").unwrap().into(),
+            from_sequence: 0,
+            from: now,
+            reason: "stolen".to_owned(),
+            issued_at: now,
+        };
+        let community = &shared.community;
+        let signed = Signed::sign(&community.operator, &community.id, &revocation);
+        signed.as_bytes().to_vec()
+    };
+    let known = |word: &[u8]| KeyWord::Revocation(word.to_vec()).answer_unasked(shared);
+    let stands = word(&shared.key_of_home(0));
+    assert_eq!(known(&stands), None);
+    let first = say(shared, KeyWord::Revocation(stands.clone()));
+    let first = first.await.unwrap();
+    assert!(matches!(first, KeyAnswer::Done(_)), "{first:?}");
+    assert_eq!(known(&stands).as_ref(), Some(&first));
+    // From the books it is the same.
+    let again = say(shared, KeyWord::Revocation(stands.clone()));
+    assert_eq!(again.await.unwrap(), first);
+    // What was refused may stand once the key is there, so the books are asked each time.
+    let strange = word(&key(60));
+    let refused = say(shared, KeyWord::Revocation(strange.clone()));
+    assert!(matches!(refused.await.unwrap(), KeyAnswer::Refused(_)));
+    assert_eq!(known(&strange), None);
+    // Bytes that stand as a revocation are no claim.
+    let claim = KeyWord::Claim(stands).answer_unasked(shared);
+    assert!(matches!(claim, Some(KeyAnswer::Refused(_))), "{claim:?}");
+}
+
+#[test]
+fn so_many_answers_are_remembered_and_the_oldest_is_forgotten() {
+    let said = Said::default();
+    let word = |n: usize| Digest32::of(&n.to_be_bytes());
+    for n in 0..=SAID_MAX {
+        said.keep(word(n), &json!(n));
+    }
+    said.keep(word(SAID_MAX), &json!("the same word"));
+    assert_eq!(said.answer(word(0)), None);
+    assert_eq!(said.answer(word(1)), Some(json!(1)));
+    assert_eq!(said.answer(word(SAID_MAX)), Some(json!("the same word")));
+}
