@@ -1,7 +1,8 @@
 //! The plumbing that services share, once: one door to SQLite and PostgreSQL, durable virtual time,
-//! ordered start and stop, durable files, key files, an embedded MQTT broker and a client link, both with TLS, and a page for
+//! ordered start and stop, threads for calculations, durable files, key files, an embedded MQTT broker and a client link, both with TLS, and a page for
 //! Prometheus. Nothing here holds a rule of the market, of money or of a device.
 
+pub mod behind;
 pub mod broker;
 #[cfg(test)]
 mod captured_log;

@@ -37,6 +37,7 @@ use domain::time::{Interval, Timestamp};
 use domain::trade::{Clearing, Trade};
 use futures_util::{StreamExt, stream};
 use runtime::args;
+use runtime::behind::Behind;
 use runtime::db::{Args, Db};
 use settlement::deliver::LossBand;
 use settlement::service::{
@@ -278,10 +279,6 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 /// `verify_strict` and nothing else, of messages of the readings' length under as many keys, on so many threads.
 fn bare_signatures(readings: &[(GatewayId, Vec<u8>)], threads: usize) -> f64 {
     use ed25519_dalek::Signer;
@@ -476,7 +473,9 @@ impl Street {
     async fn take(&self, intervals: &[Vec<(GatewayId, Vec<u8>)>], late: usize) -> Vec<f64> {
         let (send, mut checked) =
             tokio::sync::mpsc::channel(READINGS_STORED_MAX / READINGS_CHECKED);
-        let (db, community) = (self.db.clone(), self.community.id.clone());
+        let behind = Behind::start().unwrap();
+        let threads = behind.threads();
+        let at = (self.db.clone(), self.community.id.clone(), behind);
         let batches: Vec<_> = (0..)
             .zip(intervals)
             .flat_map(|(n, readings)| {
@@ -487,22 +486,23 @@ impl Street {
         let mut from = Instant::now();
         tokio::spawn(async move {
             let begun = stream::unfold(
-                (batches.into_iter(), KnownKeys::default(), db, community),
-                |(mut batches, mut known, db, community)| async move {
+                (batches.into_iter(), KnownKeys::default(), at),
+                |(mut batches, mut known, at)| async move {
+                    let (db, community, behind): &(Db, CommunityId, Behind) = &at;
                     let (n, batch) = batches.next()?;
                     let arrived = |(gateway, bytes)| Arrived::new(gateway, bytes);
                     let mut batch: Vec<Arrived> = batch.into_iter().map(arrived).collect();
-                    let keys = known.of(&db, &batch).await.unwrap();
-                    let of = community.clone();
-                    let check = tokio::task::spawn_blocking(move || {
-                        check_signatures(&mut batch, &keys, &of);
+                    let keys = known.of(db, &batch).await.unwrap();
+                    let community = community.clone();
+                    let check = behind.begin(move || {
+                        check_signatures(&mut batch, &keys, &community);
                         batch
                     });
                     let check = async move { (n, check.await.unwrap()) };
-                    Some((check, (batches, known, db, community)))
+                    Some((check, (batches, known, at)))
                 },
             );
-            let mut checked = pin!(begun.buffered(cores()));
+            let mut checked = pin!(begun.buffered(threads));
             while let Some(batch) = checked.next().await {
                 send.send(batch).await.unwrap();
             }
@@ -546,7 +546,7 @@ impl Street {
     /// Readings a second, beside the bare signature checks (on one thread, and on as many as there are cores) and
     /// beside reading the messages as well.
     async fn ingest(&self, readings: &[Vec<(GatewayId, Vec<u8>)>], late: usize) {
-        let cores = cores();
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let mut rates: [Vec<f64>; 4] = Default::default();
         rates[0] = self.take(readings, late).await;
         for readings in readings {

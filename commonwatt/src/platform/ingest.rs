@@ -2,10 +2,8 @@
 //! which topic of the embedded broker.
 
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::{Context, bail};
 use domain::ids::{Digest32, GatewayId, PointId};
@@ -13,11 +11,11 @@ use domain::key_record::PointRole;
 use domain::rejection::Rejection;
 use domain::signed::MESSAGE_MAX_BYTES;
 use futures_util::{TryStreamExt, stream};
+use runtime::behind::Behind;
 use runtime::broker::{Access, AccessList};
 use runtime::mqtt::{MqttEvent, MqttHandle, MqttLink, MqttOptions, QoS};
 use settlement::service::{Arrived, KnownKeys, check_signatures};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -166,16 +164,18 @@ pub(super) struct Doors {
     pub(super) words: mpsc::Sender<gateways::Word>,
 }
 
-/// Checks the signatures of readings, on as many threads as there are cores, while the core stores those before them, and
-/// hands them on in their order. A reading whose key is enrolled meanwhile is looked at again there.
+/// Checks the signatures of readings, on as many threads as there are cores, behind the core that stores those before them,
+/// and hands them on in their order. A reading whose key is enrolled meanwhile is looked at again there.
 async fn check(
     shared: Arc<Shared>,
     arrived: mpsc::Receiver<Arrived>,
     commands: mpsc::Sender<Command>,
 ) -> anyhow::Result<()> {
     let room = Arc::new(Semaphore::new(READINGS_WAITING_MAX));
+    let behind = Arc::new(Behind::start().context("threads that check signatures")?);
+    let threads = behind.threads();
     let begin = |(mut arrived, mut known): (mpsc::Receiver<Arrived>, KnownKeys)| {
-        let (shared, room) = (Arc::clone(&shared), Arc::clone(&room));
+        let (shared, room, behind) = (Arc::clone(&shared), Arc::clone(&room), Arc::clone(&behind));
         async move {
             let mut readings = Vec::new();
             if arrived.recv_many(&mut readings, CHECKED_TOGETHER_MAX).await == 0 {
@@ -183,14 +183,13 @@ async fn check(
             }
             let count = u32::try_from(readings.len())?;
             let room = room.acquire_many_owned(count).await?;
-            let check = begin_check(&shared, &mut known, readings).await;
+            let check = begin_check(&shared, &behind, &mut known, readings).await;
             let check = async { Ok((check.await.context("checking signatures")?, room)) };
             anyhow::Ok(Some((check, (arrived, known))))
         }
     };
     let begun = stream::try_unfold((arrived, KnownKeys::default()), begin);
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut checked = pin!(begun.try_buffered(cores));
+    let mut checked = pin!(begun.try_buffered(threads));
     while let Some((readings, room)) = checked.try_next().await? {
         let room = Some(room);
         if commands
@@ -204,19 +203,20 @@ async fn check(
     Ok(())
 }
 
-/// Begins to check signatures, beside the tasks.
+/// Begins to check signatures.
 async fn begin_check(
     shared: &Shared,
+    behind: &Behind,
     known: &mut KnownKeys,
     mut readings: Vec<Arrived>,
-) -> JoinHandle<Vec<Arrived>> {
+) -> oneshot::Receiver<Vec<Arrived>> {
     let keys = known.of(&shared.db, &readings).await;
     let keys = keys.unwrap_or_else(|error| {
         tracing::warn!("signatures are checked later, the keys could not be read: {error:#}");
         Arc::default()
     });
     let community = shared.community.id.clone();
-    tokio::task::spawn_blocking(move || {
+    behind.begin(move || {
         check_signatures(&mut readings, &keys, &community);
         readings
     })
