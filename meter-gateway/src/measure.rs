@@ -198,6 +198,9 @@ pub struct State {
     /// When power was claimed towards a counter last, and how many watts.
     #[serde(default)]
     claimed: (i64, i64),
+    /// The same of another meter's newest sample.
+    #[serde(default)]
+    other_claimed: (i64, i64),
     /// Energy claimed since a register moved last, in watt-milliseconds.
     #[serde(default)]
     claimed_wms: i64,
@@ -277,7 +280,7 @@ impl State {
             .meter
             .zip(sample.meter)
             .is_some_and(|(a, b)| a.body != b.body);
-        let claim = self.take_claim(sample, limits);
+        let claim = self.take_claim(sample, is_other_meter, limits);
         if is_other_meter || !self.follow((sample, claim), limits, &mut done) {
             self.put_aside(sample, is_other_meter, limits, &mut done);
         }
@@ -345,14 +348,23 @@ impl State {
 
     /// What a sample claims, and how much was claimed since the counters that were put aside moved last: also of
     /// another meter, and where nothing is good yet. Power that no counter of the device counts claims nothing.
-    fn take_claim(&mut self, sample: &CounterSample, limits: &Limits) -> Claim {
+    fn take_claim(
+        &mut self,
+        sample: &CounterSample,
+        is_other_meter: bool,
+        limits: &Limits,
+    ) -> Claim {
         let shown = Mark::of(sample);
         let counted_w = match sample.import_w {
             Some(w) if w > 0 && shown.import_mwh.is_some() => w,
             Some(w) if w < 0 && shown.export_mwh.is_some() => w.saturating_neg(),
             _ => 0,
         };
-        let before = std::mem::replace(&mut self.claimed, (shown.at_ms, counted_w));
+        let newest = match is_other_meter {
+            true => &mut self.other_claimed,
+            false => &mut self.claimed,
+        };
+        let before = std::mem::replace(newest, (shown.at_ms, counted_w));
         // The lesser of two neighbours: a glitch of the power alone claims nothing.
         let surely_w = before.1.min(counted_w).min(i64::from(limits.rating_w));
         let is_claim = surely_w >= FROZEN_W.max(i64::from(limits.rating_w) / 100);

@@ -1,5 +1,5 @@
-//! Long calculations on threads of their own, as many as there are cores, behind all others: where there is too little of the
-//! processor, what stores and settles goes first, and a flood of things to be checked holds up nothing else.
+//! Long calculations on threads of their own, as many as there are cores. Where there is too little of the processor, what stores
+//! and settles gets three times their share of it (on Linux), so that a flood of things to be checked holds it up little.
 
 use std::num::NonZero;
 use std::thread;
@@ -7,7 +7,7 @@ use std::thread;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tokio::sync::oneshot;
 
-/// How far they stand back, as of `nice`: a thread of usual standing has three times their share of a core.
+/// How far they stand back, as of `nice`: a usual thread has three times their share of a core.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 

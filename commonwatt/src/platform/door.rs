@@ -1,4 +1,5 @@
-//! How many orders, chargers' records, or keys a gateway may bring in a minute before anybody looks at their signatures, which take the time.
+//! How many orders, chargers' records, or keys a gateway may bring in a minute before anybody looks at their signatures, which take the time; and what
+//! the log says of those that the site does not have.
 
 use std::collections::BTreeMap;
 
@@ -84,6 +85,7 @@ mod tests {
         assert_eq!(knock(59, 1), Knock::Dropped);
         assert_eq!(knock(60, 1), Knock::In);
     }
+
     #[test]
     fn strangers_have_one_line_in_a_minute_and_are_counted() {
         let mut door = Door::default();

@@ -164,8 +164,8 @@ pub(super) struct Doors {
     pub(super) words: mpsc::Sender<gateways::Word>,
 }
 
-/// Checks the signatures of readings, on as many threads as there are cores, behind the core that stores those before them,
-/// and hands them on in their order. A reading whose key is enrolled meanwhile is looked at again there.
+/// Checks the signatures of readings, on up to as many threads as there are cores, behind the core that stores those before
+/// them, and hands them on in their order. A reading whose key is enrolled meanwhile is looked at again there.
 async fn check(
     shared: Arc<Shared>,
     arrived: mpsc::Receiver<Arrived>,

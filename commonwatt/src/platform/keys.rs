@@ -39,11 +39,14 @@ impl KeyWord {
         if let Some(why) = self.refused_unasked(shared) {
             return Some(KeyAnswer::Refused(why));
         }
-        shared.said.answer(self.of_operator()?).map(KeyAnswer::Done)
+        shared
+            .said
+            .answer(self.remembered_as()?)
+            .map(KeyAnswer::Done)
     }
 
-    /// Its digest, where it can only be the operator's.
-    fn of_operator(&self) -> Option<Digest32> {
+    /// Under what its answer is remembered; that to an introduction is not.
+    fn remembered_as(&self) -> Option<Digest32> {
         match self {
             KeyWord::Introduction(_) => None,
             KeyWord::Claim(bytes) | KeyWord::Revocation(bytes) => Some(Digest32::of(bytes)),
@@ -243,7 +246,7 @@ fn is_member(shared: &Shared, participant: &ParticipantId) -> bool {
 
 /// Does what a word about keys asks, and reads the keys again.
 pub(super) async fn say(shared: &Shared, word: KeyWord) -> anyhow::Result<KeyAnswer> {
-    let of_operator = word.of_operator();
+    let remembered_as = word.remembered_as();
     let mut tx = shared.db.begin().await?;
     let done = match word {
         KeyWord::Introduction(bytes) => {
@@ -262,7 +265,7 @@ pub(super) async fn say(shared: &Shared, word: KeyWord) -> anyhow::Result<KeyAns
             tx.commit().await?;
             shared.renew_keys().await?;
             // Not before the keys are read again: until then the same word has to come here once more.
-            if let Some(word) = of_operator {
+            if let Some(word) = remembered_as {
                 shared.said.keep(word, &answer);
             }
             Ok(KeyAnswer::Done(answer))

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ use crate::demo::{Demo, wait_for};
 /// receipts, and a receipt, more.
 const WEIGHT_MAX: u64 = 60_000;
 const CHECKER_WEIGHT_MAX: u64 = 150_000;
+/// A driver that says nothing for so long has got stuck.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// What the page says of itself: heading order, names, contrast, width.
 const CHECK: &str = include_str!("browser_check.js");
 
@@ -76,6 +79,7 @@ impl Browser {
     fn try_ask(&self, method: &str, path: &str, body: &Value) -> std::io::Result<Value> {
         let body = body.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",

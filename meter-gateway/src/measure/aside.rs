@@ -107,6 +107,9 @@ impl State {
             self.end_era(first.at_ms, limits, done);
             self.release(newest.at_ms, limits, done);
             self.meter = sample.meter.or(self.meter);
+            if is_other_meter {
+                self.claimed = self.other_claimed;
+            }
             self.take_chain(Lifts::default(), Vec::new(), limits, done);
         }
     }

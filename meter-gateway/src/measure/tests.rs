@@ -247,6 +247,29 @@ fn another_meter_is_believed_although_the_one_before_stood_while_power_flowed() 
 }
 
 #[test]
+fn a_counter_that_stands_while_power_flows_is_frozen_also_where_another_meter_answers_now_and_then()
+{
+    let of = |meter: u8, import_w: i64| {
+        move |s: CounterSample| CounterSample {
+            import_w: Some(import_w),
+            meter: Some(MeterMark {
+                body: [meter; 8],
+                hash: [meter; 8],
+            }),
+            ..s
+        }
+    };
+    let own = steady(0, 100).map(of(1, 3600));
+    let both = (0..6).flat_map(|n| {
+        let (own_s, other_s) = (100 + 20 * n, 110 + 20 * n);
+        let other = at(other_s, Some(77_000), None);
+        [of(1, 3600)(at(own_s, Some(1090), None)), of(2, 0)(other)]
+    });
+    let (state, _) = run(own.chain(both));
+    assert!(state.frozen_since_ms.is_some());
+}
+
+#[test]
 fn a_counter_that_stands_still_without_power_is_fresh() {
     let idle = (0..1811).step_by(10).map(|s| at(s, Some(500), None));
     let exporting = idle.map(|s| CounterSample {

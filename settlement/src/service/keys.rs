@@ -162,7 +162,7 @@ pub async fn open_claim(
 /// What revoking did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Revoked {
-    /// The word that counts now.
+    /// The word that was said.
     pub revocation: Revocation,
     /// A gateway's readings beyond it that are in the books already, and stay there.
     pub already_accepted: u64,

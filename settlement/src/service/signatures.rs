@@ -106,7 +106,9 @@ impl KnownKeys {
             missing = claimed(readings);
         }
         let found = registry::keys_of(&mut &*db, &missing).await?;
-        Arc::make_mut(&mut self.keys).extend(public(&found));
+        if !found.is_empty() {
+            Arc::make_mut(&mut self.keys).extend(public(&found));
+        }
         Ok(Arc::clone(&self.keys))
     }
 }
