@@ -5,6 +5,8 @@
 
 use std::sync::OnceLock;
 
+use futures_util::future::join;
+
 use super::packed::{Packed, packing, unpacked};
 use super::{Args, DbError, Row, Source, Tx, Value};
 
@@ -92,14 +94,29 @@ impl Listed {
     /// # Errors
     /// [`DbError::Query`] names the first statement that failed; those before it have been run.
     pub async fn all(&'static self, tx: &mut Tx, rows: Vec<Args>) -> Result<u64, DbError> {
-        let mut changed = 0;
-        for (text, values) in self.statements(tx.is_sqlite(), rows) {
-            changed += tx.execute(text, values).await?;
+        self.all_made(tx, rows.into_iter()).await
+    }
+
+    /// The same for rows that are made while the database works on those before them.
+    ///
+    /// # Errors
+    /// As [`Listed::all`].
+    pub async fn all_made(
+        &'static self,
+        tx: &mut Tx,
+        rows: impl ExactSizeIterator<Item = Args>,
+    ) -> Result<u64, DbError> {
+        let mut statements = self.statements(tx.is_sqlite(), rows);
+        let (mut changed, mut next) = (0, statements.next());
+        while let Some((text, values)) = next {
+            let made = async { statements.next() };
+            let (done, behind) = join(tx.execute(text, values), made).await;
+            (changed, next) = (changed + done?, behind);
         }
         Ok(changed)
     }
 
-    /// Runs it for all rows up to the first statement that a unique key refuses, and says how many rows that were.
+    /// [`Listed::all_made`] up to the first statement that a unique key refuses, and says how many rows that were.
     /// Not on PostgreSQL, where such a statement spoils the transaction.
     ///
     /// # Errors
@@ -107,15 +124,19 @@ impl Listed {
     pub async fn until_taken(
         &'static self,
         tx: &mut Tx,
-        rows: Vec<Args>,
+        rows: impl ExactSizeIterator<Item = Args>,
     ) -> Result<usize, DbError> {
-        let mut done = 0;
-        for (text, values) in self.statements(tx.is_sqlite(), rows) {
-            match tx.execute(text, values).await {
+        let mut statements = self.statements(tx.is_sqlite(), rows);
+        let (mut done, mut next) = (0, statements.next());
+        while let Some((text, values)) = next {
+            let made = async { statements.next() };
+            let (changed, behind) = join(tx.execute(text, values), made).await;
+            match changed {
                 Ok(changed) => done += usize::try_from(changed).unwrap_or(0),
                 Err(error) if error.is_unique_violation() => break,
                 Err(error) => return Err(error),
             }
+            next = behind;
         }
         Ok(done)
     }
@@ -131,7 +152,7 @@ impl Listed {
     ) -> Result<Vec<R>, DbError> {
         let mut answered = Vec::with_capacity(rows.len());
         if let Some(texts) = self.packed::<R>().filter(|_| source.is_sqlite()) {
-            for (text, values) in cut(texts, rows) {
+            for (text, values) in cut(texts, rows.into_iter()) {
                 let packed: Option<(Option<String>,)> = source.optional(text, values).await?;
                 if let Some((Some(packed),)) = packed {
                     answered.extend(unpacked::<R>(text, &packed)?);
@@ -139,7 +160,7 @@ impl Listed {
             }
             return Ok(answered);
         }
-        for (text, values) in self.statements(source.is_sqlite(), rows) {
+        for (text, values) in self.statements(source.is_sqlite(), rows.into_iter()) {
             answered.extend(source.all(text, values).await?);
         }
         Ok(answered)
@@ -154,8 +175,9 @@ impl Listed {
         lists: Vec<(&'static Listed, Vec<Args>)>,
     ) -> Result<(), DbError> {
         let sqlite = tx.is_sqlite();
-        let statements =
-            |(listed, rows): (&'static Listed, Vec<Args>)| listed.statements(sqlite, rows);
+        let statements = |(listed, rows): (&'static Listed, Vec<Args>)| {
+            listed.statements(sqlite, rows.into_iter())
+        };
         let (mut some, mut values) = (Vec::new(), 0);
         for (text, args) in lists.into_iter().flat_map(statements) {
             values += args.len();
@@ -168,11 +190,11 @@ impl Listed {
         tx.execute_together(some).await
     }
 
-    fn statements(
+    fn statements<I: ExactSizeIterator<Item = Args>>(
         &'static self,
         sqlite: bool,
-        rows: Vec<Args>,
-    ) -> impl Iterator<Item = (&'static str, Args)> {
+        rows: I,
+    ) -> impl Iterator<Item = (&'static str, Args)> + use<I> {
         let texts = if sqlite { &self.sqlite } else { &self.postgres };
         cut(texts, rows)
     }
@@ -196,24 +218,21 @@ fn texts(
 }
 
 /// The rows in as few of these statements as there can be.
-fn cut(
+fn cut<I: ExactSizeIterator<Item = Args>>(
     texts: &'static [String; ROWS.len()],
-    rows: Vec<Args>,
-) -> impl Iterator<Item = (&'static str, Args)> {
-    let mut rows = rows.into_iter();
+    mut rows: I,
+) -> impl Iterator<Item = (&'static str, Args)> + use<I> {
     std::iter::from_fn(move || {
-        let nothing: Args = rows
-            .as_slice()
-            .first()?
-            .iter()
-            .map(Value::nothing)
-            .collect();
         let taken = rows.len().min(ROWS[ROWS.len() - 1]);
+        let first = rows.next()?;
         let (size, text) = ROWS
             .into_iter()
             .zip(texts)
             .find(|(size, _)| *size >= taken)?;
-        let mut values: Args = rows.by_ref().take(taken).flatten().collect();
+        let nothing: Args = first.iter().map(Value::nothing).collect();
+        let mut values = Vec::with_capacity(size * first.len());
+        values.extend(first);
+        values.extend(rows.by_ref().take(taken - 1).flatten());
         values.extend(std::iter::repeat_n(nothing, size - taken).flatten());
         Some((text.as_str(), values))
     })
@@ -250,7 +269,7 @@ mod tests {
     fn every_row_is_in_one_statement_in_its_order_and_nothing_behind_them() {
         let rows: Vec<Args> = (0..331_i64).map(|n| args![n, "text"]).collect();
         let expected: Vec<Value> = rows.iter().flatten().cloned().collect();
-        let statements: Vec<(&str, Args)> = INSERT.statements(true, rows).collect();
+        let statements: Vec<(&str, Args)> = INSERT.statements(true, rows.into_iter()).collect();
         let sizes: Vec<usize> = statements.iter().map(|(_, v)| v.len() / 2).collect();
         assert_eq!(sizes, [256, 256]);
         let values: Vec<Value> = statements.into_iter().flat_map(|(_, v)| v).collect();
@@ -259,10 +278,11 @@ mod tests {
         let nothing = [Value::I64(None), Value::Text(None)];
         assert!(filled.chunks(2).all(|row| row == nothing));
         for (rows, size) in [(1, 1), (2, 4), (5, 16), (16, 16), (65, 256)] {
-            let rows = (0..rows).map(|n: i64| args![n, n]).collect();
-            let sizes: Vec<usize> = INSERT.statements(false, rows).map(|s| s.1.len()).collect();
+            let rows: Vec<Args> = (0..rows).map(|n: i64| args![n, n]).collect();
+            let sizes = INSERT.statements(false, rows.into_iter());
+            let sizes: Vec<usize> = sizes.map(|s| s.1.len()).collect();
             assert_eq!(sizes, [size * 2]);
         }
-        assert_eq!(INSERT.statements(true, Vec::new()).count(), 0);
+        assert_eq!(INSERT.statements(true, Vec::new().into_iter()).count(), 0);
     }
 }

@@ -73,18 +73,19 @@ async fn move_balances(tx: &mut Tx, moved: &Moved<'_>) -> Result<(), ServiceErro
         let (asset, chart) = (i64::from(*asset), i64::from(account.chart().code()));
         args![asset, chart, account.owner(), *credits, *debits]
     };
-    let rows = || -> Vec<Args> { moved.iter().map(row).collect() };
-    let changed = MOVE.all(tx, rows()).await?;
+    let changed = MOVE.all_made(tx, moved.iter().map(row)).await?;
     if usize::try_from(changed) == Ok(moved.len()) {
         return Ok(());
     }
-    let known: Vec<(i64, i64, String)> = WITH_BALANCE.fetch(tx, rows()).await?;
+    let known: Vec<(i64, i64, String)> = WITH_BALANCE
+        .fetch(tx, moved.iter().map(row).collect())
+        .await?;
     let known: BTreeSet<(i64, i64, String)> = known.into_iter().collect();
     let is_new = |((asset, account), _): &(&(u8, &Account), _)| {
         let chart = i64::from(account.chart().code());
         !known.contains(&(i64::from(*asset), chart, account.owner().to_owned()))
     };
-    let rows = moved.iter().filter(is_new).map(row).collect();
+    let rows: Vec<Args> = moved.iter().filter(is_new).map(row).collect();
     NEW_BALANCES.all(tx, rows).await?;
     Ok(())
 }
@@ -188,8 +189,7 @@ async fn insert(
     now: Timestamp,
     postings: &[Posting],
 ) -> Result<Vec<bool>, ServiceError> {
-    let rows: Vec<Args> = postings.iter().map(|p| row(p, now)).collect();
-    let new = insert_new(tx, rows).await?;
+    let new = insert_new(tx, now, postings).await?;
     let mut known = vec![false; postings.len()];
     for (known, posting) in known.iter_mut().zip(postings).skip(new) {
         *known = POSTINGS.all(tx, vec![row(posting, now)]).await? == 0;
@@ -200,22 +200,26 @@ async fn insert(
     Ok(known)
 }
 
-/// Inserts rows until one is met that is there already, and says how many of the first are in.
-async fn insert_new(tx: &mut Tx, rows: Vec<Args>) -> Result<usize, ServiceError> {
+/// Inserts postings until one is met that is there already, and says how many of the first are in.
+async fn insert_new(
+    tx: &mut Tx,
+    now: Timestamp,
+    postings: &[Posting],
+) -> Result<usize, ServiceError> {
+    let rows = postings.iter().map(|p| row(p, now));
     if tx.is_sqlite() {
         // It undoes a refused statement and nothing else; a savepoint over all of them costs more.
         return Ok(NEW_POSTINGS.until_taken(tx, rows).await?);
     }
-    let count = rows.len();
     tx.execute("SAVEPOINT postings", args![]).await?;
-    let inserted = POSTINGS.all(tx, rows).await?;
-    let are_new = usize::try_from(inserted) == Ok(count);
+    let inserted = POSTINGS.all_made(tx, rows).await?;
+    let are_new = usize::try_from(inserted) == Ok(postings.len());
     if !are_new {
         let back = "ROLLBACK TO SAVEPOINT postings";
         tx.execute(back, args![]).await?;
     }
     tx.execute("RELEASE SAVEPOINT postings", args![]).await?;
-    Ok(if are_new { count } else { 0 })
+    Ok(if are_new { postings.len() } else { 0 })
 }
 
 /// A posting whose id is in the books has to be the one that is there.
