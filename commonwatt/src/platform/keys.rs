@@ -97,8 +97,8 @@ impl Said {
 
     fn answer(&self, word: Digest32) -> Option<Value> {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut same = said.iter().filter(|(known, _)| *known == word);
-        same.next().map(|(_, answer)| answer.clone())
+        let same = said.iter().find(|(known, _)| *known == word);
+        same.map(|(_, answer)| answer.clone())
     }
 }
 

@@ -106,14 +106,10 @@ impl Listed {
         tx: &mut Tx,
         rows: impl ExactSizeIterator<Item = Args>,
     ) -> Result<u64, DbError> {
-        let mut statements = self.statements(tx.is_sqlite(), rows);
-        let (mut changed, mut next) = (0, statements.next());
-        while let Some((text, values)) = next {
-            let made = async { statements.next() };
-            let (done, behind) = join(tx.execute(text, values), made).await;
-            (changed, next) = (changed + done?, behind);
+        match self.run(tx, rows).await {
+            (changed, None) => Ok(changed),
+            (_, Some(error)) => Err(error),
         }
-        Ok(changed)
     }
 
     /// [`Listed::all_made`] up to the first statement that a unique key refuses, and says how many rows that were.
@@ -126,19 +122,30 @@ impl Listed {
         tx: &mut Tx,
         rows: impl ExactSizeIterator<Item = Args>,
     ) -> Result<usize, DbError> {
+        match self.run(tx, rows).await {
+            (_, Some(error)) if !error.is_unique_violation() => Err(error),
+            (done, _) => Ok(usize::try_from(done).unwrap_or(0)),
+        }
+    }
+
+    /// Runs it up to the first statement that fails: how many rows of the table that changed, and the failure.
+    async fn run(
+        &'static self,
+        tx: &mut Tx,
+        rows: impl ExactSizeIterator<Item = Args>,
+    ) -> (u64, Option<DbError>) {
         let mut statements = self.statements(tx.is_sqlite(), rows);
-        let (mut done, mut next) = (0, statements.next());
+        let (mut changed, mut next) = (0, statements.next());
         while let Some((text, values)) = next {
             let made = async { statements.next() };
-            let (changed, behind) = join(tx.execute(text, values), made).await;
-            match changed {
-                Ok(changed) => done += usize::try_from(changed).unwrap_or(0),
-                Err(error) if error.is_unique_violation() => break,
-                Err(error) => return Err(error),
+            let (done, behind) = join(tx.execute(text, values), made).await;
+            match done {
+                Ok(done) => changed += done,
+                Err(error) => return (changed, Some(error)),
             }
             next = behind;
         }
-        Ok(done)
+        (changed, None)
     }
 
     /// Runs it for all rows, and returns what it answers, in no order. Whoever reads with this list reads rows of the same type.
